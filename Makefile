@@ -1,0 +1,29 @@
+# An active virtual or conda environment is used (conda's base is not); otherwise .venv is made.
+ENVIRONMENT := $(or $(VIRTUAL_ENV),$(if $(filter base,$(CONDA_DEFAULT_ENV)),,$(CONDA_PREFIX)),$(CURDIR)/.venv)
+PYTHON := $(ENVIRONMENT)/bin/python
+STAMP := $(ENVIRONMENT)/.sameo-setup
+PROFILE ?= mini
+
+.PHONY: setup reproduce test lab clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(PYTHON) || python3 -m venv $(ENVIRONMENT)
+	$(PYTHON) -m pip install -c requirements.lock -e ".[test]"
+	touch $@
+
+reproduce: setup
+	$(PYTHON) -m sameo_core reproduce --profile $(PROFILE)
+
+test: setup
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m pytest
+
+lab: setup
+	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
+
+# What runs produce; never data/raw.
+clean:
+	rm -rf data/runs build .pytest_cache .ruff_cache .hypothesis
+	find sameo_core tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
