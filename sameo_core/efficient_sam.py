@@ -1,0 +1,533 @@
+"""EfficientSAM in one file: a plain ViT sees the image, a box becomes tokens, a two-way decoder draws the mask.
+
+    model = build_efficient_sam("nano")
+    embedding = model.encode_images(images)                                # once per image
+    out = model.decode_boxes(embedding, boxes, image_size=(480, 640))      # as often as there are boxes
+    masks = upscale_logits(out.logits, size=(480, 640)) >= 0
+
+Architecture: "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything" (CVPR 2024); the decoder goes
+back to "Segment Anything" (ICCV 2023). Parameter names and numbers are those of the released checkpoints, which load strictly.
+In shape comments: b images, q boxes of one image, n tokens, c channels; "g" is q, or 1 where all boxes share the same values.
+"""
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, PredictedIoU
+from sameo_core.errors import InputError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TOP_LEFT, BOTTOM_RIGHT, PADDING = 2, 3, -1  # labels of prompt points
+POINTS_PER_PROMPT = 6  # the decoder was trained with up to six points: a box is two of them, the rest is padding
+MASK_TOKENS = 4  # mask 0 is the single-mask answer, masks 1..3 are the alternatives of `multimask`
+
+
+@dataclass(frozen=True)
+class EfficientSamConfig:
+    """The numbers that make a variant; the defaults are EfficientSAM-Ti as released."""
+
+    image_size: int = 1024  # images are stretched to image_size x image_size pixels
+    patch_size: int = 16
+    pretrain_grid: int = 14  # position embeddings are stored for this many patches a side, and one class token
+    encoder_dim: int = 192
+    encoder_depth: int = 12
+    encoder_heads: int = 3
+    embedding_dim: int = 256  # channels of the image embedding, and width of the decoder
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    upscaling_dims: tuple[int, int] = (64, 32)  # each step doubles the resolution
+
+
+VARIANTS = {
+    "vit_t": EfficientSamConfig(),
+    "vit_s": EfficientSamConfig(encoder_dim=384, encoder_heads=6),
+    "nano": EfficientSamConfig(
+        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_mlp_dim=512, upscaling_dims=(32, 16)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DecodedMasks:
+    """What the decoder says about each box: mask logits at its own resolution, and how good it believes each mask is."""
+
+    logits: MaskLogits  # object where logit >= 0
+    iou: PredictedIoU  # a regression: usually, not always, inside [0, 1]
+
+
+# ---------------------------------------------------------------------------------------------------------- image encoder
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # b n 3 heads c/heads
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads n c/heads
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(-2))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = SelfAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = FeedForward(dim, 4 * dim)
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, patch_size: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Images) -> ImageEmbedding:
+        return self.proj(images)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: ImageEmbedding) -> ImageEmbedding:
+        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, eps=1e-6).movedim(-1, 1)
+
+
+class ImageEncoder(nn.Module):
+    """A plain ViT with global attention in every block, and a convolutional neck."""
+
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__()
+        self.grid = config.pretrain_grid
+        dim, out = config.encoder_dim, config.embedding_dim
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid**2 + 1, dim))  # entry 0 is the class token's: not used
+        self.patch_embed = PatchEmbed(config.patch_size, dim)
+        self.blocks = nn.ModuleList(Block(dim, config.encoder_heads) for _ in range(config.encoder_depth))
+        self.neck = nn.Sequential(
+            nn.Conv2d(dim, out, kernel_size=1, bias=False),
+            ChannelNorm(out),
+            nn.Conv2d(out, out, kernel_size=3, padding=1, bias=False),
+            ChannelNorm(out),
+        )
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def positions(self, he: int, we: int) -> Float[Tensor, "1 c he we"]:
+        grid = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        if (he, we) == (self.grid, self.grid):
+            return grid
+        return F.interpolate(grid, (he, we), mode="bicubic", align_corners=False)
+
+    def forward(self, images: Images) -> ImageEmbedding:
+        x = self.patch_embed(images)  # b c he we
+        he, we = x.shape[-2:]
+        x = (x + self.positions(he, we)).flatten(2).transpose(1, 2)  # b he*we c
+        for block in self.blocks:
+            x = block(x)
+        return self.neck(x.transpose(1, 2).unflatten(2, (he, we)))  # b embedding_dim he we
+
+
+# --------------------------------------------------------------------------------------------------------- prompt encoder
+
+
+class RandomFourierFeatures(nn.Module):
+    """Sines and cosines of random projections of a point in the unit square (Tancik et al., 2020)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
+
+    def forward(self, points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n c"]:
+        matrix = self.positional_encoding_gaussian_matrix
+        with torch.autocast(points.device.type, enabled=False):  # phases of many radians: half precision would lose them
+            phase = 2 * math.pi * ((2 * points.float() - 1) @ matrix.float())
+        return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
+
+
+class PromptEncoder(nn.Module):
+    """Points with labels become tokens: where they are, plus what they mean."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.pe_layer = RandomFourierFeatures(dim)
+        self.invalid_points = nn.Embedding(1, dim)
+        self.point_embeddings = nn.Embedding(1, dim)  # of a click on the object; boxes do not use it
+        self.bbox_top_left_embeddings = nn.Embedding(1, dim)
+        self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
+
+    def forward(self, boxes: BoxPrompts, input_size: int) -> Float[Tensor, "b q n c"]:
+        """Boxes in pixels of the network's input to the six tokens of each."""
+        corners = boxes.unflatten(-1, (2, 2))  # b q 2 xy
+        padding = corners.new_full((*boxes.shape[:2], POINTS_PER_PROMPT - 2, 2), -1.0)
+        points = (torch.cat([corners, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
+        meaning = torch.cat(
+            [self.bbox_top_left_embeddings.weight, self.bbox_bottom_right_embeddings.weight]
+            + [self.invalid_points.weight] * (POINTS_PER_PROMPT - 2)
+        )  # n c
+        return self.pe_layer(points) + meaning
+
+    def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
+        """Position codes of the image embedding's cells, row by row."""
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+        y = (torch.arange(he, device=matrix.device) + 0.5) / he
+        x = (torch.arange(we, device=matrix.device) + 0.5) / we
+        return self.pe_layer(torch.cartesian_prod(y, x).flip(-1))
+
+
+# ----------------------------------------------------------------------------------------------------------- mask decoder
+
+
+class Mlp(nn.Module):
+    """Linear layers with GELU between them."""
+
+    def __init__(self, dim_in: int, hidden: int, dim_out: int, hidden_layers: int):
+        super().__init__()
+        dims = [dim_in] + [hidden] * hidden_layers
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(i, o), nn.GELU()) for i, o in zip(dims, dims[1:]))
+        self.fc = nn.Linear(hidden, dim_out)
+
+    def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
+        for layer in self.layers:
+            x = layer(x)
+        return self.fc(x)
+
+
+class CrossAttention(nn.Module):
+    """Attention inside each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image."""
+
+    def __init__(self, dim: int, heads: int, downsample: int = 1):
+        super().__init__()
+        self.heads = heads
+        inner = dim // downsample
+        self.q_proj = nn.Linear(dim, inner)
+        self.k_proj = nn.Linear(dim, inner)
+        self.v_proj = nn.Linear(dim, inner)
+        self.out_proj = nn.Linear(inner, dim)
+
+    def forward(
+        self, queries: Float[Tensor, "b gq n c"], keys: Float[Tensor, "b gk m c"], values: Float[Tensor, "b gk m c"]
+    ) -> Float[Tensor, "b g n c"]:
+        q, k, v = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
+        b, boxes, n = q.shape[0], max(q.shape[1], k.shape[1]), q.shape[2]
+        if k.shape[1] == 1:  # shared keys: the queries of all boxes look at them side by side, nothing is repeated
+            q = q.flatten(1, 2).unsqueeze(1)  # b 1 g*n c
+        else:  # shared queries (the first image-to-token attention) are only now repeated, after their projection
+            q = q.expand(-1, boxes, -1, -1)
+        # "b g n c" -> "b*g heads n c/heads"
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.out_proj(x.transpose(1, 2).reshape(b, boxes, n, -1))
+
+
+class TwoWayLayer(nn.Module):
+    """Tokens look at each other, then at the image; then the image looks at the tokens."""
+
+    def __init__(self, config: EfficientSamConfig, first: bool):
+        super().__init__()
+        dim, heads = config.embedding_dim, config.decoder_heads
+        self.first = first
+        self.self_attn = CrossAttention(dim, heads)
+        self.norm1 = nn.LayerNorm(dim)
+        self.cross_attn_token_to_image = CrossAttention(dim, heads, downsample=2)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, config.decoder_mlp_dim, dim, hidden_layers=1)
+        self.norm3 = nn.LayerNorm(dim)
+        self.cross_attn_image_to_token = CrossAttention(dim, heads, downsample=2)
+        self.norm4 = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b q n c"],
+        image: Float[Tensor, "b g s c"],
+        prompt: Float[Tensor, "b q n c"],
+        positions: Float[Tensor, "s c"],
+    ) -> tuple[Float[Tensor, "b q n c"], Float[Tensor, "b q s c"]]:
+        if not self.first:  # the first layer's tokens are the prompt itself
+            tokens = tokens + prompt
+        tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, image + positions, image))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        image = self.norm4(image + self.cross_attn_image_to_token(image + positions, tokens + prompt, tokens))
+        return tokens, image
+
+
+class TwoWayTransformer(nn.Module):
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(TwoWayLayer(config, first=i == 0) for i in range(config.decoder_depth))
+        self.final_attn_token_to_image = CrossAttention(config.embedding_dim, config.decoder_heads, downsample=2)
+        self.norm_final_attn = nn.LayerNorm(config.embedding_dim)
+
+    def forward(
+        self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Float[Tensor, "b q n c"]
+    ) -> tuple[Float[Tensor, "b q n c"], Float[Tensor, "b q s c"]]:
+        tokens = prompt
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, prompt, positions)
+        tokens = tokens + self.final_attn_token_to_image(tokens + prompt, image + positions, image)
+        return self.norm_final_attn(tokens), image
+
+
+class MaskDecoder(nn.Module):
+    """Image embedding and prompt tokens to mask logits and predicted IoU."""
+
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__()
+        dim, (mid, last) = config.embedding_dim, config.upscaling_dims
+        self.transformer = TwoWayTransformer(config)
+        self.iou_token = nn.Embedding(1, dim)
+        self.mask_tokens = nn.Embedding(MASK_TOKENS, dim)
+        self.final_output_upscaling_layers = nn.ModuleList([
+            nn.Sequential(nn.ConvTranspose2d(dim, mid, kernel_size=2, stride=2), nn.GroupNorm(1, mid), nn.GELU()),
+            nn.Sequential(nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2), nn.Identity(), nn.GELU()),
+        ])
+        self.output_hypernetworks_mlps = nn.ModuleList(Mlp(dim, dim, last, hidden_layers=2) for _ in range(MASK_TOKENS))
+        self.iou_prediction_head = Mlp(dim, dim, MASK_TOKENS, hidden_layers=2)
+
+    def forward(
+        self,
+        embedding: ImageEmbedding,
+        positions: Float[Tensor, "s c"],
+        prompt: Float[Tensor, "b q p c"],
+        multimask: bool,
+    ) -> tuple[MaskLogits, PredictedIoU]:
+        (b, q), (he, we) = prompt.shape[:2], embedding.shape[-2:]
+        answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
+        prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
+        image = embedding.flatten(2).transpose(1, 2).unsqueeze(1)  # b 1 he*we c: still one for all boxes
+        tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
+
+        pixels = image.flatten(0, 1).transpose(1, 2).unflatten(2, (he, we))  # b*q c he we
+        for upscale in self.final_output_upscaling_layers:
+            pixels = upscale(pixels)  # at last: b*q c 4he 4we
+        chosen = range(1, MASK_TOKENS) if multimask else range(1)
+        weights = torch.stack([self.output_hypernetworks_mlps[m](tokens[:, :, 1 + m]) for m in chosen], dim=2)  # b q m c
+        logits = weights.flatten(0, 1) @ pixels.flatten(2)  # b*q m 16he*we
+        iou = self.iou_prediction_head(tokens[:, :, 0])[..., chosen.start : chosen.stop]  # b q m
+        return logits.view(b, q, len(chosen), *pixels.shape[-2:]), iou
+
+
+# -------------------------------------------------------------------------------------------------------------- the whole
+
+
+class EfficientSam(nn.Module):
+    """Image encoder, prompt encoder and mask decoder; the amodal decoder of SAMEO is this one, fine-tuned."""
+
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__()
+        self.config = config
+        self.image_encoder = ImageEncoder(config)
+        self.prompt_encoder = PromptEncoder(config.embedding_dim)
+        self.mask_decoder = MaskDecoder(config)
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def encode_images(self, images: Images) -> ImageEmbedding:
+        """The image embedding, computed once for any number of boxes.
+
+        Args:
+            images: "b 3 h w", RGB in [0, 1], any h and w: stretched to the square the network was trained on.
+
+        Returns:
+            "b c he we"; 256 x 64 x 64 for ``vit_t`` and ``vit_s``, 128 x 16 x 16 for ``nano``.
+
+        Raises:
+            InputError: not "b 3 h w", not floating point, or values outside [0, 1].
+        """
+        _check_images(images)
+        side = self.config.image_size
+        if images.shape[-2:] != (side, side):
+            images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
+        images = (images - self.pixel_mean) / self.pixel_std
+        return self.image_encoder(images.to(self.image_encoder.pos_embed.dtype))
+
+    def decode_boxes(
+        self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
+    ) -> DecodedMasks:
+        """The mask of each box, with the decoder's own estimate of its IoU.
+
+        Args:
+            embedding: "b c he we", from :meth:`encode_images`.
+            boxes: "b q 4", xyxy in pixels of the original image; may reach over its border.
+            image_size: (height, width) of the original image, in pixels.
+            multimask: answer with the three alternative masks instead of the one.
+
+        Returns:
+            logits "b q m hm wm" and iou "b q m", m = 3 with ``multimask`` and 1 without; hm = 4 he, wm = 4 we.
+
+        Raises:
+            InputError: shapes that do not fit each other or the model, boxes with NaN, without area, or outside the image.
+        """
+        _check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
+        (height, width), side = image_size, self.config.image_size
+        boxes = boxes.float() * boxes.new_tensor([side / width, side / height] * 2, dtype=torch.float32)
+        prompt = self.prompt_encoder(boxes, side)  # b q 6 c
+        positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
+        embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
+        return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
+
+    def forward(self, images: Images, boxes: BoxPrompts, multimask: bool = False) -> DecodedMasks:
+        """:meth:`encode_images`, then :meth:`decode_boxes` with boxes in pixels of ``images``. Raises InputError as they do."""
+        height, width = images.shape[-2:]
+        return self.decode_boxes(self.encode_images(images), boxes, (height, width), multimask)
+
+
+def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
+    """Mask logits "b q m hm wm" at the resolution of the original image, ``size`` = (height, width) in pixels; bilinear."""
+    return F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False).unflatten(0, logits.shape[:2])
+
+
+def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
+    """A model of one of :data:`VARIANTS`, freshly initialised or with the weights of a file.
+
+    Args:
+        variant: "nano", "vit_t" or "vit_s".
+        checkpoint: ``.safetensors``, ``.pt`` / ``.pth`` (a state dict, or a dict that has it under "model") or a ``.zip``
+            that holds one such ``.pt``, as released. Nothing in the file is executed. Weights are kept in float32.
+
+    Raises:
+        InputError: unknown variant; a file that is missing, unreadable, not plain weights, or not of this variant.
+    """
+    if variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise InputError(file="variant", rule=f"one of {known}, found {variant!r}", remedy="Choose one of these names")
+    model = EfficientSam(VARIANTS[variant])
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        state = read_weights(path)
+        _check_state(path, state, variant)
+        model.load_state_dict(state, strict=True)
+    return model
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or more than plain finite weights.
+    """
+    remedy = "Download or save the checkpoint again, as .safetensors or as a state dict in .pt"
+    if not path.is_file():
+        raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
+    if path.suffix not in (".safetensors", ".pt", ".pth", ".zip"):
+        rule = f"a checkpoint is a .safetensors, .pt, .pth or .zip file, found {path.suffix!r}"
+        raise InputError(file=path, rule=rule, remedy="Convert or rename the file")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path, device="cpu")
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+                state = torch.load(io.BytesIO(archive.read(inside)), weights_only=True, map_location="cpu")
+        else:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged file makes these readers raise almost anything
+        reason = str(error).strip().split("\n")[0]
+        rule = f"the file must be complete and hold nothing but weights, but reading failed with {type(error).__name__}: {reason}"
+        raise InputError(file=path, rule=rule, remedy=remedy) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict):
+        rule = f"a checkpoint holds a dict of tensors, found {type(state).__name__}"
+        raise InputError(file=path, rule=rule, remedy="Save model.state_dict()")
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            rule = "every entry is a floating-point tensor, found " + str(getattr(value, "dtype", type(value).__name__))
+            raise InputError(file=path, record=str(key), rule=rule, remedy="Save model.state_dict()")
+        if not value.isfinite().all():
+            raise InputError(file=path, record=str(key), rule="weights must be finite, found NaN or infinity", remedy=remedy)
+    return {key: value.float() for key, value in state.items()}
+
+
+def _shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = EfficientSam(VARIANTS[variant])
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def _check_state(path: Path, state: dict[str, Tensor], variant: str) -> None:
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    wanted = _shapes(variant)
+    if found == wanted:
+        return
+    agreement = {name: len(found.items() & _shapes(name).items()) for name in VARIANTS}
+    likely = max(agreement, key=agreement.get)
+    remedy = f"Use a checkpoint of {variant!r}"
+    if likely != variant and agreement[likely]:
+        remedy = f"This looks like a checkpoint of {likely!r}: use build_efficient_sam({likely!r}, ...) or another file"
+    for keys, rule in ((wanted.keys() - found.keys(), "is missing"), (found.keys() - wanted.keys(), f"is unknown to {variant!r}")):
+        if keys:
+            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+            raise InputError(file=path, record=min(keys), rule=f"this entry{more} {rule}", remedy=remedy)
+    key = next(key for key in wanted if wanted[key] != found[key])
+    rule = f"the shape in {variant!r} is {wanted[key]}, found {found[key]}"
+    raise InputError(file=path, record=key, rule=rule, remedy=remedy)
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
+        rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
+        raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1 and divide by 255")
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
+        rule = f"values lie in [0, 1], found {low:g} to {high:g}"
+        raise InputError(file="images", rule=rule, remedy="Divide images of 0..255 by 255, and do not normalise beforehand")
+
+
+def _check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
+    if embedding.ndim != 4 or embedding.shape[1] != dim:
+        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
+    if boxes.ndim != 3 or boxes.shape[-1] != 4 or not boxes.is_floating_point():
+        rule = f"a floating-point tensor (b, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
+        raise InputError(file="boxes", rule=rule, remedy="Give q boxes for each of b images, as xyxy in float")
+    if len(boxes) != len(embedding):
+        rule = f"one list of boxes for each image, found {len(boxes)} for {len(embedding)} embeddings"
+        raise InputError(file="boxes", rule=rule, remedy="Decode images with different numbers of boxes one by one")
+    height, width = image_size
+    if not (height > 0 and width > 0):
+        rule = f"(height, width) are positive, found {tuple(image_size)}"
+        raise InputError(file="image_size", rule=rule, remedy="Pass the size of the original image")
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
+    if not good.all():
+        image, box = (~good).nonzero()[0].tolist()
+        rule = f"xyxy with x0 < x1 and y0 < y1, overlapping an image of {height} x {width}, found {boxes[image, box].tolist()}"
+        remedy = "Remove the box, or convert xywh to xyxy and check that image_size is (height, width)"
+        raise InputError(file="boxes", record=f"image {image}, box {box}", rule=rule, remedy=remedy)
