@@ -1,0 +1,42 @@
+"""Amodal data sets, each read from its files as distributed: `load_dataset(name, root, split)`."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets.cocoa import read_cocoa
+from sameo_core.datasets.cocoa_cls import read_cocoa_cls
+from sameo_core.datasets.lvis import read_lvis
+from sameo_core.errors import InputError
+
+__all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_dataset"]
+
+READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **options)
+    "cocoa": read_cocoa,
+    "cocoa_cls": read_cocoa_cls,
+    "lvis": read_lvis,
+}
+
+
+def load_dataset(name: str, root: str | Path, split: str = "val", **options) -> AmodalDataset:
+    """The annotations of one data set; images are read when asked for.
+
+    Args:
+        name: one of `READERS`.
+        root: the data set's folder, laid out as distributed.
+        split: as in the names of its files.
+        options: the reader's own, see its docstring.
+
+    Raises:
+        InputError: unknown name, missing or damaged files, or nothing in them that can be used. Single records that
+            break a rule are skipped and counted in `AmodalDataset.skipped`.
+    """
+    if name not in READERS:
+        close = difflib.get_close_matches(name.lower().replace("-", "_"), READERS, n=1, cutoff=0.5)
+        raise InputError(
+            file="name",
+            rule=f"unknown data set {name!r}; known are {', '.join(READERS)}",
+            remedy=f"Did you mean {close[0]!r}?" if close else "Give one of these names",
+        )
+    return READERS[name](Path(root), split, **options)
