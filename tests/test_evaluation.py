@@ -1,0 +1,544 @@
+"""AP against pycocotools itself, every number against 4x4 masks worked by hand, and the bad input people bring."""
+
+import contextlib
+import copy
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as mask_ops
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sameo_core import evaluate_amodal as public_evaluate_amodal
+from sameo_core.errors import InputError
+from sameo_core.evaluation import (
+    OCCLUSION_BUCKETS,
+    evaluate_amodal,
+    evaluate_by_occlusion,
+    evaluate_regions,
+    region_iou,
+)
+from sameo_core.masks import encode_mask
+
+NUMBERS = ["AP", "AP50", "AP75", "AR1", "AR10", "AR100"]
+nan = math.nan
+
+
+def bitmap(*rows):
+    """Rows of a drawing: '#' is object."""
+    return np.array([[c == "#" for c in row] for row in rows])
+
+
+LEFT = bitmap("##..", "##..", "##..", "##..")  # 8 pixels
+FULL = bitmap("####", "####", "####", "####")  # 16
+TOP = bitmap("####", "####", "....", "....")  # 8
+NONE = bitmap("....", "....", "....", "....")
+TOP_3 = bitmap("####", "####", "####", "....")  # 12, IoU with FULL 0.75
+
+
+def ground_truth(*masks, **fields):
+    """One 4x4 image an object; a field is a list over objects."""
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 1, "segmentation": encode_mask(mask)} for i, mask in enumerate(masks)
+    ]
+    for key, values in fields.items():
+        for annotation, value in zip(annotations, values, strict=True):
+            annotation[key] = value
+    images = [{"id": i, "height": 4, "width": 4} for i in range(len(masks))]
+    return {"images": images, "categories": [{"id": 1, "name": "thing"}], "annotations": annotations}
+
+
+def found(image_id, mask, score=0.9, **fields):
+    return {"image_id": image_id, "category_id": 1, "segmentation": encode_mask(mask), "score": score} | fields
+
+
+def random_data(seed=0, images=6, categories=(1, 18, 90), crowds=True, size=(24, 30)):
+    """Rectangles, and detections around them; distinct scores. Complete records, as pycocotools itself needs them."""
+    rng = np.random.default_rng(seed)
+
+    def rectangle(y, x, h, w):
+        mask = np.zeros(size, bool)
+        mask[max(y, 0) : max(y + h, 1), max(x, 0) : max(x + w, 1)] = True
+        return mask
+
+    truth, predictions = [], []
+    scores = iter(rng.permutation(10_000) / 10_000)
+    for image_id in range(1, images + 1):
+        for _ in range(rng.integers(0, 7)):
+            box = rng.integers(1, (15, 18, 12, 14))
+            amodal = rectangle(*box)
+            visible = amodal & ~rectangle(box[0], box[1], rng.integers(0, 13), box[3])
+            category = int(rng.choice(categories))
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "segmentation": encode_mask(amodal),
+                    "visible_mask": encode_mask(visible),
+                    "iscrowd": int(crowds and rng.random() < 0.15),
+                    "area": int(amodal.sum()),
+                    "bbox": [0, 0, 1, 1],
+                }
+            )
+            for _ in range(rng.integers(0, 4)):
+                guess = category if rng.random() < 0.8 else int(rng.choice(categories))
+                mask = rectangle(*(box + rng.integers(-1, 2, 4)))
+                score = float(next(scores))
+                record = {"image_id": image_id, "category_id": guess, "segmentation": encode_mask(mask), "score": score}
+                predictions.append(record)
+    listed = [{"id": i, "height": size[0], "width": size[1]} for i in range(1, images + 1)]
+    cats = [{"id": c, "name": str(c)} for c in categories]
+    return {"images": listed, "categories": cats, "annotations": truth}, predictions
+
+
+class IgnoringCOCOeval(COCOeval):
+    """pycocotools overwrites a ground truth's 'ignore'; this keeps it, and changes nothing else."""
+
+    def _prepare(self):
+        wanted = {a["id"]: a.get("ignore", 0) for a in self.cocoGt.dataset["annotations"]}
+        super()._prepare()
+        for group in self._gts.values():
+            for gt in group:
+                gt["ignore"] = gt["ignore"] or wanted[gt["id"]]
+
+
+def pycocotools_stats(truth, predictions, class_agnostic, evaluator=COCOeval):
+    """The usual five lines around pycocotools."""
+    coco = COCO()
+    coco.dataset = copy.deepcopy(truth)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        run = evaluator(coco, coco.loadRes(copy.deepcopy(predictions)), "segm")
+        run.params.useCats = 0 if class_agnostic else 1
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    stats = [nan if s == -1 else float(s) for s in run.stats]
+    return dict(zip(NUMBERS, [*stats[:3], *stats[6:9]], strict=True))
+
+
+def same(ours, theirs):
+    np.testing.assert_equal(ours, theirs)  # exactly; NaN equals NaN
+
+
+# --- AP and AR ------------------------------------------------------------------------------------------------------
+
+
+def test_perfect_predictions_score_one():
+    stats = evaluate_amodal(ground_truth(LEFT, TOP), [found(0, LEFT), found(1, TOP)])
+    assert stats == dict.fromkeys(NUMBERS, pytest.approx(1))
+
+
+def test_numbers_worked_by_hand():
+    # Object 0 found with IoU 12/16 = 0.75: right at the 6 thresholds 0.50 ... 0.75. Object 1 not found.
+    # Recall 1/2 there, precision 1 at the recalls 0, 0.01 ... 0.50, that is 51 of 101 points.
+    stats = evaluate_amodal(ground_truth(FULL, LEFT), [found(0, TOP_3)])
+    ap, ar = 51 / 101, 1 / 2
+    expected = {"AP": 0.6 * ap, "AP50": ap, "AP75": ap, "AR1": 0.6 * ar, "AR10": 0.6 * ar, "AR100": 0.6 * ar}
+    assert stats == pytest.approx(expected)
+
+
+def test_a_better_scored_false_positive_halves_precision_and_hides_from_ar_1():
+    stats = evaluate_amodal(ground_truth(FULL), [found(0, LEFT & TOP, score=0.9), found(0, FULL, score=0.8)])
+    assert stats == pytest.approx({"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "AR1": 0, "AR10": 1, "AR100": 1})
+
+
+def test_a_score_decides_the_order_across_images():
+    stats = evaluate_amodal(ground_truth(FULL, FULL), [found(0, LEFT & TOP, score=0.1), found(1, FULL, score=0.8)])
+    assert stats["AP"] == pytest.approx(51 / 101)
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_pycocotools(seed, class_agnostic):
+    truth, predictions = random_data(seed)
+    stats = evaluate_amodal(truth, predictions, class_agnostic)
+    same(stats, pycocotools_stats(truth, predictions, class_agnostic))
+    assert list(stats) == NUMBERS and 0 < stats["AP"] < 1
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_equals_pycocotools_with_tied_scores_and_many_detections(class_agnostic):
+    truth, predictions = random_data(11)
+    predictions = [p | {"score": round(p["score"], 1)} for p in predictions * 25]
+    assert max(np.unique([p["image_id"] for p in predictions], return_counts=True)[1]) > 100
+    stats = evaluate_amodal(truth, predictions, class_agnostic)
+    same(stats, pycocotools_stats(truth, predictions, class_agnostic))
+
+
+def test_a_crowd_is_not_to_be_found_and_excuses_detections():
+    truth = ground_truth(FULL, LEFT, iscrowd=[1, 0])
+    predictions = [found(0, TOP, 0.95), found(0, TOP_3, 0.94), found(1, LEFT)]
+    assert evaluate_amodal(truth, predictions)["AP"] == pytest.approx(1)
+
+
+def test_annotations_need_no_id_area_bbox_iscrowd_or_category():
+    truth, predictions = random_data(3, crowds=False)
+    bare = copy.deepcopy(truth)
+    bare["annotations"] = [{k: a[k] for k in ("image_id", "segmentation")} for a in bare["annotations"]]
+    del bare["categories"]
+    same(evaluate_amodal(bare, predictions), evaluate_amodal(truth, predictions))
+
+
+def test_an_annotation_with_id_zero_can_be_found():
+    truth = ground_truth(FULL)
+    assert truth["annotations"][0]["id"] == 0
+    assert evaluate_amodal(truth, [found(0, FULL)])["AP"] == pytest.approx(1)
+    truth["annotations"][0] |= {"area": 16, "bbox": [0, 0, 4, 4], "iscrowd": 0}
+    assert pycocotools_stats(truth, [found(0, FULL)], True)["AP"] == 0  # what we are guarding against
+
+
+def test_a_bbox_in_the_results_plays_no_part():
+    truth, predictions = random_data(4)
+    boxed = [p | {"bbox": [0, 0, 1e6, 1e6]} for p in predictions]
+    same(evaluate_amodal(truth, boxed), evaluate_amodal(truth, predictions))
+    same(evaluate_by_occlusion(truth, boxed), evaluate_by_occlusion(truth, predictions))
+
+
+def test_polygons_and_uncompressed_rle_are_ground_truth_too():
+    truth = ground_truth(LEFT, LEFT, LEFT)
+    polygon = [0, 0, 2, 0, 2, 4, 0, 4]
+    for annotation, encoding in zip(
+        truth["annotations"], ([polygon], polygon, {"size": [4, 4], "counts": [0, 8, 8]}), strict=True
+    ):
+        annotation["segmentation"] = encoding
+    assert evaluate_amodal(truth, [found(i, LEFT) for i in range(3)])["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("category", [None, 0, 999, "person"])
+def test_class_agnostic_does_not_look_at_categories(category):
+    truth, predictions = random_data(5, categories=(1,))
+    foreign = [p | {"category_id": category} for p in predictions]
+    same(evaluate_amodal(truth, foreign), evaluate_amodal(truth, predictions))
+    without = [{k: v for k, v in p.items() if k != "category_id"} for p in predictions]
+    same(evaluate_amodal(truth, without), evaluate_amodal(truth, predictions))
+
+
+def test_class_aware_tells_categories_apart():
+    truth = ground_truth(FULL)
+    truth["categories"].append({"id": 2, "name": "other"})
+    predictions = [found(0, FULL, category_id=2)]
+    assert evaluate_amodal(truth, predictions, class_agnostic=False)["AP"] == 0
+    assert evaluate_amodal(truth, predictions, class_agnostic=True)["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_no_predictions_score_zero(class_agnostic):
+    truth, _ = random_data(0)
+    assert evaluate_amodal(truth, [], class_agnostic) == dict.fromkeys(NUMBERS, 0.0)
+
+
+@pytest.mark.parametrize("predictions", [[], [found(0, FULL)]])
+def test_nothing_to_find_is_nan(predictions):
+    truth = ground_truth(FULL) | {"annotations": []}
+    same(evaluate_amodal(truth, predictions), dict.fromkeys(NUMBERS, nan))
+    only_crowd = ground_truth(FULL, iscrowd=[1])
+    same(evaluate_amodal(only_crowd, predictions), dict.fromkeys(NUMBERS, nan))
+
+
+def test_paths_and_dicts_give_the_same(tmp_path):
+    truth, predictions = random_data(6)
+    for name, content in (("truth.json", truth), ("results.json", predictions)):
+        (tmp_path / name).write_text(json.dumps(content))
+    from_files = evaluate_amodal(tmp_path / "truth.json", str(tmp_path / "results.json"))
+    same(from_files, evaluate_amodal(truth, predictions))
+
+
+def test_inputs_are_not_modified_and_nothing_is_printed(capsys):
+    truth, predictions = random_data(7)
+    before = copy.deepcopy((truth, predictions))
+    for class_agnostic in (True, False):
+        evaluate_amodal(truth, predictions, class_agnostic)
+        evaluate_by_occlusion(truth, predictions, class_agnostic)
+    assert (truth, predictions) == before
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 50), st.booleans())
+def test_the_order_of_records_does_not_matter(random, seed, class_agnostic):
+    truth, predictions = random_data(seed, images=3)  # scores are distinct
+    shuffled = copy.deepcopy(truth)
+    random.shuffle(shuffled["images"])
+    random.shuffle(shuffled["annotations"])
+    same(
+        evaluate_amodal(shuffled, random.sample(predictions, len(predictions)), class_agnostic),
+        evaluate_amodal(truth, predictions, class_agnostic),
+    )
+
+
+def test_it_is_a_public_name():
+    assert public_evaluate_amodal is evaluate_amodal
+
+
+# --- occlusion buckets ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_buckets_equal_pycocotools_rerun_with_ignore_flags(seed, class_agnostic):
+    truth, predictions = random_data(seed, images=10)
+    stats = evaluate_by_occlusion(truth, predictions, class_agnostic)
+    assert list(stats) == list(OCCLUSION_BUCKETS)
+    for name, (low, high) in OCCLUSION_BUCKETS.items():
+        flagged = copy.deepcopy(truth)
+        for a in flagged["annotations"]:
+            area, shown = (int(mask_ops.area(a[key])) for key in ("segmentation", "visible_mask"))
+            rate = (area - shown) / area
+            a["ignore"] = int(not (low <= rate < high or rate == high == 1))
+        assert 0 < sum(a["ignore"] for a in flagged["annotations"]) < len(flagged["annotations"])
+        same(stats[name], pycocotools_stats(flagged, predictions, class_agnostic, IgnoringCOCOeval))
+
+
+def test_one_bucket_of_everything_is_plain_evaluation():
+    truth, predictions = random_data(2)
+    stats = evaluate_by_occlusion(truth, predictions, buckets={"all": (0.0, 1.0)})
+    same(stats["all"], evaluate_amodal(truth, predictions))
+
+
+def test_what_counts_in_a_bucket():
+    # Object 0 not occluded, found. Object 1 half hidden, not found. A detection that matches nothing scores best.
+    truth = ground_truth(FULL, FULL, visible_mask=[encode_mask(FULL), encode_mask(LEFT)])
+    hit, stray = found(0, FULL, 0.5), found(1, LEFT & TOP, 0.9)
+    stats = evaluate_by_occlusion(truth, [hit])
+    assert stats["0-10 %"] == dict.fromkeys(NUMBERS, pytest.approx(1))  # object 1 is not missed here
+    assert stats["50-90 %"] == dict.fromkeys(NUMBERS, 0)  # and the hit is no false positive here
+    same(stats["10-50 %"], dict.fromkeys(NUMBERS, nan))
+    assert evaluate_by_occlusion(truth, [hit, stray])["0-10 %"]["AP"] == pytest.approx(0.5)  # a stray is, everywhere
+    both = [stray, found(1, FULL, 0.5)]
+    assert evaluate_by_occlusion(truth, both)["50-90 %"]["AP"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "bucket"),
+    [(0, "0-10 %"), (0.0999, "0-10 %"), (0.1, "10-50 %"), (0.5, "50-90 %"), (0.9, "90-100 %"), (1, "90-100 %")],
+)
+def test_bucket_edges_belong_to_the_upper_bucket_and_occlude_rate_serves_without_a_visible_mask(rate, bucket):
+    stats = evaluate_by_occlusion(ground_truth(FULL, occlude_rate=[rate]), [found(0, FULL)])
+    assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == [bucket]
+
+
+def test_the_visible_mask_goes_before_the_occlude_rate():
+    truth = ground_truth(FULL, occlude_rate=[0.99], visible_mask=[encode_mask(LEFT)])
+    stats = evaluate_by_occlusion(truth, [found(0, FULL)])
+    assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["50-90 %"]
+
+
+def test_a_crowd_needs_no_occlusion_rate():
+    truth = ground_truth(FULL, LEFT, iscrowd=[1, 0], occlude_rate=[None, 0.0])
+    assert evaluate_by_occlusion(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def without(record, key):
+    return {k: v for k, v in record.items() if k != key}
+
+
+HIT = found(0, FULL)
+TRUTH = ground_truth(FULL)
+ANNOTATION = TRUTH["annotations"][0]
+WIDE = encode_mask(np.ones((4, 5), bool))
+
+
+@pytest.mark.parametrize(
+    ("predictions", "said"),
+    [
+        ([HIT, found(7, FULL)], ["predictions, prediction 1", "image id 7", "split"]),
+        ([HIT | {"image_id": "0"}], ["image id '0'"]),
+        ([HIT | {"image_id": [0]}], ["image id [0]"]),
+        ([HIT | {"segmentation": WIDE}], ["prediction 0", "(4, 5)", "(4, 4)"]),
+        ([HIT | {"segmentation": {"counts": WIDE["counts"]}}], ["prediction 0", "without a size"]),
+        ([HIT | {"segmentation": "??"}], ["prediction 0"]),
+        ([without(HIT, "score")], ["prediction 0", "lacks 'score'"]),
+        ([without(HIT, "segmentation")], ["prediction 0", "lacks 'segmentation'", "'score'"]),
+        ([without(HIT, "image_id")], ["prediction 0", "lacks 'image_id'"]),
+        (["HIT"], ["prediction 0", "lacks", "'HIT'"]),
+        ([HIT | {"score": nan}], ["prediction 0", "finite", "nan"]),
+        ([HIT | {"score": math.inf}], ["finite", "inf"]),
+        ([HIT | {"score": "0.9"}], ["finite", "'0.9'"]),
+        ([HIT | {"score": None}], ["finite", "None"]),
+        ({"images": [], "annotations": [HIT]}, ["predictions", "result['annotations']", "dict with keys"]),
+    ],
+)
+def test_bad_predictions(predictions, said):
+    for evaluate in (evaluate_amodal, evaluate_by_occlusion):
+        truth = ground_truth(FULL, occlude_rate=[0.0])
+        with pytest.raises(InputError) as error:
+            evaluate(truth, predictions)
+        assert error.value.remedy and all(words in str(error.value) for words in said), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        ([HIT], ["ground_truth", "found a list", "ground truth first"]),
+        (without(TRUTH, "annotations"), ["'annotations'", "keys ['images', 'categories']"]),
+        (without(TRUTH, "images"), ["'images'"]),
+        (TRUTH | {"images": TRUTH["images"] * 2}, ["images[1]", "id 0 too"]),
+        (TRUTH | {"images": [{"id": 0}]}, ["images[0]", "lacks 'height', 'width'"]),
+        (TRUTH | {"annotations": [ANNOTATION | {"image_id": 9}]}, ["annotation 0", "image id 9"]),
+        (TRUTH | {"annotations": [ANNOTATION | {"segmentation": WIDE}]}, ["annotation 0", "(4, 5)", "(4, 4)"]),
+        (TRUTH | {"annotations": [without(ANNOTATION, "segmentation")]}, ["annotations[0]", "lacks 'segmentation'"]),
+        (TRUTH | {"annotations": ["x"]}, ["annotations[0]", "'x'"]),
+    ],
+)
+def test_bad_ground_truth(truth, said):
+    with pytest.raises(InputError) as error:
+        evaluate_amodal(truth, [HIT])
+    assert error.value.remedy and all(words in str(error.value) for words in said), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, ["annotation 0", "'visible_mask'", "'occlude_rate'", "None"]),
+        ({"occlude_rate": [1.2]}, ["annotation 0", "1.2"]),
+        ({"occlude_rate": [nan]}, ["annotation 0", "nan"]),
+        ({"visible_mask": [WIDE]}, ["annotation 0", "(4, 5)"]),
+    ],
+)
+def test_ground_truth_without_an_occlusion_rate(fields, said):
+    with pytest.raises(InputError) as error:
+        evaluate_by_occlusion(ground_truth(FULL, **fields), [HIT])
+    assert all(words in str(error.value) for words in said), str(error.value)
+
+
+@pytest.mark.parametrize("bucket", [(0, 10), (0.5, 0.1), (0.2, 0.2), (nan, 1.0)])
+def test_bad_buckets(bucket):
+    table = evaluate_regions([FULL], [FULL], [FULL])
+    with pytest.raises(InputError, match="buckets, 'mine': .*not per cent"):
+        table.summary({"mine": bucket})
+    with pytest.raises(InputError, match="buckets, 'mine': .*not per cent"):
+        evaluate_by_occlusion(ground_truth(FULL, occlude_rate=[0]), [HIT], buckets={"mine": bucket})
+
+
+def test_dense_category_ids_are_explained():
+    truth, predictions = random_data(0)  # categories 1, 18, 90
+    dense = [p | {"category_id": {1: 0, 18: 16, 90: 79}[p["category_id"]]} for p in predictions]
+    with pytest.raises(InputError) as error:
+        evaluate_amodal(truth, dense, class_agnostic=False)
+    for words in ("prediction 0", "0..79 (3 ids)", "1..90 (3 ids)", "class_agnostic=True", "Map the detector"):
+        assert words in str(error.value)
+    evaluate_amodal(truth, dense)
+
+
+@pytest.mark.parametrize("category", [None, "person", [1]])
+def test_class_aware_needs_category_ids(category):
+    with pytest.raises(InputError, match="prediction 0"):
+        evaluate_amodal(TRUTH, [HIT | {"category_id": category}], class_agnostic=False)
+    with pytest.raises(InputError, match="annotation 0"):
+        evaluate_amodal(TRUTH | {"annotations": [ANNOTATION | {"category_id": category}]}, [HIT], class_agnostic=False)
+
+
+def test_broken_files(tmp_path):
+    cut = tmp_path / "results.json"
+    cut.write_text(json.dumps([HIT])[:-5])
+    with pytest.raises(InputError, match=r"results\.json: not complete JSON"):
+        evaluate_amodal(TRUTH, cut)
+    with pytest.raises(InputError, match=r"nowhere\.json: cannot be read .*Check the path"):
+        evaluate_amodal(tmp_path / "nowhere.json", [HIT])
+    cut.write_text(json.dumps([without(HIT, "score")]))
+    with pytest.raises(InputError, match=r"results\.json, prediction 0: lacks 'score'"):
+        evaluate_amodal(TRUTH, cut)
+
+
+# --- mIoU by region -------------------------------------------------------------------------------------------------
+
+SPILL = bitmap("###.", "###.", "##..", "##..")  # LEFT and 2 pixels more
+QUARTER = bitmap("##..", "##..", "....", "....")
+
+# predicted, amodal, visible -> full, visible, hidden
+BY_HAND = {
+    "perfect": (LEFT, LEFT, QUARTER, (1, 1, 1)),
+    "the visible part only": (QUARTER, LEFT, QUARTER, (4 / 8, 1, 0)),
+    "three rows of four": (TOP_3, FULL, TOP, (12 / 16, 1, 4 / 8)),
+    "spills 2 pixels": (SPILL, LEFT, QUARTER, (8 / 10, 4 / 6, 4 / 6)),
+    "the hidden part only": (LEFT & ~QUARTER, LEFT, QUARTER, (4 / 8, 0, 1)),
+    "nothing": (NONE, LEFT, QUARTER, (0, 0, 0)),
+    "un-occluded": (TOP_3, FULL, FULL, (12 / 16, 12 / 16, nan)),
+    "invisible": (QUARTER, LEFT, NONE, (4 / 8, nan, 4 / 8)),
+    "visible outside amodal is dropped": (LEFT, LEFT, TOP, (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("encode", [lambda m: m, encode_mask], ids=["bitmap", "rle"])
+@pytest.mark.parametrize("case", BY_HAND)
+def test_regions_worked_by_hand(case, encode):
+    *masks, expected = BY_HAND[case]
+    assert region_iou(*map(encode, masks)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_regions_follow_their_definition_on_random_masks():
+    rng = np.random.default_rng(0)
+    p, a, v = rng.random((3, 50, 9, 7)) < np.array([0.6, 0.7, 0.5])[:, None, None, None]
+    v &= a
+    hidden = a & ~v
+
+    def iou(x, y):
+        return (x & y).sum((1, 2)) / (x | y).sum((1, 2))
+
+    table = evaluate_regions(p, a, v)
+    np.testing.assert_allclose(table.full, iou(p, a))
+    np.testing.assert_allclose(table.visible, iou(p & ~hidden, v))
+    np.testing.assert_allclose(table.hidden, iou(p & ~v, hidden))
+    np.testing.assert_array_equal(table.recalled_pixels, (p & hidden).sum((1, 2)))
+    np.testing.assert_array_equal(table.hidden_pixels, hidden.sum((1, 2)))
+    np.testing.assert_allclose(table.occlusion_rate, hidden.sum((1, 2)) / a.sum((1, 2)))
+
+
+def test_summary_worked_by_hand():
+    cases = ["un-occluded", "the visible part only", "three rows of four", "invisible"]
+    predicted, amodal, visible = zip(*(BY_HAND[case][:3] for case in cases), strict=True)
+    table = evaluate_regions(list(map(encode_mask, predicted)), list(amodal), visible)
+    assert table.hidden_pixels.tolist() == [0, 4, 8, 8]
+    assert table.recalled_pixels.tolist() == [0, 0, 4, 4]
+    assert table.occlusion_rate.tolist() == [0, 0.5, 0.5, 1]
+    assert np.argsort(table.full).tolist()[0] == 1  # the worst
+    assert table.summary() == pytest.approx(
+        {
+            "mIoU": (0.75 + 0.5 + 0.75 + 0.5) / 4,
+            "visible mIoU": (0.75 + 1 + 1) / 3,
+            "hidden mIoU": (0 + 0.5 + 0.5) / 3,
+            "hidden recall": 8 / 20,
+            "mean hidden recall": (0 + 0.5 + 0.5) / 3,
+            "un-occluded mIoU": 0.75,
+            "mIoU 0-10 %": 0.75,
+            "mIoU 10-50 %": nan,
+            "mIoU 50-90 %": (0.5 + 0.75) / 2,
+            "mIoU 90-100 %": 0.5,
+        },
+        nan_ok=True,
+    )
+
+
+def test_no_objects_summarise_to_nan():
+    assert all(math.isnan(value) for value in evaluate_regions([], [], []).summary().values())
+
+
+def test_objects_may_differ_in_size():
+    masks = [np.ones((3, 5), bool), FULL]
+    assert evaluate_regions(masks, masks, masks).full.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "amodal", "visible", "said"),
+    [
+        ([FULL], [FULL, FULL], [FULL, FULL], "1 predicted, 2, 2"),
+        ([FULL, np.ones((4, 5), bool)], [FULL, FULL], [FULL, FULL], r"object 1: .*size.*\(4, 5\)"),
+        ([FULL], [NONE], [NONE], "object 0: the amodal mask is empty"),
+    ],
+)
+def test_bad_regions(predicted, amodal, visible, said):
+    with pytest.raises(InputError, match=said):
+        evaluate_regions(predicted, amodal, visible)
+    with pytest.raises(InputError, match=said):
+        evaluate_regions(*([encode_mask(m) for m in masks] for masks in (predicted, amodal, visible)))
