@@ -5,15 +5,17 @@
     out = model.decode_boxes(embedding, boxes, image_size=(480, 640))      # as often as there are boxes
     masks = upscale_logits(out.logits, size=(480, 640)) >= 0
 
-Architecture: "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything" (CVPR 2024); the decoder goes
-back to "Segment Anything" (ICCV 2023). Parameter names and numbers are those of the released checkpoints, which load strictly.
-In shape comments: b images, q boxes of one image, n tokens, c channels; "g" is q, or 1 where all boxes share the same values.
+Architecture: "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything" (CVPR 2024); its decoder
+goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the released checkpoints, which load strictly.
+In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
 
 import io
 import math
 import zipfile
+from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import safetensors.torch
@@ -26,9 +28,10 @@ from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, Predicted
 from sameo_core.errors import InputError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TOP_LEFT, BOTTOM_RIGHT, PADDING = 2, 3, -1  # labels of prompt points
-POINTS_PER_PROMPT = 6  # the decoder was trained with up to six points: a box is two of them, the rest is padding
+POINTS_PER_PROMPT = 6  # the decoder was trained with six points: a box is two of them, the rest is padding
 MASK_TOKENS = 4  # mask 0 is the single-mask answer, masks 1..3 are the alternatives of `multimask`
+
+Tokens = Float[Tensor, "b q n c"]  # of the decoder: n for each box
 
 
 @dataclass(frozen=True)
@@ -45,35 +48,32 @@ class EfficientSamConfig:
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
-    upscaling_dims: tuple[int, int] = (64, 32)  # each step doubles the resolution
+    upscaling: tuple[int, int] = (64, 32)  # channels after the first and the second doubling of resolution
 
 
 VARIANTS = {
     "vit_t": EfficientSamConfig(),
     "vit_s": EfficientSamConfig(encoder_dim=384, encoder_heads=6),
     "nano": EfficientSamConfig(
-        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_mlp_dim=512, upscaling_dims=(32, 16)
+        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_mlp_dim=512, upscaling=(32, 16)
     ),
 }
 
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """What the decoder says about each box: mask logits at its own resolution, and how good it believes each mask is."""
+    """The decoder's answer to each box: masks at its own resolution, and how good it believes each of them to be."""
 
     logits: MaskLogits  # object where logit >= 0
     iou: PredictedIoU  # a regression: usually, not always, inside [0, 1]
 
 
-# ---------------------------------------------------------------------------------------------------------- image encoder
-
-
+# -------------------------------------------------------------------------------------------------------- image encoder
 class SelfAttention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # b n 3 heads c/heads
@@ -82,90 +82,52 @@ class SelfAttention(nn.Module):
         return self.proj(x.transpose(1, 2).flatten(-2))
 
 
-class FeedForward(nn.Module):
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = SelfAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = FeedForward(dim, 4 * dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(dim, 4 * dim), act=nn.GELU(), fc2=nn.Linear(4 * dim, dim)))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
-class PatchEmbed(nn.Module):
-    def __init__(self, patch_size: int, dim: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
-
-    def forward(self, images: Images) -> ImageEmbedding:
-        return self.proj(images)
-
-
-class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each cell."""
 
     def forward(self, x: ImageEmbedding) -> ImageEmbedding:
-        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, eps=1e-6).movedim(-1, 1)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class ImageEncoder(nn.Module):
-    """A plain ViT with global attention in every block, and a convolutional neck."""
+    """A plain ViT, every block with global attention, and a convolutional neck."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
-        self.grid = config.pretrain_grid
-        dim, out = config.encoder_dim, config.embedding_dim
+        self.grid, dim, out = config.pretrain_grid, config.encoder_dim, config.embedding_dim
         self.pos_embed = nn.Parameter(torch.zeros(1, self.grid**2 + 1, dim))  # entry 0 is the class token's: not used
-        self.patch_embed = PatchEmbed(config.patch_size, dim)
-        self.blocks = nn.ModuleList(Block(dim, config.encoder_heads) for _ in range(config.encoder_depth))
-        self.neck = nn.Sequential(
-            nn.Conv2d(dim, out, kernel_size=1, bias=False),
-            ChannelNorm(out),
-            nn.Conv2d(out, out, kernel_size=3, padding=1, bias=False),
-            ChannelNorm(out),
-        )
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, dim, config.patch_size, config.patch_size)))
+        self.blocks = nn.Sequential(*(Block(dim, config.encoder_heads) for _ in range(config.encoder_depth)))
+        mix, smooth = nn.Conv2d(dim, out, 1, bias=False), nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.neck = nn.Sequential(mix, ChannelNorm(out, eps=1e-6), smooth, ChannelNorm(out, eps=1e-6))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
-    def positions(self, he: int, we: int) -> Float[Tensor, "1 c he we"]:
-        grid = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        if (he, we) == (self.grid, self.grid):
-            return grid
-        return F.interpolate(grid, (he, we), mode="bicubic", align_corners=False)
-
     def forward(self, images: Images) -> ImageEmbedding:
         x = self.patch_embed(images)  # b c he we
         he, we = x.shape[-2:]
-        x = (x + self.positions(he, we)).flatten(2).transpose(1, 2)  # b he*we c
-        for block in self.blocks:
-            x = block(x)
+        positions = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # 1 c grid grid
+        x = x + F.interpolate(positions, (he, we), mode="bicubic", align_corners=False)
+        x = self.blocks(x.flatten(2).transpose(1, 2))  # b he*we c
         return self.neck(x.transpose(1, 2).unflatten(2, (he, we)))  # b embedding_dim he we
 
 
-# --------------------------------------------------------------------------------------------------------- prompt encoder
-
-
+# ------------------------------------------------------------------------------------------------------- prompt encoder
 class RandomFourierFeatures(nn.Module):
     """Sines and cosines of random projections of a point in the unit square (Tancik et al., 2020)."""
 
@@ -175,7 +137,7 @@ class RandomFourierFeatures(nn.Module):
 
     def forward(self, points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n c"]:
         matrix = self.positional_encoding_gaussian_matrix
-        with torch.autocast(points.device.type, enabled=False):  # phases of many radians: half precision would lose them
+        with torch.autocast(points.device.type, enabled=False):  # half precision would lose the phase
             phase = 2 * math.pi * ((2 * points.float() - 1) @ matrix.float())
         return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
 
@@ -191,41 +153,34 @@ class PromptEncoder(nn.Module):
         self.bbox_top_left_embeddings = nn.Embedding(1, dim)
         self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
 
-    def forward(self, boxes: BoxPrompts, input_size: int) -> Float[Tensor, "b q n c"]:
+    def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
         """Boxes in pixels of the network's input to the six tokens of each."""
         corners = boxes.unflatten(-1, (2, 2))  # b q 2 xy
         padding = corners.new_full((*boxes.shape[:2], POINTS_PER_PROMPT - 2, 2), -1.0)
         points = (torch.cat([corners, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
-        meaning = torch.cat(
-            [self.bbox_top_left_embeddings.weight, self.bbox_bottom_right_embeddings.weight]
-            + [self.invalid_points.weight] * (POINTS_PER_PROMPT - 2)
-        )  # n c
-        return self.pe_layer(points) + meaning
+        meaning = [self.bbox_top_left_embeddings, self.bbox_bottom_right_embeddings]
+        meaning += [self.invalid_points] * (POINTS_PER_PROMPT - 2)
+        return self.pe_layer(points) + torch.cat([label.weight for label in meaning])  # b q n c
 
     def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
         """Position codes of the image embedding's cells, row by row."""
-        matrix = self.pe_layer.positional_encoding_gaussian_matrix
-        y = (torch.arange(he, device=matrix.device) + 0.5) / he
-        x = (torch.arange(we, device=matrix.device) + 0.5) / we
+        device = self.invalid_points.weight.device
+        y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
         return self.pe_layer(torch.cartesian_prod(y, x).flip(-1))
 
 
-# ----------------------------------------------------------------------------------------------------------- mask decoder
-
-
+# --------------------------------------------------------------------------------------------------------- mask decoder
 class Mlp(nn.Module):
     """Linear layers with GELU between them."""
 
     def __init__(self, dim_in: int, hidden: int, dim_out: int, hidden_layers: int):
         super().__init__()
         dims = [dim_in] + [hidden] * hidden_layers
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(i, o), nn.GELU()) for i, o in zip(dims, dims[1:]))
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(i, o), nn.GELU()) for i, o in pairwise(dims)))
         self.fc = nn.Linear(hidden, dim_out)
 
     def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
-        for layer in self.layers:
-            x = layer(x)
-        return self.fc(x)
+        return self.fc(self.layers(x))
 
 
 class CrossAttention(nn.Module):
@@ -233,11 +188,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, downsample: int = 1):
         super().__init__()
-        self.heads = heads
-        inner = dim // downsample
-        self.q_proj = nn.Linear(dim, inner)
-        self.k_proj = nn.Linear(dim, inner)
-        self.v_proj = nn.Linear(dim, inner)
+        self.heads, inner = heads, dim // downsample
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, inner) for _ in range(3))
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(
@@ -245,11 +197,10 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b g n c"]:
         q, k, v = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
         b, boxes, n = q.shape[0], max(q.shape[1], k.shape[1]), q.shape[2]
-        if k.shape[1] == 1:  # shared keys: the queries of all boxes look at them side by side, nothing is repeated
-            q = q.flatten(1, 2).unsqueeze(1)  # b 1 g*n c
-        else:  # shared queries (the first image-to-token attention) are only now repeated, after their projection
-            q = q.expand(-1, boxes, -1, -1)
-        # "b g n c" -> "b*g heads n c/heads"
+        # Shared keys: the queries of all boxes look at them side by side (b 1 g*n c), and nothing is repeated.
+        # Shared queries (the first image-to-token attention) are repeated only here, after their projection.
+        q = q.flatten(1, 2).unsqueeze(1) if k.shape[1] == 1 else q.expand(-1, boxes, -1, -1)
+        # b g n c -> b*g heads n c/heads
         q, k, v = (t.unflatten(-1, (self.heads, -1)).flatten(0, 1).transpose(1, 2) for t in (q, k, v))
         x = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(x.transpose(1, 2).reshape(b, boxes, n, -1))
@@ -260,24 +211,16 @@ class TwoWayLayer(nn.Module):
 
     def __init__(self, config: EfficientSamConfig, first: bool):
         super().__init__()
-        dim, heads = config.embedding_dim, config.decoder_heads
-        self.first = first
+        self.first, dim, heads = first, config.embedding_dim, config.decoder_heads
         self.self_attn = CrossAttention(dim, heads)
-        self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = CrossAttention(dim, heads, downsample=2)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, config.decoder_mlp_dim, dim, hidden_layers=1)
-        self.norm3 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = CrossAttention(dim, heads, downsample=2)
-        self.norm4 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, config.decoder_mlp_dim, dim, hidden_layers=1)
+        self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim) for _ in range(4))
 
     def forward(
-        self,
-        tokens: Float[Tensor, "b q n c"],
-        image: Float[Tensor, "b g s c"],
-        prompt: Float[Tensor, "b q n c"],
-        positions: Float[Tensor, "s c"],
-    ) -> tuple[Float[Tensor, "b q n c"], Float[Tensor, "b q s c"]]:
+        self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
+    ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
         if not self.first:  # the first layer's tokens are the prompt itself
             tokens = tokens + prompt
         tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
@@ -295,8 +238,8 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(config.embedding_dim)
 
     def forward(
-        self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Float[Tensor, "b q n c"]
-    ) -> tuple[Float[Tensor, "b q n c"], Float[Tensor, "b q s c"]]:
+        self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Tokens
+    ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)
@@ -309,43 +252,35 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
-        dim, (mid, last) = config.embedding_dim, config.upscaling_dims
+        dim, (mid, last) = config.embedding_dim, config.upscaling
         self.transformer = TwoWayTransformer(config)
-        self.iou_token = nn.Embedding(1, dim)
-        self.mask_tokens = nn.Embedding(MASK_TOKENS, dim)
-        self.final_output_upscaling_layers = nn.ModuleList([
-            nn.Sequential(nn.ConvTranspose2d(dim, mid, kernel_size=2, stride=2), nn.GroupNorm(1, mid), nn.GELU()),
-            nn.Sequential(nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2), nn.Identity(), nn.GELU()),
-        ])
+        self.iou_token, self.mask_tokens = nn.Embedding(1, dim), nn.Embedding(MASK_TOKENS, dim)
+        first = nn.Sequential(nn.ConvTranspose2d(dim, mid, kernel_size=2, stride=2), nn.GroupNorm(1, mid), nn.GELU())
+        second = nn.Sequential(nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2), nn.GELU())
+        self.final_output_upscaling_layers = nn.Sequential(first, second)
         self.output_hypernetworks_mlps = nn.ModuleList(Mlp(dim, dim, last, hidden_layers=2) for _ in range(MASK_TOKENS))
         self.iou_prediction_head = Mlp(dim, dim, MASK_TOKENS, hidden_layers=2)
 
     def forward(
-        self,
-        embedding: ImageEmbedding,
-        positions: Float[Tensor, "s c"],
-        prompt: Float[Tensor, "b q p c"],
-        multimask: bool,
+        self, image: ImageEmbedding, positions: Float[Tensor, "s c"], prompt: Tokens, multimask: bool
     ) -> tuple[MaskLogits, PredictedIoU]:
-        (b, q), (he, we) = prompt.shape[:2], embedding.shape[-2:]
+        (b, q), (he, we) = prompt.shape[:2], image.shape[-2:]
         answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
-        image = embedding.flatten(2).transpose(1, 2).unsqueeze(1)  # b 1 he*we c: still one for all boxes
+        image = image.flatten(2).transpose(1, 2).unsqueeze(1)  # b 1 he*we c: still one for all boxes
         tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
 
         pixels = image.flatten(0, 1).transpose(1, 2).unflatten(2, (he, we))  # b*q c he we
-        for upscale in self.final_output_upscaling_layers:
-            pixels = upscale(pixels)  # at last: b*q c 4he 4we
+        pixels = self.final_output_upscaling_layers(pixels)  # b*q c 4he 4we
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
-        weights = torch.stack([self.output_hypernetworks_mlps[m](tokens[:, :, 1 + m]) for m in chosen], dim=2)  # b q m c
+        weights = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
+        weights = torch.stack(weights, dim=2)  # b q m c
         logits = weights.flatten(0, 1) @ pixels.flatten(2)  # b*q m 16he*we
         iou = self.iou_prediction_head(tokens[:, :, 0])[..., chosen.start : chosen.stop]  # b q m
         return logits.view(b, q, len(chosen), *pixels.shape[-2:]), iou
 
 
-# -------------------------------------------------------------------------------------------------------------- the whole
-
-
+# ------------------------------------------------------------------------------------------------------------ the whole
 class EfficientSam(nn.Module):
     """Image encoder, prompt encoder and mask decoder; the amodal decoder of SAMEO is this one, fine-tuned."""
 
@@ -372,8 +307,7 @@ class EfficientSam(nn.Module):
         """
         _check_images(images)
         side = self.config.image_size
-        if images.shape[-2:] != (side, side):
-            images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
+        images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
         images = (images - self.pixel_mean) / self.pixel_std
         return self.image_encoder(images.to(self.image_encoder.pos_embed.dtype))
 
@@ -392,9 +326,12 @@ class EfficientSam(nn.Module):
             logits "b q m hm wm" and iou "b q m", m = 3 with ``multimask`` and 1 without; hm = 4 he, wm = 4 we.
 
         Raises:
-            InputError: shapes that do not fit each other or the model, boxes with NaN, without area, or outside the image.
+            InputError: shapes that do not fit; boxes with NaN, without area, or entirely outside the image.
         """
         _check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
+        if boxes.shape[1] == 0:  # a detector that found nothing
+            (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
+            return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
         (height, width), side = image_size, self.config.image_size
         boxes = boxes.float() * boxes.new_tensor([side / width, side / height] * 2, dtype=torch.float32)
         prompt = self.prompt_encoder(boxes, side)  # b q 6 c
@@ -402,15 +339,11 @@ class EfficientSam(nn.Module):
         embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
 
-    def forward(self, images: Images, boxes: BoxPrompts, multimask: bool = False) -> DecodedMasks:
-        """:meth:`encode_images`, then :meth:`decode_boxes` with boxes in pixels of ``images``. Raises InputError as they do."""
-        height, width = images.shape[-2:]
-        return self.decode_boxes(self.encode_images(images), boxes, (height, width), multimask)
-
 
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-    """Mask logits "b q m hm wm" at the resolution of the original image, ``size`` = (height, width) in pixels; bilinear."""
-    return F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False).unflatten(0, logits.shape[:2])
+    """Mask logits at the resolution of the original image, bilinearly; ``size`` is (height, width) in pixels."""
+    larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
+    return larger.unflatten(0, logits.shape[:2])
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
@@ -418,20 +351,18 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
 
     Args:
         variant: "nano", "vit_t" or "vit_s".
-        checkpoint: ``.safetensors``, ``.pt`` / ``.pth`` (a state dict, or a dict that has it under "model") or a ``.zip``
-            that holds one such ``.pt``, as released. Nothing in the file is executed. Weights are kept in float32.
+        checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or a dict that has it under "model"), or a
+            ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights become float32.
 
     Raises:
         InputError: unknown variant; a file that is missing, unreadable, not plain weights, or not of this variant.
     """
     if variant not in VARIANTS:
-        known = ", ".join(VARIANTS)
-        raise InputError(file="variant", rule=f"one of {known}, found {variant!r}", remedy="Choose one of these names")
+        raise InputError(file="variant", rule=f"found {variant!r}", remedy=f"Choose one of {', '.join(VARIANTS)}")
     model = EfficientSam(VARIANTS[variant])
     if checkpoint is not None:
-        path = Path(checkpoint)
-        state = read_weights(path)
-        _check_state(path, state, variant)
+        state = read_weights(Path(checkpoint))
+        _check_state(Path(checkpoint), state, variant)
         model.load_state_dict(state, strict=True)
     return model
 
@@ -442,12 +373,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, damaged, of another format, or more than plain finite weights.
     """
-    remedy = "Download or save the checkpoint again, as .safetensors or as a state dict in .pt"
+    again = "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt"
     if not path.is_file():
         raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
-    if path.suffix not in (".safetensors", ".pt", ".pth", ".zip"):
-        rule = f"a checkpoint is a .safetensors, .pt, .pth or .zip file, found {path.suffix!r}"
-        raise InputError(file=path, rule=rule, remedy="Convert or rename the file")
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path, device="cpu")
@@ -457,77 +385,69 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 state = torch.load(io.BytesIO(archive.read(inside)), weights_only=True, map_location="cpu")
         else:
             state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged file makes these readers raise almost anything
-        reason = str(error).strip().split("\n")[0]
-        rule = f"the file must be complete and hold nothing but weights, but reading failed with {type(error).__name__}: {reason}"
-        raise InputError(file=path, rule=rule, remedy=remedy) from error
+    except Exception as error:  # these readers raise almost anything on a damaged file
+        rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=path, rule=rule, remedy=again) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]
     if not isinstance(state, dict):
-        rule = f"a checkpoint holds a dict of tensors, found {type(state).__name__}"
-        raise InputError(file=path, rule=rule, remedy="Save model.state_dict()")
+        raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
     for key, value in state.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            rule = "every entry is a floating-point tensor, found " + str(getattr(value, "dtype", type(value).__name__))
-            raise InputError(file=path, record=str(key), rule=rule, remedy="Save model.state_dict()")
+            rule = f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
+            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
         if not value.isfinite().all():
-            raise InputError(file=path, record=str(key), rule="weights must be finite, found NaN or infinity", remedy=remedy)
+            raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
     return {key: value.float() for key, value in state.items()}
 
 
-def _shapes(variant: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = EfficientSam(VARIANTS[variant])
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
-
-
 def _check_state(path: Path, state: dict[str, Tensor], variant: str) -> None:
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    wanted = _shapes(variant)
-    if found == wanted:
-        return
-    agreement = {name: len(found.items() & _shapes(name).items()) for name in VARIANTS}
+    """A state dict is this variant's, name by name and shape by shape; if not, say what it looks like instead."""
+    with torch.device("meta"):  # shapes without memory
+        shapes = {name: _shapes(EfficientSam(config).state_dict()) for name, config in VARIANTS.items()}
+    found, wanted = _shapes(state), shapes[variant]
+    agreement = {name: len(found.items() & shapes[name].items()) for name in VARIANTS}
     likely = max(agreement, key=agreement.get)
-    remedy = f"Use a checkpoint of {variant!r}"
-    if likely != variant and agreement[likely]:
-        remedy = f"This looks like a checkpoint of {likely!r}: use build_efficient_sam({likely!r}, ...) or another file"
-    for keys, rule in ((wanted.keys() - found.keys(), "is missing"), (found.keys() - wanted.keys(), f"is unknown to {variant!r}")):
-        if keys:
-            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-            raise InputError(file=path, record=min(keys), rule=f"this entry{more} {rule}", remedy=remedy)
-    key = next(key for key in wanted if wanted[key] != found[key])
-    rule = f"the shape in {variant!r} is {wanted[key]}, found {found[key]}"
-    raise InputError(file=path, record=key, rule=rule, remedy=remedy)
+    remedy = f"Use a complete checkpoint of {variant!r}"
+    if likely != variant and agreement[likely] > len(found) / 2:
+        remedy = f"It looks like a checkpoint of {likely!r}: use build_efficient_sam({likely!r}, ...), or another file"
+    for key in [*wanted, *found]:
+        if wanted.get(key) != found.get(key):
+            rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, 'nothing')}"
+            raise InputError(file=path, record=key, rule=rule, remedy=remedy)
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
-        raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1 and divide by 255")
+        raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
     low, high = (value.item() for value in images.aminmax())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
-        rule = f"values lie in [0, 1], found {low:g} to {high:g}"
-        raise InputError(file="images", rule=rule, remedy="Divide images of 0..255 by 255, and do not normalise beforehand")
+        rule, remedy = f"in [0, 1], found {low:g} to {high:g}", "Divide 0..255 by 255, and do not normalise beforehand"
+        raise InputError(file="images", rule=rule, remedy=remedy)
 
 
 def _check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
     if embedding.ndim != 4 or embedding.shape[1] != dim:
         rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
         raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
-    if boxes.ndim != 3 or boxes.shape[-1] != 4 or not boxes.is_floating_point():
-        rule = f"a floating-point tensor (b, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
-        raise InputError(file="boxes", rule=rule, remedy="Give q boxes for each of b images, as xyxy in float")
-    if len(boxes) != len(embedding):
-        rule = f"one list of boxes for each image, found {len(boxes)} for {len(embedding)} embeddings"
-        raise InputError(file="boxes", rule=rule, remedy="Decode images with different numbers of boxes one by one")
+    if boxes.ndim != 3 or boxes.shape[-1] != 4 or len(boxes) != len(embedding) or not boxes.is_floating_point():
+        rule = f"a floating-point tensor ({len(embedding)}, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
+        remedy = "Give q boxes, xyxy, for each embedded image; decode images with different q one by one"
+        raise InputError(file="boxes", rule=rule, remedy=remedy)
     height, width = image_size
     if not (height > 0 and width > 0):
-        rule = f"(height, width) are positive, found {tuple(image_size)}"
-        raise InputError(file="image_size", rule=rule, remedy="Pass the size of the original image")
+        raise InputError(
+            file="image_size", rule=f"positive, found {image_size}", remedy="Pass (height, width) in pixels"
+        )
     x0, y0, x1, y1 = boxes.unbind(-1)
     good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
     if not good.all():
         image, box = (~good).nonzero()[0].tolist()
-        rule = f"xyxy with x0 < x1 and y0 < y1, overlapping an image of {height} x {width}, found {boxes[image, box].tolist()}"
-        remedy = "Remove the box, or convert xywh to xyxy and check that image_size is (height, width)"
+        rule = f"x0 < x1, y0 < y1, overlapping the {height} x {width} image, found {boxes[image, box].tolist()}"
+        remedy = "Drop the box, or convert xywh to xyxy, and check that image_size is (height, width)"
         raise InputError(file="boxes", record=f"image {image}, box {box}", rule=rule, remedy=remedy)
