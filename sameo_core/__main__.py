@@ -1,0 +1,43 @@
+"""The command line: each verb is a few words about its options and one call of a function elsewhere."""
+
+import argparse
+import sys
+
+from sameo_core.errors import InputError
+
+
+def add_reproduce(verbs) -> None:
+    """``reproduce``: run the notebooks."""
+    verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
+    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: CPU, minutes; paper: GPUs")
+    verb.add_argument("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)")
+    verb.set_defaults(run=run_reproduce)
+
+
+def run_reproduce(options) -> int:
+    """0: all passed, 1: one failed, 130: interrupted."""
+    from sameo_core.reproduction import reproduce
+
+    statuses = {run.status for run in reproduce(options.profile, options.notebook)}
+    return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
+
+
+VERBS = [add_reproduce]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code (2: bad input, told in one line)."""
+    parser = argparse.ArgumentParser(prog="python -m sameo_core", description="SAMEO in the open")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    for add in VERBS:
+        add(verbs)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"sameo_core: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

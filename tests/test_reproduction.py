@@ -1,0 +1,232 @@
+"""Tiny notebooks of every kind of fate go through the runner."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from sameo_core import __main__ as command_line
+from sameo_core import reproduction
+from sameo_core.config import ROOT
+from sameo_core.errors import InputError
+
+PARAMETERS = 'profile: str = "mini"  # which numbers'
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+def write_notebook(folder, name, *cells, metadata=KERNEL, parameters=PARAMETERS):
+    """A notebook of a title, a parameters cell, and cells; text that starts with # and a blank is prose."""
+    folder.mkdir(exist_ok=True)
+    made = [new_markdown_cell(f"# {name}"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    made += [new_markdown_cell(cell) if re.match("#+ ", cell) else new_code_cell(cell) for cell in cells]
+    nbformat.write(new_notebook(cells=made, metadata=metadata), folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+@pytest.fixture
+def places(tmp_path):
+    return {"folder": tmp_path / "notebooks", "runs": tmp_path / "runs", "results": tmp_path / "results"}
+
+
+def test_success_counts_checks_and_writes_the_report(places, capsys):
+    table = places["results"] / "mini" / "table.csv"
+    path = write_notebook(
+        places["folder"],
+        "01_first",
+        "## Look",
+        "assert True  # not under Check: not counted",
+        f"from pathlib import Path\ntable = Path({str(table)!r})",
+        "table.parent.mkdir(parents=True)\ntable.write_text('a')",
+        "import os\nprint('seen', profile, os.environ['TQDM_DISABLE'], os.getcwd())",
+        "from IPython.display import HTML\nHTML('<script src=\"https://x.org/x.js\"></script><b>bold output</b>')",
+        "## Check",
+        "for number in (1, 2):\n    assert number\nassert profile",
+        "assert not os.environ.get('absent')",
+        "## Change it",
+    )
+    write_notebook(places["folder"], "A1_appendix", "## Check", "assert profile == 'mini'")
+    write_notebook(places["folder"], "scratch", "raise RuntimeError('not numbered: not run')")
+    before = path.read_bytes()
+
+    first, appendix = reproduction.reproduce("mini", **places)
+
+    assert (first.status, first.checks, first.error) == ("passed", 3, None)
+    assert (appendix.name, appendix.status, appendix.checks) == ("A1_appendix", "passed", 1)
+    assert path.read_bytes() == before
+    executed = nbformat.read(first.output, as_version=4)
+    assert first.output == places["runs"] / "mini" / "notebooks" / "01_first.ipynb"
+    assert f"seen mini 1 {places['folder']}" in str([cell.get("outputs") for cell in executed.cells])
+    printed = capsys.readouterr().out
+    assert re.search(r"^01_first +0:\d\d +3  passed$", printed, re.M)
+    assert "table.csv" in printed and "2 of 2 notebooks passed, 4 checks held" in printed
+    assert "\x1b" not in printed and "\r" not in printed
+    report = (places["runs"] / "mini" / "report.html").read_text()
+    assert "bold output" in report and "seen mini" in report and "table.csv" in report
+    assert external_references(report) == []
+
+
+def external_references(page):
+    return re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>|@import", page)
+
+
+def test_failing_cell_stops_the_run_and_is_named(places, capsys):
+    write_notebook(
+        places["folder"],
+        "01_fails",
+        "fine = 1",
+        "## Check",
+        "assert fine == 1\nassert fine == 2, 'fine is not two'\nassert fine == 3",
+    )
+    write_notebook(places["folder"], "02_never", "print('unreached')")
+
+    failed, never = reproduction.reproduce("mini", **places)
+
+    assert (failed.status, failed.checks) == ("failed", 1)
+    assert (never.status, never.output) == ("not run", None)
+    printed = capsys.readouterr().out
+    assert 'code cell 3 of 3, under "Check", line 2' in printed
+    assert "assert fine == 2, 'fine is not two'" in printed and "AssertionError: fine is not two" in printed
+    assert "\x1b" not in printed
+    assert failed.output.is_file()
+    report = (places["runs"] / "mini" / "report.html").read_text()
+    assert "fine is not two" in report and "not run" in report
+
+
+def test_error_inside_the_library_names_the_notebook_line_too(places):
+    write_notebook(places["folder"], "01_deep", "## Deep", "import json\n\njson.loads('{')")
+    (run,) = reproduction.reproduce("mini", **places)
+    assert 'under "Deep", line 3' in run.error and "json.loads('{')" in run.error
+    assert "json/decoder.py" in run.error
+
+
+def test_unknown_parameter_is_an_error_before_anything_runs(places):
+    write_notebook(places["folder"], "01_good", "1")
+    write_notebook(places["folder"], "02_typo", "1", parameters='profil: str = "mini"')
+    with pytest.raises(InputError, match=r"02_typo\.ipynb.*no parameter 'profile'; it has profil"):
+        reproduction.reproduce("mini", **places)
+    assert not places["runs"].exists()
+
+
+def test_dead_kernel(places):
+    write_notebook(places["folder"], "01_dies", "## Boom", "import os\nos._exit(9)", "1")
+    (run,) = reproduction.reproduce("mini", **places)
+    assert run.status == "failed" and run.checks == 0
+    assert 'code cell 2 of 3, under "Boom"' in run.error and "kernel died" in run.error
+    assert (places["runs"] / "mini" / "report.html").is_file()
+
+
+def test_a_cell_that_takes_too_long(places):
+    write_notebook(places["folder"], "01_slow", "## Wait", "import time\ntime.sleep(60)")
+    (run,) = reproduction.reproduce("mini", cell_timeout=2, **places)
+    assert run.status == "failed" and run.seconds < 40
+    assert 'under "Wait"' in run.error and "longer than its 2 s" in run.error
+
+
+def test_a_notebook_that_leaves_early_has_not_passed(places):
+    write_notebook(places["folder"], "01_leaves", "import sys\nsys.exit(0)", "## Check", "assert False")
+    (run,) = reproduction.reproduce("mini", **places)
+    assert run.status == "failed" and run.checks == 0
+    assert "code cell 2" in run.error
+
+
+@pytest.mark.parametrize("metadata", [{}, {"kernelspec": {"name": "someones-own", "display_name": "x"}}])
+def test_the_kernel_is_this_python_whatever_the_notebook_says(places, metadata):
+    write_notebook(places["folder"], "01_other", f"import sys\nassert sys.prefix == {sys.prefix!r}", metadata=metadata)
+    (run,) = reproduction.reproduce("mini", **places)
+    assert (run.status, run.error) == ("passed", None)
+
+
+def test_only_some_notebooks(places):
+    for name in ("01_a", "02_b", "A1_c"):
+        write_notebook(places["folder"], name)
+    assert [path.stem for path in reproduction.find_notebooks(places["folder"])] == ["01_a", "02_b", "A1_c"]
+    assert [path.stem for path in reproduction.find_notebooks(places["folder"], ["A1", "01_a"])] == ["01_a", "A1_c"]
+    with pytest.raises(InputError, match="no notebook '7'.*01, 02, A1"):
+        reproduction.find_notebooks(places["folder"], ["7"])
+    with pytest.raises(InputError, match="no numbered notebook"):
+        reproduction.find_notebooks(places["runs"])
+
+
+def test_a_file_that_is_no_notebook(places):
+    places["folder"].mkdir()
+    (places["folder"] / "01_broken.ipynb").write_text("{")
+    with pytest.raises(InputError, match=r"01_broken\.ipynb: not a readable notebook"):
+        reproduction.reproduce("mini", **places)
+
+
+def test_ctrl_c_stops_with_a_summary_and_leaves_no_kernel(places):
+    mark = places["folder"] / "kernel.pid"
+    write_notebook(places["folder"], "01_quick", "1")
+    long = f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(120)"
+    write_notebook(places["folder"], "02_long", long)
+    write_notebook(places["folder"], "03_never", "1")
+    script = (
+        "import sys; from pathlib import Path; from sameo_core.reproduction import reproduce;"
+        f"runs = reproduce(folder=Path({str(places['folder'])!r}), runs=Path({str(places['runs'])!r}),"
+        f" results=Path({str(places['results'])!r})); print([run.status for run in runs])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: mark.is_file() and mark.read_text(), 120)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert "['passed', 'interrupted', 'not run']" in out
+    assert "02_long was interrupted" in out and "1 of 3 notebooks passed" in out
+    assert "Traceback" not in err, err
+    assert (places["runs"] / "mini" / "report.html").is_file()
+    wait_until(lambda: not is_running(int(mark.read_text())), 30)
+
+
+def wait_until(true, seconds):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def is_running(process_id):
+    status = Path(f"/proc/{process_id}/stat")
+    if status.parent.parent.joinpath("self").exists():  # a zombie that nobody waits for has ended
+        return status.is_file() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_command_line_exit_codes(monkeypatch, capsys):
+    for statuses, code in ((["passed"], 0), (["passed", "failed", "not run"], 1), (["interrupted"], 130)):
+        runs = [reproduction.NotebookRun("01_x", status) for status in statuses]
+        monkeypatch.setattr(reproduction, "reproduce", lambda *_, runs=runs: runs)
+        assert command_line.main(["reproduce"]) == code
+
+    def bad(*_):
+        raise InputError(file="01_x.ipynb", rule="broken", remedy="Mend it")
+
+    monkeypatch.setattr(reproduction, "reproduce", bad)
+    assert command_line.main(["reproduce", "--profile", "paper", "--notebook", "03", "A1"]) == 2
+    assert capsys.readouterr().err == "sameo_core: 01_x.ipynb: broken. Mend it.\n"
+
+
+def test_live_line_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with reproduction.Progress("01_x", 2) as progress:
+        progress.cell_begins(new_code_cell("1"), 0)
+        progress.cell_begins(new_code_cell("1", metadata={"tags": ["injected-parameters"]}), 1)
+        progress.end(reproduction.NotebookRun("01_x", "passed", 61, 4))
+    printed = capsys.readouterr().out
+    assert "\r\x1b[K01_x  cell  1 of 2" in printed
+    assert printed.endswith("\r\x1b[K01_x  passed          1:01  4 checks\n")
+
+
+def test_clock():
+    assert [reproduction._clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
