@@ -1,0 +1,217 @@
+"""The conventions of the notebooks, read from their files; nothing is executed here."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from sameo_core.config import NOTEBOOKS
+from sameo_core.reproduction import NUMBERED, code_cells, sections
+
+LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 200_000
+HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
+WIDGETS = "application/vnd.jupyter.widget"
+
+
+def problems(notebook, number):
+    """Everything that is wrong with a notebook, a line each."""
+    yield from opening_problems(notebook, number)
+    yield from parameter_problems(notebook)
+    yield from code_problems(notebook)
+    yield from closing_problems(notebook)
+    yield from storage_problems(notebook)
+
+
+def opening_problems(notebook, number):
+    first = notebook.cells[0]
+    if first.cell_type != "markdown" or not re.match(rf"# {number} \S", first.source):
+        yield f"the first cell begins with '# {number} Title'"
+    for word in ("Reproduces", "Reads", "Writes", "Runtime"):
+        if word not in first.source:
+            yield f"the run card in the first cell says {word!r}"
+
+
+def parameter_problems(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        yield f"one cell is tagged 'parameters', found {len(tagged)}"
+        return
+    lines, values = tagged[0].source.splitlines(), {}
+    for node in ast.parse(tagged[0].source).body:
+        if not isinstance(node, ast.AnnAssign) or node.value is None:
+            yield f"a parameter is 'name: type = value  # comment', found {lines[node.lineno - 1]!r}"
+            continue
+        try:
+            values[node.target.id] = ast.literal_eval(node.value)
+        except ValueError:
+            yield f"parameter {node.target.id} is a literal"
+        if not re.match(r"\s*#\s*\S", lines[node.end_lineno - 1][node.end_col_offset :]):
+            yield f"parameter {node.target.id} has a comment on its line"
+    if values.get("profile") != "mini":
+        yield "parameter profile is 'mini'"
+
+
+def code_problems(notebook):
+    total = 0
+    for position, (_, cell) in enumerate(code_cells(notebook), start=1):
+        lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+        total += lines
+        if lines > LINES_A_CELL:
+            yield f"code cell {position} has {lines} lines, at most {LINES_A_CELL}"
+        if re.search(r"^\s*%(cd|run|load|pip|conda)\b|^\s*!", cell.source, re.MULTILINE):
+            yield f"code cell {position} runs a magic or shell command that depends on where it runs"
+        for node in ast.walk(ast.parse(without_magics(cell.source))):
+            yield from (f"code cell {position}: {problem}" for problem in node_problems(node))
+    if total > LINES_A_NOTEBOOK:
+        yield f"{total} lines of code, at most {LINES_A_NOTEBOOK}"
+
+
+def without_magics(source):
+    return re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE)
+
+
+def node_problems(node):
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield f"{node.name} is defined here and belongs in sameo_core"
+        case ast.Constant(value=str(text)) if re.match(r"\.{1,2}/|(data|notebooks|sameo_core|tests)/", text):
+            yield f"{text!r} is a relative path; take paths from sameo_core.config"
+        case ast.Call(func=ast.Name(id="Path" | "open"), args=[ast.Constant(value=str(text)), *_]):
+            if not text.startswith("/"):
+                yield f"{text!r} is a relative path; take paths from sameo_core.config"
+        case ast.Attribute(value=ast.Name(id="os"), attr="chdir" | "getcwd"):
+            yield "the working directory differs between runners"
+        case ast.Attribute(value=ast.Name(id="sys"), attr="path"):
+            yield "sys.path is left alone: sameo_core is installed"
+        case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) if name in HANGING:
+            yield f"{name} can hang a run without a browser; write to W.HTML or W.Image"
+
+
+def closing_problems(notebook):
+    headings = [
+        line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
+    ]
+    for wanted in ("## Check", "## Change it"):
+        if headings.count(wanted) != 1:
+            yield f"one section is called {wanted!r}, found {headings.count(wanted)}"
+    checks = [cell.source for heading, cell in code_cells(notebook) if heading == "Check"]
+    asserts = [node for source in checks for node in ast.walk(ast.parse(without_magics(source)))]
+    if not any(isinstance(node, ast.Assert) and could_fail(node.test) for node in asserts):
+        yield "## Check holds an assert that could fail"
+    edits = "\n".join(cell.source for heading, cell in sections(notebook) if heading == "Change it")
+    if len(re.findall(r"^\s*(?:[-*]|\d+\.)\s+\S", edits, re.MULTILINE)) < 3:
+        yield "## Change it lists three edits"
+    if "sameo_core" not in edits:
+        yield "## Change it says where in sameo_core the code lives"
+
+
+def could_fail(test):
+    """Not a constant, and not a thing compared with itself."""
+    if isinstance(test, ast.Compare) and any(ast.dump(test.left) == ast.dump(other) for other in test.comparators):
+        return False
+    return any(isinstance(node, ast.Name) for node in ast.walk(test))
+
+
+def storage_problems(notebook):
+    size = len(nbformat.writes(notebook).encode())
+    if size > BYTES_A_NOTEBOOK:
+        yield f"{size} bytes, at most {BYTES_A_NOTEBOOK}: fewer or smaller outputs"
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        yield "the kernelspec is called python3"
+    for leftover in ("widgets", "papermill"):
+        if leftover in notebook.metadata:
+            yield f"no {leftover} state in the metadata"
+    for position, cell in enumerate(notebook.cells, start=1):
+        if {"papermill", "execution"} & set(cell.metadata) or "injected-parameters" in cell.metadata.get("tags", []):
+            yield f"cell {position} holds what a run left in its metadata"
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                yield f"cell {position} shows an error: {output.ename}"
+            if any(kind.startswith(WIDGETS) for kind in output.get("data", {})):
+                yield f"cell {position} holds a widget that lives only beside a kernel"
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_conventions(path):
+    assert NUMBERED.fullmatch(path.name), "NN_words_with_underscores.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert list(problems(notebook, path.name.split("_")[0])) == []
+
+
+def test_the_folder_holds_nothing_else():
+    others = [path.name for path in NOTEBOOKS.glob("*") if path.suffix != ".ipynb" and path.name[0] not in "._"]
+    assert others == []
+
+
+# ----------------------------------------------------------------------------- the rules themselves, on small cases
+
+
+def example():
+    cells = [
+        new_markdown_cell("# 03 Losses\nA claim.\n\n*Reproduces* x | *Reads* x | *Writes* x | *Runtime* x"),
+        new_code_cell('profile: str = "mini"  # which numbers', metadata={"tags": ["parameters"]}),
+        new_markdown_cell("## Look"),
+        new_code_cell("%matplotlib inline\nvalue = len(profile)"),
+        new_markdown_cell("## Check"),
+        new_code_cell("assert value == 4"),
+        new_markdown_cell("## Change it\n1. `sameo_core/losses.py`: a\n2. b\n3. c"),
+    ]
+    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def test_a_good_notebook_has_no_problems():
+    assert list(problems(example(), "03")) == []
+
+
+SOURCES = {
+    "first cell begins": (0, "# 04 Losses Reproduces Reads Writes Runtime"),
+    "run card": (0, "# 03 Losses Reproduces Reads Writes"),
+    "a parameter is": (1, 'profile = "mini"  # which'),
+    "parameter steps is a literal": (1, 'profile: str = "mini"  # which\nsteps: int = 2 * 3  # how many'),
+    "has a comment": (1, 'profile: str = "mini"'),
+    "profile is 'mini'": (1, 'profile: str = "paper"  # which'),
+    "belongs in sameo_core": (3, "def f():\n    return 1"),
+    "is defined here": (3, "class A:\n    pass"),
+    "has 13 lines": (3, "a = 1\n" * 13),
+    "'../x.csv' is a relative path": (3, "a = f'../x.csv'"),
+    "'data/raw' is a relative path": (3, "a = 'data/raw'"),
+    "'x.csv' is a relative path": (3, "open('x.csv')"),
+    "working directory": (3, "import os\nos.chdir(a)"),
+    "sys.path": (3, "import sys\nsys.path.append(a)"),
+    "depends on where it runs": (3, "!ls"),
+    "magic or shell": (3, "%cd /"),
+    "interact can hang": (3, "from ipywidgets import interact"),
+    "Output can hang": (3, "a = widgets.Output()"),
+    "assert that could fail": (5, "assert True"),
+    "holds an assert": (5, "assert value == value"),
+    "'## Check', found 0": (4, "## Checks"),
+    "three edits": (6, "## Change it\n1. `sameo_core/losses.py`: a\n2. b"),
+    "where in sameo_core": (6, "## Change it\n- a\n- b\n- c"),
+}
+
+
+@pytest.mark.parametrize("problem", SOURCES)
+def test_each_rule_about_text_bites(problem):
+    notebook = example()
+    position, source = SOURCES[problem]
+    notebook.cells[position].source = source
+    assert problem in "\n".join(problems(notebook, "03"))
+
+
+def test_each_rule_about_storage_bites():
+    notebook = example()
+    notebook.metadata = {"kernelspec": {"name": "mine"}, "widgets": {}, "papermill": {}}
+    notebook.cells[3].metadata["execution"] = {}
+    notebook.cells[3].outputs = [
+        new_output("error", ename="KeyError", evalue="", traceback=[]),
+        new_output("display_data", {f"{WIDGETS}-view+json": {}, "text/plain": "x" * BYTES_A_NOTEBOOK}),
+    ]
+    for _ in range(8):
+        notebook.cells.insert(4, new_code_cell("a = 1\n" * 12))
+    found = "\n".join(problems(notebook, "03"))
+    for problem in ("bytes, at most", "called python3", "no widgets", "no papermill", "a run left", "KeyError"):
+        assert problem in found
+    assert "beside a kernel" in found and "lines of code, at most 90" in found

@@ -1,0 +1,195 @@
+"""The shape of the house: which way imports go, and that one list of dependencies is the only one."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import sameo_core
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A module may import those above it, never those below. Everybody may import the glossary, `sameo_core` itself.
+ORDER = [
+    "errors",
+    "config",
+    "masks",
+    "efficient_sam",
+    "losses",
+    "datasets",
+    "cleaning",
+    "miniature",
+    "sameo",
+    "front_ends",
+    "synthesis",
+    "training",
+    "pretraining",
+    "evaluation",
+    "reporting",
+    "explorer",
+    "reproduction",
+    "__main__",
+]
+MODULES = sorted(path for path in (ROOT / "sameo_core").rglob("*.py") if path != ROOT / "sameo_core" / "__init__.py")
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT / "sameo_core").with_suffix("").parts).removesuffix(".__init__")
+
+
+def rank(module, is_package=False):
+    """Place in ORDER; inside `datasets` first base, then the readers, last the registry."""
+    room, _, inner = module.partition(".")
+    return ORDER.index(room), 0 if inner == "base" else 2 if not inner and room == "datasets" else 1
+
+
+def imports_of(source, package=""):
+    """Absolute names of everything imported, wherever in the file; ``a.b`` for ``from a import b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+            start = ".".join(filter(None, [above, node.module])) if node.level else node.module
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(source, package, names):
+    """The modules of sameo_core behind a file's imports; a public name counts as the module it comes from."""
+    for imported in imports_of(source, package):
+        top, _, inner = imported.partition(".")
+        if top != "sameo_core" or not inner:
+            continue
+        inner = sameo_core._PUBLIC.get(inner, inner)
+        while inner and inner not in names:
+            inner = inner.rpartition(".")[0]
+        if inner:
+            yield inner
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_down_the_list_only(path):
+    module = module_name(path)
+    assert module.split(".")[0] in ORDER, f"{module} has no place in ORDER of {Path(__file__).name}"
+    names = {module_name(other) for other in MODULES}
+    is_package = path.name == "__init__.py"
+    package = f"sameo_core.{module}" if is_package else f"sameo_core.{module}".rpartition(".")[0]
+    for imported in set(rooms_imported(path.read_text(encoding="utf-8"), package, names)) - {module}:
+        readers_of_one_room = "." in module and "." in imported and rank(imported) == rank(module)
+        assert rank(imported) < rank(module) or readers_of_one_room, f"{module} imports {imported}, which is below it"
+
+
+def test_the_layering_rule_bites():
+    names = {"errors", "masks", "sameo", "datasets", "datasets.base", "datasets.kins"}
+    source = "from sameo_core import Image, Sameo, masks\nfrom sameo_core.errors import InputError\nimport torch"
+    assert set(rooms_imported(source, "sameo_core", names)) == {"sameo", "masks", "errors"}
+    assert set(rooms_imported("from .base import A", "sameo_core.datasets", names)) == {"datasets.base"}
+    assert set(rooms_imported("def f():\n    from ..sameo import A", "sameo_core.datasets", names)) == {"sameo"}
+    assert rank("masks") < rank("datasets.base") < rank("datasets.kins") < rank("datasets") < rank("cleaning")
+
+
+# ------------------------------------------------------------------------------------------------------- dependencies
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def declared(project, *extras):
+    wanted = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return [Requirement(line) for line in wanted]
+
+
+def pins():
+    """Name -> [(version, marker or None)] of the lock."""
+    found = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        line = line.split("#")[0].strip()
+        if line:
+            pin = re.fullmatch(r"([\w.-]+)==([^\s;]+)\s*(?:;\s*(.+))?", line)
+            assert pin, f"not an exact pin: {line}"
+            marker = Marker(pin[3]) if pin[3] else None
+            found.setdefault(canonicalize_name(pin[1]), []).append((Version(pin[2]), marker))
+    return found
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_every_dependency_is_pinned_once_and_within_its_range(project, python):
+    assert SpecifierSet(project["requires-python"]).contains(python)
+    where = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    for requirement in declared(project, "test"):
+        fitting = [
+            version
+            for version, marker in pins().get(canonicalize_name(requirement.name), [])
+            if marker is None or marker.evaluate(where)
+        ]
+        assert len(fitting) == 1, f"{requirement.name}: {len(fitting)} pins in requirements.lock for Python {python}"
+        assert requirement.specifier.contains(fitting[0]), f"{requirement} is pinned to {fitting[0]}"
+
+
+def test_conda_brings_python_and_nothing_of_its_own(project):
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, pip_section = environment["dependencies"]
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    assert pip == "pip" and pip_section == {"pip": ["-c requirements.lock", "-e .[test]"]}
+    assert SpecifierSet(project["requires-python"]).contains(python.removeprefix("python="))
+
+
+def third_party(sources):
+    names = {imported.split(".")[0] for source in sources for imported in imports_of(source, "sameo_core")}
+    return names - set(sys.stdlib_module_names) - {"sameo_core"}
+
+
+def notebook_sources():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                yield re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE)
+
+
+def undeclared(names, requirements):
+    known = {canonicalize_name(requirement.name) for requirement in requirements}
+    owners = packages_distributions()
+    return sorted(
+        name for name in names if not known & {canonicalize_name(owner) for owner in owners.get(name, [name])}
+    )
+
+
+def test_every_import_is_declared(project):
+    extras = set(project["optional-dependencies"])
+    shipped = [path.read_text(encoding="utf-8") for path in (ROOT / "sameo_core").rglob("*.py")]
+    assert undeclared(third_party([*shipped, *notebook_sources()]), declared(project, *(extras - {"test"}))) == []
+    tests = list((ROOT / "tests").rglob("*.py"))
+    local = {path.stem for path in tests} | {"tests"}
+    used = third_party(path.read_text(encoding="utf-8") for path in tests) - local
+    assert undeclared(used, declared(project, *extras)) == []
+
+
+def test_an_undeclared_import_is_seen(project):
+    assert undeclared({"PIL", "yaml", "skimage", "tornado"}, declared(project)) == ["tornado"]
+
+
+def test_no_path_of_somebodys_machine_is_tracked():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listing.stdout.decode().split("\0")):
+        path = ROOT / name
+        if name.startswith("tests/") or not path.is_file():
+            continue
+        text = path.read_bytes()
+        for foreign in (b"/work/", b"/root/", b"/tmp/", b"../shared"):
+            assert foreign not in text, f"{name} holds {foreign.decode()}"
