@@ -425,7 +425,7 @@ def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
-    low, high = (value.item() for value in images.aminmax())
+    low, high = torch.stack(images.aminmax()).tolist()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
         rule, remedy = f"in [0, 1], found {low:g} to {high:g}", "Divide 0..255 by 255, and do not normalise beforehand"
         raise InputError(file="images", rule=rule, remedy=remedy)
@@ -439,12 +439,9 @@ def _check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], 
         rule = f"a floating-point tensor ({len(embedding)}, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
         remedy = "Give q boxes, xyxy, for each embedded image; decode images with different q one by one"
         raise InputError(file="boxes", rule=rule, remedy=remedy)
-    height, width = image_size
+    (x0, y0, x1, y1), (height, width) = boxes.unbind(-1), image_size
     if not (height > 0 and width > 0):
-        raise InputError(
-            file="image_size", rule=f"positive, found {image_size}", remedy="Pass (height, width) in pixels"
-        )
-    x0, y0, x1, y1 = boxes.unbind(-1)
+        raise InputError(file="image_size", rule=f"positive, found {image_size}", remedy="Pass (height, width)")
     good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
     if not good.all():
         image, box = (~good).nonzero()[0].tolist()
