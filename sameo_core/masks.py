@@ -43,7 +43,7 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> Bool[n
     Raises:
         InputError: nothing, or something malformed, stands where a segmentation should.
     """
-    return coco_mask.decode(segmentation_to_rle(segmentation, height, width)).astype(bool)
+    return _bitmap(segmentation_to_rle(segmentation, height, width))
 
 
 def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
@@ -72,7 +72,7 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
 
 def decode_rle(rle: Mapping) -> Mask:
     """The bitmap of an RLE, of the size the RLE itself states. Raises InputError if the RLE is malformed."""
-    return coco_mask.decode(_own_size(rle)).astype(bool)
+    return _bitmap(_own_size(rle))
 
 
 def encode_mask(mask: Mask) -> RLE:
@@ -354,6 +354,11 @@ def _run_lengths(counts: bytes) -> Int64[np.ndarray, " runs"]:
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def _bitmap(rle: RLE) -> Mask:
+    runs = _run_lengths(rle["counts"].encode())
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(rle["size"], order="F")
 
 
 def _canonical(runs: Int64[np.ndarray, " runs"]) -> list[int]:

@@ -166,10 +166,11 @@ class AmodalDataset(Sequence):
         categories: dict[int, str],
         images: Sequence[AmodalImage],
         skipped: dict[str, list[str]],
+        frequencies: dict[int, str] | None = None,
     ):
         self.name, self.root, self.split = name, root, split
         self.categories, self.images, self.skipped = categories, list(images), skipped
-        self.frequencies: dict[int, str] = {}  # LVIS: category id -> "r", "c" or "f"
+        self.frequencies = frequencies or {}  # LVIS: category id -> "r", "c" or "f"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -193,7 +194,7 @@ class AmodalDataset(Sequence):
             InputError: the data set has no amodal masks (LVIS).
         """
         pairs = [(image, instance) for image in self.images for instance in image.instances]
-        shift = max(0, 1 - min(instance.instance_id for _, instance in pairs))
+        shift = max(0, 1 - min((instance.instance_id for _, instance in pairs), default=1))
         annotations = [
             {
                 "id": instance.instance_id + shift,
@@ -262,11 +263,11 @@ class DatasetBuilder:
         """An image record with id, height and width, whose file is `folder / file_name`."""
         image_id, name = record.get("id"), f"image {record.get('id')}"
         height, width = record.get("height"), record.get("width")
-        if not _is_int(image_id):
+        if not is_int(image_id):
             self.skip("image without a whole-number id", name)
         elif image_id in self._images:
             self.skip("image id used twice", name)
-        elif not (_is_int(height) and _is_int(width) and height > 0 and width > 0):
+        elif not (is_int(height) and is_int(width) and height > 0 and width > 0):
             self.skip("image without height and width", name)
         else:
             self._images[image_id] = {
@@ -281,7 +282,7 @@ class DatasetBuilder:
     def add_categories(self, records: Iterable) -> None:
         """COCO's list of categories, with their own, possibly not contiguous ids."""
         for record in records:
-            if isinstance(record, Mapping) and _is_int(record.get("id")) and isinstance(record.get("name"), str):
+            if isinstance(record, Mapping) and is_int(record.get("id")) and isinstance(record.get("name"), str):
                 self.categories[record["id"]] = record["name"].strip()
             else:
                 self.skip("category without id and name", str(record)[:60])
@@ -307,15 +308,15 @@ class DatasetBuilder:
             visible: segmentation in any encoding, or FULLY_VISIBLE.
             box: COCO bbox of the file, xywh pixels; only checked, boxes come from the masks. None: the file has none.
         """
-        if not _is_int(image_id) or image_id not in self._images:
+        if not is_int(image_id) or image_id not in self._images:
             return self.skip("annotation without image", record)
-        if not _is_int(instance_id):
+        if not is_int(instance_id):
             return self.skip("annotation without a whole-number id", record)
         if instance_id in self._instance_ids:
             return self.skip("annotation id used twice", record)
         if category_id is None:
             return self.skip("annotation without category", record)
-        if not _is_int(category_id) or category_id not in self.categories:
+        if not is_int(category_id) or category_id not in self.categories:
             return self.skip("unknown category_id", record)
         height, width = self._images[image_id]["height"], self._images[image_id]["width"]
         if box is not None and not _box_meets_image(box, height, width):
@@ -326,7 +327,7 @@ class DatasetBuilder:
             return self.skip(error.rule.split(":")[0], record)  # masks.py: the rule's name stands before the colon
         self._instance_ids.add(instance_id)
         instance = AmodalInstance(
-            instance_id, category_id, self.categories[category_id], is_stuff, *masks, order if _is_int(order) else None
+            instance_id, category_id, self.categories[category_id], is_stuff, *masks, order if is_int(order) else None
         )
         self._instances[image_id].append(instance)
 
@@ -441,14 +442,14 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
     """A JSON object whose `keys` hold lists.
 
     Raises:
-        InputError: not JSON (with the byte where it breaks off), not an object, or without one of the keys.
+        InputError: not JSON (with the byte where it breaks), not an object, or without one of the keys.
     """
     text = path.read_bytes()
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
-            where = f"breaks off at byte {len(error.doc[: error.pos].encode())} of {len(text)}: {error.msg}"
+            where = f"breaks at byte {len(error.doc[: error.pos].encode())} of {len(text)}: {error.msg}"
         elif isinstance(error, UnicodeDecodeError):
             where = f"has a byte that is not UTF-8 at byte {error.start} of {len(text)}"
         else:
@@ -480,7 +481,8 @@ def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Map
             builder.skip(f"{kind} is not an object", f"{kind} number {number}")
 
 
-def _is_int(value: object) -> bool:
+def is_int(value: object) -> bool:
+    """Whether a JSON value is a whole number, and so can be an id."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

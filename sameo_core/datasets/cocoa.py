@@ -4,7 +4,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, find_file, read_json, records, visible_or_fully
+from sameo_core.datasets.base import (
+    AmodalDataset,
+    DatasetBuilder,
+    find_file,
+    is_int,
+    read_json,
+    records,
+    visible_or_fully,
+)
 
 UNNAMED = "unnamed"
 
@@ -31,7 +39,7 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
         record = f"annotation {annotation.get('id')} (image {annotation.get('image_id')})"
         if not isinstance(annotation.get("regions"), list):
             builder.skip("annotation without regions", record)
-        elif not isinstance(annotation.get("image_id"), int):
+        elif not is_int(annotation.get("image_id")):
             builder.skip("annotation without image", record)
         elif annotation["image_id"] in first:
             builder.skip("another annotator of the same image", record)
@@ -42,8 +50,8 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
         if not isinstance(image.get("file_name"), str):
             builder.skip("image without file name", f"image {image.get('id')}")
             continue
-        pairs = _pairs(first.get(image.get("id"), {}).get("depth_constraint"))
-        builder.add_image(image, image["file_name"], root / f"{split}2014", pairs)
+        annotation = first.get(image["id"], {}) if is_int(image.get("id")) else {}
+        builder.add_image(image, image["file_name"], root / f"{split}2014", _pairs(annotation.get("depth_constraint")))
 
     names = sorted({_name(region) for a in first.values() for region in a["regions"] if isinstance(region, Mapping)})
     builder.categories = dict(enumerate(names, start=1))

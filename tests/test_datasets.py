@@ -1,0 +1,498 @@
+"""Readers: the 6 x 8 fixtures worked by hand, real samples, and every way a file or a record can be bad."""
+
+import copy
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from sameo_core.datasets import load_dataset
+from sameo_core.errors import InputError
+from sameo_core.masks import decode_rle, intersect_rle, mask_area
+
+SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
+
+TURNED = {
+    179898,
+    443426,
+    464824,
+}  # LVIS: polygons and boxes of these images differ by a quarter turn, in the file itself
+
+RLE_AMODAL = {"counts": "=4200000;", "size": [6, 8]}
+RLE_VISIBLE = {"counts": "=420g0", "size": [6, 8]}
+RLE_HIDDEN = {"counts": "i0420;", "size": [6, 8]}
+RLE_EMPTY = {"counts": "`1", "size": [6, 8]}
+
+COCOA = {
+    "images": [{"id": 7, "file_name": "COCO_val2014_000000000007.jpg", "height": 6, "width": 8, "license": 1}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 7,
+            "author": "a1",
+            "size": 2,
+            "depth_constraint": "1-2",
+            "regions": [
+                {
+                    "order": 1,
+                    "name": "cup ",
+                    "isStuff": 0,
+                    "area": 8,
+                    "occlude_rate": 0,
+                    "segmentation": [4.0, 1.0, 6.0, 1.0, 6.0, 5.0, 4.0, 5.0],
+                },
+                {
+                    "order": 2,
+                    "name": "tray",
+                    "isStuff": 1,
+                    "area": 16,
+                    "occlude_rate": 0.5,
+                    "segmentation": [2.0, 1.0, 6.0, 1.0, 6.0, 5.0, 2.0, 5.0],
+                    "visible_mask": RLE_VISIBLE,
+                    "invisible_mask": RLE_HIDDEN,
+                },
+            ],
+        }
+    ],
+}
+COCOA_CLS = {
+    "images": [{"id": 285, "file_name": "COCO_val2014_000000000285.jpg", "height": 6, "width": 8}],
+    "categories": [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}],
+    "annotations": [
+        {
+            "id": 11,
+            "image_id": 285,
+            "category_id": 90,
+            "iscrowd": 0,
+            "bbox": [2, 1, 4, 4],
+            "area": 16,
+            "occlude_rate": 0.5,
+            "segmentation": RLE_AMODAL,
+            "visible_mask": RLE_VISIBLE,
+            "invisible_mask": RLE_HIDDEN,
+        }
+    ],
+}
+LVIS = {
+    "images": [
+        {
+            "id": 391895,
+            "coco_url": "http://images.cocodataset.org/train2017/000000391895.jpg",
+            "height": 6,
+            "width": 8,
+            "neg_category_ids": [3],
+            "not_exhaustive_category_ids": [],
+        }
+    ],
+    "categories": [{"id": 7, "name": "cup", "synset": "cup.n.01", "frequency": "f"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 391895,
+            "category_id": 7,
+            "bbox": [2, 1, 4, 4],
+            "area": 16.0,
+            "segmentation": [[2, 1, 6, 1, 6, 5, 2, 5]],
+        }
+    ],
+}
+FIXTURES = {"cocoa": COCOA, "cocoa_cls": COCOA_CLS, "lvis": LVIS}
+FILES = {
+    "cocoa": "annotations/COCO_amodal_val2014.json",
+    "cocoa_cls": "annotations/COCO_amodal_val2014_with_classes.json",
+    "lvis": "annotations/lvis_v1_val.json",
+}
+
+
+def load(name, data, root):
+    """The data set of `data`, written to where `name` has its annotation file."""
+    path = Path(root) / FILES[name]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(data))
+    return load_dataset(name, root)
+
+
+def accepted_by_pycocotools(ground_truth, path):
+    path.write_text(json.dumps(ground_truth))
+    coco = COCO(str(path))
+    for annotation in coco.anns.values():
+        assert coco.annToMask(annotation).sum() == annotation["area"]
+    return coco
+
+
+# ------------------------------------------------------------------------------------------------ by hand
+
+
+def test_cocoa_by_hand(tmp_path):
+    dataset = load("cocoa", COCOA, tmp_path)
+    assert len(dataset) == 1 and dataset[-1] is dataset[0] and [image.image_id for image in dataset] == [7]
+    assert dataset.categories == {1: "cup", 2: "tray"} and dataset.skipped == {}
+    image = dataset[0]
+    assert (image.height, image.width) == (6, 8)
+    assert image.path == tmp_path / "val2014/COCO_val2014_000000000007.jpg"
+    assert image.depth_constraint == ((1, 2),)
+    cup, tray = image.instances
+    assert (cup.category, cup.is_stuff, cup.order) == ("cup", False, 1)
+    assert (tray.category, tray.is_stuff, tray.order) == ("tray", True, 2)
+    np.testing.assert_array_equal(cup.visible, cup.amodal)  # no visible_mask: fully visible
+    assert cup.occlusion_rate == 0 and tray.occlusion_rate == 0.5
+    assert (tray.area, tray.visible_area) == (16, 8)
+    assert tray.amodal_box.tolist() == [2, 1, 6, 5] and tray.visible_box.tolist() == [2, 1, 4, 5]
+    np.testing.assert_array_equal(tray.hidden, decode_rle(RLE_HIDDEN))
+    np.testing.assert_array_equal(tray.visible | tray.hidden, tray.amodal)
+    assert dataset.summary() == {
+        "name": "cocoa",
+        "split": "val",
+        "images": 1,
+        "instances": 2,
+        "occluded_share": 0.5,
+        "mean_occlusion_rate": 0.25,
+        "skipped": {},
+    }
+
+
+def test_cocoa_cls_by_hand(tmp_path):
+    dataset = load("cocoa_cls", COCOA_CLS, tmp_path)
+    assert dataset.categories == {1: "person", 90: "toothbrush"}
+    (instance,) = dataset[0].instances
+    assert (instance.instance_id, instance.category_id, instance.category) == (11, 90, "toothbrush")
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    ground_truth = dataset.to_coco()
+    assert ground_truth["annotations"] == [
+        {
+            "id": 11,
+            "image_id": 285,
+            "category_id": 90,
+            "iscrowd": 0,
+            "bbox": [2, 1, 4, 4],
+            "area": 16,
+            "segmentation": RLE_AMODAL,
+            "visible_mask": RLE_VISIBLE,
+            "occlude_rate": 0.5,
+        }
+    ]
+    coco = accepted_by_pycocotools(ground_truth, tmp_path / "coco.json")
+    assert coco.getCatIds() == [1, 90] and coco.imgs[285]["height"] == 6
+
+
+def test_cocoa_cls_with_flat_polygons_and_without_hidden_mask(tmp_path):
+    data = copy.deepcopy(COCOA_CLS)
+    del data["annotations"][0]["invisible_mask"]
+    data["annotations"][0] |= {"segmentation": [2, 1, 6, 1, 6, 5, 2, 5], "visible_mask": [2, 1, 4, 1, 4, 5, 2, 5]}
+    (instance,) = load("cocoa_cls", data, tmp_path)[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+
+
+@pytest.mark.parametrize(
+    "file", ["annotations/lvis_v1_val.json", "annotations/lvis_val.json", "lvis_v1_val.json", "lvis_val.json"]
+)
+def test_lvis_by_hand(tmp_path, file):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / file).write_text(json.dumps(LVIS))
+    dataset = load_dataset("lvis", tmp_path)
+    assert dataset[0].path == tmp_path / "train2017/000000391895.jpg"
+    assert dataset.categories == {7: "cup"} and dataset.frequencies == {7: "f"}
+    (instance,) = dataset[0].instances
+    np.testing.assert_array_equal(instance.visible, decode_rle(RLE_AMODAL))
+    assert instance.visible_box.tolist() == [2, 1, 6, 5] and instance.visible_area == 16
+    for attribute in ("amodal", "hidden", "amodal_box", "area", "occlusion_rate"):
+        with pytest.raises(InputError, match=r"instance 1 \(cup\): no amodal mask.*amodal_lvis"):
+            getattr(instance, attribute)
+    with pytest.raises(InputError, match="no amodal mask"):
+        dataset.to_coco()
+    assert dataset.summary()["instances"] == 1 and np.isnan(dataset.summary()["mean_occlusion_rate"])
+
+
+def test_of_several_annotators_the_first_counts(tmp_path):
+    data = copy.deepcopy(COCOA)
+    data["annotations"].append(data["annotations"][0] | {"id": 2, "author": "a2", "regions": []})
+    dataset = load("cocoa", data, tmp_path)
+    assert len(dataset[0].instances) == 2
+    assert dataset.skipped == {"another annotator of the same image": ["annotation 2 (image 7)"]}
+
+
+def test_images_and_annotations_are_joined_by_id_not_by_position(tmp_path):
+    data = copy.deepcopy(COCOA)
+    data["images"].insert(0, data["images"][0] | {"id": 8, "file_name": "other.jpg"})
+    dataset = load("cocoa", data, tmp_path)
+    assert [len(image.instances) for image in dataset] == [0, 2]
+
+
+def test_visible_outside_amodal_is_added_to_amodal(tmp_path):
+    data = copy.deepcopy(COCOA_CLS)
+    data["annotations"][0] |= {"segmentation": RLE_HIDDEN, "visible_mask": RLE_VISIBLE}
+    (instance,) = load("cocoa_cls", data, tmp_path)[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.occlusion_rate == 0.5
+
+
+def test_a_stray_point_among_polygons_does_not_cost_the_object(tmp_path):
+    data = copy.deepcopy(LVIS)
+    data["annotations"][0]["segmentation"].append([2, 1, 2, 1])
+    dataset = load("lvis", data, tmp_path)
+    assert dataset[0].instances[0].visible_rle == RLE_AMODAL
+    assert dataset.skipped == {"polygon with fewer than 6 numbers": ["annotation 1, one of its 2 polygons"]}
+
+
+def test_ids_from_zero_are_shifted_for_pycocotools(tmp_path):
+    data = copy.deepcopy(COCOA_CLS)
+    data["annotations"][0]["id"] = 0
+    data["annotations"].append(data["annotations"][0] | {"id": 1})
+    ground_truth = load("cocoa_cls", data, tmp_path).to_coco()
+    assert [annotation["id"] for annotation in ground_truth["annotations"]] == [1, 2]
+
+
+# ------------------------------------------------------------------------------------------------ bad records
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"segmentation": [2, 1, 6, 5]}, "polygon with fewer than 6 numbers"),
+        ({"segmentation": [[2, 1, 6, 5], [1, 1]]}, "polygon with fewer than 6 numbers"),
+        ({"segmentation": [2, 1, 6, 1, 6, 5, 2]}, "polygon with an odd count of numbers"),
+        ({"segmentation": [2, 1, 6, 1, 6, float("nan")]}, "polygon with a number that is not finite"),
+        ({"segmentation": [2, 1, 6, 1, 6, 1e9]}, "polygon far outside the image"),
+        ({"segmentation": [9, 1, 12, 1, 12, 5]}, "empty amodal mask"),
+        ({"segmentation": RLE_AMODAL | {"size": [8, 6]}}, "RLE of another size"),
+        ({"segmentation": RLE_AMODAL | {"counts": "=42"}}, "RLE counts do not fill the image"),
+        ({"segmentation": RLE_AMODAL | {"counts": "~~~"}}, "RLE counts string is corrupt"),
+        ({"segmentation": RLE_EMPTY}, "empty amodal mask"),
+        ({"segmentation": []}, "segmentation is empty"),
+        ({"segmentation": None}, "segmentation is empty"),
+        ({"segmentation": "="}, "segmentation of unknown type"),
+        ({"visible_mask": RLE_EMPTY}, "empty visible mask"),
+        ({"visible_mask": RLE_VISIBLE | {"size": [8, 6]}}, "RLE of another size"),
+        ({"visible_mask": None}, "occluded but without visible mask"),
+        ({"visible_mask": None, "invisible_mask": None}, "occluded but without visible mask"),
+        ({"category_id": 2}, "unknown category_id"),
+        ({"category_id": None}, "annotation without category"),
+        ({"image_id": 286}, "annotation without image"),
+        ({"image_id": [285]}, "annotation without image"),
+        ({"id": None}, "annotation without a whole-number id"),
+        ({"id": 11}, "annotation id used twice"),
+        ({"iscrowd": 1}, "crowd region"),
+        ({"bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
+        ({"bbox": [8, 1, 4, 4]}, "box outside the image or of zero area"),
+        ({"bbox": [-4, 1, 4, 4]}, "box outside the image or of zero area"),
+        ({"bbox": [2, 1, float("nan"), 4]}, "box outside the image or of zero area"),
+        ({"bbox": [2, 1, 4]}, "box outside the image or of zero area"),
+    ],
+    ids=lambda v: str(v)[:50],
+)
+def test_bad_records_are_skipped_and_counted(tmp_path, change, rule):
+    bad = COCOA_CLS["annotations"][0] | {"id": 12} | change
+    dataset = load("cocoa_cls", COCOA_CLS | {"annotations": [COCOA_CLS["annotations"][0], bad]}, tmp_path)
+    assert dataset.skipped == {rule: [f"annotation {bad['id']}"]}
+    assert [instance.instance_id for instance in dataset[0].instances] == [11]
+
+    if bad["id"] != 11:
+        with pytest.raises(InputError, match=f"no usable annotation, skipped: .*{rule}: "):
+            load("cocoa_cls", COCOA_CLS | {"annotations": [bad]}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"height": None}, "image without height and width"),
+        ({"width": 0}, "image without height and width"),
+        ({"id": "8"}, "image without a whole-number id"),
+        ({"id": 285}, "image id used twice"),
+        ({"file_name": None}, "image without file name"),
+    ],
+    ids=str,
+)
+def test_bad_image_records_are_skipped_and_counted(tmp_path, change, rule):
+    bad = COCOA_CLS["images"][0] | {"id": 286} | change
+    dataset = load("cocoa_cls", COCOA_CLS | {"images": [*COCOA_CLS["images"], bad]}, tmp_path)
+    assert dataset.skipped == {rule: [f"image {bad['id']}"]} and len(dataset) == 1
+
+
+def test_skipped_regions_of_cocoa_are_named(tmp_path):
+    data = copy.deepcopy(COCOA)
+    data["annotations"][0]["regions"] += [
+        {"name": None, "segmentation": [2, 1, 6, 1, 6, 5]},
+        {"name": "speck", "segmentation": [2, 1, 6, 1]},
+        "junk",
+    ]
+    dataset = load("cocoa", data, tmp_path)
+    assert dataset.skipped == {
+        "polygon with fewer than 6 numbers": ["annotation 1, region 4"],
+        "region is not an object": ["annotation 1, region 5"],
+    }
+    assert dataset[0].instances[2].category == "unnamed"
+
+
+# ------------------------------------------------------------------------------------------------ bad files
+
+
+def test_unknown_name():
+    with pytest.raises(
+        InputError, match=r"unknown data set 'cocoa-clss'; known are cocoa, .*Did you mean 'cocoa_cls'\?"
+    ):
+        load_dataset("cocoa-clss", "anywhere")
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: the folder of cocoa must exist.*data/README.md"):
+        load_dataset("cocoa", tmp_path / "nowhere")
+
+
+def test_missing_annotation_file_lists_what_is_there(tmp_path):
+    load("cocoa", COCOA, tmp_path)
+    with pytest.raises(InputError) as error:
+        load_dataset("cocoa", tmp_path, split="train")
+    assert "looked for annotations/COCO_amodal_train2014.json" in error.value.rule
+    assert "found: annotations/COCO_amodal_val2014.json" in error.value.rule
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (b'{"images": [], "annot', "not valid JSON, it breaks at byte 15 of 21"),
+        ('{"é": [1, 2'.encode(), "not valid JSON, it breaks at byte 12 of 12"),
+        (b"", "not valid JSON, it breaks at byte 0 of 0"),
+        (b'{"images": "\xff"}', "not valid JSON, it has a byte that is not UTF-8 at byte 12 of 15"),
+        (b"[" * 100_000, "not valid JSON, it cannot be parsed"),
+        (b"[1, 2]", "the file must be a JSON object with images, annotations"),
+        (b'{"annotations": [], "info": 1}', 'needs a list under "images", found only the keys annotations, info'),
+        (b'{"images": [], "annotations": {}}', 'needs a list under "annotations", found a dict'),
+        (b'{"images": [], "annotations": [], "categories": []}', "no usable annotation"),
+    ],
+    ids=lambda v: str(v)[:30],
+)
+def test_bad_annotation_files(tmp_path, name, text, rule):
+    path = tmp_path / FILES[name]
+    path.parent.mkdir()
+    path.write_bytes(text)
+    with pytest.raises(InputError) as error:
+        load_dataset(name, tmp_path)
+    assert error.value.file == str(path) and error.value.rule.startswith(rule) and error.value.remedy
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-10, 2**65), st.floats(), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=2)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.sampled_from(list(FIXTURES)), st.lists(st.integers(0, 10), max_size=7), json_values)
+def test_whatever_value_is_damaged_only_a_data_set_or_an_input_error_comes_out(name, steps, value):
+    data = copy.deepcopy(FIXTURES[name])
+    node, key = data, "images"
+    for step in steps:
+        key = (list(node) if isinstance(node, dict) else range(len(node)))[step % len(node)]
+        if not isinstance(node[key], (dict, list)) or not node[key]:
+            break
+        node, key = node[key], next(iter(node[key])) if isinstance(node[key], dict) else 0
+    node[key] = value
+    with tempfile.TemporaryDirectory() as root:
+        try:
+            dataset = load(name, data, root)
+        except InputError:
+            return
+    for image in dataset:
+        for instance in image.instances:
+            assert instance.visible.any()
+            if name != "lvis":
+                assert not (instance.visible & ~instance.amodal).any() and 0 <= instance.occlusion_rate < 1
+    json.dumps(dataset.summary())
+
+
+# ------------------------------------------------------------------------------------------------ pixels
+
+
+def _image_of(tmp_path, pixels, **save):
+    dataset = load("cocoa_cls", COCOA_CLS, tmp_path)
+    dataset[0].path.parent.mkdir()
+    pixels.save(dataset[0].path, **save)
+    return dataset[0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA", "LA", "P", "1"])
+def test_every_colour_mode_is_read_as_rgb(tmp_path, mode):
+    grey = PIL.Image.new("RGB", (8, 6), (255, 255, 255))
+    image = _image_of(tmp_path, grey.convert(mode), format="TIFF" if mode == "CMYK" else "PNG")
+    pixels = image.read()
+    assert pixels.shape == (6, 8, 3) and pixels.dtype == np.uint8 and (pixels == 255).all()
+
+
+def test_exif_orientation_is_not_applied(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees"
+    assert _image_of(tmp_path, PIL.Image.new("RGB", (8, 6)), exif=exif).read().shape == (6, 8, 3)
+
+
+def test_bad_images(tmp_path):
+    image = _image_of(tmp_path, PIL.Image.new("RGB", (6, 8)))
+    with pytest.raises(InputError, match=r"285.jpg, image 285: image of another size: .* \(8, 6\), .* \(6, 8\)"):
+        image.read()
+    PIL.Image.effect_noise((8, 6), 90).convert("RGB").save(image.path)
+    image.path.write_bytes(image.path.read_bytes()[:-60])
+    with pytest.raises(InputError, match=r"image 285: the image file cannot be decoded.*fetch it again"):
+        image.read()
+    image.path.write_text("not an image")
+    with pytest.raises(InputError, match=r"image 285: the image file cannot be decoded"):
+        image.read()
+    PIL.Image.new("I;16", (8, 6)).save(image.path, format="PNG")
+    with pytest.raises(InputError, match="8 bits a channel, found mode I;16"):
+        image.read()
+    image.path.unlink()
+    with pytest.raises(InputError, match=r"image 285: the image file must exist.*val2014"):
+        image.read()
+
+
+# ------------------------------------------------------------------------------------------------ real samples
+
+
+@needs_samples
+def test_real_cocoa(tmp_path):
+    dataset = load_dataset("cocoa", SAMPLES / "cocoa", split="val")
+    stored = json.loads((SAMPLES / "cocoa" / FILES["cocoa"]).read_text())
+    assert len(dataset) == 2 and dataset.skipped == {}
+    assert list(dataset.categories.values()) == ["elephant", "log", "phone", "tree trunk"]
+    for image, annotation in zip(dataset, stored["annotations"], strict=True):
+        assert image.read().shape == (480, 640, 3)
+        for instance, region in zip(image.instances, annotation["regions"], strict=True):
+            assert instance.area == pytest.approx(region["area"], rel=0.01)
+            assert instance.occlusion_rate == pytest.approx(region["occlude_rate"], abs=0.01)
+            if "visible_mask" in region:
+                visible, hidden = region["visible_mask"], region["invisible_mask"]
+                assert mask_area(intersect_rle([visible, hidden])) == 0
+                assert mask_area(visible) + mask_area(hidden) == region["area"]
+                stored_rate = mask_area(hidden) / (region["area"] + 1e-6)  # as COCOA's authors guarded the division
+                assert region["occlude_rate"] == pytest.approx(stored_rate, abs=1e-15)
+                np.testing.assert_array_equal(instance.visible, decode_rle(visible))
+    coco = accepted_by_pycocotools(dataset.to_coco(), tmp_path / "coco.json")
+    assert len(coco.anns) == 8
+
+
+@needs_samples
+@pytest.mark.parametrize("version", ["v0.5", "v1"])
+def test_real_lvis(tmp_path, version):
+    data = json.loads((SAMPLES / "lvis/lvis_val_100.json").read_text())
+    if version == "v1":
+        for image in data["images"]:
+            del image["file_name"]
+    dataset = load("lvis", data, tmp_path)
+    assert len(dataset) == 100 and dataset.summary()["instances"] == 977 and dataset.skipped == {}
+    assert len(dataset.categories) == 1230 and set(dataset.frequencies.values()) == {"r", "c", "f"}
+    assert dataset[0].path == tmp_path / "val2017/000000266409.jpg"
+    stored = {annotation["id"]: annotation for annotation in data["annotations"]}
+    for image in dataset:
+        for instance in image.instances:
+            x, y, w, h = stored[instance.instance_id]["bbox"]
+            difference = np.abs(instance.visible_box - [x, y, x + w, y + h]).max()
+            if image.image_id in TURNED:
+                assert difference > 40
+            else:
+                assert difference < 5  # tips thinner than a pixel have no pixels

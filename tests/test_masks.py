@@ -1,0 +1,305 @@
+"""Masks: the 6 x 8 fixture worked by hand, round trips, and every way a segmentation can be malformed."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from sameo_core.errors import InputError
+from sameo_core.masks import (
+    decode_rle,
+    decode_segmentation,
+    encode_mask,
+    intersect_rle,
+    mask_area,
+    mask_box,
+    mask_iou,
+    mask_to_polygons,
+    occlusion_rate,
+    segmentation_to_rle,
+    subtract_rle,
+    union_rle,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
+
+H, W = 6, 8
+AMODAL = np.zeros((H, W), bool)
+AMODAL[1:5, 2:6] = True
+VISIBLE = AMODAL & (np.arange(W) < 4)
+RLE_AMODAL = {"size": [H, W], "counts": "=4200000;"}
+RLE_VISIBLE = {"size": [H, W], "counts": "=420g0"}
+RLE_HIDDEN = {"size": [H, W], "counts": "i0420;"}
+POLYGON = [2, 1, 6, 1, 6, 5, 2, 5]
+
+masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda size: arrays(bool, size))
+mask_pairs = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
+    lambda size: st.tuples(arrays(bool, size), arrays(bool, size))
+)
+
+
+# ------------------------------------------------------------------------------------------------ by hand
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        POLYGON,
+        [float(v) for v in POLYGON],
+        tuple(POLYGON),
+        np.array(POLYGON),
+        [POLYGON],
+        [[2, 1, 4, 1, 4, 5, 2, 5], [4, 1, 6, 1, 6, 5, 4, 5]],
+        [[2, 1, 5, 1, 5, 5, 2, 5], [3, 1, 6, 1, 6, 5, 3, 5]],  # overlapping: the union
+        RLE_AMODAL,
+        {"size": [H, W], "counts": b"=4200000;"},
+        {"size": (H, W), "counts": [13, 4, 2, 4, 2, 4, 2, 4, 13]},
+        {"size": [H, W], "counts": np.array([13, 4, 2, 4, 2, 4, 2, 4, 13])},
+        {"size": [H, W], "counts": [13, 4, 2, 4, 2, 2, 0, 2, 2, 4, 13, 0]},  # zeros between: legal, not canonical
+    ],
+    ids=lambda s: str(s)[:50],
+)
+def test_every_encoding_is_the_same_mask(segmentation):
+    np.testing.assert_array_equal(decode_segmentation(segmentation, H, W), AMODAL)
+    assert segmentation_to_rle(segmentation, H, W) == RLE_AMODAL
+
+
+def test_polygons_are_clipped_to_the_frame():
+    np.testing.assert_array_equal(decode_segmentation([-9, -9, 20, -9, 20, 20, -9, 20], H, W), np.ones((H, W), bool))
+    assert not decode_segmentation([9, 1, 12, 1, 12, 5], H, W).any()
+
+
+def test_measures_of_the_fixture():
+    assert mask_area(RLE_AMODAL) == 16 and mask_area(RLE_VISIBLE) == 8
+    assert occlusion_rate(AMODAL, VISIBLE) == 0.5
+    assert mask_iou(AMODAL, VISIBLE) == 0.5
+    assert encode_mask(AMODAL) == RLE_AMODAL
+    assert subtract_rle(RLE_AMODAL, RLE_VISIBLE) == RLE_HIDDEN
+    assert union_rle([RLE_VISIBLE, RLE_HIDDEN]) == RLE_AMODAL
+    assert intersect_rle([RLE_AMODAL, RLE_VISIBLE]) == RLE_VISIBLE
+    for mask in (AMODAL, RLE_AMODAL):
+        box = mask_box(mask)
+        assert box.dtype == np.float32 and box.tolist() == [2, 1, 6, 5]
+    assert mask_to_polygons(AMODAL) == [POLYGON]
+    assert mask_to_polygons(np.zeros((H, W), bool)) == []
+
+
+def test_visible_outside_amodal_does_not_count_as_hidden():
+    assert occlusion_rate(VISIBLE, AMODAL) == 0
+
+
+def test_boxes_by_hand():
+    xywh = np.array([[2, 1, 4, 4], [0, 0, 8, 6]], np.float32)
+    assert xywh_to_xyxy(xywh).tolist() == [[2, 1, 6, 5], [0, 0, 8, 6]]
+    assert xyxy_to_xywh(xywh_to_xyxy(xywh)).tolist() == xywh.tolist()
+    assert xywh_to_xyxy(xywh[0]).tolist() == [2, 1, 6, 5]
+
+
+# ------------------------------------------------------------------------------------------------ identities
+
+
+@given(masks)
+def test_rle_round_trip(mask):
+    rle = encode_mask(mask)
+    assert isinstance(rle["counts"], str)
+    np.testing.assert_array_equal(decode_rle(rle), mask)
+    assert segmentation_to_rle(rle, *mask.shape) == rle
+    runs = np.diff(np.flatnonzero(np.diff(mask.ravel("F"), prepend=~mask[0, 0], append=~mask[-1, -1]))).tolist()
+    uncompressed = {"size": list(mask.shape), "counts": [0] * int(mask[0, 0]) + runs}
+    assert segmentation_to_rle(uncompressed, *mask.shape) == rle
+    assert mask_area(rle) == mask.sum()
+
+
+@given(masks)
+def test_polygons_give_exactly_the_mask_again(mask):
+    polygons = mask_to_polygons(mask)
+    again = decode_segmentation(polygons, *mask.shape) if polygons else np.zeros_like(mask)
+    np.testing.assert_array_equal(again, mask)
+
+
+def test_polygons_of_a_ring_and_of_pixels_that_touch_at_corners():
+    ring = np.ones((5, 5), bool)
+    ring[1:4, 1:4] = False
+    ring[2, 2] = True  # an island in the hole
+    for mask in (ring, np.indices((6, 7)).sum(0) % 2 == 0):
+        np.testing.assert_array_equal(decode_segmentation(mask_to_polygons(mask), *mask.shape), mask)
+
+
+@given(masks.filter(np.any))
+def test_box_is_the_tightest(mask):
+    box = mask_box(mask)
+    np.testing.assert_array_equal(box, mask_box(encode_mask(mask)))
+    x0, y0, x1, y1 = box.astype(int)
+    inside = np.zeros_like(mask)
+    inside[y0:y1, x0:x1] = True
+    assert not (mask & ~inside).any()
+    assert mask[y0].any() and mask[y1 - 1].any() and mask[:, x0].any() and mask[:, x1 - 1].any()
+    np.testing.assert_array_equal(xyxy_to_xywh(box), coco_mask.toBbox(encode_mask(mask)))
+
+
+@given(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(1, 20), st.integers(1, 20)))
+def test_box_of_a_filled_box_is_the_box(xywh):
+    box = xywh_to_xyxy(np.array(xywh, float))
+    x0, y0, x1, y1 = box.astype(int)
+    mask = np.zeros((40, 40), bool)
+    mask[y0:y1, x0:x1] = True
+    np.testing.assert_array_equal(mask_box(mask), box)
+    np.testing.assert_array_equal(decode_segmentation([x0, y0, x1, y0, x1, y1, x0, y1], 40, 40), mask)
+
+
+@given(mask_pairs)
+def test_set_algebra_and_rates(pair):
+    a, b = pair
+    rle_a, rle_b = encode_mask(a), encode_mask(b)
+    np.testing.assert_array_equal(decode_rle(union_rle([rle_a, rle_b])), a | b)
+    np.testing.assert_array_equal(decode_rle(intersect_rle([rle_a, rle_b])), a & b)
+    np.testing.assert_array_equal(decode_rle(subtract_rle(rle_a, rle_b)), a & ~b)
+    assert mask_iou(a, b) == mask_iou(b, a) and 0 <= mask_iou(a, b) <= 1 and mask_iou(a, a) == 1
+    if a.any():
+        assert occlusion_rate(a, a) == 0 and occlusion_rate(a, np.zeros_like(a)) == 1
+        assert occlusion_rate(a, a & b) == mask_area(subtract_rle(rle_a, rle_b)) / a.sum()
+
+
+def test_zero_runs_that_meet_do_not_stop_a_merge():
+    gaps = {"size": [1, 8], "counts": [2, 0, 0, 2, 0, 0, 4]}
+    mask = np.array([[0, 0, 1, 1, 0, 0, 0, 0]], bool)
+    np.testing.assert_array_equal(decode_rle(union_rle([gaps, gaps])), mask)
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "record", "rule"),
+    [
+        (None, None, "segmentation is empty: found None"),
+        ([], None, "segmentation is empty: found []"),
+        ("=4200000;", None, "segmentation of unknown type: str"),
+        (17, None, "segmentation of unknown type: int"),
+        ([2, 1, 6, 5], "polygon 0", "polygon with fewer than 6 numbers: found 4"),
+        ([POLYGON, [2, 1, 6, 5]], "polygon 1", "polygon with fewer than 6 numbers: found 4"),
+        ([POLYGON, []], "polygon 1", "polygon with fewer than 6 numbers: found 0"),
+        ([2, 1, 6, 1, 6, 5, 2], "polygon 0", "polygon with an odd count of numbers: found 7"),
+        ([2, 1, 6, 1, 6, float("nan")], "polygon 0", "polygon with a number that is not finite"),
+        ([2, 1, 6, 1, 6, float("inf")], "polygon 0", "polygon with a number that is not finite"),
+        ([2, 1, 6, 1, 6, 1e300], "polygon 0", "polygon far outside the image: coordinates 1 to 1e+300"),
+        ([2, 1, 6, 1, 6, "5"], "polygon 0", "polygon is not a flat list of numbers"),
+        ([2, 1, 6, 1, 6, None], "polygon 0", "polygon is not a flat list of numbers"),
+        ([2, 1, 6, 1, [6, 5], 2], "polygon 0", "polygon is not a flat list of numbers"),
+        ([[[2, 1], [6, 1], [6, 5]]], "polygon 0", "polygon is not a flat list of numbers"),
+        ([{"counts": "=4200000;", "size": [6, 8]}], "polygon 0", "polygon is not a flat list of numbers"),
+        ({"counts": "=4200000;"}, "RLE", "RLE without a size: found None"),
+        ({"size": [H, W]}, "RLE", "RLE counts of unknown type: NoneType"),
+        ({"size": "68", "counts": "=4200000;"}, "RLE", "RLE without a size: found 68"),
+        ({"size": [6.0, 8.0], "counts": "=4200000;"}, "RLE", "RLE without a size"),
+        ({"size": [[6], [8, 1]], "counts": "=4200000;"}, "RLE", "RLE without a size"),
+        (
+            {"size": [W, H], "counts": "=4200000;"},
+            "RLE",
+            "RLE of another size: its (h, w) is (8, 6), the image's (6, 8)",
+        ),
+        ({"size": [H, W], "counts": [13, 4]}, "RLE", "RLE counts do not fill the image: 2 runs, sum 17"),
+        ({"size": [H, W], "counts": []}, "RLE", "RLE counts do not fill the image: 0 runs, sum 0"),
+        ({"size": [H, W], "counts": [50, -2]}, "RLE", "RLE counts do not fill the image"),
+        ({"size": [H, W], "counts": [2**63, 2**63 + 48]}, "RLE", "RLE counts do not fill the image"),
+        ({"size": [H, W], "counts": [2**70]}, "RLE", "RLE counts of unknown type"),
+        ({"size": [H, W], "counts": [24.0, 24.0]}, "RLE", "RLE counts of unknown type: list"),
+        ({"size": [H, W], "counts": [[13], [4, 2]]}, "RLE", "RLE counts of unknown type: list"),
+        ({"size": [H, W], "counts": 48}, "RLE", "RLE counts of unknown type: int 48"),
+        ({"size": [H, W], "counts": ""}, "RLE", "RLE counts do not fill the image: 0 runs"),
+        ({"size": [H, W], "counts": "=42"}, "RLE", "RLE counts do not fill the image: 3 runs, sum 19"),
+        (
+            {"size": [H, W], "counts": "=4200000P"},
+            "RLE",
+            "RLE counts string is corrupt: 9 characters",
+        ),  # "more follows"
+        ({"size": [H, W], "counts": "oooooooooo"}, "RLE", "RLE counts string is corrupt"),
+        ({"size": [H, W], "counts": "=42000 0;"}, "RLE", "RLE counts string is corrupt"),
+        ({"size": [H, W], "counts": "=42\x0000000;"}, "RLE", "RLE counts string is corrupt"),
+        ({"size": [H, W], "counts": "=42é"}, "RLE", "RLE counts string is corrupt"),
+        ({"size": [H, W], "counts": "\ud800"}, "RLE", "RLE counts string is corrupt"),
+    ],
+    ids=lambda v: str(v)[:40].encode("ascii", "replace").decode(),
+)
+@pytest.mark.parametrize("function", [decode_segmentation, segmentation_to_rle])
+def test_bad_segmentation(function, segmentation, record, rule):
+    with pytest.raises(InputError) as error:
+        function(segmentation, H, W)
+    assert error.value.file == "segmentation" and error.value.record == record
+    assert error.value.rule.startswith(rule)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (2**15, 2**15)])
+def test_bad_size(size):
+    with pytest.raises(InputError, match="image size out of range"):
+        segmentation_to_rle(POLYGON, *size)
+    with pytest.raises(InputError, match="image size out of range"):
+        decode_rle({"size": list(size), "counts": "0"})
+
+
+def test_a_polygon_that_would_exhaust_the_memory():
+    with pytest.raises(InputError, match="polygon outline too long"):
+        segmentation_to_rle([0, 0, 5000, 5000] * 5000, 5000, 5000)
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        (lambda: mask_box(np.zeros((H, W), bool)), "empty mask"),
+        (lambda: mask_box(encode_mask(np.zeros((H, W), bool))), "empty mask"),
+        (lambda: occlusion_rate(np.zeros((H, W), bool), VISIBLE), "empty amodal mask"),
+        (lambda: occlusion_rate(AMODAL, VISIBLE.T), r"masks of different size: \(6, 8\) and \(8, 6\)"),
+        (lambda: mask_iou(AMODAL, VISIBLE[:5]), "masks of different size"),
+        (lambda: union_rle([RLE_AMODAL, encode_mask(AMODAL.T)]), "masks of different size"),
+        (lambda: subtract_rle(RLE_AMODAL, encode_mask(AMODAL.T)), "masks of different size"),
+        (lambda: union_rle([]), "no masks"),
+        (lambda: mask_area({"size": [H, W], "counts": "oo"}), "counts string is corrupt"),
+    ],
+)
+def test_bad_masks(call, rule):
+    with pytest.raises(InputError, match=rule):
+        call()
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30),
+        st.text(max_size=10),
+        st.binary(max_size=30),
+        st.lists(st.integers(-5, 60), max_size=8),
+        st.tuples(st.integers(0, 8), st.characters(min_codepoint=48, max_codepoint=111)).map(
+            lambda change: "=4200000;"[: change[0]] + change[1] + "=4200000;"[change[0] + 1 :]
+        ),
+    )
+)
+def test_whatever_the_counts_only_a_mask_or_an_input_error_comes_out(counts):
+    try:
+        rle = segmentation_to_rle({"size": [H, W], "counts": counts}, H, W)
+    except InputError:
+        return
+    mask = decode_rle(rle)
+    assert mask.shape == (H, W) and mask.sum() == mask_area(rle)
+    assert encode_mask(mask) == rle
+
+
+numbers = st.one_of(st.floats(), st.integers(-100, 100), st.none(), st.text(max_size=2), st.booleans())
+
+
+@settings(max_examples=200)
+@given(st.one_of(st.lists(numbers, max_size=12), st.lists(st.lists(numbers, max_size=10), max_size=3)))
+def test_whatever_the_polygon_only_a_mask_or_an_input_error_comes_out(polygon):
+    with contextlib.suppress(InputError):
+        assert decode_segmentation(polygon, H, W).shape == (H, W)
+
+
+@given(st.lists(st.tuples(st.floats(-24, 32), st.floats(-24, 32)), min_size=3, max_size=20))
+def test_polygons_agree_with_pycocotools(points):
+    flat = [v for point in points for v in point]
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([flat], H, W)))
+    np.testing.assert_array_equal(decode_segmentation(flat, H, W), expected.astype(bool))
