@@ -1,0 +1,285 @@
+"""Pre-training of EfficientSAM-nano on the drawn world: visible masks from visible boxes, the stand-in for SA-1B.
+
+The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, none seen twice.
+An auxiliary dense head (foreground, boundaries, the box of the object under each cell) teaches the encoder faster and
+is thrown away afterwards. Step `s` draws scenes `s * batch ... (s + 1) * batch - 1`, so a resumed run sees what an
+undisturbed one would have seen.
+"""
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sameo_core import BoxPrompts, ImageEmbedding, Images
+from sameo_core.efficient_sam import EfficientSam, build_efficient_sam, upscale_logits
+from sameo_core.errors import InputError
+from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
+from sameo_core.miniature import Scene, draw_scene
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """The recipe of the shipped nano weights."""
+
+    steps: int = 6000
+    images: int = 16  # scenes a step
+    boxes: int = 4  # objects of a scene that are prompted; an object may come twice where a scene has fewer
+    learning_rate: float = 1e-3  # AdamW; warm-up, constant, then a linear decay to zero
+    warmup_steps: int = 300
+    decay_share: float = 0.3  # of all steps
+    weight_decay: float = 0.05
+    clip: float = 1.0  # largest norm of the gradient
+    box_jitter: float = 0.05  # corners move by up to this share of the box's sides, for half of the boxes
+    multimask_share: float = 0.15  # steps that train the three alternative masks (best of three) instead of the single one
+    focal_weight: float = 20.0  # as Segment Anything weighs focal against Dice
+    dense_weight: float = 1.0  # of the auxiliary dense losses
+    bf16: bool = True  # of the encoder; bf16 attention with few tokens and small heads is slower backwards than float32 on CPUs
+    seed: int = 0
+    evaluate_every: int = 500  # steps
+    evaluation_scenes: int = 100  # a domain
+
+
+@dataclass(frozen=True)
+class PromptedScenes:
+    """A batch as the network takes it: everything stretched to the square input."""
+
+    images: Images  # b 3 side side
+    boxes: BoxPrompts  # b q 4, visible boxes in pixels of the square input
+    targets: Float[Tensor, "b q hm wm"]  # visible masks at the decoder's resolution, share of each cell
+    dense: Float[Tensor, "b 6 hm wm"]  # foreground, boundary, and the box (x0 y0 x1 y1, 0..1) of the object under the cell
+
+
+class DrawnScenes(Dataset):
+    """Scenes by number, as tensors; what is prompted, and its jitter, depends on the number alone."""
+
+    def __init__(self, config: PretrainingConfig, side: int, domain: str = "pretraining"):
+        self.config, self.side, self.domain = config, side, domain
+
+    def __len__(self) -> int:
+        return self.config.steps * self.config.images
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        scene = draw_scene(self.domain, index, self.config.seed)
+        rng = np.random.default_rng([self.config.seed, index, 1])
+        order = rng.permutation(len(scene.visible))
+        chosen = np.resize(order, self.config.boxes)
+        if rng.random() < 0.5:
+            scene = _mirror(scene)
+        boxes = torch.from_numpy(np.stack([_box(scene.visible[i]) for i in chosen]))
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        jitter = torch.from_numpy(rng.uniform(-1, 1, (len(chosen), 4)) * (rng.random((len(chosen), 1)) < 0.5))
+        boxes = boxes + self.config.box_jitter * jitter.float() * sides
+        height, width = scene.image.shape[:2]
+        boxes = boxes * torch.tensor([self.side / width, self.side / height] * 2)
+        image = torch.from_numpy(scene.image).permute(2, 0, 1)[None] / 255
+        image = F.interpolate(image, (self.side, self.side), mode="bilinear", align_corners=False)[0]
+        masks = torch.from_numpy(scene.visible).float()
+        low = F.interpolate(masks[None], (self.side // 4, self.side // 4), mode="bilinear", antialias=True)[0]
+        return image, boxes, low[chosen].clamp(0, 1), _dense_targets(scene, low)
+
+
+def _mirror(scene: Scene) -> Scene:
+    flipped = [np.ascontiguousarray(array[..., ::-1]) for array in (scene.amodal, scene.visible)]
+    return Scene(np.ascontiguousarray(scene.image[:, ::-1]), *flipped, scene.categories, None, None)
+
+
+def _box(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor, "6 hm wm"]:
+    """What the auxiliary head must tell of each cell: is it an object, is it a boundary, where is that object's box."""
+    share = torch.cat([1 - low.sum(0, keepdim=True), low])
+    owner = share.argmax(0)  # hm wm, 0 is the background
+    boundary = torch.zeros_like(owner, dtype=torch.bool)
+    boundary[:, 1:] |= owner[:, 1:] != owner[:, :-1]
+    boundary[1:] |= owner[1:] != owner[:-1]
+    height, width = scene.image.shape[:2]
+    boxes = np.stack([_box(mask) for mask in scene.visible]) / np.array([width, height] * 2, np.float32)
+    boxes = torch.cat([torch.zeros(1, 4), torch.from_numpy(boxes)])
+    return torch.cat([torch.stack([owner > 0, boundary]).float(), boxes[owner].permute(2, 0, 1)])
+
+
+class DenseHead(nn.Module):
+    """The auxiliary head: one linear map of the image embedding to 4 x 4 cells a patch. Not part of the model."""
+
+    def __init__(self, embedding_dim: int):
+        super().__init__()
+        self.project = nn.Conv2d(embedding_dim, 6 * 16, 1)
+
+    def forward(self, embedding: ImageEmbedding) -> Float[Tensor, "b 6 hm wm"]:
+        return F.pixel_shuffle(self.project(embedding), 4)
+
+
+def dense_loss(predicted: Float[Tensor, "b 6 hm wm"], target: Float[Tensor, "b 6 hm wm"]) -> Float[Tensor, ""]:
+    """Binary cross-entropy of foreground and boundary, L1 of the box under each foreground cell."""
+    classes = F.binary_cross_entropy_with_logits(predicted[:, :2], target[:, :2])
+    inside = target[:, :1]
+    boxes = ((predicted[:, 2:] - target[:, 2:]).abs() * inside).sum() / (4 * inside.sum()).clamp(min=1)
+    return classes + 2 * boxes
+
+
+def learning_rate_factor(step: int, config: PretrainingConfig) -> float:
+    """Share of the full learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
+    rise = (step + 1) / config.warmup_steps
+    fall = (config.steps - step) / (config.decay_share * config.steps)
+    return min(1.0, rise, fall)
+
+
+def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) -> Path:
+    """Pre-train EfficientSAM-nano; resumes from `folder` where an earlier run stopped.
+
+    Args:
+        config: the recipe.
+        folder: receives `config.json`, `log.csv`, `checkpoint.pt` (to resume) and at the end `efficient_sam_nano.safetensors`.
+        until: stop after this many steps (a later call goes on); all of them by default.
+
+    Returns:
+        the path of the weights (half precision), or of the checkpoint where it stopped early.
+
+    Raises:
+        InputError: the folder holds another recipe's run; FloatingPointError: the loss is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, config)
+    torch.manual_seed(config.seed)
+    model = build_efficient_sam("nano")
+    head = DenseHead(model.config.embedding_dim)
+    decayed = [p for module in (model, head) for p in module.parameters() if p.ndim > 1]
+    plain = [p for module in (model, head) for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+    checkpoint, start = folder / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        head.load_state_dict(state["head"])
+        optimiser.load_state_dict(state["optimiser"])
+        start = state["step"]
+    running: dict[str, float] = {}
+    began = time.perf_counter()
+    for step, batch in _batches(config, model.config.image_size, start, min(until or config.steps, config.steps)):
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        terms = pretraining_losses(model, head, batch, config, step)
+        loss = terms["dice"] + config.focal_weight * terms["focal"] + terms["iou"] + config.dense_weight * terms["dense"]
+        if not loss.isfinite():
+            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}; resume with a lower learning rate")
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], config.clip)
+        optimiser.step()
+        for name, value in terms.items():
+            running[name] = running.get(name, 0.0) + value.item()
+        done = step + 1
+        if done % config.evaluate_every == 0 or done == config.steps:
+            row = {"step": done, "scenes": done * config.images}
+            row |= {name: round(total / (done - start), 5) for name, total in running.items()}
+            row["visible_miou_seen"] = round(visible_miou(model, "pretraining", config.evaluation_scenes, config.seed), 4)
+            row["visible_miou_unseen"] = round(visible_miou(model, "cocoa_cls", config.evaluation_scenes, config.seed), 4)
+            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - start), 3)
+            state = {"model": model.state_dict(), "head": head.state_dict(), "optimiser": optimiser.state_dict(), "step": done}
+            torch.save(state, checkpoint.with_suffix(".partial"))
+            os.replace(checkpoint.with_suffix(".partial"), checkpoint)
+            _log(folder / "log.csv", row)
+            running, start, began = {}, done, time.perf_counter()
+    if start < config.steps:
+        return checkpoint
+    weights = folder / "efficient_sam_nano.safetensors"
+    half = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(half, weights, metadata={"recipe": json.dumps(asdict(config))})
+    return weights
+
+
+def pretraining_losses(
+    model: EfficientSam, head: DenseHead, batch: PromptedScenes, config: PretrainingConfig, step: int
+) -> dict[str, Float[Tensor, ""]]:
+    """The four losses of a batch; a share of the steps trains the best of the three alternative masks."""
+    multimask = np.random.default_rng([config.seed, step, 2]).random() < config.multimask_share
+    side = model.config.image_size
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.bf16):
+        embedding = model.encode_images(batch.images).float()
+    decoded = model.decode_boxes(embedding, batch.boxes, (side, side), multimask)
+    logits, iou = decoded.logits.flatten(0, 1), decoded.iou.flatten(0, 1)  # b*q m hm wm, b*q m
+    target = batch.targets.flatten(0, 1)[:, None].expand_as(logits)
+    best = _dice_of_each(logits.detach(), target).argmin(1, keepdim=True)  # of one mask: 0
+    pick = best[..., None, None].expand(-1, 1, *logits.shape[-2:])
+    chosen, wanted = logits.gather(1, pick), target[:, :1]
+    return {
+        "dice": dice_loss(chosen, wanted),
+        "focal": focal_loss(chosen, wanted),
+        "iou": iou_l1_loss(iou, logits, target),
+        "dense": dense_loss(head(embedding), batch.dense),
+    }
+
+
+def _dice_of_each(logits: Float[Tensor, "n m hm wm"], target: Float[Tensor, "n m hm wm"]) -> Float[Tensor, "n m"]:
+    p = logits.sigmoid()
+    return 1 - 2 * (p * target).sum((-2, -1)) / (p.sum((-2, -1)) + target.sum((-2, -1))).clamp(min=1e-6)
+
+
+@torch.inference_mode()
+def visible_miou(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -> float:
+    """Mean IoU of visible masks from visible boxes, at full resolution, over held-out scenes (split "val") of a domain."""
+    model.eval()
+    values = []
+    for index in range(scenes):
+        scene = draw_scene(domain, index, seed, split="val")
+        image = torch.from_numpy(scene.image).permute(2, 0, 1)[None] / 255
+        boxes = torch.from_numpy(np.stack([_box(mask) for mask in scene.visible]))[None]
+        size = scene.image.shape[:2]
+        logits = model.decode_boxes(model.encode_images(image), boxes, size).logits
+        masks = upscale_logits(logits, size)[0, :, 0].numpy() >= 0
+        values += [(a & b).sum() / (a | b).sum() for a, b in zip(masks, scene.visible, strict=True)]
+    model.train()
+    return float(np.mean(values))
+
+
+def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iterator[tuple[int, PromptedScenes]]:
+    scenes = range(start * config.images, end * config.images)
+    loader = DataLoader(
+        DrawnScenes(config, side), config.images, sampler=scenes, num_workers=1, prefetch_factor=4 if scenes else None
+    )
+    for step, tensors in enumerate(loader, start):
+        yield step, PromptedScenes(*tensors)
+
+
+def _claim(folder: Path, config: PretrainingConfig) -> None:
+    path, recipe = folder / "config.json", asdict(config)
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if any(earlier[key] != recipe[key] for key in recipe if key != "steps"):
+            rule = "a run folder belongs to one recipe, found another one"
+            raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
+    path.write_text(json.dumps(recipe, indent=1))
+
+
+def _log(path: Path, row: dict[str, float]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+
+
+if __name__ == "__main__":
+    import sys
+
+    pretrain(PretrainingConfig(steps=int(sys.argv[2])), Path(sys.argv[1]))
