@@ -231,9 +231,10 @@ def _explain(error, run, notebook, progress, failing_line, timeout) -> str:
     match error:
         case PapermillExecutionError():
             what = f"{error.ename}: {_plain(str(error.evalue)).strip()}".rstrip(": ")
-            library = [place for place in re.findall(r"^File (\S+?:\d+)", _plain("\n".join(error.traceback)), re.M)]
-            if library:
-                what += f"\n(raised in {library[-1].removeprefix(f'{ROOT}{os.sep}')})"
+            places = re.findall(r"^File (.+?:\d+)", _plain("\n".join(error.traceback)), re.MULTILINE)
+            ours = [place for place in places if place.startswith(str(ROOT / "sameo_core"))]
+            if places:
+                what += f"\n(raised in {(ours or places)[-1].removeprefix(f'{ROOT}{os.sep}')})"
         case DeadKernelError():
             what = "the kernel died: out of memory, or a crash in compiled code"
         case CellTimeoutError():
