@@ -55,7 +55,7 @@ VARIANTS = {
     "vit_t": EfficientSamConfig(),
     "vit_s": EfficientSamConfig(encoder_dim=384, encoder_heads=6),
     "nano": EfficientSamConfig(
-        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_mlp_dim=512, upscaling=(32, 16)
+        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_heads=4, decoder_mlp_dim=512, upscaling=(32, 16)
     ),
 }
 
