@@ -331,6 +331,13 @@ def test_the_visible_mask_goes_before_the_occlude_rate():
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["50-90 %"]
 
 
+def test_one_pixel_of_ten_hidden_is_ten_per_cent_in_spite_of_rounding():
+    amodal = bitmap("####", "####", "##..", "....")
+    truth = ground_truth(amodal, visible_mask=[encode_mask(amodal & ~bitmap("#...", "....", "....", "...."))])
+    stats = evaluate_by_occlusion(truth, [found(0, amodal)])  # 1 - 9 / 10 would be less than 0.1
+    assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["10-50 %"]
+
+
 def test_a_crowd_needs_no_occlusion_rate():
     truth = ground_truth(FULL, LEFT, iscrowd=[1, 0], occlude_rate=[None, 0.0])
     assert evaluate_by_occlusion(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)
@@ -518,6 +525,12 @@ def test_summary_worked_by_hand():
         },
         nan_ok=True,
     )
+
+
+def test_one_hidden_pixel_is_occluded():
+    corner = bitmap("#...", "....", "....", "....")
+    summary = evaluate_regions([FULL, TOP], [FULL, FULL], [FULL & ~corner, FULL]).summary()
+    assert (summary["un-occluded mIoU"], summary["mIoU 0-10 %"]) == (0.5, 0.75)
 
 
 def test_no_objects_summarise_to_nan():
