@@ -54,7 +54,7 @@ def evaluate_amodal(ground_truth: Source, predictions: Source, class_agnostic: b
         InputError: unreadable file, unknown image or category id, mask of another size than its image, missing key,
             score that is not finite. Inputs are not modified.
 
-    Source: COCOeval; class-agnostic on amodal masks as in SAMEO, CVPR 2025, section 4.
+    Source: COCOeval; class-agnostic on amodal masks as in SAMEO's tables (CVPR 2025).
     """
     return _evaluate(ground_truth, predictions, class_agnostic, buckets=None)["all"]
 
