@@ -13,13 +13,13 @@ from typing import SupportsIndex
 
 import numpy as np
 import PIL.Image
+from pycocotools import mask as coco_mask
 
 from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.errors import InputError
 from sameo_core.masks import (
     RLE,
     decode_rle,
-    intersect_rle,
     mask_area,
     mask_box,
     segmentation_to_rle,
@@ -242,8 +242,8 @@ class AmodalDataset(Sequence):
 class DatasetBuilder:
     """Collects the records of one annotation file. The `add_*` methods skip and count what breaks a rule.
 
-    Everything is checked and brought to RLE here, once: for 1e5 polygon records some 15 s and 60 MB, of which nothing
-    is paid again later.
+    Everything is checked and brought to RLE here, once: on one core 1e5 records take 5 s (LVIS) to 18 s (COCOA, whose
+    regions are larger and come in pairs of masks).
     """
 
     name: str
@@ -337,7 +337,7 @@ class DatasetBuilder:
         def to_rle(segmentation: object, which: str) -> RLE:
             segmentation = self._without_degenerate_polygons(segmentation, record)
             rle = segmentation_to_rle(segmentation, height, width)
-            if mask_area(rle) == 0:
+            if coco_mask.area(rle) == 0:  # checked a line above: mask_area would check once more
                 raise InputError(file=self.source, record=record, rule=f"empty {which} mask", remedy="Leave it out")
             return rle
 
@@ -347,7 +347,8 @@ class DatasetBuilder:
         if visible is FULLY_VISIBLE:
             return amodal_rle, amodal_rle
         visible_rle = to_rle(visible, "visible")
-        if mask_area(intersect_rle([amodal_rle, visible_rle])) < mask_area(visible_rle):
+        inside = coco_mask.merge([amodal_rle, visible_rle], intersect=True)
+        if coco_mask.area(inside) < coco_mask.area(visible_rle):
             amodal_rle = union_rle([amodal_rle, visible_rle])
         return amodal_rle, visible_rle
 
