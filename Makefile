@@ -26,4 +26,4 @@ lab: setup
 # What runs produce; never data/raw.
 clean:
 	rm -rf data/runs build .pytest_cache .ruff_cache .hypothesis
-	find sameo_core tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find $(wildcard sameo_core tests notebooks) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
