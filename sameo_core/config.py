@@ -16,3 +16,151 @@ RESULTS = DATA / "results"  # tracked for mini: one CSV a table, a folder a prof
 RAW = DATA / "raw"  # ignored: data sets as downloaded (paper)
 RUNS = DATA / "runs"  # ignored: everything a run produces
 NOTEBOOKS = ROOT / "notebooks"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data sets a run learns from and is judged by."""
+
+    train: tuple[str, ...] = (  # the paper's collection without the two held-out sets (section "Training collection")
+        "cocoa",
+        "kins",
+        "kitti360_aps",
+        "muva",
+        "dyce",
+        "mp3d_amodal",
+        "walt",
+        "pix2gestalt",
+        "amodal_lvis",
+    )
+    held_out: tuple[str, ...] = ("cocoa_cls", "d2sa")  # zero-shot test sets: never trained on
+    visible_only: tuple[str, ...] = ("lvis", "lvvis")  # sources of Amodal-LVIS
+    train_images: int | None = None  # images drawn for the "train" split of each set; None: the set as distributed
+    val_images: int | None = None  # the same for "val"
+    min_visible_pixels: int = 10  # objects that show less are dropped; DYCE's own notion of visible
+    min_visible_share: float = 0.05  # visible / amodal area below this is dropped; the paper's threshold is not published
+    drop_stuff: bool = True  # "filters stuff annotations from COCOA" (paper)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the mask decoder is fine-tuned; nothing else learns."""
+
+    variant: str = "vit_s"  # EfficientSAM-S, as the authors' development code
+    weights: str | None = "efficient_sam_vits.pt"  # in data/weights: what fine-tuning starts from
+    iterations: int = 40_000  # zero-shot model
+    batch_images: int = 32
+    boxes_per_image: int = 2  # objects prompted in each image of a batch; the paper does not say
+    amodal_prompt_share: float = 0.5  # the others are visible boxes
+    learning_rate: float = 1e-4  # development used Adam with 1e-4; the paper does not say
+    warmup_iterations: int = 500
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest norm of the gradient; ours
+    iou_weight: float = 0.05  # Dice + focal + 0.05 x L1 of the predicted IoU
+    seeds: tuple[int, ...] = (0,)  # one fine-tuning each
+    log_every: int = 100  # iterations
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a fine-tuned decoder is compared with the one it started from."""
+
+    box_jitter: float = 0.1  # corners move by up to this share of the box's sides; the field's usual error is 10 %
+    jitter_seed: int = 0
+    boxes_per_pass: int = 64  # boxes decoded at once: bounds memory, does not change results
+    upscaled_pixels: int = 2**24  # mask logits brought to full size at once, for the same reason
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every number of a run. `paper` is the defaults; `mini` differs only by what `load_profile` replaces."""
+
+    name: str = "paper"
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def data_folder(self) -> Path:
+        """Where data sets lie, a folder each: downloaded ones in `paper`, drawn ones in `mini`."""
+        return RAW if self.name == "paper" else self.runs / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        return RUNS / self.name
+
+    @property
+    def results(self) -> Path:
+        return RESULTS / self.name
+
+    @property
+    def figures(self) -> Path:
+        return self.runs / "figures"
+
+
+def load_profile(name: str = "mini", **overrides) -> Profile:
+    """The profile of a run.
+
+    Args:
+        name: "mini" (drawn world, CPU, minutes) or "paper" (real data sets, GPUs).
+        overrides: any field of `DataConfig`, `TrainingConfig` or `EvaluationConfig` by its own name, e.g. `iterations=100`.
+
+    Raises:
+        InputError: an unknown profile or field, or a value of another type than the field's.
+    """
+    profiles = {"mini": _mini, "paper": Profile}
+    if name not in profiles:
+        rule = f"a profile is one of {', '.join(profiles)}, found {name!r}"
+        raise InputError(file="profile", rule=rule, remedy="Choose one of these names")
+    profile = profiles[name]()
+    for key, value in overrides.items():
+        profile = _override(profile, key, value)
+    return profile
+
+
+def _mini() -> Profile:
+    """The drawn world on two cores: the visible difference from `paper`."""
+    return Profile(
+        name="mini",
+        data=DataConfig(
+            train=("cocoa",),
+            held_out=("cocoa_cls",),
+            visible_only=("lvis",),
+            train_images=2400,
+            val_images=300,
+        ),
+        training=TrainingConfig(
+            variant="nano",
+            weights="efficient_sam_nano.safetensors",
+            iterations=500,
+            learning_rate=1e-3,
+            warmup_iterations=50,
+            seeds=(0, 1, 2),
+            log_every=25,
+        ),
+    )
+
+
+def _override(profile: Profile, key: str, value: object) -> Profile:
+    sections = {name: getattr(profile, name) for name in ("data", "training", "evaluation")}
+    owners = {f.name: section for section, config in sections.items() for f in fields(config)}
+    if key not in owners:
+        close = difflib.get_close_matches(key, owners, n=1)
+        remedy = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(owners)}"
+        raise InputError(file=f"profile {profile.name}", record=key, rule="unknown field", remedy=remedy)
+    config = sections[owners[key]]
+    default = getattr(config, key)
+    if isinstance(default, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if default is not None and value is not None and type(value) is not type(default):
+        rule = f"a {type(default).__name__}, found {value!r}"
+        raise InputError(file=f"profile {profile.name}", record=key, rule=rule, remedy="Give a value of that type")
+    return replace(profile, **{owners[key]: replace(config, **{key: value})})
+
+
+def config_hash(*parts: object) -> str:
+    """Eight hexadecimal digits that name a run folder by everything its result depends on (dataclasses, JSON values)."""
+    plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
