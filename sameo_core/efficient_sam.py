@@ -55,7 +55,13 @@ VARIANTS = {
     "vit_t": EfficientSamConfig(),
     "vit_s": EfficientSamConfig(encoder_dim=384, encoder_heads=6),
     "nano": EfficientSamConfig(
-        image_size=256, pretrain_grid=16, encoder_depth=6, embedding_dim=128, decoder_heads=4, decoder_mlp_dim=512, upscaling=(32, 16)
+        image_size=256,
+        pretrain_grid=16,
+        encoder_depth=6,
+        embedding_dim=128,
+        decoder_heads=4,
+        decoder_mlp_dim=512,
+        upscaling=(32, 16),
     ),
 }
 
@@ -77,8 +83,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # b n 3 heads c/heads
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads n c/heads
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))  # b heads n c/heads
         return self.proj(x.transpose(1, 2).flatten(-2))
 
 
@@ -269,7 +274,6 @@ class MaskDecoder(nn.Module):
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
         image = image.flatten(2).transpose(1, 2).unsqueeze(1)  # b 1 he*we c: still one for all boxes
         tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
-
         pixels = image.flatten(0, 1).transpose(1, 2).unflatten(2, (he, we))  # b*q c he we
         pixels = self.final_output_upscaling_layers(pixels)  # b*q c 4he 4we
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
@@ -280,7 +284,6 @@ class MaskDecoder(nn.Module):
         return logits.view(b, q, len(chosen), *pixels.shape[-2:]), iou
 
 
-# ------------------------------------------------------------------------------------------------------------ the whole
 class EfficientSam(nn.Module):
     """Image encoder, prompt encoder and mask decoder; the amodal decoder of SAMEO is this one, fine-tuned."""
 
@@ -308,8 +311,7 @@ class EfficientSam(nn.Module):
         _check_images(images)
         side = self.config.image_size
         images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
-        images = (images - self.pixel_mean) / self.pixel_std
-        return self.image_encoder(images.to(self.image_encoder.pos_embed.dtype))
+        return self.image_encoder(((images - self.pixel_mean) / self.pixel_std).to(self.image_encoder.pos_embed.dtype))
 
     def decode_boxes(
         self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
@@ -362,7 +364,7 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
     model = EfficientSam(VARIANTS[variant])
     if checkpoint is not None:
         state = read_weights(Path(checkpoint))
-        _check_state(Path(checkpoint), state, variant)
+        _check_state(Path(checkpoint), state, variant, _shapes(model.state_dict()))
         model.load_state_dict(state, strict=True)
     return model
 
@@ -401,19 +403,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {key: value.float() for key, value in state.items()}
 
 
-def _check_state(path: Path, state: dict[str, Tensor], variant: str) -> None:
-    """A state dict is this variant's, name by name and shape by shape; if not, say what it looks like instead."""
-    with torch.device("meta"):  # shapes without memory
-        shapes = {name: _shapes(EfficientSam(config).state_dict()) for name, config in VARIANTS.items()}
-    found, wanted = _shapes(state), shapes[variant]
-    agreement = {name: len(found.items() & shapes[name].items()) for name in VARIANTS}
-    likely = max(agreement, key=agreement.get)
-    remedy = f"Use a complete checkpoint of {variant!r}"
-    if likely != variant and agreement[likely] > len(found) / 2:
-        remedy = f"It looks like a checkpoint of {likely!r}: use build_efficient_sam({likely!r}, ...), or another file"
+def _check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:
+    """A state dict has the wanted names and shapes; if not, say which entry differs and what the file looks like."""
+    found = _shapes(state)
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):
             rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, 'nothing')}"
+            remedy = f"Use a complete checkpoint of {variant!r}"
+            for other in VARIANTS.keys() - {variant}:
+                shared = found.items() & _shapes(EfficientSam(VARIANTS[other]).state_dict()).items()
+                if len(shared) > max(len(found.items() & wanted.items()), len(found) / 2):
+                    remedy = f"This looks like a checkpoint of {other!r}: build that variant, or use another file"
             raise InputError(file=path, record=key, rule=rule, remedy=remedy)
 
 
@@ -427,8 +427,7 @@ def _check_images(images: Tensor) -> None:
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
     low, high = torch.stack(images.aminmax()).tolist()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
-        rule, remedy = f"in [0, 1], found {low:g} to {high:g}", "Divide 0..255 by 255, and do not normalise beforehand"
-        raise InputError(file="images", rule=rule, remedy=remedy)
+        raise InputError(file="images", rule=f"in [0, 1], found {low:g} to {high:g}", remedy="Divide 0..255 by 255")
 
 
 def _check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:

@@ -1,9 +1,9 @@
 """What the decoder is trained with: Dice + focal + 0.05 x the error of its predicted IoU (SAMEO, section "Training").
 
-Pure functions of mask logits "*masks h w" and targets of the same shape in [0, 1]; the leading axes count masks. Each loss
-is taken mask by mask and then averaged: a small object weighs as much as a large one. Targets may be soft: a mask brought
-to the decoder's resolution with antialiasing covers some cells in part. All sums are taken in float32 at least, whatever
-the precision of the network.
+Pure functions of mask logits "*masks h w" and targets of the same shape in [0, 1]; the leading axes count masks. Each
+loss is taken mask by mask and then averaged: a small object weighs as much as a large one. Targets may be soft: a mask
+brought to the decoder's resolution with antialiasing covers some cells in part. All sums are taken in float32 at least,
+whatever the precision of the network.
 """
 
 from typing import NamedTuple

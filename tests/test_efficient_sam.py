@@ -1,0 +1,455 @@
+"""EfficientSAM: parity with the released implementation, its shapes, its files, and everything it must refuse."""
+
+import io
+import json
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+
+from sameo_core.efficient_sam import VARIANTS, build_efficient_sam, read_weights, upscale_logits
+from sameo_core.errors import InputError
+
+PARITY = Path(__file__).parents[2] / "shared" / "parity"  # beside the repository; not part of it
+needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="needs ../shared/parity")
+
+# image encoder, prompt encoder, mask decoder
+PARAMETERS = {
+    "vit_t": (6_163_840, 1_024, 4_058_340),
+    "vit_s": (22_353_664, 1_024, 4_058_340),
+    "nano": (3_038_720, 512, 756_340),
+}
+SIZE = (120, 160)
+BOXES = torch.tensor([[[10.0, 20, 50, 75], [80.5, 25.25, 159, 119]]])
+
+
+def seeded_weight(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """The rule of ../shared/parity/README.md: any implementation can fill itself with the same weights."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
+    if key.endswith("positional_encoding_gaussian_matrix"):
+        return noise
+    if len(shape) == 1:
+        return 1 + 0.1 * noise if key.endswith(".weight") else 0.02 * noise
+    return noise / max(noise[0].numel(), 1) ** 0.5
+
+
+def seeded_model(variant: str):
+    model = build_efficient_sam(variant)
+    model.load_state_dict({key: seeded_weight(key, tuple(value.shape)) for key, value in model.state_dict().items()})
+    return model.eval()
+
+
+def some_images(b: int = 1, size: tuple[int, int] = SIZE) -> torch.Tensor:
+    return torch.rand((b, 3, *size), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return seeded_model("nano")
+
+
+@pytest.fixture(autouse=True)
+def no_gradient():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def unchecked():
+    """As in a notebook: no jaxtyping between the caller and our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def difference(ours: torch.Tensor, theirs) -> float:
+    theirs = torch.as_tensor(theirs)
+    assert ours.shape == theirs.shape
+    return (ours - theirs).abs().max().item()
+
+
+# -------------------------------------------------------------------------------------------------------------- numbers
+
+
+def test_every_variant_has_its_parameter_count_pinned():
+    assert set(VARIANTS) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameter_counts(variant):
+    model = build_efficient_sam(variant)
+    parts = (model.image_encoder, model.prompt_encoder, model.mask_decoder)
+    assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == PARAMETERS[variant]
+    assert sum(p.numel() for p in model.parameters()) == sum(PARAMETERS[variant])
+
+
+def test_totals_of_the_paper():
+    assert sum(PARAMETERS["vit_t"]) == 10_223_204
+    assert sum(PARAMETERS["vit_s"]) == 26_413_028
+    assert 3e6 < sum(PARAMETERS["nano"]) < 4e6
+
+
+@needs_parity
+@pytest.mark.parametrize("variant", ["vit_t", "vit_s"])
+def test_names_and_shapes_of_the_release(variant):
+    released = json.loads((PARITY / f"{variant}_state_dict_shapes.json").read_text())
+    state = build_efficient_sam(variant).state_dict()
+    assert {key: list(value.shape) for key, value in state.items()} == released
+
+
+def test_nano_has_the_names_of_the_release():
+    nano, vit_t = build_efficient_sam("nano").state_dict(), build_efficient_sam("vit_t").state_dict()
+    deeper = {key for key in vit_t if any(key.startswith(f"image_encoder.blocks.{i}.") for i in range(6, 12))}
+    assert nano.keys() == vit_t.keys() - deeper
+
+
+@needs_parity
+def test_parity_with_the_reference_implementation():
+    model, wanted = seeded_model("vit_t"), np.load(PARITY / "vit_t_parity.npz")
+    embedding = model.encode_images(some_images(1, (480, 640)))
+    boxes = torch.from_numpy(wanted["boxes"])
+    three = model.decode_boxes(embedding, boxes, image_size=(480, 640), multimask=True)
+    one = model.decode_boxes(embedding, boxes, image_size=(480, 640))
+    assert difference(embedding[:, ::8, ::4, ::4], wanted["embedding"]) < 1e-3
+    assert difference(three.logits[..., ::8, ::8], wanted["multimask_logits"]) < 1e-3
+    assert difference(one.logits[..., ::8, ::8], wanted["single_logits"]) < 1e-3
+    assert difference(three.iou, wanted["multimask_iou"]) < 1e-4
+    assert difference(one.iou, wanted["single_iou"]) < 1e-4
+
+
+def test_golden_values(nano):
+    """From this implementation while it was at parity (1e-5) with the reference; guards it without ../shared."""
+    embedding = nano.encode_images(some_images())
+    one = nano.decode_boxes(embedding, BOXES, image_size=SIZE)
+    three = nano.decode_boxes(embedding, BOXES, image_size=SIZE, multimask=True)
+    golden_embedding = [
+        [-1.7279096, -1.6230139, -2.0253851, -0.5787345],
+        [0.6106682, 0.6011381, 0.4319752, -0.0355941],
+        [-1.5837095, -0.5780574, -0.1733956, -1.7538811],
+        [-1.2426780, -0.3236089, -0.3326943, -0.2961147],
+    ]
+    golden_one = [
+        [-0.2930082, -0.3133062, -0.2561637, -0.6594944],
+        [-0.4500848, -0.3260660, -0.7332648, -0.5628544],
+    ]
+    golden_three = [
+        [[-0.3799877, -0.3573531, 0.1070316], [0.1229632, -0.0578624, 0.3577988], [0.3742259, 0.0109898, 0.1509183]],
+        [[-0.2649114, -0.2962688, -0.1679057], [0.2336698, -0.0067256, 0.2496799], [0.2928179, -0.3433525, -0.0154459]],
+    ]
+    golden_iou = [[0.4944145, 0.5615618, 0.3355736, 0.5173604], [0.3071762, 0.6918317, 0.6078832, 0.6972340]]
+    assert difference(embedding[0, ::40, ::5, 9], golden_embedding) < 1e-3
+    assert difference(one.logits[0, :, 0, ::20, 33], golden_one) < 1e-3
+    assert difference(three.logits[0, :, :, ::31, 17], golden_three) < 1e-3
+    assert difference(torch.cat([one.iou, three.iou], dim=-1)[0], golden_iou) < 1e-4
+
+
+# -------------------------------------------------------------------------------------------------------------- meaning
+
+
+def test_images_and_boxes_do_not_see_each_other(nano):
+    images, boxes = some_images(2), BOXES.repeat(2, 2, 1) + 3 * torch.arange(8.0).view(2, 4, 1)
+    embedding = nano.encode_images(images)
+    together = nano.decode_boxes(embedding, boxes, image_size=SIZE, multimask=True)
+    assert together.logits.shape == (2, 4, 3, 64, 64) and together.iou.shape == (2, 4, 3)
+    for i in range(2):
+        alone_embedding = nano.encode_images(images[i : i + 1])
+        assert difference(embedding[i : i + 1], alone_embedding) < 1e-4
+        for j in range(4):
+            alone = nano.decode_boxes(alone_embedding, boxes[i : i + 1, j : j + 1], image_size=SIZE, multimask=True)
+            assert difference(together.logits[i, j], alone.logits[0, 0]) < 1e-4
+            assert difference(together.iou[i, j], alone.iou[0, 0]) < 1e-4
+
+
+def test_the_image_is_not_repeated_for_each_box_before_it_must_be(nano):
+    seen = {}
+    layer = nano.mask_decoder.transformer.layers[0]
+    modules = {"key": layer.cross_attn_token_to_image.k_proj, "query": layer.cross_attn_image_to_token.q_proj}
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, __, name=name: seen.update({name: inputs[0].shape[:3]}))
+        for name, module in modules.items()
+    ]
+    nano.decode_boxes(nano.encode_images(some_images(2)), BOXES.repeat(2, 5, 1), image_size=SIZE)
+    for hook in hooks:
+        hook.remove()
+    assert seen == {"key": (2, 1, 256), "query": (2, 1, 256)}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 500), (256, 256), (300, 7)])
+def test_any_image_size(nano, size):
+    embedding = nano.encode_images(some_images(2, size))
+    height, width = size
+    boxes = torch.tensor([[[0.0, 0.0, width, height]]]).repeat(2, 1, 1)
+    out = nano.decode_boxes(embedding, boxes, image_size=size)
+    assert embedding.shape == (2, 128, 16, 16)
+    larger = upscale_logits(out.logits, size)
+    assert larger.shape == (2, 1, 1, *size) and larger.isfinite().all()
+
+
+def test_boxes_are_in_pixels_of_the_original_image(nano):
+    small = F.interpolate(some_images(1, (6, 8)), SIZE, mode="bilinear")  # smooth: enlarging it loses nothing
+    large = F.interpolate(small, (240, 320), mode="bilinear")
+    at_small, at_large = nano.encode_images(small), nano.encode_images(large)
+    out = nano.decode_boxes(at_small, BOXES, image_size=SIZE)
+    assert difference(nano.decode_boxes(at_small, 2 * BOXES, image_size=(240, 320)).logits, out.logits) < 1e-5
+    again = nano.decode_boxes(at_large, 2 * BOXES, image_size=(240, 320))
+    assert difference(again.logits, out.logits) < 0.05 * out.logits.std().item()
+    assert difference(nano.decode_boxes(at_small, 2 * BOXES - 20, image_size=SIZE).logits, out.logits) > 0.1
+
+
+def test_boxes_may_reach_over_the_border(nano):
+    boxes = torch.tensor([[[-30.0, -5.0, 50.0, 200.0]]])
+    assert nano.decode_boxes(nano.encode_images(some_images()), boxes, image_size=SIZE).logits.isfinite().all()
+
+
+def test_no_boxes(nano):
+    embedding = nano.encode_images(some_images(2))
+    for multimask, m in ((False, 1), (True, 3)):
+        out = nano.decode_boxes(embedding, torch.zeros(2, 0, 4), image_size=SIZE, multimask=multimask)
+        assert out.logits.shape == (2, 0, m, 64, 64) and out.iou.shape == (2, 0, m)
+        assert upscale_logits(out.logits, SIZE).shape == (2, 0, m, *SIZE)
+
+
+def test_upscale_logits_is_bilinear():
+    logits = torch.tensor([[0.0, 4.0], [8.0, 12.0]]).view(1, 1, 1, 2, 2)
+    row = torch.tensor([0.0, 1.0, 3.0, 4.0])  # half-pixel centres at -1/4, 1/4, 3/4, 5/4 of the way, clamped
+    assert torch.equal(upscale_logits(logits, (4, 4))[0, 0, 0], row + 2 * row[:, None])
+
+
+def test_bfloat16_autocast(nano):
+    exact = nano.decode_boxes(nano.encode_images(some_images()), BOXES, image_size=SIZE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = nano.decode_boxes(nano.encode_images(some_images()), BOXES, image_size=SIZE)
+    assert difference(rough.logits.float(), exact.logits) < 0.15 * exact.logits.std().item()
+    assert difference(rough.iou.float(), exact.iou) < 0.03
+
+
+def test_embedding_from_a_half_precision_cache(nano):
+    embedding = nano.encode_images(some_images())
+    exact = nano.decode_boxes(embedding, BOXES, image_size=SIZE)
+    cached = nano.decode_boxes(embedding.half(), BOXES, image_size=SIZE)
+    assert cached.logits.dtype == torch.float32 and difference(cached.logits, exact.logits) < 1e-2
+
+
+def test_train_and_eval_agree_and_gradients_arrive():
+    model = build_efficient_sam("nano").train()
+    with torch.enable_grad():
+        out = model.decode_boxes(model.encode_images(some_images()), BOXES, image_size=SIZE, multimask=True)
+        (out.logits.square().mean() + out.iou.square().mean()).backward()
+    unused = {
+        "prompt_encoder.point_embeddings.weight",  # clicks
+        *(f"mask_decoder.output_hypernetworks_mlps.0.{key}" for key in ("fc.weight", "fc.bias")),  # the single mask
+        *(f"mask_decoder.output_hypernetworks_mlps.0.layers.{i}.0.{key}" for i in (0, 1) for key in ("weight", "bias")),
+    }
+    assert {name for name, p in model.named_parameters() if p.grad is None} == unused
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    still = model.eval().decode_boxes(model.encode_images(some_images()), BOXES, image_size=SIZE, multimask=True)
+    assert difference(still.logits, out.logits.detach()) < 1e-5
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def zip_of(path: Path, *members: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.write(member, member.name)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "fp16", "pt", "pth", "zip"])
+def test_checkpoint_round_trip(nano, tmp_path, kind):
+    state = nano.state_dict()
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path := tmp_path / "nano.safetensors")
+    elif kind == "fp16":
+        state = {key: value.half() for key, value in state.items()}
+        safetensors.torch.save_file(state, path := tmp_path / "nano.safetensors")
+    elif kind == "pth":
+        torch.save(state, path := tmp_path / "nano.pth")
+    else:
+        torch.save({"model": state}, path := tmp_path / "nano.pt")
+        path = path if kind == "pt" else zip_of(tmp_path / "nano.pt.zip", path)
+    loaded = build_efficient_sam("nano", checkpoint=str(path)).state_dict()
+    assert loaded.keys() == state.keys()
+    for key, value in loaded.items():
+        assert value.dtype == torch.float32 and torch.equal(value, state[key].float())
+
+
+def test_a_checkpoint_of_another_variant_is_named(nano, tmp_path):
+    safetensors.torch.save_file(nano.state_dict(), path := tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match="looks like a checkpoint of 'nano'") as error:
+        build_efficient_sam("vit_t", path)
+    assert error.value.file == str(path) and error.value.record.startswith("image_encoder.")
+
+
+@needs_parity
+@pytest.mark.parametrize(("given", "asked"), [("vit_t", "vit_s"), ("vit_s", "vit_t"), ("vit_t", "vit_t")])
+def test_the_two_released_variants_are_told_apart(tmp_path, given, asked):
+    shapes = json.loads((PARITY / f"{given}_state_dict_shapes.json").read_text())
+    state = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
+    if given == asked:
+        del state["image_encoder.neck.1.bias"]
+    torch.save({"model": state}, path := tmp_path / "efficient_sam.pt")
+    with pytest.raises(InputError) as error:
+        build_efficient_sam(asked, path)
+    assert ("looks like" in error.value.remedy) == (given != asked) and repr(given) in error.value.remedy
+
+
+def without(state, key):
+    return {k: v for k, v in state.items() if k != key}
+
+
+KEY = "mask_decoder.iou_token.weight"
+BAD_STATES = {
+    "missing": (lambda s: without(s, KEY), KEY, "found nothing"),
+    "unexpected": (lambda s: {**s, "head.weight": torch.ones(2)}, "head.weight", "no such entry"),
+    "shape": (lambda s: {**s, KEY: torch.ones(2, 128)}, KEY, r"\(1, 128\), found \(2, 128\)"),
+    "nan": (lambda s: {**s, KEY: s[KEY] * float("nan")}, KEY, "finite"),
+    "infinite": (lambda s: {**s, KEY: s[KEY] + float("inf")}, KEY, "finite"),
+    "integers": (lambda s: {**s, KEY: s[KEY].int()}, KEY, "floating-point"),
+    "no tensor": (lambda s: {**s, KEY: 3.0}, KEY, "floating-point"),
+    "empty": (lambda s: {}, "image_encoder.pos_embed", "found nothing"),
+    "list": (lambda s: list(s.values()), None, "dict of tensors"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STATES)
+def test_bad_entries_are_named(nano, tmp_path, case):
+    spoil, record, rule = BAD_STATES[case]
+    torch.save(spoil(nano.state_dict()), path := tmp_path / "nano.pt")
+    with pytest.raises(InputError, match=rule) as error:
+        build_efficient_sam("nano", path)
+    assert (error.value.file, error.value.record) == (str(path), record)
+    assert error.value.remedy and "looks like" not in error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "zip"])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.999])
+def test_truncated_files(nano, tmp_path, kind, keep):
+    path = tmp_path / f"nano.{kind}"
+    if kind == "safetensors":
+        safetensors.torch.save_file(nano.state_dict(), path)
+    elif kind == "pt":
+        torch.save(nano.state_dict(), path)
+    else:
+        torch.save(nano.state_dict(), tmp_path / "inside.pt")
+        zip_of(path, tmp_path / "inside.pt")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(InputError, match="complete") as error:
+        read_weights(path)
+    assert error.value.file == str(path)
+
+
+@pytest.mark.parametrize("name", ["absent.pt", "absent.safetensors", "folder"])
+def test_missing_file(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="must exist"):
+        read_weights(tmp_path / name)
+
+
+def test_zip_without_exactly_one_checkpoint(tmp_path):
+    (tmp_path / "a.txt").write_text("no weights here")
+    with pytest.raises(InputError, match="complete"):
+        read_weights(zip_of(tmp_path / "none.zip", tmp_path / "a.txt"))
+
+
+class Malicious:
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", ["torch", "bare pickle", "inside zip"])
+def test_pickled_code_is_refused_and_does_not_run(tmp_path, kind):
+    path, trace = tmp_path / "weights.pt", tmp_path / "executed"
+    if kind == "bare pickle":
+        path.write_bytes(pickle.dumps({"model": Malicious(trace)}))
+    else:
+        torch.save({"model": Malicious(trace)}, path)
+    if kind == "torch":  # the trap works: read carelessly, this very file runs its code
+        torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
+        assert trace.exists()
+        trace.unlink()
+    if kind == "inside zip":
+        path = zip_of(tmp_path / "weights.zip", path)
+    with pytest.raises(InputError, match="nothing but weights"):
+        build_efficient_sam("nano", path)
+    assert not trace.exists()
+
+
+def test_unknown_variant():
+    with pytest.raises(InputError, match="Choose one of vit_t, vit_s, nano"):
+        build_efficient_sam("vit_h")
+
+
+# -------------------------------------------------------------------------------------------------------- bad arguments
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("images", "rule"),
+    [
+        (torch.rand(3, 8, 8), "b, 3, h, w"),
+        (torch.rand(1, 8, 8, 3), "b, 3, h, w"),
+        (torch.rand(1, 4, 8, 8), "b, 3, h, w"),
+        (torch.rand(1, 3, 0, 8), "b, 3, h, w"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating-point"),
+        (255 * torch.ones(1, 3, 8, 8), "found 255 to 255"),
+        (torch.rand(1, 3, 8, 8) - 1, r"in \[0, 1\]"),
+        (torch.full((1, 3, 8, 8), float("nan")), "nan"),
+    ],
+)
+def test_bad_images(nano, images, rule):
+    with pytest.raises(InputError, match=rule) as error:
+        nano.encode_images(images)
+    assert error.value.file == "images" and error.value.remedy
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("boxes", "rule"),
+    [
+        (torch.rand(4), r"\(1, q, 4\)"),
+        (torch.rand(2, 4), r"\(1, q, 4\)"),
+        (torch.rand(1, 2, 5), r"\(1, q, 4\)"),
+        (BOXES.repeat(2, 1, 1), r"\(1, q, 4\)"),
+        (BOXES.int(), "floating-point"),
+        (torch.tensor([[[5.0, 5, 5, 9]]]), "x0 < x1"),
+        (torch.tensor([[[5.0, 9, 8, 5]]]), "y0 < y1"),
+        (torch.tensor([[[5.0, 5, float("nan"), 9]]]), "nan"),
+        (torch.tensor([[[5.0, 5, float("inf"), 9]]]), "inf"),
+        (torch.tensor([[[160.0, 5, 170, 9]]]), "overlapping the 120 x 160 image"),
+        (torch.tensor([[[5.0, -9, 8, 0]]]), "overlapping"),
+    ],
+)
+def test_bad_boxes(nano, boxes, rule):
+    with pytest.raises(InputError, match=rule) as error:
+        nano.decode_boxes(torch.zeros(1, 128, 16, 16), boxes, image_size=SIZE)
+    assert error.value.file == "boxes" and error.value.remedy
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_bad_box_is_named(nano):
+    boxes = BOXES.repeat(2, 2, 1)
+    boxes[1, 2, 2] = 0
+    with pytest.raises(InputError, match="image 1, box 2"):
+        nano.decode_boxes(torch.zeros(2, 128, 16, 16), boxes, image_size=SIZE)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_embedding_and_image_size(nano):
+    with pytest.raises(InputError, match=r"\(b, 128, he, we\)"):
+        nano.decode_boxes(torch.zeros(1, 256, 64, 64), BOXES, image_size=SIZE)
+    with pytest.raises(InputError, match="image_size: positive"):
+        nano.decode_boxes(torch.zeros(1, 128, 16, 16), BOXES, image_size=(0, 160))
