@@ -1,6 +1,6 @@
 """The drawn world: images with exact amodal masks, written in the real formats of the real data sets.
 
-`drawing` paints scenes, `formats` writes them down; `draw_dataset` does both.
+`drawing` paints scenes, `records` says what of them can be stored, one module a format says how, `files` writes them.
 """
 
 from sameo_core.miniature.drawing import (
@@ -13,7 +13,7 @@ from sameo_core.miniature.drawing import (
     Scene,
     draw_scene,
 )
-from sameo_core.miniature.formats import WRITERS, draw_dataset
+from sameo_core.miniature.files import WRITERS, draw_dataset
 
 __all__ = [
     "DOMAINS",

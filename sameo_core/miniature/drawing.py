@@ -312,7 +312,9 @@ def _paint(
     towards = np.array([np.sin(light), np.cos(light)], np.float32)
 
     bevel = _blur(coverage, 0.04 * size)
-    slope = np.float32(0.04 * size) * (towards[0] * np.gradient(bevel, axis=0) + towards[1] * np.gradient(bevel, axis=1))
+    slope = np.float32(0.04 * size) * (
+        towards[0] * np.gradient(bevel, axis=0) + towards[1] * np.gradient(bevel, axis=1)
+    )
     relief = 1 + np.float32(0.9) * slope * coverage + np.float32(0.35) * np.clip(2 * bevel - 2, -1, 0)
     shadow = np.float32(0.5) * np.roll(_blur(coverage, 3), tuple(np.round(3 * towards).astype(int)), (0, 1))
 

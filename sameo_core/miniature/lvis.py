@@ -1,0 +1,69 @@
+"""Drawn scenes as LVIS v1 is distributed: visible polygons only, no `file_name`, some objects that nobody annotated."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from sameo_core.masks import mask_area
+from sameo_core.miniature.drawing import DOMAINS
+from sameo_core.miniature.records import DrawnImage, Layout
+
+_UNANNOTATED = 0.1  # share of the objects that the file leaves out
+
+
+def document(images: Sequence[DrawnImage], split: str) -> dict:
+    """LVIS v1: visible polygons only, no `file_name`, federated: some objects are not annotated."""
+    shapes = DOMAINS["lvis"].shapes
+    ids = {shape: i for i, shape in enumerate(shapes, start=1)}
+    records, annotations, found = [], [], []
+    for image in images:
+        kept = np.random.default_rng([image.id, 7]).random(len(image.objects)) >= _UNANNOTATED
+        missed = {ids[item.category] for item, keep in zip(image.objects, kept, strict=True) if not keep}
+        present = {ids[item.category] for item in image.objects}
+        for item, keep in zip(image.objects, kept, strict=True):
+            if keep:
+                annotation = {"id": len(annotations) + 1, "image_id": image.id, "category_id": ids[item.category]}
+                shape = {
+                    "bbox": item.visible_box,
+                    "area": float(mask_area(item.visible)),
+                    "segmentation": item.visible_polygons,
+                }
+                annotations.append(annotation | shape)
+                found.append((image.id, ids[item.category]))
+        records.append(
+            {
+                "id": image.id,
+                "height": image.height,
+                "width": image.width,
+                "coco_url": f"http://images.cocodataset.org/{split}2017/{image.id:012d}.jpg",
+                "flickr_url": "",
+                "license": 1,
+                "date_captured": "2013-01-01 00:00:00",
+                "neg_category_ids": [i for i in range(1, 6) if i not in present],
+                "not_exhaustive_category_ids": sorted(missed),
+            }
+        )
+    return {"images": records, "annotations": annotations, "categories": _categories(ids, found)}
+
+
+def _categories(ids: dict[str, int], found: Iterable[tuple[int, int]]) -> list[dict]:
+    found = list(found)
+    instances = Counter(category for _, category in found)
+    images = Counter(category for _, category in set(found))
+    return [
+        {
+            "id": number,
+            "name": shape.replace("-", "_"),
+            "synset": f"{shape.replace('-', '_')}.n.01",
+            "synonyms": [shape],
+            "def": f"the silhouette of the glyph {shape}",
+            "frequency": "r" if images[number] <= 10 else "c" if images[number] <= 100 else "f",
+            "image_count": images[number],
+            "instance_count": instances[number],
+        }
+        for shape, number in ids.items()
+    ]
+
+
+LAYOUT = Layout("annotations/lvis_v1_{split}.json", "{split}2017/{id:012d}.jpg", document)

@@ -1,0 +1,91 @@
+"""What a data set may store of a drawn scene, and where the files of a format lie."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sameo_core import AmodalMask, VisibleMask
+from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
+from sameo_core.miniature.drawing import Scene
+
+
+@dataclass(frozen=True)
+class DrawnObject:
+    """What a format may store of one object; the list of an image's objects goes from back to front."""
+
+    category: str
+    amodal: RLE
+    visible: RLE
+    hidden: RLE | None  # None: fully visible
+    amodal_outline: list[float]  # one flat polygon
+    visible_polygons: list[list[float]]
+    occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
+    is_stuff: bool = False
+
+    @property
+    def box(self) -> list[float]:
+        """The amodal box, COCO's xywh."""
+        return [round(float(v), 2) for v in xyxy_to_xywh(mask_box(self.amodal))]
+
+    @property
+    def visible_box(self) -> list[float]:
+        return [round(float(v), 2) for v in xyxy_to_xywh(mask_box(self.visible))]
+
+    @property
+    def area(self) -> int:
+        return mask_area(self.amodal)
+
+    @property
+    def occlude_rate(self) -> float:
+        return mask_area(self.hidden) / self.area if self.hidden else 0.0
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """What a format may store of one image."""
+
+    id: int
+    height: int
+    width: int
+    objects: tuple[DrawnObject, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of a format lie below its root, and what its annotation file says."""
+
+    annotation_file: str
+    image_file: str
+    document: Callable[[Sequence[DrawnImage], str], dict]  # of all images of a split
+
+
+def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
+    """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
+    amodal, visible, names = list(scene.amodal), list(scene.visible), list(scene.categories)
+    if scene.ground is not None:
+        amodal.insert(0, scene.ground)
+        visible.insert(0, scene.ground & ~scene.amodal.any(0))
+        names.insert(0, scene.ground_category)
+    overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
+    objects = [
+        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0)
+        for i, (name, a, v, occludes) in enumerate(zip(names, amodal, visible, overlaps, strict=True))
+        if v.any()
+    ]
+    height, width = scene.image.shape[:2]
+    return DrawnImage(image_id, height, width, tuple(objects))
+
+
+def _describe(
+    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool
+) -> DrawnObject:
+    hidden = amodal & ~visible
+    return DrawnObject(
+        category=name,
+        amodal=encode_mask(amodal),
+        visible=encode_mask(visible),
+        hidden=encode_mask(hidden) if hidden.any() else None,
+        amodal_outline=mask_to_polygons(amodal)[0],
+        visible_polygons=mask_to_polygons(visible),
+        occludes=occludes,
+        is_stuff=is_stuff,
+    )
