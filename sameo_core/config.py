@@ -38,7 +38,7 @@ class DataConfig:
     train_images: int | None = None  # images drawn for the "train" split of each set; None: the set as distributed
     val_images: int | None = None  # the same for "val"
     min_visible_pixels: int = 10  # objects that show less are dropped; DYCE's own notion of visible
-    min_visible_share: float = 0.05  # visible / amodal area below this is dropped; the paper's threshold is not published
+    min_visible_share: float = 0.05  # of the amodal area; below, dropped. The paper gives no threshold
     drop_stuff: bool = True  # "filters stuff annotations from COCOA" (paper)
 
 
@@ -103,7 +103,7 @@ def load_profile(name: str = "mini", **overrides) -> Profile:
 
     Args:
         name: "mini" (drawn world, CPU, minutes) or "paper" (real data sets, GPUs).
-        overrides: any field of `DataConfig`, `TrainingConfig` or `EvaluationConfig` by its own name, e.g. `iterations=100`.
+        overrides: any field of the three configs above by its own name, e.g. `iterations=100`.
 
     Raises:
         InputError: an unknown profile or field, or a value of another type than the field's.
@@ -161,6 +161,6 @@ def _override(profile: Profile, key: str, value: object) -> Profile:
 
 
 def config_hash(*parts: object) -> str:
-    """Eight hexadecimal digits that name a run folder by everything its result depends on (dataclasses, JSON values)."""
+    """Eight hexadecimal digits that name a run by all that its result depends on: dataclasses, JSON values."""
     plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]

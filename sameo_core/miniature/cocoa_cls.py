@@ -10,7 +10,7 @@ _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69
 
 
 def document(images: Sequence[DrawnImage], split: str) -> dict:
-    """Flat COCO annotations with amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden."""
+    """Amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden; all RLE."""
     shapes = DOMAINS["cocoa_cls"].shapes
     ids = {shape: _COCO_IDS[i * len(_COCO_IDS) // len(shapes)] for i, shape in enumerate(shapes)}
     annotations = []
