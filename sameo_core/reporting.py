@@ -1,0 +1,621 @@
+"""Tables and figures: the only module that draws, and the only one that writes result tables.
+
+Every function takes data. Figures come back as `matplotlib.figure.Figure`, made without pyplot, so nothing is shown,
+kept or leaked; every title and every CSV row carries the profile, so that numbers of the drawn world can never be
+taken for the paper's. Colours are those of Okabe and Ito, which colour-blind readers tell apart; what colour says,
+line style or hatching says too, so that a greyscale print is enough.
+"""
+
+import csv
+import html
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as Outline
+from matplotlib.patheffects import Normal, Stroke
+from scipy import stats
+from skimage.measure import find_contours
+
+from sameo_core import BoxXYXY, Image
+from sameo_core.config import RESULTS, RUNS
+from sameo_core.datasets.base import AmodalDataset, AmodalImage
+from sameo_core.errors import InputError
+from sameo_core.evaluation import region_iou
+from sameo_core.masks import mask_box
+
+Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image; compared by hand, so that the error says which one differs
+Row = Mapping[str, object]
+
+PROFILES = MappingProxyType({"mini": "mini: drawn world", "paper": "paper"})  # as titles say it
+
+# The roles of colours, the same in every figure.
+PALETTE = MappingProxyType(
+    {
+        "visible": "#0072B2",  # blue: outline of the visible mask, solid
+        "amodal": "#D55E00",  # vermillion: outline of the amodal mask, dashed
+        "hidden": "#E69F00",  # orange: the hidden region, tinted and hatched
+        "truth": "#009E73",  # green: the annotated amodal mask
+        "box": "#000000",  # black: box prompt
+        "before": "#56B4E9",  # light blue: the un-tuned model
+        "after": "#0072B2",  # blue: the fine-tuned model
+    }
+)
+
+WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
+
+STYLE = MappingProxyType(
+    {
+        "figure.dpi": 80,
+        "figure.constrained_layout.w_pad": 0.03,
+        "figure.constrained_layout.h_pad": 0.03,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.titlelocation": "left",
+        "axes.labelsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "figure.titlesize": 9,
+        "figure.titleweight": "bold",
+        "grid.color": "0.9",
+        "grid.linewidth": 0.6,
+        "hatch.linewidth": 0.8,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "lines.solid_capstyle": "round",
+        "svg.fonttype": "path",
+        "svg.hashsalt": "sameo",  # the same figure gives the same bytes
+        "text.parse_math": False,  # a "$" in a category is a dollar
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+    }
+)
+
+
+def _check_profile(profile: str) -> None:
+    rule = f"one of {', '.join(PROFILES)}, found {profile!r}"
+    _require(profile in PROFILES, "profile", rule, "Give the profile of the run")
+
+
+def _styled(function: Callable) -> Callable:
+    return matplotlib.rc_context(dict(STYLE))(function)
+
+
+def _require(holds: object, argument: str | Path, rule: str, remedy: str, record: str | None = None) -> None:
+    if not holds:
+        raise InputError(file=argument, record=record, rule=rule, remedy=remedy)
+
+
+def _file(name: str, profile: str, folder: Path) -> Path:
+    """Where a file goes, without ending; InputError where `name` is no plain name, or there is no such profile."""
+    _check_profile(profile)
+    rule = f"a plain file name without folder or ending, found {name!r}"
+    _require(re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
+    return Path(folder) / name
+
+
+# ------------------------------------------------------------------------------------------------------ CSV files
+
+
+def write_table(name: str, rows: Sequence[Row], profile: str, folder: Path | None = None) -> Path:
+    """Write rows to ``<folder>/<name>.csv``, whole or not at all; the same rows give the same bytes.
+
+    Args:
+        name: of the table, e.g. "cross_dataset".
+        rows: the first row's keys are the columns, in their order, after `profile`. Fractions get 4 decimals (a number
+            that needs more goes in as text), None an empty cell.
+        folder: instead of ``data/results/<profile>``.
+
+    Raises:
+        InputError: no rows, rows with different keys, a row of another profile, a value that is not a number, text,
+            bool or None.
+    """
+    path = _file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".csv")
+    _require(len(rows), "rows", f"table {name} needs at least one row, found none", "Write it once there is a result")
+    columns = ["profile", *(key for key in rows[0] if key != "profile")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for i, row in enumerate(rows):
+        row, record = {"profile": profile, **row}, f"row {i}"
+        odd = ", ".join(sorted(row.keys() ^ set(columns)))
+        _require(not odd, "rows", f"all rows have the same keys, only some have {odd}", "Use None for no value", record)
+        rule = f"one profile a table: {profile!r}, found {row['profile']!r}"
+        _require(row["profile"] == profile, "rows", rule, "Write one table a profile", record)
+        writer.writerow([_cell(row[column], 4, record, nan="nan") for column in columns])
+    _replace(path, buffer.getvalue().encode())
+    return path
+
+
+def read_table(path: str | Path) -> list[dict[str, object]]:
+    """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
+
+    Raises:
+        InputError: no such file, no header, a row with more or fewer cells than the header.
+    """
+    path = Path(path)
+    _require(path.is_file(), path, "the table must exist", "Run the notebook that writes it")
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *lines = [*csv.reader(file)] or [[]]
+    _require(header, path, "a table needs a header, the file is empty", "Write it again")
+    for i, line in enumerate(lines):
+        rule = f"{len(header)} cells a row as in the header, found {len(line)}"
+        _require(len(line) == len(header), path, rule, "Correct the row, or write the table again", f"row {i}")
+    return [dict(zip(header, map(_parsed, line), strict=True)) for line in lines]
+
+
+def _parsed(text: str) -> int | float | str | None:
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+        return int(text)
+    if re.fullmatch(r"-?((0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|inf)|nan", text):
+        return float(text)
+    return text or None
+
+
+def _cell(value: object, decimals: int, record: str = "", nan: str = "") -> str:
+    """A value as text: fractions with `decimals`, None as nothing. InputError for what is no cell, e.g. a list."""
+    value = value.item() if isinstance(value, np.generic) else value
+    rule = f"a cell is a number, text, bool or None, found {value!r}"
+    _require(value is None or isinstance(value, (int, float, str)), "rows", rule, "Convert it first", record)
+    if isinstance(value, float):
+        text = nan if math.isnan(value) else f"{value:.{decimals}f}"
+        return text.lstrip("-") if not text.strip("-0.") else text  # no -0.0000
+    return "" if value is None else str(value)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, for whoever reads it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    os.replace(draft, path)
+
+
+# ------------------------------------------------------------------------------------------------------ tables to read
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a notebook shows as HTML, GitHub as Markdown, and a terminal as the same Markdown text."""
+
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]  # a tuple a row
+    numeric: tuple[bool, ...]  # a flag a column: right-aligned
+    bold: frozenset[tuple[int, int]]  # (row, column)
+    title: str | None
+
+    def _repr_markdown_(self) -> str:
+        rows = [
+            [f"**{text}**" if (i, j) in self.bold else text.replace("|", "\\|") for j, text in enumerate(row)]
+            for i, row in enumerate(self.cells)
+        ]
+        rows.insert(0, [column.replace("|", "\\|") for column in self.columns])
+        widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, ["-" * (w - n) + ":" * n for w, n in zip(widths, self.numeric, strict=True)])
+        aligned = [
+            [text.rjust(w) if n else text.ljust(w) for text, w, n in zip(row, widths, self.numeric, strict=True)]
+            for row in rows
+        ]
+        title = [f"**{self.title}**", ""] if self.title else []
+        return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned)])
+
+    def _repr_html_(self) -> str:
+        def line(tag: str, texts: Sequence[str], row: int) -> str:
+            cells = []
+            for j, text in enumerate(texts):
+                text = html.escape(text, quote=False)
+                text = f"<b>{text}</b>" if (row, j) in self.bold else text
+                cells.append(f'<{tag} style="text-align: {"right" if self.numeric[j] else "left"}">{text}</{tag}>')
+            return f"<tr>{''.join(cells)}</tr>"
+
+        caption = [f"<caption>{html.escape(self.title, quote=False)}</caption>"] if self.title else []
+        body = [line("td", row, i) for i, row in enumerate(self.cells)]
+        return "\n".join(["<table>", *caption, line("th", self.columns, -1), *body, "</table>"])
+
+    __repr__ = __str__ = _repr_markdown_
+
+
+def table_html(
+    rows: Sequence[Row],
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+    best: Mapping[str, Callable] | None = None,
+    decimals: int = 3,
+) -> Table:
+    """Rows as a `Table`, the last line of a notebook cell.
+
+    Args:
+        columns: those to show, in order; by default all, in the order in which the rows name them. What a row does not
+            have, None and NaN are empty cells.
+        best: column -> max or min: that value of the column is bold (as shown: ties of the rounded numbers too).
+        decimals: of fractions.
+
+    Raises:
+        InputError: no rows, or a column that no row has.
+    """
+    _require(len(rows), "rows", "a table needs at least one row, found none", "Show it once there is a result")
+    known = list(dict.fromkeys(key for row in rows for key in row))
+    columns, best = list(known if columns is None else columns), best or {}
+    for column in [*columns, *best]:
+        rule = f"a column of the rows, found {column!r}"
+        _require(column in known, "columns", rule, f"Choose from {', '.join(known)}")
+    cells = tuple(tuple(_cell(row.get(c), decimals, f"row {i}") for c in columns) for i, row in enumerate(rows))
+    values = [[row.get(c) for row in rows if row.get(c) is not None] for c in columns]
+    bold = set()
+    for column, choose in best.items():
+        numbers = [row[column] for row in rows if _is_number(row.get(column)) and not math.isnan(row[column])]
+        if numbers and column in columns:
+            j, winner = columns.index(column), _cell(choose(numbers), decimals)
+            bold |= {(i, j) for i, row in enumerate(cells) if row[j] == winner}
+    numeric = tuple(bool(column) and all(map(_is_number, column)) for column in values)
+    return Table(tuple(columns), cells, numeric, frozenset(bold), title)
+
+
+def table_markdown(rows: Sequence[Row], *args: object, **options: object) -> str:
+    """Rows as Markdown text, for a README; everything as in `table_html`."""
+    return str(table_html(rows, *args, **options))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def mean_interval(values: Sequence[Real] | np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and its 95 % interval by Student's t: (mean, low, high); a single value has no interval: NaN.
+
+    Raises:
+        InputError: no values.
+    """
+    values = np.asarray(values, float).ravel()
+    _require(values.size, "values", "a mean needs at least one value, found none", "Give one value a seed")
+    mean = float(values.mean())
+    if values.size == 1:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
+    return mean, mean - half, mean + half
+
+
+# ------------------------------------------------------------------------------------------------------ one object
+
+
+@_styled
+def draw_object(
+    axes: Axes,
+    image: Image,
+    visible: Mask,
+    amodal: Mask | None,
+    *,
+    box: BoxXYXY | None = None,
+    role: str = "amodal",
+    hidden_style: Mapping[str, object] | None = None,
+) -> None:
+    """Draw one object: the visible part outlined, the amodal mask dashed, the hidden region tinted and hatched.
+
+    The image is faded but for the visible part. Axes are in pixels of the image, (0, 0) the corner of its first pixel.
+
+    Args:
+        image: uint8 RGB "h w 3".
+        visible, amodal: bool "h w"; without an amodal mask (None) only the visible part is drawn.
+        box: the box prompt, xyxy pixels.
+        role: "amodal" for what a model says, "truth" for what the annotation says.
+        hidden_style: properties of the hidden region's `PathPatch` to change, e.g. ``{"hatch": "xx"}``.
+
+    Raises:
+        InputError: a mask is not of the image's size.
+    """
+    for name, mask in {"visible": visible, "amodal": amodal}.items():
+        size = image.shape[:2] if mask is None else mask.shape
+        rule = f"a mask has its image's size (h, w) {image.shape[:2]}, found {size}"
+        _require(size == image.shape[:2], name, rule, "Bring the mask to the original image's size")
+    _show(axes, image, visible)
+    if amodal is not None:
+        _draw_hidden(axes, amodal & ~visible, PALETTE["hidden" if role == "amodal" else role], **(hidden_style or {}))
+    _draw_visible(axes, visible)
+    if amodal is not None and amodal.any():
+        line = {"ec": PALETTE[role], "lw": 1.5, "ls": (0, (3, 1.5)), "label": "amodal", "path_effects": _casing(1.5)}
+        axes.add_patch(PathPatch(_outline(amodal), fill=False, **line))
+    if box is not None:
+        x0, y0, x1, y1 = (float(v) for v in box)
+        line = {"ec": PALETTE["box"], "lw": 1.0, "label": "box", "path_effects": _casing(1.0)}
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
+
+
+def _show(axes: Axes, image: Image, objects: Mask) -> None:
+    """The image, faded outside `objects`: half way to grey, then half way to white."""
+    faded = 0.5 * (0.5 * image + 0.5 * image.mean(2, keepdims=True)) + 127.5
+    height, width = objects.shape
+    axes.imshow(np.where(objects[..., None], image, faded.astype(np.uint8)), extent=(0, width, height, 0))
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set_visible(False)
+
+
+def _draw_visible(axes: Axes, visible: Mask, width: float = 1.2) -> None:
+    if visible.any():
+        line = {"ec": PALETTE["visible"], "lw": width, "label": "visible", "path_effects": _casing(width)}
+        axes.add_patch(PathPatch(_outline(visible), fill=False, **line))
+
+
+def _draw_hidden(axes: Axes, hidden: Mask, tint: str, **style: object) -> None:
+    if hidden.any():
+        style = {"fc": (tint, 0.6), "ec": "black", "lw": 0, "hatch": "/////", "label": "hidden", **style}
+        axes.add_patch(PathPatch(_outline(hidden), **style))
+
+
+def _outline(mask: Mask) -> Outline:
+    """The outline of a mask, holes included, in pixels from the corner of the first pixel."""
+    contours = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    return Outline.make_compound_path(*(Outline(c[:, ::-1] - 0.5, closed=True) for c in contours))
+
+
+def _casing(width: float) -> list:
+    """A white line, never dashed, under a line `width` points wide: seen on any background."""
+    return [Stroke(linewidth=width + 1.0, foreground="white", dashes={"dash_offset": 0, "dash_list": None}), Normal()]
+
+
+# ------------------------------------------------------------------------------------------------------ figures
+
+
+class Picture(Figure):
+    """A Figure that a notebook shows by itself, small and always alike, whether or not anybody has imported pyplot."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        with matplotlib.rc_context(dict(STYLE)), PIL.Image.open(io.BytesIO(_rendered(self, "png", self.dpi))) as image:
+            buffer = io.BytesIO()  # 256 colours: a third of the bytes, as notebooks are committed with their pictures
+            reduced = image.convert("RGB").quantize(256, kmeans=2, dither=PIL.Image.Dither.NONE)
+            reduced.save(buffer, "png", optimize=True)
+        return {"image/png": buffer.getvalue(), "text/plain": repr(self)}
+
+
+def _new_figure(title: str, profile: str, height: float, width: float = WIDTH, layout: str = "constrained") -> Picture:
+    _check_profile(profile)
+    figure = Picture(figsize=(width, height), layout=layout)
+    figure.suptitle(f"{title} \N{MIDDLE DOT} {PROFILES[profile]}", x=0.005, ha="left")
+    return figure
+
+
+def _panels(title: str, profile: str, count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of `height` inch, at most `across` in a row."""
+    across = min(across, count)
+    rows = math.ceil(count / across)
+    figure = _new_figure(title, profile, 0.35 + rows * height, WIDTH * (0.5 if across == 1 else 1))
+    axes = list(figure.subplots(rows, across, squeeze=False).ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One object, its box prompt, and what each model makes of it."""
+
+    image: Image
+    visible: Mask  # truth, bool "h w"
+    amodal: Mask  # truth, bool "h w"
+    box: BoxXYXY  # the prompt
+    predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
+
+
+@_styled
+def figure_before_after(objects: Sequence[Comparison], title: str, profile: str) -> Figure:
+    """A row an object: the prompt and the visible part | each model's amodal mask | the truth.
+
+    Hatched in a model's panel is what it says is hidden: prediction minus visible truth. The IoU of the whole object
+    and of its hidden region are computed here, by `region_iou`. Panels are cut out around the object.
+
+    Raises:
+        InputError: no objects, objects with different models, masks of different size.
+    """
+    _require(len(objects), "objects", "a comparison needs at least one object, found none", "Choose objects first")
+    names = list(objects[0].predictions)
+    figure = _new_figure(title, profile, 0.35 + 1.9 * len(objects) * 4 / (len(names) + 2), layout="compressed")
+    grid = figure.subplots(len(objects), len(names) + 2, squeeze=False)
+    for heading, axes in zip(["box prompt, visible part", *names, "truth"], grid[0], strict=True):
+        axes.set_title(heading)
+    for i, (item, row) in enumerate(zip(objects, grid, strict=True)):
+        rule = f"all objects have the same models {names}, found {list(item.predictions)}"
+        _require(list(item.predictions) == names, "objects", rule, "Predict all with every model", f"object {i}")
+        draw_object(row[0], item.image, item.visible, None, box=item.box)
+        for axes, mask in zip(row[1:], item.predictions.values(), strict=False):
+            draw_object(axes, item.image, item.visible, mask)
+            iou = region_iou(mask, item.amodal, item.visible)
+            hidden = "" if math.isnan(iou.hidden) else f", hidden {iou.hidden:.2f}"
+            axes.set_xlabel(f"IoU {iou.full:.2f}{hidden}", loc="left", labelpad=2)
+        draw_object(row[-1], item.image, item.visible, item.amodal, role="truth")
+        rate = 1 - np.count_nonzero(item.visible & item.amodal) / np.count_nonzero(item.amodal)
+        row[-1].set_xlabel(f"{100 * rate:.0f} % hidden", loc="left", labelpad=2)
+        x0, y0, x1, y1 = _window(mask_box(item.amodal), *item.amodal.shape)
+        for axes in row:
+            axes.set(xlim=(x0, x1), ylim=(y1, y0))
+    return figure
+
+
+def _window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:
+    """A square around a box, half as large again, moved into the frame as far as it fits."""
+    side = 1.5 * max(box[2] - box[0], box[3] - box[1])
+    corner = []
+    for low, high, size in ((box[0], box[2], width), (box[1], box[3], height)):
+        slack = size - side  # negative: the square is larger than the image, which then stands in its middle
+        corner.append(slack / 2 if slack < 0 else min(max((low + high - side) / 2, 0.0), slack))
+    x, y = map(float, corner)
+    return x, y, x + float(side), y + float(side)
+
+
+@_styled
+def figure_contact_sheet(
+    images: AmodalDataset | Sequence[AmodalImage],
+    profile: str,
+    *,
+    count: int = 12,
+    columns: int = 6,
+    title: str | None = None,
+) -> Figure:
+    """Images, evenly spread over a data set, with their objects outlined and the hidden regions hatched.
+
+    Stuff regions are left out: everything stands in front of them. Visible-only sets (LVIS) have outlines only.
+
+    Raises:
+        InputError: no images; or an image file cannot be read.
+    """
+    rule = f"at least one image, found {len(images)}, count={count}, columns={columns}"
+    _require(len(images) and count > 0 and columns > 0, "images", rule, "Load a split that has images")
+    named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
+    rows = [chosen[i : i + columns] for i in range(0, len(chosen), columns)]
+    gap, head = 0.05, 0.25  # inch
+    shapes = [[image.width / image.height for image in row] for row in rows]
+    widest = sum(shapes[0])  # the first row fills the width; later ones, the last above all, are not taller
+    heights = [(WIDTH - gap * (len(row) - 1)) / max(sum(row), widest) for row in shapes]
+    figure = _new_figure(title or named, profile, head + sum(heights) + gap * len(rows), layout="none")
+    total, top = figure.get_figheight(), head
+    for row, shape, height in zip(rows, shapes, heights, strict=True):
+        left = 0.0
+        for image, aspect in zip(row, shape, strict=True):
+            place = (left / WIDTH, 1 - (top + height) / total, aspect * height / WIDTH, height / total)
+            _draw_scene(figure.add_axes(place), image)
+            left += aspect * height + gap
+        top += height + gap
+    return figure
+
+
+def _draw_scene(axes: Axes, image: AmodalImage) -> None:
+    things = [instance for instance in image.instances if not instance.is_stuff]
+    visible = [thing.visible for thing in things]
+    _show(axes, image.read(), np.any(visible or [np.ones((image.height, image.width), bool)], axis=0))
+    for thing in things:
+        if thing.amodal_rle is not None:
+            _draw_hidden(axes, thing.hidden, PALETTE["hidden"])
+    for mask in visible:
+        _draw_visible(axes, mask, width=0.7)
+
+
+@_styled
+def figure_occlusion_histograms(
+    rates: Mapping[str, Sequence[Real] | np.ndarray], profile: str, title: str = "How much of an object is hidden"
+) -> Figure:
+    """A panel a data set: the distribution of the occlusion rate (0..1) over the objects that are occluded at all.
+
+    Raises:
+        InputError: no data set, one without objects, or a rate outside 0..1.
+    """
+    _require(len(rates), "rates", "at least one data set, found none", "Give name -> occlusion rates")
+    figure, grid = _panels(title, profile, len(rates), 3, 1.5)
+    for axes, (name, values) in zip(grid, rates.items(), strict=True):
+        values = np.asarray(values, float).ravel()
+        fine = values.size and ((values >= 0) & (values <= 1)).all()
+        _require(fine, "rates", f"occlusion rates in 0..1, at least one, found {values}", "Correct the rates", name)
+        occluded = values[values > 0]
+        shares = np.histogram(occluded, bins=20, range=(0, 1))[0] / max(len(occluded), 1)
+        axes.bar(np.arange(20) / 20, shares, width=0.05, align="edge", color=PALETTE["hidden"], ec="white", lw=0.4)
+        axes.set(title=name, xlim=(0, 1), xticks=[0, 0.5, 1])
+        note = f"{len(values):,} objects\n{100 * len(occluded) / len(values):.0f} % occluded"
+        axes.text(0.98, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=7)
+    for axes in grid:
+        axes.set_ylim(0, max(other.get_ylim()[1] for other in grid))
+    figure.supxlabel("occlusion rate", fontsize=8)
+    figure.supylabel("share of occluded objects", fontsize=8)
+    return figure
+
+
+@_styled
+def figure_training_curves(
+    logs: Mapping[str, Sequence[Row]], profile: str, columns: Sequence[str], title: str = "Training"
+) -> Figure:
+    """A panel a column: a thin line a run (seed), and bold the mean over the steps that every run has logged.
+
+    Args:
+        logs: name of the run -> rows of its log: `step`, and numbers, which a row may lack (validation is rare).
+
+    Raises:
+        InputError: no runs, or a run that never logged one of the columns.
+    """
+    _require(logs and columns, "logs, columns", "at least one run and one column, found none", "Train first")
+    title = f"{title}, bold: mean of {len(logs)} runs" if len(logs) > 1 else title
+    figure, grid = _panels(title, profile, len(columns), 3, 1.75)
+    for axes, column in zip(grid, columns, strict=True):
+        curves = {}
+        for name, log in logs.items():
+            curve = {row["step"]: float(row[column]) for row in log if "step" in row and row.get(column) is not None}
+            _require(curve, "logs", f"rows with step and {column}, found none", "Choose columns of the log", name)
+            curves[name] = curve
+            axes.plot(*zip(*sorted(curve.items()), strict=True), color=PALETTE["after"], lw=0.6, alpha=0.5, label=name)
+        if len(curves) > 1:
+            steps = sorted(set.intersection(*(set(curve) for curve in curves.values())))
+            means = [np.mean([curve[step] for curve in curves.values()]) for step in steps]
+            axes.plot(steps, means, color=PALETTE["after"], lw=1.8, label="mean")
+        axes.set(title=column, xlabel="step")
+        axes.grid(axis="y")
+    return figure
+
+
+@_styled
+def figure_gains(rows: Sequence[Row], profile: str, title: str = "Before and after fine-tuning") -> Figure:
+    """A line a metric: mean over seeds before and after with its 95 % interval, and each seed as a faint dot.
+
+    Args:
+        rows: one a metric and seed: `metric` (text), `before`, `after` (numbers on one scale).
+
+    Raises:
+        InputError: no rows, or a row without one of the three.
+    """
+    _require(len(rows), "rows", "at least one row, found none", "Give one row a metric and seed")
+    for i, row in enumerate(rows):
+        missing = sorted({"metric", "before", "after"} - row.keys())
+        _require(not missing, "rows", f"metric, before and after, without {missing}", "Add what is missing", f"row {i}")
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    figure = _new_figure(title, profile, 0.75 + 0.42 * len(metrics), width=WIDTH * 0.65)
+    axes = figure.subplots()
+    for side, lift, marker in (("before", -0.1, "o"), ("after", 0.1, "D")):
+        colour = PALETTE[side]
+        for y, metric in enumerate(metrics):
+            values = [float(row[side]) for row in rows if row["metric"] == metric]
+            mean, low, high = mean_interval(values)
+            label = side if y == 0 else None
+            seeds = {"ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{side} seeds"}
+            axes.plot(values, [y + 2.5 * lift] * len(values), "o", color=colour, **seeds)
+            axes.plot([low, high], [y + lift] * 2, color=colour, lw=1.5, gid=f"{side} interval")
+            axes.plot(mean, y + lift, marker, ms=5, color=colour, mec="white", mew=0.6, ls="", label=label, gid=side)
+    axes.set(yticks=range(len(metrics)), yticklabels=metrics, ylim=(len(metrics) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    figure.legend(loc="outside lower left", ncols=2, handletextpad=0.2)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+@_styled
+def save_figure(figure: Figure, name: str, profile: str, folder: Path | None = None) -> Path:
+    """Write ``<name>.svg`` (for the paper) and ``<name>.png`` (150 dpi), the same bytes each time; the SVG's path.
+
+    `folder` stands in for ``data/runs/<profile>/figures``.
+    """
+    path = _file(name, profile, RUNS / profile / "figures" if folder is None else folder).with_suffix(".svg")
+    _replace(path.with_suffix(".png"), _rendered(figure, "png", 150))
+    _replace(path, _rendered(figure, "svg", 150))
+    return path
+
+
+def _rendered(figure: Figure, kind: str, dpi: Real) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()

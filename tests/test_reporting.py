@@ -1,0 +1,399 @@
+"""Tables by round trip and exact text; figures by the data they draw, on the 6 x 8 fixture worked by hand."""
+
+import io
+import math
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import pytest
+from matplotlib.figure import Figure
+
+from sameo_core import reporting
+from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+from sameo_core.reporting import (
+    PALETTE,
+    Comparison,
+    draw_object,
+    figure_before_after,
+    figure_contact_sheet,
+    figure_gains,
+    figure_occlusion_histograms,
+    figure_training_curves,
+    mean_interval,
+    read_table,
+    save_figure,
+    table_html,
+    table_markdown,
+    write_table,
+)
+
+H, W = 6, 8
+IMAGE = np.arange(H * W * 3, dtype=np.uint8).reshape(H, W, 3)
+AMODAL = np.zeros((H, W), bool)
+AMODAL[1:5, 2:6] = True
+VISIBLE = AMODAL & (np.arange(W) < 4)
+BOX = np.array([2, 1, 6, 5], np.float32)
+ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
+
+
+def patches(axes):
+    return {patch.get_label(): patch for patch in axes.patches}
+
+
+def extent(patch):
+    path = (
+        patch.get_patch_transform().transform_path(patch.get_path()) if patch.get_label() == "box" else patch.get_path()
+    )
+    return [*path.vertices.min(0), *path.vertices.max(0)]
+
+
+def title(figure):
+    return figure.get_suptitle()
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+
+def test_a_table_is_written_and_read_back(tmp_path):
+    path = write_table("gains", ROWS, "mini", tmp_path / "new")
+    assert path == tmp_path / "new" / "gains.csv" and [*path.parent.iterdir()] == [path]
+    assert path.read_bytes() == b"profile,model,AP,seeds\nmini,un-tuned,0.4123,5\nmini,SAMEO,0.5000,\n"
+    assert read_table(path) == [
+        {"profile": "mini", "model": "un-tuned", "AP": 0.4123, "seeds": 5},
+        {"profile": "mini", "model": "SAMEO", "AP": 0.5, "seeds": None},
+    ]
+    again = write_table("gains", read_table(path), "mini", tmp_path)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "RESULTS", tmp_path)
+    assert write_table("a", ROWS, "paper") == tmp_path / "paper" / "a.csv"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "back"),
+    [
+        (np.float32(0.25), "0.2500", 0.25),
+        (np.int64(-3), "-3", -3),
+        (-1e-9, "0.0000", 0.0),
+        (-0.5, "-0.5000", -0.5),
+        (math.inf, "inf", math.inf),
+        (12345.0, "12345.0000", 12345.0),
+        ("1e-04", "1e-04", 1e-4),
+        ("007", "007", "007"),
+        ("2024_01", "2024_01", "2024_01"),
+        ('a, "b"\nc', '"a, ""b""\nc"', 'a, "b"\nc'),
+        (True, "True", "True"),
+    ],
+)
+def test_cells(tmp_path, value, text, back):
+    path = write_table("a", [{"x": value, "y": "|"}], "mini", tmp_path)
+    assert path.read_text(encoding="utf-8") == f"profile,x,y\nmini,{text},|\n"
+    assert read_table(path)[0]["x"] == back and type(read_table(path)[0]["x"]) is type(back)
+
+
+def test_nan_is_a_number(tmp_path):
+    assert math.isnan(read_table(write_table("a", [{"x": np.nan}], "mini", tmp_path))[0]["x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", [], "mini"), "at least one row"),
+        (("a", [{"x": 1}, {"y": 1}], "mini"), "row 1: all rows have the same keys, only some have x, y"),
+        (("a", [{"x": 1}, {"x": 1, "y": 1}], "mini"), "only some have y"),
+        (("a", [{"profile": "paper", "x": 1}], "mini"), "one profile a table: 'mini', found 'paper'"),
+        (("a", [{"x": [1]}], "mini"), r"row 0: a cell is .* found \[1\]"),
+        (("a", [{"x": 1}], "tiny"), "one of mini, paper, found 'tiny'"),
+        (("../a", [{"x": 1}], "mini"), "plain file name"),
+    ],
+)
+def test_what_is_no_table_is_not_written(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        write_table(*arguments, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
+    path = write_table("a", ROWS, "mini", tmp_path)
+    monkeypatch.setattr(reporting.os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_table("a", ROWS[:1], "mini", tmp_path)
+    assert len(read_table(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "must exist"), ("", "empty"), ("a,b\n1\n", "row 0: 2 cells a row .* found 1"), ("a\n1,2\n", "found 2")],
+)
+def test_what_is_no_table_is_not_read(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
+def test_markdown_text():
+    assert table_markdown(ROWS, title="Gains", best={"AP": max}) == (
+        "**Gains**\n"
+        "\n"
+        "| model    |        AP | seeds |\n"
+        "| -------- | --------: | ----: |\n"
+        "| un-tuned |     0.412 |     5 |\n"
+        "| SAMEO    | **0.500** |       |"
+    )
+
+
+def test_html_text_and_what_a_cell_shows():
+    table = table_html([{"a|b": "x < y", "n": 0.00049}, {"n": math.nan}], ["n", "a|b"], title="A & B", best={"n": min})
+    assert table._repr_html_().splitlines() == [
+        "<table>",
+        "<caption>A &amp; B</caption>",
+        '<tr><th style="text-align: right">n</th><th style="text-align: left">a|b</th></tr>',
+        '<tr><td style="text-align: right"><b>0.000</b></td><td style="text-align: left">x &lt; y</td></tr>',
+        '<tr><td style="text-align: right"></td><td style="text-align: left"></td></tr>',
+        "</table>",
+    ]
+    assert repr(table) == str(table) == table._repr_markdown_()
+    assert "a\\|b" in repr(table)
+
+
+def test_ties_are_all_bold_and_decimals_can_be_chosen():
+    text = table_markdown([{"x": 0.12341}, {"x": 0.12339}, {"x": 0.1}], best={"x": max}, decimals=4)
+    assert text.splitlines()[2:] == ["| **0.1234** |", "| **0.1234** |", "|     0.1000 |"]
+
+
+@pytest.mark.parametrize("options", [{"columns": ["AR"]}, {"best": {"AR": max}}])
+def test_a_column_that_no_row_has(options):
+    with pytest.raises(InputError, match="found 'AR'. Choose from model, AP, seeds"):
+        table_html(ROWS, **options)
+    with pytest.raises(InputError, match="at least one row"):
+        table_html([])
+
+
+def test_mean_interval():
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.302653, standard error 1 / sqrt(3)
+    assert mean == 2 and low == pytest.approx(2 - 4.302653 / 3**0.5) and high == pytest.approx(2 + 4.302653 / 3**0.5)
+    assert mean_interval(np.array([0.5, 0.5])) == (0.5, 0.5, 0.5)
+    mean, low, high = mean_interval([0.5])
+    assert mean == 0.5 and math.isnan(low) and math.isnan(high)
+    with pytest.raises(InputError, match="at least one value"):
+        mean_interval([])
+
+
+# ------------------------------------------------------------------------------------------------------------- colours
+
+
+def test_colours_are_okabe_and_itos():
+    okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+    assert set(PALETTE.values()) <= okabe_ito
+    one_panel = [PALETTE[role] for role in ("visible", "amodal", "hidden", "truth", "box")]
+    assert len(set(one_panel)) == 5 and PALETTE["before"] != PALETTE["after"]
+
+
+def test_style_stays_inside():
+    before = dict(matplotlib.rcParams)
+    figure_occlusion_histograms({"a": [0.5]}, "mini")
+    assert dict(matplotlib.rcParams) == before
+
+
+# ------------------------------------------------------------------------------------------------------------- objects
+
+
+def test_an_object_is_drawn_where_it_is():
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, VISIBLE, AMODAL, box=BOX)
+    drawn = patches(axes)
+    assert {name: extent(patch) for name, patch in drawn.items()} == {
+        "hidden": [4, 1, 6, 5],
+        "visible": [2, 1, 4, 5],
+        "amodal": [2, 1, 6, 5],
+        "box": [2, 1, 6, 5],
+    }
+    assert {name for name, patch in drawn.items() if patch.get_hatch()} == {"hidden"}
+    assert drawn["visible"].get_linestyle() == "solid" and drawn["amodal"].get_linestyle() != "solid"
+    assert axes.get_xlim() == (0, W) and axes.get_ylim() == (H, 0)
+    shown = axes.images[0].get_array()
+    assert (shown[VISIBLE] == IMAGE[VISIBLE]).all() and shown[~VISIBLE].min() >= 127
+
+
+def test_only_what_is_there_is_drawn():
+    axes = Figure().subplots(1, 3)
+    draw_object(axes[0], IMAGE, AMODAL, AMODAL)
+    draw_object(axes[1], IMAGE, VISIBLE, None)
+    draw_object(axes[2], IMAGE, VISIBLE, np.zeros_like(AMODAL))
+    assert [set(patches(a)) for a in axes] == [{"visible", "amodal"}, {"visible"}, {"visible"}]
+
+
+def test_a_hole_is_not_hatched():
+    ring = AMODAL.copy()
+    ring[2, 3] = False
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, np.zeros_like(ring), ring, hidden_style={"hatch": "xx"})
+    hidden = patches(axes)["hidden"]
+    rings = [p for p in hidden.get_path().to_polygons(closed_only=True)]
+    areas = [np.sum(p[:-1, 0] * p[1:, 1] - p[1:, 0] * p[:-1, 1]) / 2 for p in rings]
+    assert len(areas) == 2 and areas[0] * areas[1] < 0  # the hole goes the other way round: fills leave it out
+    assert hidden.get_hatch() == "xx"
+
+
+def test_the_truth_has_its_own_colour():
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, VISIBLE, AMODAL, role="truth")
+    for name, colour in (("amodal", "truth"), ("visible", "visible")):
+        assert patches(axes)[name].get_edgecolor() == matplotlib.colors.to_rgba(PALETTE[colour])
+
+
+def test_a_mask_of_another_image():
+    for visible, amodal, name in ((VISIBLE, AMODAL[:-1], "amodal"), (VISIBLE.T, AMODAL, "visible")):
+        with pytest.raises(InputError, match=rf"{name}: a mask has its image's size \(h, w\) \(6, 8\), found"):
+            draw_object(Figure().add_subplot(), IMAGE, visible, amodal)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def compared(**predictions):
+    return Comparison(IMAGE, VISIBLE, AMODAL, BOX, predictions)
+
+
+def test_before_and_after():
+    half = AMODAL & (np.arange(W) < 5)
+    figure = figure_before_after([compared(before=VISIBLE, after=half)] * 2, "Gains", "mini")
+    assert title(figure) == "Gains · mini: drawn world"
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes[:4]] == [
+        "box prompt, visible part", "before", "after", "truth",
+    ]  # fmt: skip
+    assert [axes.get_xlabel() for axes in figure.axes[4:]] == [
+        "", "IoU 0.50, hidden 0.00", "IoU 0.75, hidden 0.50", "50 % hidden",
+    ]  # fmt: skip
+    drawn = [patches(axes) for axes in figure.axes[:4]]
+    assert ["hidden" in panel for panel in drawn] == [False, False, True, True]
+    assert ["box" in panel for panel in drawn] == [True, False, False, False]
+    assert extent(drawn[2]["hidden"]) == [4, 1, 5, 5] and extent(drawn[3]["hidden"]) == [4, 1, 6, 5]
+
+
+def test_panels_are_cut_out_around_the_object():
+    image, mask = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200), bool)
+    mask[0:20, 100:140] = True
+    figure = figure_before_after([Comparison(image, mask, mask, BOX, {})], "x", "paper")
+    for axes in figure.axes:  # 1.5 * 40 pixels, not beyond the upper edge
+        assert axes.get_xlim() == (90, 150) and axes.get_ylim() == (60, 0)
+    assert reporting._window(np.array([0, 0, 180, 90], np.float32), 100, 200) == (-35, -85, 235, 185)
+    assert reporting._window(np.array([180, 80, 200, 100], np.float32), 100, 200) == (170, 70, 200, 100)
+
+
+def test_comparisons_that_cannot_be_drawn():
+    with pytest.raises(InputError, match="at least one object"):
+        figure_before_after([], "x", "mini")
+    with pytest.raises(InputError, match="object 1: all objects have the same models"):
+        figure_before_after([compared(a=VISIBLE), compared(b=VISIBLE)], "x", "mini")
+    with pytest.raises(InputError, match="found 'huge'"):
+        figure_before_after([compared(a=VISIBLE)], "x", "huge")
+
+
+def dataset(folder, count, amodal=True):
+    path = folder / "image.png"
+    PIL.Image.fromarray(IMAGE).save(path)
+    thing = AmodalInstance(1, 1, "cup", False, encode_mask(AMODAL) if amodal else None, encode_mask(VISIBLE))
+    stuff = AmodalInstance(2, 2, "table", True, encode_mask(~VISIBLE), encode_mask(~AMODAL))
+    images = [AmodalImage(i, path.name, path, H, W, (thing, stuff) if i else ()) for i in range(count)]
+    return AmodalDataset("cocoa", folder, "val", {1: "cup", 2: "table"}, images, {})
+
+
+def test_contact_sheet(tmp_path):
+    figure = figure_contact_sheet(dataset(tmp_path, 9), "mini", count=5, columns=3)
+    assert title(figure) == "cocoa, val · mini: drawn world"
+    assert [set(patches(axes)) for axes in figure.axes] == [set(), *[{"visible", "hidden"}] * 4]
+    assert all(len(axes.patches) == 2 for axes in figure.axes[1:])  # the table is stuff
+    places = np.array([axes.get_position().bounds for axes in figure.axes])
+    assert len(np.unique(places[:, 1].round(6))) == 2 and (places[:, :2] >= 0).all()
+    assert (places[:, :2] + places[:, 2:] <= 1 + 1e-9).all()
+    size = places[:, 2:] * figure.get_size_inches()
+    assert size[:, 0] / size[:, 1] == pytest.approx(np.full(5, W / H))
+
+
+def test_contact_sheet_of_visible_masks(tmp_path):
+    figure = figure_contact_sheet(dataset(tmp_path, 2, amodal=False).images[1:], "paper", title="LVIS")
+    assert title(figure) == "LVIS · paper" and [set(patches(axes)) for axes in figure.axes] == [{"visible"}]
+    with pytest.raises(InputError, match="at least one image"):
+        figure_contact_sheet([], "mini")
+
+
+def test_occlusion_histograms():
+    figure = figure_occlusion_histograms({"a": [0, 0.12, 0.13, 0.99], "b": np.zeros(3)}, "mini")
+    assert title(figure).endswith("· mini: drawn world") and len(figure.axes) == 2
+    heights = np.array([bar.get_height() for bar in figure.axes[0].patches])
+    assert heights[2] == pytest.approx(2 / 3) and heights[19] == pytest.approx(1 / 3) and heights.sum() == 1
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["4 objects\n75 % occluded", "3 objects\n0 % occluded"]
+    for rates in ({}, {"a": []}, {"a": [1.2]}, {"a": [math.nan]}):
+        with pytest.raises(InputError, match="rates"):
+            figure_occlusion_histograms(rates, "mini")
+
+
+def test_training_curves():
+    logs = {
+        "seed 0": [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4, "mIoU": 0.8}],
+        "seed 1": [{"step": 0, "loss": 2.0}, {"step": 2, "loss": 0.6, "mIoU": 0.6}],
+    }
+    figure = figure_training_curves(logs, "mini", ["loss", "mIoU"])
+    assert title(figure) == "Training, bold: mean of 2 runs · mini: drawn world"
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["loss", "mIoU"]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert lines["seed 0"] == [[0, 1], [1, 0.5], [2, 0.4]] and lines["mean"] == [[0, 1.5], [2, 0.5]]
+    alone = figure_training_curves({"seed 0": logs["seed 0"]}, "mini", ["loss"])
+    assert len(alone.axes[0].lines) == 1 and title(alone) == "Training · mini: drawn world"
+    with pytest.raises(InputError, match="seed 0: rows with step and AP, found none"):
+        figure_training_curves(logs, "mini", ["AP"])
+    with pytest.raises(InputError, match="at least one run"):
+        figure_training_curves({}, "mini", ["loss"])
+
+
+def test_gains():
+    rows = [{"metric": m, "seed": s, "before": 0.4, "after": 0.5 + s / 10} for m in ("AP", "mIoU") for s in range(3)]
+    figure = figure_gains(rows, "paper")
+    axes = figure.axes[0]
+    assert title(figure).endswith("· paper") and [t.get_text() for t in axes.get_yticklabels()] == ["AP", "mIoU"]
+    drawn = {line.get_gid(): line.get_xdata() for line in axes.lines}
+    assert drawn["before"] == pytest.approx([0.4]) and drawn["after"] == pytest.approx([0.6])
+    assert drawn["after seeds"] == pytest.approx([0.5, 0.6, 0.7])
+    assert drawn["after interval"] == pytest.approx(mean_interval([0.5, 0.6, 0.7])[1:])
+    with pytest.raises(InputError, match="row 0: metric, before and after, without"):
+        figure_gains([{"metric": "AP", "after": 1}], "mini")
+    with pytest.raises(InputError, match="at least one row"):
+        figure_gains([], "mini")
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
+    def bytes_in(folder):
+        path = save_figure(figure_before_after([compared(a=AMODAL)], "x", "mini"), "fig", "mini", folder)
+        assert path == folder / "fig.svg"
+        return [path.read_bytes(), path.with_suffix(".png").read_bytes()]
+
+    svg, png = bytes_in(tmp_path / "one")
+    assert [svg, png] == bytes_in(tmp_path / "two")
+    assert ElementTree.fromstring(svg).tag.endswith("svg") and b"<pattern" in svg and b"dc:date" not in svg
+    with PIL.Image.open(io.BytesIO(png)) as image:
+        assert image.width == round(reporting.WIDTH * 150) and "Software" not in image.info
+    monkeypatch.setattr(reporting, "RUNS", tmp_path)
+    path = save_figure(figure_gains([{"metric": "$AP$", "before": 0.1, "after": 0.2}], "paper"), "g", "paper")
+    assert path == tmp_path / "paper" / "figures" / "g.svg"
+    with pytest.raises(InputError, match="plain file name"):
+        save_figure(Figure(), "a/b", "mini", tmp_path)
+
+
+def test_a_notebook_shows_a_figure_by_itself():
+    figure = figure_before_after([compared(a=AMODAL)], "x", "mini")
+    shown = figure._repr_mimebundle_()
+    with PIL.Image.open(io.BytesIO(shown["image/png"])) as image:
+        assert image.mode == "P" and image.width == round(reporting.WIDTH * 80)
+    assert shown["text/plain"].startswith("<Picture size 552x") and shown["text/plain"].endswith(" with 3 Axes>")
