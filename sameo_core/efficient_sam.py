@@ -128,7 +128,7 @@ class ImageEncoder(nn.Module):
         he, we = x.shape[-2:]
         positions = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # 1 c grid grid
         x = x + F.interpolate(positions, (he, we), mode="bicubic", align_corners=False)
-        x = self.blocks(x.flatten(2).transpose(1, 2))  # b he*we c
+        x = self.blocks(x.flatten(2).transpose(1, 2).contiguous())  # b he*we c; strided tokens would slow every block
         return self.neck(x.transpose(1, 2).unflatten(2, (he, we)))  # b embedding_dim he we
 
 
@@ -272,7 +272,7 @@ class MaskDecoder(nn.Module):
         (b, q), (he, we) = prompt.shape[:2], image.shape[-2:]
         answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
-        image = image.flatten(2).transpose(1, 2).unsqueeze(1)  # b 1 he*we c: still one for all boxes
+        image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: still one for all boxes
         tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
         pixels = image.flatten(0, 1).transpose(1, 2).unflatten(2, (he, we))  # b*q c he we
         pixels = self.final_output_upscaling_layers(pixels)  # b*q c 4he 4we
@@ -310,7 +310,8 @@ class EfficientSam(nn.Module):
         """
         _check_images(images)
         side = self.config.image_size
-        images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
+        if images.shape[-2:] != (side, side):
+            images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
         return self.image_encoder(((images - self.pixel_mean) / self.pixel_std).to(self.image_encoder.pos_embed.dtype))
 
     def decode_boxes(

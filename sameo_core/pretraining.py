@@ -6,28 +6,28 @@ is thrown away afterwards. Step `s` draws scenes `s * batch ... (s + 1) * batch 
 undisturbed one would have seen.
 """
 
-import csv
 import json
-import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from sameo_core import BoxPrompts, ImageEmbedding, Images
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam, upscale_logits
+from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
+from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.sameo import Sameo
+from sameo_core.training import append_log, save_checkpoint, shrink_masks, truncate_log
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class PretrainingConfig:
     weight_decay: float = 0.05
     clip: float = 1.0  # largest norm of the gradient
     box_jitter: float = 0.05  # corners move by up to this share of the box's sides, for half of the boxes
-    multimask_share: float = 0.15  # steps that train the three alternative masks (best of three) instead of the single one
+    multimask_share: float = 0.15  # steps that train the best of the three alternative masks instead of the single one
     focal_weight: float = 20.0  # as Segment Anything weighs focal against Dice
     dense_weight: float = 1.0  # of the auxiliary dense losses
-    bf16: bool = True  # of the encoder; bf16 attention with few tokens and small heads is slower backwards than float32 on CPUs
+    bf16: bool = True  # autocast of the encoder; the decoder's small heads are slower in bf16 than in float32 on a CPU
     seed: int = 0
-    evaluate_every: int = 500  # steps
+    evaluate_every: int = 250  # steps
     evaluation_scenes: int = 100  # a domain
 
 
@@ -59,7 +59,7 @@ class PromptedScenes:
     images: Images  # b 3 side side
     boxes: BoxPrompts  # b q 4, visible boxes in pixels of the square input
     targets: Float[Tensor, "b q hm wm"]  # visible masks at the decoder's resolution, share of each cell
-    dense: Float[Tensor, "b 6 hm wm"]  # foreground, boundary, and the box (x0 y0 x1 y1, 0..1) of the object under the cell
+    dense: Float[Tensor, "b 6 hm wm"]  # foreground, boundary, and x0 y0 x1 y1 (0..1) of the object under the cell
 
 
 class DrawnScenes(Dataset):
@@ -78,7 +78,7 @@ class DrawnScenes(Dataset):
         chosen = np.resize(order, self.config.boxes)
         if rng.random() < 0.5:
             scene = _mirror(scene)
-        boxes = torch.from_numpy(np.stack([_box(scene.visible[i]) for i in chosen]))
+        boxes = torch.from_numpy(np.stack([mask_box(scene.visible[i]) for i in chosen]))
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         jitter = torch.from_numpy(rng.uniform(-1, 1, (len(chosen), 4)) * (rng.random((len(chosen), 1)) < 0.5))
         boxes = boxes + self.config.box_jitter * jitter.float() * sides
@@ -86,19 +86,13 @@ class DrawnScenes(Dataset):
         boxes = boxes * torch.tensor([self.side / width, self.side / height] * 2)
         image = torch.from_numpy(scene.image).permute(2, 0, 1)[None] / 255
         image = F.interpolate(image, (self.side, self.side), mode="bilinear", align_corners=False)[0]
-        masks = torch.from_numpy(scene.visible).float()
-        low = F.interpolate(masks[None], (self.side // 4, self.side // 4), mode="bilinear", antialias=True)[0]
-        return image, boxes, low[chosen].clamp(0, 1), _dense_targets(scene, low)
+        low = shrink_masks(scene.visible, (self.side // 4, self.side // 4))
+        return image, boxes, low[chosen], _dense_targets(scene, low)
 
 
 def _mirror(scene: Scene) -> Scene:
     flipped = [np.ascontiguousarray(array[..., ::-1]) for array in (scene.amodal, scene.visible)]
     return Scene(np.ascontiguousarray(scene.image[:, ::-1]), *flipped, scene.categories, None, None)
-
-
-def _box(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
 def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor, "6 hm wm"]:
@@ -109,7 +103,7 @@ def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor,
     boundary[:, 1:] |= owner[:, 1:] != owner[:, :-1]
     boundary[1:] |= owner[1:] != owner[:-1]
     height, width = scene.image.shape[:2]
-    boxes = np.stack([_box(mask) for mask in scene.visible]) / np.array([width, height] * 2, np.float32)
+    boxes = np.stack([mask_box(mask) for mask in scene.visible]) / np.array([width, height] * 2, np.float32)
     boxes = torch.cat([torch.zeros(1, 4), torch.from_numpy(boxes)])
     return torch.cat([torch.stack([owner > 0, boundary]).float(), boxes[owner].permute(2, 0, 1)])
 
@@ -145,7 +139,7 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
 
     Args:
         config: the recipe.
-        folder: receives `config.json`, `log.csv`, `checkpoint.pt` (to resume) and at the end `efficient_sam_nano.safetensors`.
+        folder: receives config.json, log.csv, checkpoint.pt (to resume), and at last efficient_sam_nano.safetensors.
         until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
@@ -171,15 +165,19 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
         head.load_state_dict(state["head"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
+        truncate_log(folder / "log.csv", start)
+    end = min(until or config.steps, config.steps)
     running: dict[str, float] = {}
-    began = time.perf_counter()
-    for step, batch in _batches(config, model.config.image_size, start, min(until or config.steps, config.steps)):
+    logged, began = start, time.perf_counter()
+    bar = tqdm(_batches(config, model.config.image_size, start, end), desc="pre-training", initial=start, total=end)
+    for step, batch in bar:
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
         terms = pretraining_losses(model, head, batch, config, step)
-        loss = terms["dice"] + config.focal_weight * terms["focal"] + terms["iou"] + config.dense_weight * terms["dense"]
+        weights = {"focal": config.focal_weight, "dense": config.dense_weight}
+        loss = sum(weights.get(name, 1.0) * term for name, term in terms.items())
         if not loss.isfinite():
-            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}; resume with a lower learning rate")
+            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], config.clip)
@@ -187,23 +185,19 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
         for name, value in terms.items():
             running[name] = running.get(name, 0.0) + value.item()
         done = step + 1
-        if done % config.evaluate_every == 0 or done == config.steps:
+        if done % config.evaluate_every == 0 or done == end:
             row = {"step": done, "scenes": done * config.images}
-            row |= {name: round(total / (done - start), 5) for name, total in running.items()}
-            row["visible_miou_seen"] = round(visible_miou(model, "pretraining", config.evaluation_scenes, config.seed), 4)
-            row["visible_miou_unseen"] = round(visible_miou(model, "cocoa_cls", config.evaluation_scenes, config.seed), 4)
-            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - start), 3)
-            state = {"model": model.state_dict(), "head": head.state_dict(), "optimiser": optimiser.state_dict(), "step": done}
-            torch.save(state, checkpoint.with_suffix(".partial"))
-            os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-            _log(folder / "log.csv", row)
-            running, start, began = {}, done, time.perf_counter()
-    if start < config.steps:
+            row |= {name: round(total / (done - logged), 5) for name, total in running.items()}
+            for name, domain in (("visible_miou_seen", "pretraining"), ("visible_miou_unseen", "cocoa_cls")):
+                row[name] = round(float(visible_ious(model, domain, config.evaluation_scenes, config.seed).mean()), 4)
+            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
+            append_log(folder / "log.csv", row)
+            modules = {"model": model.state_dict(), "head": head.state_dict()}
+            save_checkpoint({**modules, "optimiser": optimiser.state_dict(), "step": done}, checkpoint)
+            running, logged, began = {}, done, time.perf_counter()
+    if end < config.steps:
         return checkpoint
-    weights = folder / "efficient_sam_nano.safetensors"
-    half = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(half, weights, metadata={"recipe": json.dumps(asdict(config))})
-    return weights
+    return Sameo(model.half(), "nano").save(folder / "efficient_sam_nano.safetensors")
 
 
 def pretraining_losses(
@@ -234,20 +228,22 @@ def _dice_of_each(logits: Float[Tensor, "n m hm wm"], target: Float[Tensor, "n m
 
 
 @torch.inference_mode()
-def visible_miou(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -> float:
-    """Mean IoU of visible masks from visible boxes, at full resolution, over held-out scenes (split "val") of a domain."""
-    model.eval()
+def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -> Float[np.ndarray, " n"]:
+    """IoU of the visible mask of every object, prompted by its visible box, at full resolution.
+
+    Args:
+        model: EfficientSAM, left in the mode it came in.
+        domain: of the drawn world; "pretraining" holds the shapes seen in pre-training, "cocoa_cls" none of them.
+        scenes: how many scenes of split "val".
+        seed: of the drawn world.
+    """
     values = []
     for index in range(scenes):
         scene = draw_scene(domain, index, seed, split="val")
-        image = torch.from_numpy(scene.image).permute(2, 0, 1)[None] / 255
-        boxes = torch.from_numpy(np.stack([_box(mask) for mask in scene.visible]))[None]
-        size = scene.image.shape[:2]
-        logits = model.decode_boxes(model.encode_images(image), boxes, size).logits
-        masks = upscale_logits(logits, size)[0, :, 0].numpy() >= 0
-        values += [(a & b).sum() / (a | b).sum() for a, b in zip(masks, scene.visible, strict=True)]
-    model.train()
-    return float(np.mean(values))
+        boxes = np.stack([mask_box(mask) for mask in scene.visible])
+        masks = Sameo(model, "nano").predict(scene.image, boxes).masks
+        values += [mask_iou(a, b) for a, b in zip(masks, scene.visible, strict=True)]
+    return np.array(values)
 
 
 def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iterator[tuple[int, PromptedScenes]]:
@@ -267,19 +263,3 @@ def _claim(folder: Path, config: PretrainingConfig) -> None:
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
     path.write_text(json.dumps(recipe, indent=1))
-
-
-def _log(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
-
-
-if __name__ == "__main__":
-    import sys
-
-    pretrain(PretrainingConfig(steps=int(sys.argv[2])), Path(sys.argv[1]))

@@ -1,0 +1,193 @@
+"""SAMEO: EfficientSAM as amodal mask decoder behind any detector ("Segment Anything, Even Occluded", CVPR 2025).
+
+    prediction = Sameo.load("nano").predict(image, boxes, scores)
+
+Only the mask decoder learns what is hidden; image encoder and prompt encoder stay as they were pre-trained.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import ArrayLike
+from torch import nn
+
+from sameo_core import AmodalMasks, BoxesXYXY, Image, ImageEmbedding, Scores
+from sameo_core.config import WEIGHTS, EvaluationConfig
+from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, upscale_logits
+from sameo_core.errors import InputError
+
+# Names of weights: variant, and file in data/weights. "nano" is fine-tuned, the others are what one starts from.
+NAMED_WEIGHTS = {
+    "nano": ("nano", "sameo_nano.safetensors"),
+    "efficient_sam_nano": ("nano", "efficient_sam_nano.safetensors"),
+    "efficient_sam_vit_t": ("vit_t", "efficient_sam_vitt.pt"),
+    "efficient_sam_vit_s": ("vit_s", "efficient_sam_vits.pt"),
+}
+
+
+@dataclass(frozen=True)
+class AmodalPrediction:
+    """What SAMEO says of the objects in one image, in the order of their boxes."""
+
+    masks: AmodalMasks  # bool "n h w", pixels of the image
+    iou: Scores  # predicted IoU of each mask, 0..1
+    scores: Scores  # front-end score x predicted IoU
+
+
+class Sameo:
+    """An EfficientSAM whose mask decoder draws amodal masks, and what goes around it: images in, masks out."""
+
+    def __init__(self, model: EfficientSam, variant: str):
+        self.model = model.eval()
+        self.variant = variant
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, variant: str | None = None) -> "Sameo":
+        """SAMEO with the weights of a name ("nano"; all in `NAMED_WEIGHTS`) or of a file.
+
+        Args:
+            name_or_path: a name, or the path of a checkpoint: what `save` wrote, or EfficientSAM as released.
+            variant: "nano", "vit_t" or "vit_s", for files that do not say so themselves.
+
+        Raises:
+            InputError: neither a name nor a file; a file of another variant, or one that is damaged.
+        """
+        if str(name_or_path) in NAMED_WEIGHTS:
+            named_variant, file = NAMED_WEIGHTS[str(name_or_path)]
+            path, variant = WEIGHTS / file, variant or named_variant
+        else:
+            path = Path(name_or_path)
+        if not path.is_file():
+            remedy = f"Give the path of a checkpoint, or one of the names {', '.join(NAMED_WEIGHTS)}"
+            raise InputError(file=path, rule="the weights must exist", remedy=remedy)
+        variant = variant or _stated_variant(path)
+        return cls(build_efficient_sam(variant, path), variant)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all weights, and which variant they are, as safetensors; in one step, so that no half file is left.
+
+        Raises:
+            InputError: the file name does not end in .safetensors.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            rule = f"weights are saved as .safetensors, found {path.suffix!r}"
+            raise InputError(file=path, rule=rule, remedy="Change the file's ending")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        partial = path.with_suffix(".partial")
+        safetensors.torch.save_file(weights, partial, metadata={"sameo": json.dumps({"variant": self.variant})})
+        os.replace(partial, path)
+        return path
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.prompt_encoder.invalid_points.weight.device
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """Freeze image and prompt encoder; return what is left to learn, the mask decoder (paper, "Training")."""
+        self.model.requires_grad_(False)
+        self.model.mask_decoder.requires_grad_(True)
+        return self.model.mask_decoder.parameters()
+
+    @torch.inference_mode()
+    def embed(self, image: Image) -> ImageEmbedding:
+        """The image embedding "1 c he we": computed once, good for any number of boxes in this image.
+
+        Args:
+            image: UInt8 "h w 3", RGB, any size.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        _check_image(image)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None] / 255
+        return self.model.encode_images(pixels)
+
+    def predict(self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None) -> AmodalPrediction:
+        """Amodal masks of the objects in boxes.
+
+        Args:
+            image: UInt8 "h w 3", RGB, any size.
+            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes, of any detector.
+            scores: "n", the detector's; 1 for every box by default.
+
+        Returns:
+            masks Bool "n h w", iou "n" and scores "n" = scores * iou.
+
+        Raises:
+            InputError: not an 8-bit RGB image; boxes without area, not finite or outside; scores that do not fit them.
+        """
+        return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores)
+
+    @torch.inference_mode()
+    def predict_embedded(
+        self,
+        embedding: ImageEmbedding,
+        image_size: tuple[int, int],
+        boxes: ArrayLike,
+        scores: ArrayLike | None = None,
+    ) -> AmodalPrediction:
+        """`predict` for an image whose embedding (`embed`) is at hand; `image_size` is (height, width) in pixels."""
+        boxes = _as_boxes(boxes)
+        scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
+        if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
+            rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
+            raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")
+        masks = np.zeros((len(boxes), *image_size), bool)
+        iou = np.zeros(len(boxes), np.float32)
+        limits = EvaluationConfig()
+        step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // (image_size[0] * image_size[1])))
+        for start in range(0, len(boxes), step):  # in passes: memory does not grow with the number of boxes
+            part = slice(start, start + step)
+            prompts = torch.from_numpy(boxes[part]).to(self.device)[None]
+            decoded = self.model.decode_boxes(embedding, prompts, image_size)
+            masks[part] = (upscale_logits(decoded.logits.float(), image_size)[0, :, 0] >= 0).cpu().numpy()
+            iou[part] = decoded.iou[0, :, 0].float().clamp(0, 1).cpu().numpy()
+        return AmodalPrediction(masks, iou, scores * iou)
+
+
+def _stated_variant(path: Path) -> str:
+    """The variant a file names itself; for released checkpoints, the one their file name tells."""
+    if path.suffix == ".safetensors":
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+        except (safetensors.SafetensorError, ValueError) as error:
+            remedy = "The file is damaged or incomplete: save or fetch it again"
+            raise InputError(file=path, rule=f"not a safetensors file ({error})", remedy=remedy) from error
+        if isinstance(stated, dict) and stated.get("variant") in VARIANTS:
+            return stated["variant"]
+    for ending, variant in (("vitt", "vit_t"), ("vits", "vit_s"), ("nano", "nano")):
+        if ending in path.stem:
+            return variant
+    rule = "the file does not say which variant it is"
+    raise InputError(file=path, rule=rule, remedy=f"Pass variant= one of {', '.join(VARIANTS)}")
+
+
+def _check_image(image: object) -> None:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        return
+    found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    remedy = "Convert it, e.g. np.array(PIL.Image.open(path).convert('RGB'))"
+    raise InputError(file="image", rule=f"an RGB image is a uint8 array (h, w, 3), found {found}", remedy=remedy)
+
+
+def _as_boxes(boxes: ArrayLike) -> BoxesXYXY:
+    try:
+        array = np.asarray(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(file="boxes", rule=f"numbers, found {boxes!r}"[:200], remedy="Pass n boxes as xyxy") from error
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4:
+        rule = f"boxes are (n, 4), found {array.shape}"
+        raise InputError(file="boxes", rule=rule, remedy="Pass a list of [x0, y0, x1, y1], also for one box")
+    return array
