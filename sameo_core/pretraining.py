@@ -37,8 +37,9 @@ class PretrainingConfig:
     steps: int = 6000
     images: int = 16  # scenes a step
     boxes: int = 4  # objects of a scene that are prompted; an object may come twice where a scene has fewer
-    learning_rate: float = 1e-3  # AdamW; warm-up, constant, then a linear decay to zero
-    warmup_steps: int = 300
+    learning_rate: float = 1e-3  # AdamW, of all that is not a linear layer; warm-up, constant, linear decay to zero
+    muon_learning_rate: float = 2e-3  # Muon, of the linear layers; the same schedule
+    warmup_steps: int = 150
     decay_share: float = 0.3  # of all steps
     weight_decay: float = 0.05
     clip: float = 1.0  # largest norm of the gradient
@@ -153,17 +154,15 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
     head = DenseHead(model.config.embedding_dim)
-    decayed = [p for module in (model, head) for p in module.parameters() if p.ndim > 1]
-    plain = [p for module in (model, head) for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-
+    optimisers = _optimisers(nn.ModuleList([model, head]), config)
+    rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     checkpoint, start = folder / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         head.load_state_dict(state["head"])
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         start = state["step"]
         truncate_log(folder / "log.csv", start)
     end = min(until or config.steps, config.steps)
@@ -171,17 +170,20 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
     logged, began = start, time.perf_counter()
     bar = tqdm(_batches(config, model.config.image_size, start, end), desc="pre-training", initial=start, total=end)
     for step, batch in bar:
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * learning_rate_factor(step, config)
         terms = pretraining_losses(model, head, batch, config, step)
         weights = {"focal": config.focal_weight, "dense": config.dense_weight}
         loss = sum(weights.get(name, 1.0) * term for name, term in terms.items())
         if not loss.isfinite():
             raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
-        optimiser.zero_grad()
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], config.clip)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         for name, value in terms.items():
             running[name] = running.get(name, 0.0) + value.item()
         done = step + 1
@@ -193,11 +195,23 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
             row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
             append_log(folder / "log.csv", row)
             modules = {"model": model.state_dict(), "head": head.state_dict()}
-            save_checkpoint({**modules, "optimiser": optimiser.state_dict(), "step": done}, checkpoint)
+            state = {**modules, "optimisers": [optimiser.state_dict() for optimiser in optimisers], "step": done}
+            save_checkpoint(state, checkpoint)
             running, logged, began = {}, done, time.perf_counter()
     if end < config.steps:
         return checkpoint
     return Sameo(model.half(), "nano").save(folder / "efficient_sam_nano.safetensors")
+
+
+def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the weights of linear layers, which learn about twice as fast with it; AdamW for everything else."""
+    matrices = [module.weight for module in modules.modules() if isinstance(module, nn.Linear)]
+    taken = {id(weight) for weight in matrices}
+    others = [parameter for parameter in modules.parameters() if id(parameter) not in taken]
+    muon = torch.optim.Muon(
+        matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def pretraining_losses(

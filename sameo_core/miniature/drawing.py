@@ -55,16 +55,27 @@ class Domain:
     crowding: float  # probability that an object is placed against an earlier one instead of anywhere
     tail: float = 0.0  # exponent of the long tail: shape k is drawn with probability ~ (k + 1) ** -tail
     ground: bool = False  # a stuff region (a second background) across the lower part of the image
-    visible_pixels: int = 48  # no object is hidden further than to this many visible pixels
+    visible_pixels: int = 64  # no object is hidden further than to this many visible pixels
+    max_occlusion: float = 0.8  # nor to more than this share of itself
 
 
 _SIZES = ((256, 256), (240, 320), (320, 240))
 DOMAINS = {
     # the stand-in for SA-1B: every seen shape equally often
-    "pretraining": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (3, 6), (0.22, 0.62), crowding=0.5),
-    "lvis": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (1, 6), (0.18, 0.6), crowding=0.4, tail=1.1),
-    "cocoa": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (2, 6), (0.22, 0.62), crowding=0.65, ground=True),
-    "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 6), (0.22, 0.62), crowding=0.6),
+    "pretraining": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (3, 5), (0.28, 0.7), crowding=0.5),
+    "lvis": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (1, 5), (0.25, 0.7), crowding=0.4, tail=1.1),
+    "cocoa": Domain(
+        SEEN_SHAPES,
+        SEEN_PHOTOGRAPHS,
+        _SIZES,
+        (2, 5),
+        (0.28, 0.7),
+        crowding=0.65,
+        ground=True,
+        visible_pixels=24,
+        max_occlusion=0.98,  # objects to clean away: there is next to nothing to be seen of them
+    ),
+    "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 5), (0.28, 0.7), crowding=0.6),
 }
 
 
@@ -112,7 +123,8 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
             top, left = _place(rng, cut_out.shape[1:], (height, width), amodal, domain.crowding)
             placed = _paste_mask(cut_out[0], top, left, height, width)
             remaining = [seen & ~placed for seen in visible]
-            if placed.sum() >= domain.visible_pixels and all(m.sum() >= domain.visible_pixels for m in remaining):
+            enough = [max(domain.visible_pixels, (1 - domain.max_occlusion) * m.sum()) for m in [*amodal, placed]]
+            if all(seen.sum() >= least for seen, least in zip([*remaining, placed], enough, strict=True)):
                 _paint(rng, domain, canvas, cut_out, placed, top, left, light)
                 amodal.append(placed)
                 visible = [*remaining, placed]
