@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from sameo_core.errors import InputError
 
@@ -22,7 +24,29 @@ def run_reproduce(options) -> int:
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
 
 
-VERBS = [add_reproduce]
+def add_pretrain(verbs) -> None:
+    """``pretrain``: make the nano weights anew."""
+    verb = verbs.add_parser("pretrain", help="pre-train EfficientSAM-nano on the drawn world (notebook A1)")
+    verb.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run there goes on")
+    verb.add_argument("--steps", type=int, help="default: as the shipped weights")
+    verb.add_argument("--threads", type=int, help="of torch; the last digits depend on it")
+    verb.set_defaults(run=run_pretrain)
+
+
+def run_pretrain(options) -> int:
+    """0: done."""
+    import torch
+
+    from sameo_core.pretraining import PretrainingConfig, pretrain
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = PretrainingConfig()
+    print(pretrain(replace(config, steps=options.steps) if options.steps else config, options.out))
+    return 0
+
+
+VERBS = [add_reproduce, add_pretrain]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from pycocotools import mask as mask_ops
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sameo_core.datasets import AmodalDataset
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, segmentation_to_rle
 
@@ -277,6 +278,34 @@ def _check_categories(records: list, categories: set) -> None:
         raise InputError(**record["where"], rule=rule, remedy=remedy)
 
 
+def evaluate_predictions(dataset: AmodalDataset, results: Sequence[dict]) -> dict[str, float]:
+    """Both protocols for predictions that were prompted with the data set's own boxes, one mask for each object.
+
+    Args:
+        dataset: amodal ground truth.
+        results: COCO results with `instance_id`, one an object, as `predict_dataset` gives them.
+
+    Returns:
+        `evaluate_amodal` (class-agnostic) and `RegionTable.summary` in one dict.
+
+    Raises:
+        InputError: as those two, and results that are not one for each object.
+    """
+    return evaluate_amodal(dataset.to_coco(), list(results)) | region_table(dataset, results).summary()
+
+
+def region_table(dataset: AmodalDataset, results: Sequence[dict]) -> "RegionTable":
+    """`evaluate_regions`, a row for each object of a data set in its order; arguments as `evaluate_predictions`."""
+    objects = {(image.image_id, item.instance_id): item for image in dataset for item in image.instances}
+    predicted = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in results}
+    if len(results) != len(objects) or predicted.keys() != objects.keys():
+        rule = f"one mask for each of the {len(objects)} objects, found {len(results)} for {len(predicted)} objects"
+        remedy = "Use front-ends made of ground-truth boxes; a detector's masks are for evaluate_amodal"
+        raise InputError(file="results", rule=rule, remedy=remedy)
+    amodal, visible = zip(*((item.amodal_rle, item.visible_rle) for item in objects.values()), strict=True)
+    return evaluate_regions([predicted[key] for key in objects], amodal, visible)
+
+
 class RegionIoU(NamedTuple):
     """IoU of one object's regions, in 0..1; see the module's head. NaN: the true region has no pixel."""
 
@@ -295,6 +324,25 @@ class RegionTable:
     recalled_pixels: Int[np.ndarray, " n"]  # hidden pixels that the prediction covers
     hidden_pixels: Int[np.ndarray, " n"]
     occlusion_rate: Float[np.ndarray, " n"]  # hidden share of the amodal area, 0..1
+
+    def at_quantiles(self, column: str, quantiles: Sequence[float | int], least: float | int = 0) -> list[int]:
+        """Rows that stand at these quantiles (0 worst, 0.5 median, 1 best) of a column, to be shown without choosing.
+
+        Args:
+            column: "full", "visible" or "hidden"; rows with NaN are passed over.
+            quantiles: each in 0..1.
+            least: only rows with at least this occlusion rate.
+
+        Raises:
+            InputError: no row is left.
+        """
+        values = getattr(self, column)
+        rows = np.flatnonzero(~np.isnan(values) & (self.occlusion_rate >= least))
+        if not len(rows):
+            rule = f"a row with {column} and an occlusion rate of at least {least}, found none"
+            raise InputError(file="least", rule=rule, remedy="Lower it")
+        ranked = rows[np.argsort(values[rows], kind="stable")]
+        return [int(ranked[round(q * (len(ranked) - 1))]) for q in quantiles]
 
     def summary(self, buckets: Buckets = OCCLUSION_BUCKETS) -> dict[str, float]:
         """Means over objects, in 0..1; NaN where no object has the region or lies in the bucket.

@@ -35,7 +35,8 @@ from sameo_core.config import RESULTS, RUNS
 from sameo_core.datasets.base import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
-from sameo_core.masks import mask_box
+from sameo_core.masks import decode_rle, mask_box
+from sameo_core.miniature import Scene
 
 Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image; compared by hand, so that the error says which one differs
 Row = Mapping[str, object]
@@ -506,6 +507,21 @@ def _draw_scene(axes: Axes, image: AmodalImage) -> None:
 
 
 @_styled
+def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: int = 6) -> Figure:
+    """Drawn scenes as they are, without their truth.
+
+    Raises:
+        InputError: no scenes.
+    """
+    _require(len(scenes), "scenes", "at least one scene, found none", "Draw some first")
+    figure, grid = _panels(title, profile, len(scenes), columns, 1.2)
+    for axes, scene in zip(grid, scenes, strict=True):
+        axes.imshow(scene.image)
+        axes.set_axis_off()
+    return figure
+
+
+@_styled
 def figure_occlusion_histograms(
     rates: Mapping[str, Sequence[Real] | np.ndarray], profile: str, title: str = "How much of an object is hidden"
 ) -> Figure:
@@ -562,6 +578,53 @@ def figure_training_curves(
         axes.set(title=column, xlabel="step")
         axes.grid(axis="y")
     return figure
+
+
+def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """What fine-tuning changes: a row a prompt and metric, with the mean gain over seeds and its 95 % interval.
+
+    Args:
+        rows: one a model, prompt and seed: `model`, `prompt`, `seed`, and the metrics. The model called `before` has
+            one row a prompt, any other is taken as a seed of "after".
+
+    Raises:
+        InputError: a prompt without the model `before`, or without another.
+    """
+    found = []
+    for prompt in dict.fromkeys(row["prompt"] for row in rows):
+        old = [row for row in rows if row["prompt"] == prompt and row["model"] == before]
+        new = [row for row in rows if row["prompt"] == prompt and row["model"] != before]
+        rule = f"one row of {before!r} and one a seed, found {len(old)} and {len(new)}"
+        _require(len(old) == 1 and new, "rows", rule, "Evaluate both with the same prompts", str(prompt))
+        for metric in metrics:
+            mean, low, high = mean_interval([row[metric] - old[0][metric] for row in new])
+            after = float(np.mean([row[metric] for row in new]))
+            values = {"before": old[0][metric], "after": after, "gain": mean, "ci_low": low, "ci_high": high}
+            found.append({"prompt": prompt, "metric": metric, **values, "seeds": len(new)})
+    return found
+
+
+def comparisons(
+    dataset: AmodalDataset, chosen: Sequence[int], results: Mapping[str, Sequence[Mapping]]
+) -> list[Comparison]:
+    """Objects by their number in the data set (as the rows of `region_table`), with what each model made of them.
+
+    Args:
+        chosen: numbers of objects, counted over the whole data set in its order.
+        results: model -> COCO results with `instance_id` and `box`, one an object, all of one front-end.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    objects = [(image, item) for image in dataset for item in image.instances]
+    by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
+    found = []
+    for image, item in (objects[i] for i in chosen):
+        key = (image.image_id, item.instance_id)
+        box = np.array(next(iter(by_object.values()))[key]["box"], np.float32)
+        masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
+        found.append(Comparison(image.read(), item.visible, item.amodal, box, masks))
+    return found
 
 
 @_styled
