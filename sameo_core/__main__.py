@@ -13,14 +13,22 @@ def add_reproduce(verbs) -> None:
     verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
     verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: CPU, minutes; paper: GPUs")
     verb.add_argument("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)")
+    verb.add_argument(
+        "--save-outputs", action="store_true", help="take tables and figures into notebooks/ (maintainers)"
+    )
     verb.set_defaults(run=run_reproduce)
 
 
 def run_reproduce(options) -> int:
     """0: all passed, 1: one failed, 130: interrupted."""
-    from sameo_core.reproduction import reproduce
+    from sameo_core.config import NOTEBOOKS
+    from sameo_core.reproduction import reproduce, save_outputs
 
-    statuses = {run.status for run in reproduce(options.profile, options.notebook)}
+    runs = reproduce(options.profile, options.notebook)
+    for run in runs:
+        if options.save_outputs and run.status == "passed":
+            save_outputs(NOTEBOOKS / f"{run.name}.ipynb", run.output)
+    statuses = {run.status for run in runs}
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
 
 

@@ -177,6 +177,28 @@ def reproduce(
     return done
 
 
+def save_outputs(path: Path, executed: Path) -> None:
+    """Takes the outputs of an executed copy into a notebook: of cells tagged ``keep_output``; all others are stripped.
+
+    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out.
+
+    Args:
+        path: the notebook, rewritten.
+        executed: its executed copy, ``NotebookRun.output``.
+    """
+    notebook = _read(path)
+    shown = {cell.id: cell for cell in _read(executed).cells}
+    for _, cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+        if "keep_output" in cell.metadata.get("tags", []) and cell.id in shown:
+            cell.outputs = [output for output in shown[cell.id].outputs if output.get("name") != "stderr"]
+            cell.execution_count = shown[cell.id].execution_count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = cell.execution_count
+    nbformat.write(notebook, path)
+
+
 def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
     """Runs one notebook with papermill and fills in its NotebookRun; nothing the notebook does is raised."""
     notebook = _read(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import __main__ as command_line
 from sameo_core import reproduction
@@ -230,3 +230,28 @@ def test_live_line_on_a_terminal(monkeypatch, capsys):
 
 def test_clock():
     assert [reproduction._clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+
+
+def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
+    """Kept: what a tagged cell showed, without its warnings. Stripped: everything else, also from earlier times."""
+    source = new_notebook(
+        cells=[
+            new_code_cell(
+                "import sys\nprint('shown')\nprint('warning', file=sys.stderr)", metadata={"tags": ["keep_output"]}
+            ),
+            new_code_cell("print('stripped')", outputs=[new_output("stream", text="old")], execution_count=9),
+        ]
+    )
+    executed = nbformat.from_dict(source)
+    executed.cells[0].execution_count = 1
+    executed.cells[0].outputs = [
+        new_output("stream", text="shown"),
+        new_output("stream", name="stderr", text="warning"),
+    ]
+    executed.cells[1].outputs = [new_output("stream", text="stripped")]
+    for name, notebook in (("01_a.ipynb", source), ("executed.ipynb", executed)):
+        nbformat.write(notebook, tmp_path / name)
+    reproduction.save_outputs(tmp_path / "01_a.ipynb", tmp_path / "executed.ipynb")
+    first, second = nbformat.read(tmp_path / "01_a.ipynb", as_version=4).cells
+    assert [output.text for output in first.outputs] == ["shown"] and first.execution_count == 1
+    assert second.outputs == [] and second.execution_count is None
