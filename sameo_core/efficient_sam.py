@@ -83,7 +83,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # b n 3 heads c/heads
-        x = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))  # b heads n c/heads
+        x = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).contiguous())  # b heads n c/heads
         return self.proj(x.transpose(1, 2).flatten(-2))
 
 
