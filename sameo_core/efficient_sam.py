@@ -331,7 +331,7 @@ class EfficientSam(nn.Module):
         Raises:
             InputError: shapes that do not fit; boxes with NaN, without area, or entirely outside the image.
         """
-        _check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
+        check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
         if boxes.shape[1] == 0:  # a detector that found nothing
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
@@ -431,7 +431,8 @@ def _check_images(images: Tensor) -> None:
         raise InputError(file="images", rule=f"in [0, 1], found {low:g} to {high:g}", remedy="Divide 0..255 by 255")
 
 
-def _check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
+def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
+    """What `decode_boxes` asks of its arguments; raises InputError, naming the first box that breaks a rule."""
     if embedding.ndim != 4 or embedding.shape[1] != dim:
         rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
         raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")

@@ -34,13 +34,13 @@ from sameo_core.training import append_log, save_checkpoint, shrink_masks, trunc
 class PretrainingConfig:
     """The recipe of the shipped nano weights."""
 
-    steps: int = 6000
+    steps: int = 3900
     images: int = 16  # scenes a step
     boxes: int = 4  # objects of a scene that are prompted; an object may come twice where a scene has fewer
     learning_rate: float = 1e-3  # AdamW, of all that is not a linear layer; warm-up, constant, linear decay to zero
     muon_learning_rate: float = 2e-3  # Muon, of the linear layers; the same schedule
     warmup_steps: int = 150
-    decay_share: float = 0.3  # of all steps
+    decay_share: float = 0.4  # of all steps
     weight_decay: float = 0.05
     clip: float = 1.0  # largest norm of the gradient
     box_jitter: float = 0.05  # corners move by up to this share of the box's sides, for half of the boxes
@@ -164,7 +164,7 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         start = state["step"]
-        truncate_log(folder / "log.csv", start)
+    truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
     end = min(until or config.steps, config.steps)
     running: dict[str, float] = {}
     logged, began = start, time.perf_counter()
@@ -204,7 +204,10 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
 
 
 def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of linear layers, which learn about twice as fast with it; AdamW for everything else."""
+    """Muon for the weights of linear layers, AdamW for everything else.
+
+    With AdamW alone a first run, on slightly harder scenes, stood at 0.57 held-out mIoU after 500 steps, not at 0.67.
+    """
     matrices = [module.weight for module in modules.modules() if isinstance(module, nn.Linear)]
     taken = {id(weight) for weight in matrices}
     others = [parameter for parameter in modules.parameters() if id(parameter) not in taken]
@@ -251,12 +254,13 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
         scenes: how many scenes of split "val".
         seed: of the drawn world.
     """
-    values = []
+    mode, values = model.training, []
     for index in range(scenes):
         scene = draw_scene(domain, index, seed, split="val")
         boxes = np.stack([mask_box(mask) for mask in scene.visible])
         masks = Sameo(model, "nano").predict(scene.image, boxes).masks
         values += [mask_iou(a, b) for a, b in zip(masks, scene.visible, strict=True)]
+    model.train(mode)  # Sameo predicts in evaluation mode
     return np.array(values)
 
 
@@ -273,7 +277,7 @@ def _claim(folder: Path, config: PretrainingConfig) -> None:
     path, recipe = folder / "config.json", asdict(config)
     if path.exists():
         earlier = json.loads(path.read_text())
-        if any(earlier[key] != recipe[key] for key in recipe if key != "steps"):
+        if any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
     path.write_text(json.dumps(recipe, indent=1))

@@ -662,6 +662,42 @@ def figure_gains(rows: Sequence[Row], profile: str, title: str = "Before and aft
     return figure
 
 
+# ------------------------------------------------------------------------------------------------------ README
+
+README_PICTURE = "05_before_after.png"
+README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
+
+
+def readme_results(folder: Path | None = None) -> str:
+    """The results that README shows, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
+
+    `folder` stands in for ``data/results/mini``. Raises InputError where the table lacks the prompt or a metric.
+    """
+    rows = read_table((RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv")
+    named = {row["metric"]: row for row in rows if row["prompt"] == "visible boxes"}
+    shown = []
+    for metric in README_METRICS:
+        _require(metric in named, "zero_shot_gains.csv", f"visible boxes and {metric}, found no such row", "Run 05")
+        row = named[metric]
+        interval = f"{row['gain']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+        numbers = {"EfficientSAM": row["before"], "SAMEO": row["after"], "gain (95 % interval over seeds)": interval}
+        shown.append({"mini, visible boxes, set never seen": metric} | numbers)
+    return table_markdown(shown)
+
+
+def update_readme(path: Path, folder: Path | None = None) -> None:
+    """Put `readme_results` between the two ``results`` marks of README.
+
+    Raises:
+        InputError: README without these marks.
+    """
+    text, begin, end = path.read_text(), "<!-- results -->\n", "<!-- /results -->"
+    found = begin in text and end in text
+    _require(found, path, "README has the marks <!-- results --> and <!-- /results -->", "Put them back")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    _replace(path, f"{before}{begin}{readme_results(folder)}\n{end}{after}".encode())
+
+
 # ------------------------------------------------------------------------------------------------------ files
 
 

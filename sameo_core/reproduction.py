@@ -162,7 +162,7 @@ def reproduce(
     done = [NotebookRun(path.stem) for path in paths]
     width = max(len(run.name) for run in done)
     print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
-    with _kernel_environment(), _quiet_logs():
+    with kernel_environment(), quiet_logs():
         for path, run in zip(paths, done, strict=True):
             run.output = here / "notebooks" / path.name
             execute(path, run, parameters, timeout, width)
@@ -285,7 +285,7 @@ def _failing_line(error: Exception) -> int | None:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
+def kernel_environment() -> Iterator[None]:
     """What the kernels inherit: this checkout's sameo_core, and no progress bars."""
     before = dict(os.environ)
     os.environ["TQDM_DISABLE"] = "1"
@@ -299,7 +299,7 @@ def _kernel_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_logs() -> Iterator[None]:
+def quiet_logs() -> Iterator[None]:
     """Errors are told here, once; papermill and asyncio would tell them again."""
     loggers = [logging.getLogger(name) for name in ("papermill", "asyncio", "traitlets")]
     before = [logger.level for logger in loggers]

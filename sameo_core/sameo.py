@@ -20,7 +20,7 @@ from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, Image, ImageEmbedding, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, upscale_logits
+from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, upscale_logits
 from sameo_core.errors import InputError
 
 # Names of weights: variant, and file in data/weights. "nano" is fine-tuned, the others are what one starts from.
@@ -30,6 +30,11 @@ NAMED_WEIGHTS = {
     "efficient_sam_vit_t": ("vit_t", "efficient_sam_vitt.pt"),
     "efficient_sam_vit_s": ("vit_s", "efficient_sam_vits.pt"),
 }
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,15 @@ class Sameo:
         self.variant = variant
 
     @classmethod
-    def load(cls, name_or_path: str | Path, variant: str | None = None) -> "Sameo":
+    def load(
+        cls, name_or_path: str | Path, variant: str | None = None, device: str | torch.device | None = None
+    ) -> "Sameo":
         """SAMEO with the weights of a name ("nano"; all in `NAMED_WEIGHTS`) or of a file.
 
         Args:
             name_or_path: a name, or the path of a checkpoint: what `save` wrote, or EfficientSAM as released.
             variant: "nano", "vit_t" or "vit_s", for files that do not say so themselves.
+            device: where it shall run; a GPU if there is one, by default.
 
         Raises:
             InputError: neither a name nor a file; a file of another variant, or one that is damaged.
@@ -68,7 +76,7 @@ class Sameo:
             remedy = f"Give the path of a checkpoint, or one of the names {', '.join(NAMED_WEIGHTS)}"
             raise InputError(file=path, rule="the weights must exist", remedy=remedy)
         variant = variant or _stated_variant(path)
-        return cls(build_efficient_sam(variant, path), variant)
+        return cls(build_efficient_sam(variant, path).to(device or default_device()), variant)
 
     def save(self, path: str | Path) -> Path:
         """Write all weights, and which variant they are, as safetensors; in one step, so that no half file is left.
@@ -108,7 +116,7 @@ class Sameo:
             InputError: not an 8-bit RGB image.
         """
         _check_image(image)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None] / 255
+        pixels = torch.from_numpy(np.array(image, order="C")).to(self.device).permute(2, 0, 1)[None] / 255
         return self.model.encode_images(pixels)
 
     def predict(self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None) -> AmodalPrediction:
@@ -141,14 +149,15 @@ class Sameo:
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
             rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
             raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")
+        prompts = torch.from_numpy(boxes).to(self.device)[None]
+        check_boxes(embedding, prompts, image_size, self.model.config.embedding_dim)  # all, to name a bad one rightly
         masks = np.zeros((len(boxes), *image_size), bool)
         iou = np.zeros(len(boxes), np.float32)
         limits = EvaluationConfig()
         step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // (image_size[0] * image_size[1])))
         for start in range(0, len(boxes), step):  # in passes: memory does not grow with the number of boxes
             part = slice(start, start + step)
-            prompts = torch.from_numpy(boxes[part]).to(self.device)[None]
-            decoded = self.model.decode_boxes(embedding, prompts, image_size)
+            decoded = self.model.decode_boxes(embedding, prompts[:, part], image_size)
             masks[part] = (upscale_logits(decoded.logits.float(), image_size)[0, :, 0] >= 0).cpu().numpy()
             iou[part] = decoded.iou[0, :, 0].float().clamp(0, 1).cpu().numpy()
         return AmodalPrediction(masks, iou, scores * iou)

@@ -26,7 +26,7 @@ from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
 from sameo_core.datasets import AmodalDataset
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.losses import SameoLoss, sameo_loss
-from sameo_core.sameo import Sameo
+from sameo_core.sameo import Sameo, default_device
 
 ENCODING_BATCH = 16  # images encoded at once
 
@@ -57,7 +57,9 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     """
     recipe = replace(profile.training, seeds=(seed,))
     weights = WEIGHTS / recipe.weights if recipe.weights else None
-    model = build_efficient_sam(recipe.variant, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
+        model = build_efficient_sam(recipe.variant, weights).to(default_device())
     key = config_hash(profile.name, profile.data, recipe, _fingerprint(model))
     folder = profile.runs / f"sameo-{key}"
     result = folder / "sameo.safetensors"
@@ -90,7 +92,7 @@ def _run(sameo: Sameo, sampler: "BatchSampler", recipe: TrainingConfig, folder: 
         model.mask_decoder.load_state_dict(state["decoder"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["iteration"]
-        truncate_log(folder / "log.csv", start)
+    truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
     running = np.zeros(4)
     bar = tqdm(range(start, recipe.iterations), desc="fine-tuning", initial=start, total=recipe.iterations, unit="it")
     for iteration in bar:
@@ -123,9 +125,11 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     Which of the decoder's outputs the paper trains is not published: the single one answers one box with one mask,
     which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
     """
-    side = model.config.image_size
-    decoded = model.decode_boxes(batch.embedding, batch.boxes, (side, side))
-    return sameo_loss(decoded.logits[:, :, 0], decoded.iou[:, :, 0], batch.targets, recipe.iou_weight)
+    side, device = model.config.image_size, model.prompt_encoder.invalid_points.weight.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type != "cpu"):
+        decoded = model.decode_boxes(batch.embedding.to(device), batch.boxes.to(device), (side, side))
+    logits, iou = decoded.logits[:, :, 0].float(), decoded.iou[:, :, 0].float()
+    return sameo_loss(logits, iou, batch.targets.to(device), recipe.iou_weight)
 
 
 def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
@@ -214,7 +218,7 @@ class EmbeddingCache:
         partial, count = self.path.with_suffix(".partial"), self.path.with_suffix(".count")
         config = model.config
         grid = config.image_size // config.patch_size
-        done = int(count.read_text()) if count.exists() and partial.exists() else 0
+        done = int(count.read_text() or 0) if count.exists() and partial.exists() else 0
         mode, shape = ("r+" if done else "w+"), (len(dataset), config.embedding_dim, grid, grid)
         file = np.lib.format.open_memmap(partial, mode, None if done else np.float16, None if done else shape)
         groups = _groups_of_one_size(dataset)

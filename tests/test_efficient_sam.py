@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import safetensors.torch
@@ -59,14 +58,6 @@ def nano():
 def no_gradient():
     with torch.no_grad():
         yield
-
-
-@pytest.fixture
-def unchecked():
-    """As in a notebook: no jaxtyping between the caller and our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def difference(ours: torch.Tensor, theirs) -> float:

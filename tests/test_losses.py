@@ -2,7 +2,6 @@
 
 import math
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -189,14 +188,6 @@ def test_half_precision_changes_little(seed):
 
 
 # -------------------------------------------------------------------------------------------------------- bad arguments
-
-
-@pytest.fixture
-def unchecked():
-    """As in a notebook: no jaxtyping between the caller and our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")
