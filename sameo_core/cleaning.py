@@ -44,42 +44,54 @@ def normalised(category: str) -> str:
 # ------------------------------------------------------------------------------------- predicates: True is removed
 
 
-def is_stuff(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+@dataclass(frozen=True)
+class Candidate:
+    """What the predicates look at: an instance with its masks measured once."""
+
+    category: str
+    is_stuff: bool
+    image_pixels: int
+    visible_pixels: int
+    amodal_pixels: int | None  # None: the set has visible masks only
+
+
+def is_stuff(candidate: Candidate, config: CleaningConfig) -> bool:
     """Stuff by the annotators' own flag (COCOA's isStuff); grass and sky have no extent to complete."""
-    return config.drop_stuff and instance.is_stuff
+    return config.drop_stuff and candidate.is_stuff
 
 
-def is_dyce_architecture(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def is_dyce_architecture(candidate: Candidate, config: CleaningConfig) -> bool:
     """A wall, a floor, ... by its tag in DYCE."""
-    return config.drop_architecture and normalised(instance.category) in DYCE_ARCHITECTURE
+    return config.drop_architecture and normalised(candidate.category) in DYCE_ARCHITECTURE
 
 
-def is_mp3d_architecture(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def is_mp3d_architecture(candidate: Candidate, config: CleaningConfig) -> bool:
     """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number where the file has no names."""
-    category = normalised(instance.category)
+    category = normalised(candidate.category)
     names = MPCAT40_ARCHITECTURE.values()
     return config.drop_architecture and (category in names or category in map(str, MPCAT40_ARCHITECTURE))
 
 
-def fills_the_image(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def fills_the_image(candidate: Candidate, config: CleaningConfig) -> bool:
     """A backdrop: its amodal mask covers more than `max_image_share` of the image."""
-    return instance.area > config.max_image_share * image.height * image.width
+    return candidate.amodal_pixels > config.max_image_share * candidate.image_pixels
 
 
-def shows_few_pixels(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def shows_few_pixels(candidate: Candidate, config: CleaningConfig) -> bool:
     """Fewer than `min_visible_pixels` are visible."""
-    return instance.visible_area < config.min_visible_pixels
+    return candidate.visible_pixels < config.min_visible_pixels
 
 
-def shows_a_small_share(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def shows_a_small_share(candidate: Candidate, config: CleaningConfig) -> bool:
     """Less than `min_visible_share` of it is visible: nothing to complete it from."""
-    return instance.visible_area < config.min_visible_share * instance.area
+    return candidate.visible_pixels < config.min_visible_share * candidate.amodal_pixels
 
 
-def outside_the_band(image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> bool:
+def outside_the_band(candidate: Candidate, config: CleaningConfig) -> bool:
     """Hidden more, or less, than `walt_occlusion_band` allows."""
     low, high = config.walt_occlusion_band
-    return not low <= instance.occlusion_rate <= high
+    rate = (candidate.amodal_pixels - candidate.visible_pixels) / candidate.amodal_pixels
+    return not low <= rate <= high
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class Rule:
     """A predicate, the name it has in reports, and where it applies."""
 
     name: str
-    removes: Callable[[AmodalImage, AmodalInstance, CleaningConfig], bool]
+    removes: Callable[[Candidate, CleaningConfig], bool]
     only: str | None = None  # the data set it is made for; None: all
     needs_amodal: bool = True  # does not apply to visible-only sets
 
@@ -164,9 +176,10 @@ def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, Cl
 
 
 def _first_rule(rules: list[Rule], image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> str | None:
+    amodal = None if instance.amodal_rle is None else instance.area
+    pixels = image.height * image.width
+    candidate = Candidate(instance.category, instance.is_stuff, pixels, instance.visible_area, amodal)
     for rule in rules:
-        if rule.needs_amodal and instance.amodal_rle is None:
-            continue
-        if rule.removes(image, instance, config):
+        if not (rule.needs_amodal and amodal is None) and rule.removes(candidate, config):
             return rule.name
     return None

@@ -145,17 +145,19 @@ instances = st.builds(
 @given(
     st.lists(st.lists(instances, max_size=4), max_size=4),
     st.sampled_from(["cocoa", "dyce", "mp3d_amodal", "walt"]),
-    st.builds(
-        CleaningConfig,
-        drop_stuff=st.booleans(),
-        max_image_share=st.floats(0, 1),
-        drop_architecture=st.booleans(),
-        min_visible_pixels=st.integers(0, 100),
-        min_visible_share=st.floats(0, 1),
+    st.fixed_dictionaries(
+        {
+            "drop_stuff": st.booleans(),
+            "max_image_share": st.floats(0, 1),
+            "drop_architecture": st.booleans(),
+            "min_visible_pixels": st.integers(0, 100),
+            "min_visible_share": st.floats(0, 1),
+            "walt_occlusion_band": st.tuples(st.floats(0, 0.5), st.floats(0.5, 1)),
+        }
     ),
 )
-def test_the_report_adds_up_and_cleaning_twice_removes_nothing(images, name, rules):
-    config = DataConfig(cleaning=rules)
+def test_the_report_adds_up_and_cleaning_twice_removes_nothing(images, name, thresholds):
+    config = DataConfig(cleaning=CleaningConfig(**thresholds))
     before = dataset(*images, name=name)
     cleaned, report = clean(before, config)
     assert report.instances_in == sum(report.removed.values()) + report.instances_out
