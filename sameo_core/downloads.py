@@ -138,11 +138,27 @@ def _bring(file: SourceFile, folder: Path, page: str) -> None:
         _fetch(file, target, page)
     if file.unpack:
         unpack(target, target.parent)
-        if file.creates and not (folder / file.creates).exists():
+        if file.creates and not (folder / file.creates).exists() and not _lift(folder, file.creates):
             rule = f"it should hold {file.creates}, which is not there after unpacking into {target.parent}"
-            raise InputError(file=target, rule=rule, remedy="See what was unpacked, and move it to that place")
+            remedy = "See what was unpacked, move it to that place and delete the archive"
+            raise InputError(file=target, rule=rule, remedy=remedy)
         _unpacked(target).touch()
         target.unlink()
+
+
+def _lift(folder: Path, inside: str) -> bool:
+    """Where an archive has a folder around everything, move what is in it one level up. False: nothing to lift."""
+    around = {folder / path.relative_to(folder).parts[0] for path in folder.glob(f"*/{inside}")}
+    if len(around) != 1:
+        return False
+    outer = around.pop()
+    children = list(outer.iterdir())
+    if any((folder / child.name).exists() for child in children):
+        return False
+    for child in children:
+        os.replace(child, folder / child.name)
+    outer.rmdir()
+    return True
 
 
 def _make(folder: Path) -> None:
@@ -387,9 +403,10 @@ def _unzip(archive: Path, folder: Path) -> None:
 
 def _untar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive, "r:*") as content, tqdm(desc=f"unpacking {archive.name}", unit="file") as bar:
+        content.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 on: the same once more
         for member in content:
             _check_member(archive, member.name, folder, not (member.isfile() or member.isdir()))
-            content.extract(member, folder, filter="data")
+            content.extract(member, folder)
             bar.update()
 
 

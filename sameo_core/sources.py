@@ -23,7 +23,7 @@ class SourceFile:
     manual: str | None = None
     to: str = ""  # subfolder of the set's folder
     unpack: bool = False
-    creates: str | None = None  # exists once the file is in place and unpacked, below the set's folder
+    creates: str | None = None  # exists once the archive is unpacked, below the set's folder
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None

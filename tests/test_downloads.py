@@ -367,6 +367,21 @@ def test_an_archive_that_was_not_unpacked_to_its_end_is_unpacked_again(server, t
     assert (tmp_path / "toy" / "images" / "2.png").read_bytes() == b"two"
 
 
+def test_a_folder_around_everything_is_taken_away(server, tmp_path):
+    server.content = tarred({"release_v1/images/1.png": b"one", "release_v1/README": b"read"})
+    assert fetch(tmp_path, SourceFile("images.tgz", url=server.url(), unpack=True, creates="images")) == []
+    assert names(tmp_path / "toy") == [".images.tgz.unpacked", "README", "images"]
+
+
+def test_nothing_is_overwritten_by_what_is_lifted(server, tmp_path):
+    server.content = tarred({"release_v1/images/1.png": b"one", "release_v1/README": b"read"})
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "README").write_text("mine")
+    with pytest.raises(InputError, match="move it to that place"):
+        fetch(tmp_path, SourceFile("images.tgz", url=server.url(), unpack=True, creates="images"))
+    assert (tmp_path / "toy" / "README").read_text() == "mine"
+
+
 def test_an_archive_without_what_it_should_hold(server, tmp_path):
     server.content = zipped({"pictures/1.png": b"one"})
     with pytest.raises(InputError, match="should hold images"):
