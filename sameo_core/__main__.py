@@ -59,7 +59,43 @@ def run_pretrain(options) -> int:
     return 0
 
 
-VERBS = [add_reproduce, add_pretrain]
+def add_download(verbs) -> None:
+    """``download``: fetch a data set or checkpoint."""
+    verb = verbs.add_parser("download", help="fetch a data set or checkpoint, or say how to fetch it by hand")
+    verb.add_argument("name", metavar="NAME", help="as in data/sources.yaml, e.g. lvis, coco2014, efficient_sam")
+    verb.add_argument("--root", metavar="DIR", help="folder of the sets' folders (default: data/raw)")
+    verb.set_defaults(run=run_download)
+
+
+def run_download(options) -> int:
+    """0: complete, 1: something must be fetched by hand, 130: interrupted (the next run goes on from there)."""
+    from sameo_core.downloads import download
+
+    try:
+        return 1 if download(options.name, options.root) else 0
+    except KeyboardInterrupt:
+        print("\ninterrupted; run this again to go on from here", file=sys.stderr)
+        return 130
+
+
+def add_datasets(verbs) -> None:
+    """``datasets``: what is here."""
+    verb = verbs.add_parser("datasets", help="list the data sets: present or not, counts found and published, licence")
+    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: downloaded")
+    verb.set_defaults(run=run_datasets)
+
+
+def run_datasets(options) -> int:
+    """0, whatever is here."""
+    from sameo_core.config import load_profile
+    from sameo_core.sources import inventory, inventory_table
+
+    holdings, problems = inventory(load_profile(options.profile))
+    print(inventory_table(holdings), "", "Counts: found / published (data/sources.yaml).", *problems, sep="\n")
+    return 0
+
+
+VERBS = [add_reproduce, add_pretrain, add_download, add_datasets]
 
 
 def main(arguments: list[str] | None = None) -> int:

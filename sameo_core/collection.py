@@ -1,10 +1,8 @@
 """The data sets of a profile: drawn where the profile is miniature, freed of what teaches nothing."""
 
-from dataclasses import replace
-
+from sameo_core.cleaning import clean
 from sameo_core.config import Profile
 from sameo_core.datasets import AmodalDataset, load_dataset
-from sameo_core.datasets.base import AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
 
@@ -28,19 +26,14 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
 
 
 def open_clean_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
-    """`open_dataset` without stuff and without objects that hardly show (profile: `drop_stuff`, `min_visible_*`)."""
-    dataset = open_dataset(name, split, profile)
+    """`open_dataset`, cleaned with the profile's thresholds (`cleaning.clean`).
 
-    def usable(item: AmodalInstance) -> bool:
-        if profile.data.drop_stuff and item.is_stuff:
-            return False
-        if item.visible_area < profile.data.min_visible_pixels:
-            return False
-        return item.amodal_rle is None or 1 - item.occlusion_rate >= profile.data.min_visible_share
-
-    images = [replace(image, instances=tuple(filter(usable, image.instances))) for image in dataset]
-    images = [image for image in images if image.instances]
-    if not images:
-        rule = "no object is left after cleaning"
-        raise InputError(file=dataset.root, rule=rule, remedy="Lower min_visible_pixels or min_visible_share")
-    return AmodalDataset(dataset.name, dataset.root, split, dataset.categories, images, dataset.skipped)
+    Raises:
+        InputError: as `open_dataset`, or no object is left.
+    """
+    dataset, report = clean(open_dataset(name, split, profile), profile.data)
+    if not len(dataset):
+        rule = f"no object is left after cleaning: of {report.instances_in} it removed {report.removed}"
+        remedy = "Change the thresholds in CleaningConfig (sameo_core/config.py)"
+        raise InputError(file=profile.data_folder / name, rule=rule, remedy=remedy)
+    return dataset

@@ -4,7 +4,8 @@ import difflib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin, get_type_hints
@@ -18,6 +19,30 @@ RESULTS = DATA / "results"  # tracked for mini: one CSV a table, a folder a prof
 RAW = DATA / "raw"  # ignored: data sets as downloaded (paper)
 RUNS = DATA / "runs"  # ignored: everything a run produces
 NOTEBOOKS = ROOT / "notebooks"
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """What is left out of a data set before training. The paper names the filters and publishes no threshold."""
+
+    drop_stuff: bool = True  # "filters stuff annotations from COCOA" (paper); the annotators' own flag
+    max_image_share: float = 0.9  # amodal pixels / image pixels; above, a backdrop rather than an object. Ours
+    drop_architecture: bool = True  # walls, floors, ... of DYCE and MP3D-Amodal (paper); the lists are in cleaning.py
+    min_visible_pixels: int = 10  # objects that show less are dropped; DYCE's own notion of visible
+    min_visible_share: float = 0.05  # visible / amodal pixels; others drop the same: InstaOrder, VRSP on SAIL-VOS
+    walt_occlusion_band: tuple[float, ...] = (0.0, 0.8)  # rates kept of WALT, ends included; ours. From 0, since
+    # an unoccluded clip is as photographed; up to 0.8, since its random depth order buries objects under others
+
+    def __post_init__(self):
+        shares = {name: getattr(self, name) for name in ("max_image_share", "min_visible_share")}
+        shares |= {f"walt_occlusion_band[{i}]": rate for i, rate in enumerate(self.walt_occlusion_band)}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                remedy = "Give a share, 0.05 for 5 %"
+                raise InputError(file="cleaning", record=name, rule=f"within [0, 1], found {share}", remedy=remedy)
+        if len(self.walt_occlusion_band) != 2 or self.walt_occlusion_band[0] > self.walt_occlusion_band[1]:
+            rule = f"a lower and an upper rate, found {self.walt_occlusion_band}"
+            raise InputError(file="cleaning", record="walt_occlusion_band", rule=rule, remedy="Give (0.0, 0.8)")
 
 
 @dataclass(frozen=True)
@@ -39,9 +64,7 @@ class DataConfig:
     visible_only: tuple[str, ...] = ("lvis", "lvvis")  # sources of Amodal-LVIS
     train_images: int | None = None  # images drawn for the "train" split of each set; None: the set as distributed
     val_images: int | None = None  # the same for "val"
-    min_visible_pixels: int = 10  # objects that show less are dropped; DYCE's own notion of visible
-    min_visible_share: float = 0.05  # of the amodal area; below, dropped. The paper gives no threshold
-    drop_stuff: bool = True  # "filters stuff annotations from COCOA" (paper)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ def load_profile(name: str = "mini", **overrides) -> Profile:
 
     Args:
         name: "mini" (drawn world, CPU, minutes) or "paper" (real data sets, GPUs).
-        overrides: any field of the three configs above by its own name, e.g. `iterations=100`.
+        overrides: any field of the configs above by its own name, e.g. `iterations=100`, `drop_stuff=False`.
 
     Raises:
         InputError: an unknown profile or field, or a value of another type than the field's.
@@ -145,14 +168,13 @@ def _mini() -> Profile:
 
 
 def _override(profile: Profile, key: str, value: object) -> Profile:
-    sections = {name: getattr(profile, name) for name in ("data", "training", "evaluation")}
-    owners = {f.name: section for section, config in sections.items() for f in fields(config)}
+    owners = dict(_owners(profile))
     if key not in owners:
         close = difflib.get_close_matches(key, owners, n=1)
         remedy = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(owners)}"
         raise InputError(file=f"profile {profile.name}", record=key, rule="unknown field", remedy=remedy)
-    config = sections[owners[key]]
-    declared = get_type_hints(type(config))[key]
+    *sections, owner = [profile, *(config for _, config in owners[key])]
+    declared = get_type_hints(type(owner))[key]
     if isinstance(value, list):  # what papermill passes for a tuple
         value = tuple(value)
     if declared is float and type(value) is int:
@@ -160,7 +182,20 @@ def _override(profile: Profile, key: str, value: object) -> Profile:
     if not _fits(value, declared):
         rule = f"a {getattr(declared, '__name__', declared)}, found {value!r}"
         raise InputError(file=f"profile {profile.name}", record=key, rule=rule, remedy="Give a value of that type")
-    return replace(profile, **{owners[key]: replace(config, **{key: value})})
+    changed = replace(owner, **{key: value})
+    for section, (name, _) in zip(reversed(sections), reversed(owners[key]), strict=True):
+        changed = replace(section, **{name: changed})
+    return changed
+
+
+def _owners(config: object, path: tuple = ()) -> Iterator[tuple[str, tuple[tuple[str, object], ...]]]:
+    """Every field that is not a config itself, with the (name, config) pairs that lead to it from the profile."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            yield from _owners(value, (*path, (item.name, value)))
+        elif path:
+            yield item.name, path
 
 
 def _fits(value: object, declared: object) -> bool:

@@ -30,6 +30,8 @@ ORDER = [
     "losses",
     "datasets",
     "cleaning",
+    "sources",
+    "downloads",
     "miniature",
     "collection",
     "sameo",
