@@ -81,7 +81,7 @@ STREET_SHAPES = tuple(
 
 _SIZES = ((256, 256), (240, 320), (320, 240))
 _TABLE = Domain(
-    TABLE_SHAPES, ("grass", "gravel"), _SIZES, (4, 9), (0.3, 0.6), crowding=0.85, tilt=10.0, contrast=(0.1, 0.3)
+    TABLE_SHAPES, ("grass", "gravel"), _SIZES, (3, 8), (0.3, 0.55), crowding=0.6, tilt=10.0, contrast=(0.1, 0.3)
 )
 DOMAINS = {
     # the stand-in for SA-1B: every seen shape equally often
