@@ -629,7 +629,7 @@ def test_files_and_options_that_are_refused(tmp_path, name, data, options, messa
         ("d2sa", {"visible_mask": RLE_EMPTY}, "empty visible mask"),
         ("kins", {"inmodal_seg": RLE_EMPTY}, "empty visible mask"),
         ("kins", {"inmodal_seg": None}, "annotation without visible mask"),
-        ("kins", {"inmodal_bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
+        ("kins", {"bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
         ("kins", {"segmentation": [[2, 1, 6, 5]]}, "polygon with fewer than 6 numbers"),
         ("kins_2020", {"i_bbox": [2, 1, -1, 4]}, "box outside the image or of zero area"),
         ("kins_2020", {"i_segm": []}, "segmentation is empty"),

@@ -22,7 +22,7 @@ class Edition:
     files: dict[str, str]
     amodal_key: str  # polygons
     visible_key: str  # 2019: RLE; 2020: polygons
-    box_keys: tuple[str, str]  # amodal, visible; some visible ones of 2020 have no area: those records are skipped
+    box_keys: tuple[str, ...]  # that must have an area; some visible ones of 2020 have none: those records are skipped
     extra_keys: tuple[str, ...] = ()
 
 
@@ -31,7 +31,7 @@ EDITIONS = {
         {"train": "instances_train.json", "val": "instances_val.json"},
         "segmentation",
         "inmodal_seg",
-        ("bbox", "inmodal_bbox"),
+        ("bbox",),
     ),
     "2020": Edition(
         {"train": "update_train_2020.json", "val": "update_test_2020.json"},
