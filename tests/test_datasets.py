@@ -103,20 +103,151 @@ LVIS = {
         }
     ],
 }
-FIXTURES = {"cocoa": COCOA, "cocoa_cls": COCOA_CLS, "lvis": LVIS}
+D2SA = {
+    "images": [{"id": 100, "file_name": "D2S_000100.jpg", "height": 6, "width": 8}],
+    "categories": [{"id": 1, "name": "item_a ", "supercategory": "water"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 100,
+            "category_id": 1,
+            "iscrowd": 0,
+            "bbox": [2, 1, 4, 4],
+            "area": 16,
+            "occlude_rate": 0.5,
+            "occl_depth": 1,
+            "segmentation": RLE_AMODAL,
+            "visible_mask": RLE_VISIBLE,
+            "invisible_mask": RLE_HIDDEN,
+        }
+    ],
+}
+KINS = {
+    "images": [{"id": 0, "file_name": "000001.png", "height": 6, "width": 8}],
+    "categories": [{"id": 4, "name": "car", "supercategory": "vehicles"}],
+    "annotations": [
+        {
+            "id": 5,
+            "image_id": 0,
+            "category_id": 4,
+            "iscrowd": 0,
+            "area": 16,
+            "bbox": [2, 1, 4, 4],
+            "segmentation": [[2, 1, 6, 1, 6, 5, 2, 5]],
+            "inmodal_bbox": [2, 1, 2, 4],
+            "inmodal_seg": RLE_VISIBLE,
+        }
+    ],
+}
+KINS_2020 = KINS | {
+    "annotations": [
+        {
+            "id": 5,
+            "image_id": 0,
+            "category_id": 4,
+            "a_bbox": [2, 1, 4, 4],
+            "a_area": 16,
+            "a_segm": [[2, 1, 6, 1, 6, 5, 2, 5]],
+            "i_bbox": [2, 1, 2, 4],
+            "i_area": 8,
+            "i_segm": [[2, 1, 4, 1, 4, 5, 2, 5]],
+            "oco_id": 1,
+            "ico_id": 2,
+        }
+    ],
+}
+MUVA = {
+    "images": [{"id": 3, "file_name": "3.jpg", "height": 6, "width": 8, "scene_id": 12, "view": "front"}],
+    "categories": [{"id": 1, "name": "mug "}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 3,
+            "category_id": 1,
+            "object_id": 4,
+            "segmentation": RLE_AMODAL,
+            "visible_mask": RLE_VISIBLE,
+        }
+    ],
+}
+AMODAL_LVIS = {
+    "images": [
+        {
+            "id": 1,
+            "file_name": "1.jpg",
+            "height": 6,
+            "width": 8,
+            "pair_id": 1,
+            "version": "occluded",
+            "source_dataset": "lvis",
+            "source_image_id": 391895,
+        }
+    ],
+    "categories": [{"id": 7, "name": "cup"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 7,
+            "iscrowd": 0,
+            "bbox": [2, 1, 4, 4],
+            "area": 16,
+            "segmentation": RLE_AMODAL,
+            "visible_mask": RLE_VISIBLE,
+            "occlude_rate": 0.5,
+            "source_dataset": "lvis",
+            "source_image_id": 391895,
+            "source_annotation_id": 17,
+        }
+    ],
+}
+PLAIN = {
+    "images": [{"id": 1, "file_name": "a/1.jpg", "height": 6, "width": 8}],
+    "categories": [{"id": 1, "name": "cup"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": RLE_AMODAL, "visible_mask": RLE_VISIBLE}
+    ],
+}
+FIXTURES = {
+    "cocoa": COCOA,
+    "cocoa_cls": COCOA_CLS,
+    "d2sa": D2SA,
+    "kins": KINS,
+    "kins_2020": KINS_2020,
+    "muva": MUVA,
+    "lvis": LVIS,
+    "amodal_lvis": AMODAL_LVIS,
+    "coco": PLAIN,
+}
 FILES = {
     "cocoa": "annotations/COCO_amodal_val2014.json",
     "cocoa_cls": "annotations/COCO_amodal_val2014_with_classes.json",
+    "d2sa": "d2s_amodal_annotations_v1/D2S_amodal_validation.json",
+    "kins": "instances_val.json",
+    "kins_2020": "annotations/update_test_2020.json",
+    "muva": "annotations/AiFi-MUVA_val.json",
     "lvis": "annotations/lvis_v1_val.json",
+    "amodal_lvis": "annotations/amodal_lvis_val_00000-of-00001.json",
+    "coco": "annotations/val.json",
 }
 
 
-def load(name, data, root):
-    """The data set of `data`, written to where `name` has its annotation file."""
-    path = Path(root) / FILES[name]
+def write(data, root, file):
+    path = Path(root) / file
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(data))
-    return load_dataset(name, root)
+    path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+
+
+def load(name, data, root, **options):
+    """The data set of `data`, written to where `name` has its annotation file."""
+    write(data, root, FILES[name])
+    return load_dataset(name.removesuffix("_2020"), root, **options)
+
+
+def changed(data, **annotation):
+    """The fixture with another value in its (only) annotation; None deletes the key."""
+    record = {k: v for k, v in (data["annotations"][0] | annotation).items() if v is not None}
+    return data | {"annotations": [record]}
 
 
 def accepted_by_pycocotools(ground_truth, path):
@@ -248,6 +379,278 @@ def test_ids_from_zero_are_shifted_for_pycocotools(tmp_path):
     assert [annotation["id"] for annotation in ground_truth["annotations"]] == [1, 2]
 
 
+# ------------------------------------------------------------------------------------------------ d2sa
+
+
+def test_d2sa_by_hand(tmp_path):
+    dataset = load("d2sa", D2SA, tmp_path)
+    assert dataset.categories == {1: "item_a"} and dataset.skipped == {}
+    assert dataset[0].path == tmp_path / "d2s_amodal_images_v1/images/D2S_000100.jpg"
+    (instance,) = dataset[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    assert instance.extras == {"occl_depth": 1} and (dataset[0].image_id, instance.instance_id) == (100, 1)
+
+
+def test_d2sa_polygons_are_read_too(tmp_path):
+    polygons = changed(D2SA, segmentation=[[2, 1, 6, 1, 6, 5, 2, 5]], visible_mask=[[2, 1, 4, 1, 4, 5, 2, 5]])
+    (instance,) = load("d2sa", polygons, tmp_path)[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+
+
+def d2sa_of_two_files(root, second):
+    write(D2SA, root, "d2s_amodal_annotations_v1/D2S_amodal_training_rot0.json")
+    write(second, root, "d2s_amodal_annotations_v1/D2S_amodal_augmented.json")
+    return load_dataset("d2sa", root, "train+augmented")
+
+
+def test_colliding_ids_of_two_files_of_d2sa_are_shifted(tmp_path):
+    second = changed(D2SA, visible_mask=RLE_HIDDEN)
+    second["images"] = [D2SA["images"][0] | {"file_name": "other.jpg"}]
+    dataset = d2sa_of_two_files(tmp_path, second)
+    assert [(image.image_id, image.file_name) for image in dataset] == [(100, "D2S_000100.jpg"), (101, "other.jpg")]
+    assert [(i.instance_id, i.visible_rle) for image in dataset for i in image.instances] == [
+        (1, RLE_VISIBLE),
+        (2, RLE_HIDDEN),
+    ]
+    accepted_by_pycocotools(dataset.to_coco(), tmp_path / "coco.json")
+
+
+def test_ids_of_two_files_that_do_not_collide_are_kept(tmp_path):
+    second = changed(D2SA, image_id=7, id=9) | {"images": [D2SA["images"][0] | {"id": 7}]}
+    dataset = d2sa_of_two_files(tmp_path, second)
+    assert [image.image_id for image in dataset] == [100, 7]
+    assert [i.instance_id for image in dataset for i in image.instances] == [1, 9]
+
+
+def test_an_annotation_belongs_to_an_image_of_its_own_file(tmp_path):
+    second = changed(D2SA, id=9) | {"images": [D2SA["images"][0] | {"id": 7}]}  # names image 100 of the first file
+    dataset = d2sa_of_two_files(tmp_path, second)
+    assert [len(image.instances) for image in dataset] == [1, 0]
+    assert dataset.skipped == {"annotation without image": ["D2S_amodal_augmented.json: annotation 9"]}
+
+
+def test_two_files_that_name_a_category_differently_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"augmented.json, category 1: a category needs one name: found 'b' and 'item"):
+        d2sa_of_two_files(tmp_path, D2SA | {"categories": [{"id": 1, "name": "b"}]})
+
+
+# ------------------------------------------------------------------------------------------------ kins
+
+
+@pytest.mark.parametrize("name", ["kins", "kins_2020"])
+def test_kins_by_hand(tmp_path, name):
+    dataset = load(name, FIXTURES[name], tmp_path)
+    assert dataset.categories == {4: "car"} and dataset.skipped == {}
+    assert dataset[0].image_id == 0 and dataset[0].path == tmp_path / "testing/image_2/000001.png"
+    (instance,) = dataset[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    assert instance.occlusion_rate == 0.5 and instance.instance_id == 5
+    assert instance.extras == ({"oco_id": 1, "ico_id": 2} if name == "kins_2020" else {})
+    assert accepted_by_pycocotools(dataset.to_coco(), tmp_path / "coco.json").getImgIds() == [0]
+
+
+def test_the_edition_of_kins_is_the_one_asked_for_or_the_one_that_is_there(tmp_path):
+    write(changed(KINS_2020, i_segm=[[4, 1, 6, 1, 6, 5, 4, 5]]), tmp_path, "annotations/update_test_2020.json")
+    assert load_dataset("kins", tmp_path)[0].instances[0].visible_rle == RLE_HIDDEN
+    with pytest.raises(InputError, match="looked for instances_val.json, annotations/instances_val.json; JSON files"):
+        load_dataset("kins", tmp_path, version="2019")
+    write(KINS, tmp_path, "annotations/instances_val.json")
+    assert load_dataset("kins", tmp_path)[0].instances[0].visible_rle == RLE_VISIBLE  # of both, 2019
+    assert load_dataset("kins", tmp_path, version="2020")[0].instances[0].visible_rle == RLE_HIDDEN
+
+
+def test_all_polygons_of_an_object_count(tmp_path):
+    left, right = [2, 1, 4, 1, 4, 5, 2, 5], [4, 1, 6, 1, 6, 5, 4, 5]
+    (instance,) = load("kins", changed(KINS, segmentation=[left, right]), tmp_path)[0].instances
+    assert instance.amodal_rle == RLE_AMODAL
+
+
+def test_train_of_kins_lies_in_training(tmp_path):
+    write(KINS, tmp_path, "instances_train.json")
+    assert load_dataset("kins", tmp_path, "train")[0].path == tmp_path / "training/image_2/000001.png"
+
+
+# ------------------------------------------------------------------------------------------------ muva
+
+
+@pytest.mark.parametrize("amodal", ["a_segm", "amodal_segm", "amodal_mask", "segmentation"])
+@pytest.mark.parametrize("visible", ["visible_mask", "inmodal_seg", "i_segm", "visible_segm"])
+def test_the_keys_of_muva_are_found(tmp_path, amodal, visible):
+    annotation = MUVA["annotations"][0] | {"segmentation": None, "visible_mask": None}
+    annotation |= {amodal: RLE_AMODAL, visible: RLE_VISIBLE}
+    data = MUVA | {"annotations": [{k: v for k, v in annotation.items() if v is not None}]}
+    dataset = load("muva", data, tmp_path)
+    (instance,) = dataset[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    assert dataset.categories == {1: "mug"} and instance.extras == {"object_id": 4}
+    assert dataset[0].extras == {"scene_id": 12, "view": "front"} and dataset[0].path == tmp_path / "images/3.jpg"
+
+
+def test_file_names_of_muva_may_begin_with_the_folder(tmp_path):
+    data = MUVA | {"images": [MUVA["images"][0] | {"file_name": "images/3.jpg"}]}
+    assert load("muva", data, tmp_path)[0].path == tmp_path / "images/3.jpg"
+
+
+def test_unknown_keys_of_muva_are_listed(tmp_path):
+    with pytest.raises(InputError) as error:
+        load("muva", changed(MUVA, visible_mask=None, seen=RLE_VISIBLE), tmp_path)
+    assert error.value.rule == (
+        "no key for visible masks: looked for visible_mask, inmodal_seg, i_segm, visible_segm; "
+        "the annotations have id, image_id, category_id, object_id, segmentation, seen"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ amodal_lvis
+
+
+def shard(number, **image):
+    """A shard with one image, all of whose ids are 1, as in every other shard."""
+    data = copy.deepcopy(AMODAL_LVIS)
+    data["images"][0] |= {"file_name": f"{number}.jpg", "pair_id": number + 1} | image
+    return data
+
+
+def test_shards_of_amodal_lvis_are_one_data_set(tmp_path):
+    for number in range(3):
+        write(shard(number), tmp_path, f"annotations/amodal_lvis_train_{number:05d}-of-00003.json")
+    write(shard(0), tmp_path, "annotations/amodal_lvis_val_00000-of-00001.json")
+    dataset = load_dataset("amodal_lvis", tmp_path, "train")
+    assert [image.image_id for image in dataset] == [1, 2, 3]
+    assert [i.instance_id for image in dataset for i in image.instances] == [1, 2, 3]
+    assert dataset[2].path == tmp_path / "images/train/00002/2.jpg"
+    assert dataset[2].extras == {
+        "pair_id": 3,
+        "version": "occluded",
+        "source_dataset": "lvis",
+        "source_image_id": 391895,
+    }
+    instance = dataset[2].instances[0]
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    assert instance.extras == {"source_dataset": "lvis", "source_image_id": 391895, "source_annotation_id": 17}
+    assert len(load_dataset("amodal_lvis", tmp_path, "val")) == 1
+
+
+def test_a_shard_is_a_coco_file(tmp_path):
+    path = tmp_path / "shard.json"
+    path.write_text(json.dumps(AMODAL_LVIS))
+    assert COCO(str(path)).annToMask(AMODAL_LVIS["annotations"][0]).sum() == 16
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    for number in (0, 2):
+        write(shard(number), tmp_path, f"annotations/amodal_lvis_val_{number:05d}-of-00003.json")
+    with pytest.raises(InputError, match="00001-of-00003.json: the shard must exist; 1 of 3 are missing"):
+        load_dataset("amodal_lvis", tmp_path)
+    write(shard(0), tmp_path, "annotations/amodal_lvis_val_00000-of-00002.json")
+    with pytest.raises(InputError, match="must be of one run, found sets of 2 and 3 shards"):
+        load_dataset("amodal_lvis", tmp_path)
+    with pytest.raises(InputError, match="looked for annotations/amodal_lvis_test_00000-of-00001.json; JSON files"):
+        load_dataset("amodal_lvis", tmp_path, "test")
+
+
+# ------------------------------------------------------------------------------------------------ plain coco
+
+
+def test_plain_coco_by_hand(tmp_path):
+    dataset = load("coco", PLAIN, tmp_path)
+    (instance,) = dataset[0].instances
+    assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
+    assert dataset[0].path == tmp_path / "images/a/1.jpg"
+    write(PLAIN, tmp_path, "mine.json")
+    dataset = load_dataset("coco", tmp_path, annotation_file="mine.json", image_folder="photos")
+    assert dataset[0].path == tmp_path / "photos/a/1.jpg"
+
+
+def test_what_to_coco_writes_is_read_as_the_same(tmp_path):
+    first = load("cocoa_cls", COCOA_CLS, tmp_path)
+    again = load("coco", first.to_coco(), tmp_path)
+    assert [image.instances for image in again] == [image.instances for image in first]
+
+
+STACKED = PLAIN | {  # two that overlap, and one that the first hides
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [0, 0, 4, 0, 4, 6, 0, 6]},
+        {"id": 2, "image_id": 1, "category_id": 1, "segmentation": RLE_AMODAL},
+        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": RLE_VISIBLE},
+    ]
+}
+
+
+def test_visible_masks_from_the_order_of_the_annotations(tmp_path):
+    dataset = load("coco", STACKED, tmp_path, depth_order="front to back")
+    assert [(i.instance_id, i.area, i.visible_area) for i in dataset[0].instances] == [(1, 24, 24), (2, 16, 8)]
+    assert dataset[0].instances[1].visible_rle == RLE_HIDDEN
+    assert dataset.skipped == {"empty visible mask": ["annotation 3"]}
+    dataset = load("coco", STACKED, tmp_path, depth_order="back to front")
+    assert [(i.instance_id, i.visible_area) for i in dataset[0].instances] == [(1, 16), (2, 8), (3, 8)]
+    assert dataset.skipped == {}
+
+
+def test_visible_masks_that_are_the_amodal_ones(tmp_path):
+    data = copy.deepcopy(STACKED)
+    data["annotations"][2]["occlude_rate"] = 0.5  # says otherwise
+    dataset = load("coco", data, tmp_path, visible="same")
+    assert [i.visible_rle == i.amodal_rle for i in dataset[0].instances] == [True, True]
+    assert dataset.skipped == {"occluded but without visible mask": ["annotation 3"]}
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "message"),
+    [
+        ("d2sa", D2SA, {"split": "test"}, "d2sa has the splits train, augmented, val; found 'test'"),
+        ("d2sa", D2SA, {"split": "val+"}, "d2sa has the splits train, augmented, val; found ''"),
+        ("d2sa", D2SA, {"split": "train"}, "looked for d2s_amodal_annotations_v1/D2S_amodal_training_rot0.json"),
+        ("kins", KINS, {"split": "test"}, "kins has the splits train, val; found 'test'"),
+        ("kins", KINS, {"version": "2021"}, "kins has the versions 2019, 2020; found '2021'"),
+        ("kins", changed(KINS, inmodal_seg=None, inmodal_segm=1), {}, "looked for inmodal_seg; .* inmodal_segm"),
+        ("kins_2020", changed(KINS_2020, a_segm=None), {}, "no key for amodal masks: looked for a_segm; .* i_segm"),
+        ("muva", changed(MUVA, segmentation=None), {}, "no key for amodal masks: looked for a_segm, amodal_segm"),
+        ("coco", changed(PLAIN, visible_mask=None), {}, "from one source, found none.*say visible=.same.*or depth_or"),
+        ("coco", PLAIN, {"visible": "same"}, "from one source, found visible_mask and visible"),
+        ("coco", STACKED, {"visible": "same", "depth_order": "front to back"}, "found visible and depth_order"),
+        ("coco", PLAIN, {"depth_order": "up"}, "depth_order can be 'front to back' or 'back to front', found 'up'"),
+        ("coco", PLAIN, {"visible": "yes"}, "visible can be 'same', found 'yes'"),
+        ("coco", PLAIN, {"split": "train"}, "looked for annotations/train.json, annotations/instances_train.json"),
+    ],
+    ids=lambda v: str(v)[:40] if isinstance(v, (str, dict)) else None,
+)
+def test_files_and_options_that_are_refused(tmp_path, name, data, options, message):
+    with pytest.raises(InputError, match=message):
+        load(name, data, tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "rule"),
+    [
+        ("d2sa", {"visible_mask": None}, "occluded but without visible mask"),
+        ("d2sa", {"visible_mask": RLE_EMPTY}, "empty visible mask"),
+        ("kins", {"inmodal_seg": RLE_EMPTY}, "empty visible mask"),
+        ("kins", {"inmodal_seg": None}, "annotation without visible mask"),
+        ("kins", {"bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
+        ("kins", {"segmentation": [[2, 1, 6, 5]]}, "polygon with fewer than 6 numbers"),
+        ("kins_2020", {"i_bbox": [2, 1, -1, 4]}, "box outside the image or of zero area"),
+        ("kins_2020", {"i_segm": []}, "segmentation is empty"),
+        ("kins_2020", {"a_segm": [[9, 1, 12, 1, 12, 5]]}, "empty amodal mask"),
+        ("muva", {"visible_mask": None}, "annotation without visible mask"),
+        ("muva", {"segmentation": None}, "segmentation is empty"),
+        ("amodal_lvis", {"visible_mask": None, "occlude_rate": 0}, "annotation without visible mask"),
+        ("coco", {"visible_mask": None}, "annotation without visible mask"),
+        ("coco", {"segmentation": None}, "segmentation is empty"),
+    ],
+    ids=str,
+)
+def test_bad_records_of_other_formats_are_skipped_and_counted(tmp_path, name, change, rule):
+    data = FIXTURES[name]
+    bad = changed(data, id=12, **change)["annotations"]
+    dataset = load(name, data | {"annotations": data["annotations"] + bad}, tmp_path)
+    ((found, (record,)),) = dataset.skipped.items()
+    assert found == rule and record.endswith("annotation 12")
+    assert [i.instance_id for i in dataset[0].instances] == [data["annotations"][0]["id"]]
+
+
 # ------------------------------------------------------------------------------------------------ bad records
 
 
@@ -369,12 +772,9 @@ def test_missing_annotation_file_lists_what_is_there(tmp_path):
     ids=lambda v: str(v)[:30],
 )
 def test_bad_annotation_files(tmp_path, name, text, rule):
-    path = tmp_path / FILES[name]
-    path.parent.mkdir()
-    path.write_bytes(text)
     with pytest.raises(InputError) as error:
-        load_dataset(name, tmp_path)
-    assert error.value.file == str(path) and error.value.rule.startswith(rule) and error.value.remedy
+        load(name, text, tmp_path)
+    assert error.value.file == str(tmp_path / FILES[name]) and error.value.rule.startswith(rule) and error.value.remedy
 
 
 json_values = st.recursive(
@@ -384,28 +784,83 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=250, deadline=None)
-@given(st.sampled_from(list(FIXTURES)), st.lists(st.integers(0, 10), max_size=7), json_values)
-def test_whatever_value_is_damaged_only_a_data_set_or_an_input_error_comes_out(name, steps, value):
-    data = copy.deepcopy(FIXTURES[name])
-    node, key = data, "images"
-    for step in steps:
-        key = (list(node) if isinstance(node, dict) else range(len(node)))[step % len(node)]
-        if not isinstance(node[key], (dict, list)) or not node[key]:
+damages = st.lists(
+    st.tuples(
+        st.sampled_from(["delete", "replace", "retype", "copy", "repeat"]),
+        st.integers(0, 2**16),
+        st.integers(0, 2**16),
+        json_values,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def places(node):
+    """(container, key) of everything below a JSON value."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)):
+        yield node, key
+        if isinstance(node[key], (dict, list)):
+            yield from places(node[key])
+
+
+def damaged(data, damages):
+    """The data as bytes, after each of the damages: at one of its nodes, chosen among all."""
+    document = [copy.deepcopy(data)]
+    for kind, where, source, value in damages:
+        spots = list(places(document))
+        if not spots:
             break
-        node, key = node[key], next(iter(node[key])) if isinstance(node[key], dict) else 0
-    node[key] = value
+        node, key = spots[where % len(spots)]
+        if kind == "delete":
+            del node[key]
+        elif kind == "replace":
+            node[key] = value
+        elif kind == "retype":
+            old = node[key]
+            node[key] = list(old.values()) if isinstance(old, dict) else [old] if isinstance(old, str) else str(old)
+        elif kind == "copy":
+            other, its_key = spots[source % len(spots)]
+            node[key] = copy.deepcopy(other[its_key])
+        elif isinstance(node, list):
+            node.insert(key, copy.deepcopy(node[key]))
+    return json.dumps(document[0] if document else None).encode()
+
+
+def check_whatever_comes_out(name, text):
     with tempfile.TemporaryDirectory() as root:
         try:
-            dataset = load(name, data, root)
+            dataset = load(name, text, root)
         except InputError:
             return
+    ids = [instance.instance_id for image in dataset for instance in image.instances]
+    assert len(set(ids)) == len(ids) > 0
     for image in dataset:
         for instance in image.instances:
-            assert instance.visible.any()
+            assert instance.visible_area > 0
             if name != "lvis":
-                assert not (instance.visible & ~instance.amodal).any() and 0 <= instance.occlusion_rate < 1
+                inside = intersect_rle([instance.visible_rle, instance.amodal_rle])
+                assert mask_area(inside) == instance.visible_area and 0 <= instance.occlusion_rate < 1
     json.dumps(dataset.summary())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", FIXTURES)
+@settings(max_examples=120, deadline=None)
+@given(damages=damages)
+def test_whatever_is_damaged_only_a_data_set_or_an_input_error_comes_out(name, damages):
+    check_whatever_comes_out(name, damaged(FIXTURES[name], damages))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", FIXTURES)
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(0, 2**16), flipped=st.integers(0, 2**16), byte=st.integers(0, 255))
+def test_truncated_and_garbled_bytes(name, cut, flipped, byte):
+    text = bytearray(json.dumps(FIXTURES[name]).encode())
+    text[flipped % len(text)] = byte
+    check_whatever_comes_out(name, bytes(text))
+    check_whatever_comes_out(name, bytes(text[: cut % len(text)]))
 
 
 # ------------------------------------------------------------------------------------------------ pixels

@@ -4,10 +4,15 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from sameo_core.datasets.amodal_lvis import read_amodal_lvis
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets.coco import read_coco
 from sameo_core.datasets.cocoa import read_cocoa
 from sameo_core.datasets.cocoa_cls import read_cocoa_cls
+from sameo_core.datasets.d2sa import read_d2sa
+from sameo_core.datasets.kins import read_kins
 from sameo_core.datasets.lvis import read_lvis
+from sameo_core.datasets.muva import read_muva
 from sameo_core.errors import InputError
 
 __all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_dataset"]
@@ -15,7 +20,12 @@ __all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_da
 READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **options)
     "cocoa": read_cocoa,
     "cocoa_cls": read_cocoa_cls,
+    "d2sa": read_d2sa,
+    "kins": read_kins,
+    "muva": read_muva,
     "lvis": read_lvis,
+    "amodal_lvis": read_amodal_lvis,
+    "coco": read_coco,
 }
 
 

@@ -6,7 +6,7 @@ rule. Faults of a whole file are an InputError; so is a data set of which nothin
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsIndex
@@ -49,6 +49,7 @@ class AmodalInstance:
     amodal_rle: RLE | None
     visible_rle: RLE
     order: int | None = None  # COCOA: 1 is front-most
+    extras: Mapping[str, object] = field(default_factory=dict)  # what only this format says, under the file's own keys
 
     @property
     def amodal(self) -> AmodalMask:
@@ -109,6 +110,7 @@ class AmodalImage:
     width: int
     instances: tuple[AmodalInstance, ...]
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
+    extras: Mapping[str, object] = field(default_factory=dict)  # what only this format says, under the file's own keys
 
     def read(self) -> Image:
         """The pixels as RGB; greyscale, palette, CMYK are converted and alpha dropped.
@@ -240,7 +242,7 @@ class AmodalDataset(Sequence):
 
 @dataclass
 class DatasetBuilder:
-    """Collects the records of one annotation file. The `add_*` methods skip and count what breaks a rule.
+    """Collects the records of an annotation file, or of several. The `add_*` methods skip and count what breaks a rule.
 
     Everything is checked and brought to RLE here, once: on one core 1e5 records take 5 s (LVIS) to 18 s (COCOA, whose
     regions are larger and come in pairs of masks).
@@ -255,13 +257,37 @@ class DatasetBuilder:
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
     _instance_ids: set[int] = field(default_factory=set)
+    _own_images: set[int] = field(default_factory=set)  # of the file that is being read
+    _label: str = ""  # in front of a skipped record's name: its file, where there are several
+    _image_shift: int = 0  # added to every image id of the file that is being read
+    _instance_shift: int = 0
+
+    def next_file(self, source: Path, images: Iterable, annotations: Iterable) -> None:
+        """Another file begins; for sets that come in several, to be called before each.
+
+        Ids remain the file's own, unless one of them is taken by an earlier file: then all of this file's (of its
+        images, or of its annotations) are shifted past the largest so far.
+        """
+        self.source, self._label = source, f"{source.name}: "
+        self._own_images = set()
+        self._image_shift = _shift_past(self._images, images)
+        self._instance_shift = _shift_past(self._instance_ids, annotations)
 
     def skip(self, rule: str, record: str) -> None:
-        self.skipped.setdefault(rule, []).append(record)
+        self.skipped.setdefault(rule, []).append(self._label + record)
 
-    def add_image(self, record: Mapping, file_name: str, folder: Path, depth_constraint: Iterable = ()) -> None:
+    def add_image(
+        self,
+        record: Mapping,
+        file_name: str,
+        folder: Path,
+        depth_constraint: Iterable = (),
+        extra_keys: Iterable[str] = (),
+    ) -> None:
         """An image record with id, height and width, whose file is `folder / file_name`."""
         image_id, name = record.get("id"), f"image {record.get('id')}"
+        if is_int(image_id):
+            image_id += self._image_shift
         height, width = record.get("height"), record.get("width")
         if not is_int(image_id):
             self.skip("image without a whole-number id", name)
@@ -276,14 +302,35 @@ class DatasetBuilder:
                 "height": height,
                 "width": width,
                 "depth_constraint": tuple(depth_constraint),
+                "extras": {key: record[key] for key in extra_keys if key in record},
             }
             self._instances[image_id] = []
+            self._own_images.add(image_id)
+
+    def add_images(self, items: Iterable, folder: Path, extra_keys: Sequence[str] = ()) -> None:
+        """COCO's list of images, whose files are `folder / file_name`."""
+        for image in records(self, items, "image"):
+            if isinstance(image.get("file_name"), str):
+                self.add_image(image, image["file_name"], folder, extra_keys=extra_keys)
+            else:
+                self.skip("image without file name", f"image {image.get('id')}")
 
     def add_categories(self, records: Iterable) -> None:
-        """COCO's list of categories, with their own, possibly not contiguous ids."""
+        """COCO's list of categories, with their own, possibly not contiguous ids.
+
+        Raises:
+            InputError: one id has two names, in this file or in an earlier one; then no label could be trusted.
+        """
         for record in records:
             if isinstance(record, Mapping) and is_int(record.get("id")) and isinstance(record.get("name"), str):
-                self.categories[record["id"]] = record["name"].strip()
+                name = record["name"].strip()
+                if self.categories.setdefault(record["id"], name) != name:
+                    raise InputError(
+                        file=self.source,
+                        record=f"category {record['id']}",
+                        rule=f"a category needs one name: found {name!r} and {self.categories[record['id']]!r}",
+                        remedy="Use the files of one and the same release, as distributed",
+                    )
             else:
                 self.skip("category without id and name", str(record)[:60])
 
@@ -298,7 +345,8 @@ class DatasetBuilder:
         visible: object,
         is_stuff: bool = False,
         order: int | None = None,
-        box: object = None,
+        boxes: Iterable[object] = (),
+        extras: Mapping[str, object] | None = None,
     ) -> None:
         """An object.
 
@@ -306,9 +354,13 @@ class DatasetBuilder:
             record: its name in the list of skipped records, e.g. "annotation 17".
             amodal: segmentation in any encoding; None in a visible-only data set.
             visible: segmentation in any encoding, or FULLY_VISIBLE.
-            box: COCO bbox of the file, xywh pixels; only checked, boxes come from the masks. None: the file has none.
+            boxes: the file's own, xywh pixels; only checked, boxes come from the masks. None: the file has none.
         """
-        if not is_int(image_id) or image_id not in self._images:
+        if is_int(image_id):
+            image_id += self._image_shift
+        if is_int(instance_id):
+            instance_id += self._instance_shift
+        if not is_int(image_id) or image_id not in self._own_images:
             return self.skip("annotation without image", record)
         if not is_int(instance_id):
             return self.skip("annotation without a whole-number id", record)
@@ -319,16 +371,16 @@ class DatasetBuilder:
         if not is_int(category_id) or category_id not in self.categories:
             return self.skip("unknown category_id", record)
         height, width = self._images[image_id]["height"], self._images[image_id]["width"]
-        if box is not None and not _box_meets_image(box, height, width):
+        if not all(box is None or _box_meets_image(box, height, width) for box in boxes):
             return self.skip("box outside the image or of zero area", record)
         try:
             masks = self._masks(record, amodal, visible, height, width)
         except InputError as error:
             return self.skip(error.rule.split(":")[0], record)  # masks.py: the rule's name stands before the colon
         self._instance_ids.add(instance_id)
-        instance = AmodalInstance(
-            instance_id, category_id, self.categories[category_id], is_stuff, *masks, order if is_int(order) else None
-        )
+        order = order if is_int(order) else None
+        category = self.categories[category_id]
+        instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, order, extras or {})
         self._instances[image_id].append(instance)
 
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
@@ -379,9 +431,24 @@ class DatasetBuilder:
 
 
 def add_coco_annotations(
-    builder: DatasetBuilder, annotations: Iterable, amodal_key: str | None, visible_key: str
+    builder: DatasetBuilder,
+    annotations: Iterable,
+    amodal_key: str | None,
+    visible_key: str | None,
+    visible_required: bool = False,
+    box_keys: Sequence[str] = ("bbox",),
+    extra_keys: Sequence[str] = (),
 ) -> None:
-    """Flat COCO annotations, one an object; `amodal_key` None: visible-only."""
+    """Flat COCO annotations, one an object.
+
+    Args:
+        amodal_key: None in a visible-only data set.
+        visible_key: None to take every object as fully visible.
+        visible_required: skip an object without visible mask, where False takes it as fully visible unless the record
+            says that it is occluded.
+        box_keys: xywh boxes that must meet the image, where the record has them.
+        extra_keys: what to keep in `AmodalInstance.extras`.
+    """
     for number, annotation in enumerate(annotations, start=1):
         if not isinstance(annotation, Mapping):
             builder.skip("annotation is not an object", f"annotation number {number}")
@@ -390,12 +457,18 @@ def add_coco_annotations(
         if annotation.get("iscrowd"):
             builder.skip("crowd region", record)
             continue
-        if amodal_key is None:
-            amodal, visible = None, annotation.get(visible_key, [])
+        amodal = annotation.get(amodal_key) if amodal_key else None
+        if visible_key is None:
+            visible = FULLY_VISIBLE
+        elif amodal_key is None:
+            visible = annotation.get(visible_key, [])
+        elif visible_required:
+            visible = annotation.get(visible_key)
         else:
-            amodal, visible = annotation.get(amodal_key, []), visible_or_fully(annotation, visible_key)
+            visible = visible_or_fully(annotation, visible_key)
         if visible is None:
-            builder.skip("occluded but without visible mask", record)
+            rule = "annotation without visible mask" if visible_required else "occluded but without visible mask"
+            builder.skip(rule, record)
             continue
         builder.add_instance(
             record,
@@ -404,8 +477,27 @@ def add_coco_annotations(
             category_id=annotation.get("category_id"),
             amodal=[] if amodal is None and amodal_key else amodal,
             visible=visible,
-            box=annotation.get("bbox"),
+            boxes=[annotation.get(key) for key in box_keys],
+            extras={key: annotation[key] for key in extra_keys if key in annotation},
         )
+
+
+def find_key(annotations: Iterable, candidates: Sequence[str], what: str, path: Path) -> str:
+    """The first of `candidates` that any annotation has; of a file without annotations, the first.
+
+    Raises:
+        InputError: none of them is there; it lists the keys that are.
+    """
+    found = dict.fromkeys(key for annotation in annotations if isinstance(annotation, Mapping) for key in annotation)
+    for candidate in candidates:
+        if candidate in found or not found:
+            return candidate
+    raise InputError(
+        file=path,
+        rule=f"no key for {what} masks: looked for {', '.join(candidates)}; "
+        f"the annotations have {', '.join(list(found)[:40])}",
+        remedy="Use the files as distributed; if these are, add the key to the reader",
+    )
 
 
 def visible_or_fully(record: Mapping, key: str) -> object:
@@ -473,6 +565,15 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
     return data
 
 
+def check_split(split: str, known: Iterable[str], name: str) -> None:
+    """Raises InputError unless `split` is one of those that the data set has."""
+    known = list(known)
+    if split not in known:
+        raise InputError(
+            file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
+        )
+
+
 def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Mapping]:
     """The items that are JSON objects; others are skipped and counted."""
     for number, item in enumerate(items, start=1):
@@ -480,6 +581,14 @@ def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Map
             yield item
         else:
             builder.skip(f"{kind} is not an object", f"{kind} number {number}")
+
+
+def _shift_past(taken: Collection[int], items: Iterable) -> int:
+    """What to add to the ids of `items` so that none of them is taken; 0 if none is."""
+    ids = [item["id"] for item in items if isinstance(item, Mapping) and is_int(item.get("id"))]
+    if not any(number in taken for number in ids):
+        return 0
+    return max(taken) + 1 - min(ids)
 
 
 def is_int(value: object) -> bool:

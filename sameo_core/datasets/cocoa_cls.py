@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, add_coco_annotations, find_file, read_json, records
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, add_coco_annotations, find_file, read_json
 
 
 def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
@@ -21,10 +21,6 @@ def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -
     data = read_json(path, ["images", "annotations", "categories"])
     builder = DatasetBuilder("cocoa_cls", root, split, path)
     builder.add_categories(data["categories"])
-    for image in records(builder, data["images"], "image"):
-        if isinstance(image.get("file_name"), str):
-            builder.add_image(image, image["file_name"], root / f"{split}2014")
-        else:
-            builder.skip("image without file name", f"image {image.get('id')}")
+    builder.add_images(data["images"], root / f"{split}2014")
     add_coco_annotations(builder, data["annotations"], amodal_key="segmentation", visible_key="visible_mask")
     return builder.finish()

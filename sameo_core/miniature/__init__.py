@@ -11,6 +11,7 @@ from sameo_core.miniature.drawing import (
     SEEN_SHAPES,
     Domain,
     Scene,
+    domain_of,
     draw_scene,
 )
 from sameo_core.miniature.files import WRITERS, draw_dataset
@@ -24,6 +25,7 @@ __all__ = [
     "WRITERS",
     "Domain",
     "Scene",
+    "domain_of",
     "draw_dataset",
     "draw_scene",
 ]

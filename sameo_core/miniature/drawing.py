@@ -9,8 +9,10 @@ depends on (seed, domain, split, i) alone.
 import functools
 import json
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -20,6 +22,7 @@ from scipy import ndimage
 from skimage import data as photographs
 
 from sameo_core import AmodalMasks, Image, VisibleMasks
+from sameo_core.miniature.scenery import HORIZON, SHELVES, shelves, street
 
 # Silhouettes in two families that share no first word and no look-alike: models may be trained on the first only.
 SEEN_SHAPES = tuple(
@@ -57,9 +60,38 @@ class Domain:
     ground: bool = False  # a stuff region (a second background) across the lower part of the image
     visible_pixels: int = 64  # no object is hidden further than to this many visible pixels
     max_occlusion: float = 0.8  # nor to more than this share of itself
+    tilt: float = 0.3  # standard deviation of an object's rotation in radians; 10: any rotation
+    contrast: tuple[float, float] = (0.35, 0.85)  # of the background photograph
+    place: Literal["anywhere", "street", "shelf"] = "anywhere"
+    views: int = 1  # shelf: scenes i * views, ..., i * views + views - 1 show the same objects
 
+
+# Goods on a table and toys on a shelf: few item types each. The street's shapes are seen ones.
+TABLE_SHAPES = tuple(
+    """apple-whole bone candy-cane drum flask gamepad guitar puzzle-piece ring spoon vest wine-bottle""".split()
+)
+SHELF_SHAPES = tuple(
+    """champagne-glasses cow dove fish ghost horse horse-head leaf otter school skull snowman train truck-pickup
+    whiskey-glass wine-glass""".split()
+)
+STREET_SHAPES = tuple(
+    """car car-side taxi van-shuttle person-snowboarding person-skiing-nordic snowplow cable-car cart-shopping
+    wheelchair-move""".split()
+)
 
 _SIZES = ((256, 256), (240, 320), (320, 240))
+_TABLE = Domain(
+    TABLE_SHAPES,
+    ("grass", "gravel"),
+    _SIZES,
+    (3, 8),
+    (0.3, 0.55),
+    crowding=0.6,
+    visible_pixels=48,
+    max_occlusion=1.0,
+    tilt=10.0,
+    contrast=(0.1, 0.3),
+)
 DOMAINS = {
     # the stand-in for SA-1B: every seen shape equally often
     "pretraining": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (3, 5), (0.28, 0.7), crowding=0.5),
@@ -76,7 +108,42 @@ DOMAINS = {
         max_occlusion=0.98,  # objects to clean away: there is next to nothing to be seen of them
     ),
     "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 5), (0.28, 0.7), crowding=0.6),
+    # D2SA: a plain table from above; trained on items that lie apart and on heaps, tested on what lies between
+    "d2sa": _TABLE,
+    "d2sa/train": replace(_TABLE, objects=(1, 4), crowding=0.0, max_occlusion=0.03),
+    "d2sa/augmented": replace(_TABLE, objects=(6, 12), crowding=0.95),
+    "kins": Domain(
+        STREET_SHAPES,
+        SEEN_PHOTOGRAPHS,
+        ((128, 416), (128, 384)),
+        (4, 10),
+        (0.55, 0.8),
+        crowding=0.45,
+        tail=0.7,
+        visible_pixels=20,
+        max_occlusion=1.0,
+        tilt=0.03,
+        place="street",
+    ),
+    "muva": Domain(
+        SHELF_SHAPES,
+        HELD_OUT_PHOTOGRAPHS,
+        ((240, 320), (256, 256)),
+        (7, 12),
+        (0.3, 0.42),
+        crowding=0.0,
+        visible_pixels=48,
+        max_occlusion=1.0,
+        tilt=0.05,
+        place="shelf",
+        views=3,
+    ),
 }
+
+
+def domain_of(name: str, split: str) -> str:
+    """The name in `DOMAINS` of what a split of a data set looks like: its own, or else that of the whole set."""
+    return f"{name}/{split}" if f"{name}/{split}" in DOMAINS else name
 
 
 @dataclass(frozen=True)
@@ -87,6 +154,7 @@ class Scene:
     amodal: AmodalMasks
     visible: VisibleMasks
     categories: tuple[str, ...]  # the shape's name, one an object
+    identities: tuple[int, ...]  # one an object, from 1; the same object has the same in all views of a scene
     ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, where the domain has one
     ground_category: str | None
 
@@ -105,30 +173,41 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
     """
     name = domain if isinstance(domain, str) else "custom"
     domain = DOMAINS[domain] if isinstance(domain, str) else domain
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(split.encode()), index])
-    height, width = domain.image_sizes[rng.integers(len(domain.image_sizes))]
-    canvas = _background(rng, domain, height, width)
-    ground = ground_category = None
-    if domain.ground:
-        ground, ground_category = _lay_ground(rng, domain, canvas)
-
-    light = rng.uniform(0, 2 * np.pi)
+    number, view = divmod(index, domain.views)
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(split.encode()), number])
+    height, width = frame = domain.image_sizes[rng.integers(len(domain.image_sizes))]
     amodal: list[Bool[np.ndarray, "h w"]] = []
     visible: list[Bool[np.ndarray, "h w"]] = []
     categories: list[str] = []
-    for _ in range(rng.integers(domain.objects[0], domain.objects[1] + 1)):
-        shape = domain.shapes[_long_tail(rng, len(domain.shapes), domain.tail)]
-        cut_out = _cut_out(rng, shape, min(height, width) * rng.uniform(*domain.object_size))
+    identities: list[int] = []
+    ground = ground_category = None
+    texture = functools.partial(_crop, rng, domain)
+    if domain.place == "street":
+        canvas = street(rng, texture, height, width)
+        drafts = _along_the_street(rng, domain, frame)
+    elif domain.place == "shelf":
+        angle = (view - (domain.views - 1) / 2) * 0.5  # of the camera, in radians: about 30 degrees apart
+        canvas = shelves(rng, texture, height, width, shift=-0.2 * angle * width)
+        drafts = _on_the_shelf(rng, domain, frame, angle)
+    else:
+        canvas = _background(rng, domain, height, width)
+        if domain.ground:
+            ground, ground_category = _lay_ground(rng, domain, canvas)
+        drafts = _anywhere(rng, domain, frame, amodal)
+
+    light = rng.uniform(0, 2 * np.pi)
+    for identity, draft in enumerate(drafts, start=1):
+        cut_out = _cut_out(draft.rng, draft.shape, draft.longest, domain.tilt, draft.squeeze)
         for _attempt in range(8):
-            top, left = _place(rng, cut_out.shape[1:], (height, width), amodal, domain.crowding)
+            top, left = draft.corner(cut_out.shape[1:])
             placed = _paste_mask(cut_out[0], top, left, height, width)
             remaining = [seen & ~placed for seen in visible]
-            enough = [max(domain.visible_pixels, (1 - domain.max_occlusion) * m.sum()) for m in [*amodal, placed]]
-            if all(seen.sum() >= least for seen, least in zip([*remaining, placed], enough, strict=True)):
-                _paint(rng, domain, canvas, cut_out, placed, top, left, light)
+            if placed.sum() >= domain.visible_pixels and _all_seen(domain, amodal, remaining):
+                _paint(draft.rng, domain, canvas, cut_out, placed, top, left, light)
                 amodal.append(placed)
                 visible = [*remaining, placed]
-                categories.append(shape)
+                categories.append(draft.shape)
+                identities.append(identity)
                 break
     canvas += 2 * rng.standard_normal((height, width, 1), np.float32)
     return Scene(
@@ -136,8 +215,18 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
         amodal=np.array(amodal),
         visible=np.array(visible),
         categories=tuple(categories),
+        identities=tuple(identities),
         ground=ground,
         ground_category=ground_category,
+    )
+
+
+def _all_seen(domain: Domain, amodal: list[Bool[np.ndarray, "h w"]], visible: list[Bool[np.ndarray, "h w"]]) -> bool:
+    """Whether every object shows as much of itself as the domain asks for."""
+    least = 1 - domain.max_occlusion
+    return all(
+        seen.sum() >= max(domain.visible_pixels, least * whole.sum())
+        for whole, seen in zip(amodal, visible, strict=True)
     )
 
 
@@ -179,15 +268,20 @@ def _silhouette(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return mask if count <= 1 else (outside != outside[0, 0])[1:-1, 1:-1]
 
 
-def _cut_out(rng: np.random.Generator, shape: str, longest: float) -> Float[np.ndarray, "2 h w"]:
-    """The glyph, turned, stretched and scaled to `longest` pixels: coverage of silhouette and of ink, 0..1."""
+def _cut_out(
+    rng: np.random.Generator, shape: str, longest: float, tilt: float, squeeze: float
+) -> Float[np.ndarray, "2 h w"]:
+    """The glyph, turned, stretched and scaled to `longest` pixels: coverage of silhouette and of ink, 0..1.
+
+    `tilt`: standard deviation of the rotation, radians; `squeeze`: of its width, by a camera that looks from the side.
+    """
     silhouette, ink = _glyph(shape)
     stretch = np.exp(rng.uniform(-0.2, 0.2))
-    angle = rng.normal(0, 0.3)
+    angle = rng.normal(0, tilt)
     flip = rng.choice((-1.0, 1.0))
     scale = longest / max(silhouette.size)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    forward = turn @ np.diag([flip * scale * stretch, scale / stretch])  # glyph pixels -> scene pixels
+    forward = turn @ np.diag([flip * scale * stretch * squeeze, scale / stretch])  # glyph pixels -> scene pixels
     extent = np.abs(forward) @ np.array(silhouette.size) + 4
     width, height = int(np.ceil(extent[0])), int(np.ceil(extent[1]))
     back = np.linalg.inv(forward)
@@ -206,6 +300,85 @@ def _long_tail(rng: np.random.Generator, count: int, exponent: float) -> int:
 
 
 # Composition --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """An object before it is drawn."""
+
+    shape: str
+    longest: float  # pixels of its longer side
+    corner: Callable[[tuple[int, int]], tuple[int, int]]  # of its (height, width), a proposal for its top left corner
+    rng: np.random.Generator
+    squeeze: float = 1.0
+
+
+def _shape(rng: np.random.Generator, domain: Domain) -> str:
+    return domain.shapes[_long_tail(rng, len(domain.shapes), domain.tail)]
+
+
+def _anywhere(
+    rng: np.random.Generator, domain: Domain, frame: tuple[int, int], amodal: list[Bool[np.ndarray, "h w"]]
+) -> Iterator[_Draft]:
+    """Objects on, beside and against each other. One draft is made after the last object is drawn."""
+    for _ in range(rng.integers(domain.objects[0], domain.objects[1] + 1)):
+        shape, longest = _shape(rng, domain), min(frame) * rng.uniform(*domain.object_size)
+        yield _Draft(shape, longest, lambda size: _place(rng, size, frame, amodal, domain.crowding), rng)
+
+
+def _along_the_street(rng: np.random.Generator, domain: Domain, frame: tuple[int, int]) -> Iterator[_Draft]:
+    """Far to near: who stands lower in the image is larger, and in front. Some stand close to the one before."""
+    height, width = frame
+    count = rng.integers(domain.objects[0], domain.objects[1] + 1)
+    middle = width / 2
+    for nearness in np.sort(rng.uniform(0.22, 1, count) ** 1.3):
+        shape, longest = _shape(rng, domain), height * nearness * rng.uniform(*domain.object_size)
+        longest *= _STATURE.get(shape, 1.0)
+        bottom = height * (HORIZON + (1 - HORIZON) * nearness)
+
+        def corner(size: tuple[int, int], bottom: float = bottom, last: float = middle) -> tuple[int, int]:
+            nonlocal middle
+            near_the_last = rng.random() < domain.crowding
+            middle = last + rng.normal(0, 0.6) * size[1] if near_the_last else rng.uniform(0, width)
+            middle = float(np.clip(middle, 0.1 * size[1], width - 0.1 * size[1]))
+            return int(bottom - size[0]), int(middle - size[1] / 2)
+
+        yield _Draft(shape, longest, corner, rng)
+
+
+_STATURE = {  # a person is smaller than a car, a tram larger
+    "person-snowboarding": 0.6,
+    "person-skiing-nordic": 0.6,
+    "cart-shopping": 0.5,
+    "wheelchair-move": 0.55,
+    "van-shuttle": 1.15,
+    "snowplow": 1.2,
+    "cable-car": 1.2,
+}
+
+
+def _on_the_shelf(rng: np.random.Generator, domain: Domain, frame: tuple[int, int], angle: float) -> Iterator[_Draft]:
+    """Two boards, on each a row behind and a row in front, seen by a camera that stands `angle` radians to the side.
+
+    Every object has its own random numbers, so that it looks the same from wherever it is seen.
+    """
+    height, width = frame
+    slots = [(board, row) for row in (0, 1) for board in range(len(SHELVES))]  # the rows behind first
+    count = rng.integers(domain.objects[0], domain.objects[1] + 1)
+    counts = [count // len(slots) + (i < count % len(slots)) for i in range(len(slots))]
+    for (board, row), many in zip(slots, counts, strict=True):
+        offset = rng.uniform(0, 1)
+        for k, own in enumerate(rng.spawn(many)):
+            shape, size = _shape(own, domain), own.uniform(*domain.object_size)
+            x = (0.12 + 0.76 * ((k + offset) / many + own.uniform(-0.06, 0.06))) * width
+            x += (0.5 * row - 0.35) * -angle * 0.6 * width  # nearer things move further across
+            foot = SHELVES[board] - (0.07, 0.012)[row] + own.uniform(-0.012, 0.012)
+
+            def corner(cut: tuple[int, int], x: float = x, foot: float = foot * height) -> tuple[int, int]:
+                return int(foot - cut[0] + 2), int(x - cut[1] / 2)
+
+            longest = min(frame) * size * (0.92, 1.0)[row] * (1 - 0.1 * abs(angle))
+            yield _Draft(shape, longest, corner, own, squeeze=float(np.cos(1.2 * angle)))
 
 
 def _place(
@@ -275,7 +448,7 @@ def _background(rng: np.random.Generator, domain: Domain, height: int, width: in
     """A photograph, a little flattened and tinted, as behind a table-top still life."""
     photograph = _crop(rng, domain, height, width)
     mean = photograph[::8, ::8].mean((0, 1))
-    contrast, shift = np.float32(rng.uniform(0.35, 0.85)), rng.uniform(-15, 35, 3).astype(np.float32)
+    contrast, shift = np.float32(rng.uniform(*domain.contrast)), rng.uniform(-15, 35, 3).astype(np.float32)
     photograph *= contrast
     photograph += (np.float32(0.8) - contrast) * mean + shift
     return photograph
@@ -328,7 +501,7 @@ def _paint(
         towards[0] * np.gradient(bevel, axis=0) + towards[1] * np.gradient(bevel, axis=1)
     )
     relief = 1 + np.float32(0.9) * slope * coverage + np.float32(0.35) * np.clip(2 * bevel - 2, -1, 0)
-    shadow = np.float32(0.5) * np.roll(_blur(coverage, 3), tuple(np.round(3 * towards).astype(int)), (0, 1))
+    shadow = np.float32(0.5) * np.roll(_blur(coverage, 3.0), tuple(np.round(3 * towards).astype(int)), (0, 1))
 
     texture = _crop(rng, domain, *coverage.shape)
     texture -= texture[::8, ::8].mean((0, 1))

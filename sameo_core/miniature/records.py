@@ -1,7 +1,7 @@
 """What a data set may store of a drawn scene, and where the files of a format lie."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sameo_core import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
@@ -20,6 +20,7 @@ class DrawnObject:
     visible_polygons: list[list[float]]
     occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
     is_stuff: bool = False
+    identity: int = 0  # the same object has the same in all views of a scene; 0: stuff
 
     @property
     def box(self) -> list[float]:
@@ -49,26 +50,36 @@ class DrawnImage:
     objects: tuple[DrawnObject, ...]
 
 
+Document = Callable[[Sequence[DrawnImage], str], dict]  # (all images of a split, split) -> what the file says
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a format lie below its root, and what its annotation file says."""
+    """Where the files of a format lie below its root, and what its annotation files say.
+
+    Paths are format strings of {split}, {id} (of the image, from 1) and the split's own `words`.
+    """
 
     annotation_file: str
     image_file: str
-    document: Callable[[Sequence[DrawnImage], str], dict]  # of all images of a split
+    document: Document
+    words: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # split -> word -> what stands for it
+    more_files: Mapping[str, Document] = field(default_factory=dict)  # further annotation files of the same images
 
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
     """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
     amodal, visible, names = list(scene.amodal), list(scene.visible), list(scene.categories)
+    identities = list(scene.identities)
     if scene.ground is not None:
         amodal.insert(0, scene.ground)
         visible.insert(0, scene.ground & ~scene.amodal.any(0))
         names.insert(0, scene.ground_category)
+        identities.insert(0, 0)
     overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
     objects = [
-        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0)
-        for i, (name, a, v, occludes) in enumerate(zip(names, amodal, visible, overlaps, strict=True))
+        _describe(name, a, v, occludes, is_stuff=identity == 0, identity=identity)
+        for name, a, v, occludes, identity in zip(names, amodal, visible, overlaps, identities, strict=True)
         if v.any()
     ]
     height, width = scene.image.shape[:2]
@@ -76,7 +87,7 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
 
 
 def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool
+    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, identity: int
 ) -> DrawnObject:
     hidden = amodal & ~visible
     return DrawnObject(
@@ -88,4 +99,5 @@ def _describe(
         visible_polygons=mask_to_polygons(visible),
         occludes=occludes,
         is_stuff=is_stuff,
+        identity=identity,
     )

@@ -1,0 +1,75 @@
+"""Amodal-LVIS in the open: our own format for synthesised occlusions, readable by every COCO tool.
+
+    annotations/amodal_lvis_{split}_{shard:05d}-of-{n:05d}.json     shards 0 .. n - 1, each a COCO file of its own
+    images/{split}/{shard:05d}/{file_name}                          the images of that shard
+
+Beyond COCO's keys a record has
+
+    image       pair_id          int, unique in the split; the same for both versions of an image, which share a shard
+                version          "occluded", or "original": as it was before anything was pasted ("dual annotation")
+                source_dataset   e.g. "lvis"
+                source_image_id  the image's id there
+    annotation  segmentation     RLE of the whole object inside the frame (amodal)
+                visible_mask     RLE of what is seen of it; always present
+                occlude_rate     hidden pixels / amodal pixels
+                source_dataset, source_image_id, source_annotation_id: where the object was cut from
+
+and `bbox` (xywh), `area` (of the amodal mask), `iscrowd` 0. Every shard lists all categories. Ids are unique within a
+shard; the reader shifts those of later shards where they are taken.
+"""
+
+import re
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, add_coco_annotations, find_file, read_json
+from sameo_core.errors import InputError
+
+FILE = "annotations/amodal_lvis_{split}_{shard:05d}-of-{shards:05d}.json"
+IMAGE_KEYS = ("pair_id", "version", "source_dataset", "source_image_id")
+ANNOTATION_KEYS = ("source_dataset", "source_image_id", "source_annotation_id")
+
+
+def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
+    """All shards of a split as one data set; the format stands above. `extras` hold the provenance.
+
+    Raises:
+        InputError: a missing shard, shards of two different runs; see also `read_json`, `find_file`, `DatasetBuilder`.
+    """
+    paths = _shards(root, split)
+    builder = DatasetBuilder("amodal_lvis", root, split, paths[0])
+    for shard, path in enumerate(paths):
+        data = read_json(path, ["images", "annotations", "categories"])
+        builder.next_file(path, data["images"], data["annotations"])
+        builder.add_categories(data["categories"])
+        builder.add_images(data["images"], root / "images" / split / f"{shard:05d}", extra_keys=IMAGE_KEYS)
+        add_coco_annotations(
+            builder,
+            data["annotations"],
+            "segmentation",
+            "visible_mask",
+            visible_required=True,
+            extra_keys=ANNOTATION_KEYS,
+        )
+    return builder.finish()
+
+
+def _shards(root: Path, split: str) -> list[Path]:
+    """The annotation files in order, all of them."""
+    pattern = re.compile(rf"amodal_lvis_{re.escape(split)}_(\d{{5}})-of-(\d{{5}})\.json")
+    found = [match for path in sorted((root / "annotations").glob("*.json")) if (match := pattern.fullmatch(path.name))]
+    counts = sorted({int(match[2]) for match in found})
+    if len(counts) > 1:
+        raise InputError(
+            file=root / "annotations",
+            rule=f"the shards of a split must be of one run, found sets of {' and '.join(map(str, counts))} shards",
+            remedy="Delete those that do not belong here",
+        )
+    paths = [FILE.format(split=split, shard=shard, shards=counts[0]) for shard in range(counts[0])] if counts else []
+    missing = [path for path in paths if not (root / path).is_file()]
+    if missing:
+        raise InputError(
+            file=root / missing[0],
+            rule=f"the shard must exist; {len(missing)} of {len(paths)} are missing",
+            remedy="Synthesise or download the missing ones; a split is complete or not read at all",
+        )
+    return [find_file(root, [path], "amodal_lvis") for path in paths or [FILE.format(split=split, shard=0, shards=1)]]

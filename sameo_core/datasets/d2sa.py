@@ -1,0 +1,41 @@
+"""D2SA (Follmann et al., WACV 2019): shop items on a turntable, seen from above; the amodal version of MVTec D2S."""
+
+from pathlib import Path
+
+from sameo_core.datasets.base import (
+    AmodalDataset,
+    DatasetBuilder,
+    add_coco_annotations,
+    check_split,
+    find_file,
+    read_json,
+)
+
+PARTS = {"train": "training_rot0", "augmented": "augmented", "val": "validation"}  # split -> word in the file's name
+
+
+def read_d2sa(root: Path, split: str) -> AmodalDataset:
+    """D2SA as distributed: d2s_amodal_annotations_v1/D2S_amodal_{...}.json, images in d2s_amodal_images_v1/images/.
+
+    `train` (training_rot0, hardly occluded), `augmented` (items pasted over each other), `val` (validation), or several
+    of them as in "train+augmented", which is what is usually trained on. The files of D2SA count their images and
+    annotations independently, so their ids collide: those of each later part are shifted. The published test file has
+    no masks, hence evaluation is on `val`. `extras` of an instance may hold "occl_depth".
+
+    Raises:
+        InputError: see `read_json`, `find_file`, `DatasetBuilder`; a split that is not one of the above.
+    """
+    parts = split.split("+")
+    for part in parts:
+        check_split(part, PARTS, "d2sa")
+    builder = None
+    for part in dict.fromkeys(parts):
+        path = find_file(root, [f"d2s_amodal_annotations_v1/D2S_amodal_{PARTS[part]}.json"], "d2sa")
+        data = read_json(path, ["images", "annotations", "categories"])
+        builder = builder or DatasetBuilder("d2sa", root, split, path)
+        if len(parts) > 1:
+            builder.next_file(path, data["images"], data["annotations"])
+        builder.add_categories(data["categories"])
+        builder.add_images(data["images"], root / "d2s_amodal_images_v1" / "images")
+        add_coco_annotations(builder, data["annotations"], "segmentation", "visible_mask", extra_keys=["occl_depth"])
+    return builder.finish()
