@@ -567,11 +567,11 @@ def test_what_to_coco_writes_is_read_as_the_same(tmp_path):
     assert [image.instances for image in again] == [image.instances for image in first]
 
 
-STACKED = PLAIN | {  # two that overlap, and one that the first hides
+STACKED = PLAIN | {  # two that overlap, and one that the first hides and the second does not touch
     "annotations": [
         {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [0, 0, 4, 0, 4, 6, 0, 6]},
         {"id": 2, "image_id": 1, "category_id": 1, "segmentation": RLE_AMODAL},
-        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": RLE_VISIBLE},
+        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": [0, 1, 2, 1, 2, 5, 0, 5]},
     ]
 }
 
@@ -582,7 +582,7 @@ def test_visible_masks_from_the_order_of_the_annotations(tmp_path):
     assert dataset[0].instances[1].visible_rle == RLE_HIDDEN
     assert dataset.skipped == {"empty visible mask": ["annotation 3"]}
     dataset = load("coco", STACKED, tmp_path, depth_order="back to front")
-    assert [(i.instance_id, i.visible_area) for i in dataset[0].instances] == [(1, 16), (2, 8), (3, 8)]
+    assert [(i.instance_id, i.visible_area) for i in dataset[0].instances] == [(1, 8), (2, 16), (3, 8)]
     assert dataset.skipped == {}
 
 
