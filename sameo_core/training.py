@@ -261,7 +261,7 @@ def save_checkpoint(state: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
-def append_log(path: Path, row: dict[str, float]) -> None:
+def append_log(path: Path, row: dict[str, int | float | str]) -> None:
     """Add a row to a CSV log, with a header where it is the first."""
     new = not path.exists()
     with path.open("a", newline="") as file:

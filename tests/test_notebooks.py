@@ -240,7 +240,7 @@ def little_root(tmp_path_factory):
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch):
-    """The notebooks themselves, their profile shrunk. Claims need the full size: checks are left to `make reproduce`."""
+    """The notebooks themselves, their profile shrunk; checks are left to `make reproduce`: claims need full size."""
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [cell for heading, cell in code_cells(notebook) if heading != "Check"]
     for cell in notebook.cells:

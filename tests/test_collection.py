@@ -1,0 +1,91 @@
+"""The data sets of a profile: drawn once where they are missing, and freed of stuff and of what hardly shows."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import rectangle
+
+from sameo_core import collection, miniature
+from sameo_core.collection import open_clean_dataset, open_dataset
+from sameo_core.config import load_profile
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_mini_draws_what_is_missing_and_nothing_twice(world, monkeypatch):
+    monkeypatch.setattr(collection, "draw_dataset", functools.partial(miniature.draw_dataset, jobs=1))
+    profile = world.profile(train_images=2, val_images=1)
+    folder = profile.data_folder / "lvis"
+    assert not folder.exists()
+    train = open_dataset("lvis", "train", profile)
+    assert len(train) == 2 and train[0].read().shape == (train[0].height, train[0].width, 3)
+    before = files_of(folder)
+    assert len(open_dataset("lvis", "val", profile)) == 1
+    open_dataset("lvis", "train", profile)
+    after = files_of(folder)
+    assert before.items() < after.items() and len(after) == len(before) + 2  # one image and its annotations
+    assert len(open_dataset("lvis", "train", world.profile(train_images=3))) == 3  # another number: drawn anew
+
+
+def test_paper_draws_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    with pytest.raises(InputError, match=str(tmp_path / "cocoa")):
+        open_dataset("cocoa", "val", load_profile("paper"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_cleaning_a_drawn_set_removes_its_stuff(world):
+    profile = world.profile()
+    raw, clean = open_dataset("cocoa", "train", profile), open_clean_dataset("cocoa", "train", profile)
+    stuff = {(i.image_id, o.instance_id) for i in raw for o in i.instances if o.is_stuff}
+    assert stuff and not any(item.is_stuff for image in clean for item in image.instances)
+    kept = open_clean_dataset("cocoa", "train", world.profile(drop_stuff=False))
+    assert stuff <= {(i.image_id, o.instance_id) for i in kept for o in i.instances}
+    assert (clean.name, clean.root, clean.split, clean.categories) == (raw.name, raw.root, raw.split, raw.categories)
+
+
+@pytest.fixture
+def by_hand(monkeypatch, tmp_path):
+    """Objects of 100 amodal pixels, a square, that show 1, 4, 5, 10 or 100; one of stuff, and one alone in an image."""
+    square = rectangle((20, 20), 0, 0, 10, 10)
+
+    def instance(number, pixels, is_stuff=False):
+        visible = square & (np.cumsum(square).reshape(square.shape) <= pixels)
+        return AmodalInstance(number, 1, "a", is_stuff, encode_mask(square), encode_mask(visible))
+
+    first = tuple(instance(pixels, pixels) for pixels in (1, 4, 5, 10, 100)) + (instance(7, 100, True),)
+    image = AmodalImage(1, "1.png", tmp_path / "1.png", 20, 20, first)
+    images = [image, replace(image, image_id=2, instances=(instance(8, 100, True),))]
+    dataset = AmodalDataset("cocoa", tmp_path, "train", {1: "a"}, images, {"a rule": ["a record"]})
+    monkeypatch.setattr(collection, "open_dataset", lambda name, split, profile: dataset)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("rules", "left"),
+    [
+        ({}, [[10, 100]]),
+        ({"min_visible_pixels": 4}, [[5, 100, 10]]),  # 4 of 100 is less than 5 per cent
+        ({"min_visible_pixels": 0, "min_visible_share": 0.0}, [[1, 4, 5, 10, 100]]),
+        ({"min_visible_share": 0.11}, [[100]]),
+        ({"drop_stuff": False}, [[10, 100, 7], [8]]),
+    ],
+)
+def test_rules_by_hand(by_hand, rules, left):
+    clean = open_clean_dataset("cocoa", "train", load_profile("mini", **rules))
+    found = [[item.instance_id for item in image.instances] for image in clean]
+    assert [sorted(ids) for ids in found] == [sorted(ids) for ids in left]
+    assert clean.skipped == {"a rule": ["a record"]}
+    assert len(by_hand[0].instances) == 6  # the data set it came from is as it was
+
+
+def test_nothing_left(by_hand):
+    with pytest.raises(InputError, match="no object is left.*Lower min_visible_pixels"):
+        open_clean_dataset("cocoa", "train", load_profile("mini", min_visible_pixels=101))

@@ -1,0 +1,279 @@
+"""SAMEO around its model: what `predict` promises, files that come back bit for bit, what learns, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from conftest import seeded_nano
+
+from sameo_core import config, sameo
+from sameo_core.config import EvaluationConfig
+from sameo_core.efficient_sam import build_efficient_sam, upscale_logits
+from sameo_core.errors import InputError
+from sameo_core.sameo import NAMED_WEIGHTS, Sameo
+
+SIZE = (48, 64)
+BOXES = [[4, 6, 30, 40], [20, 10, 64, 48], [0, 0, 12, 9], [1.5, 2.5, 50.25, 30]]
+SCORES = [0.9, 0.25, 1.0, 0.0]
+
+
+def photo(size=SIZE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def same(a, b):
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("masks", "iou", "scores"))
+
+
+# ------------------------------------------------------------------------------------------------------------- predict
+
+
+def test_shapes_types_and_order(nano):
+    found = nano.predict(photo(), BOXES, SCORES)
+    assert found.masks.shape == (4, *SIZE) and found.masks.dtype == bool
+    assert found.iou.shape == found.scores.shape == (4,) and found.iou.dtype == found.scores.dtype == np.float32
+    assert (found.iou >= 0).all() and (found.iou <= 1).all()
+    assert len(set(found.iou)) == 4 and 0 < found.masks.mean() < 1  # the fixture's weights can tell boxes apart
+    backwards = nano.predict(photo(), BOXES[::-1], SCORES[::-1])
+    assert np.allclose(backwards.iou[::-1], found.iou, atol=1e-5)
+    assert (backwards.masks[::-1] == found.masks).mean() > 0.999
+
+
+def test_masks_and_iou_are_the_single_mask_output_of_the_model(nano):
+    image = photo()
+    found = nano.predict(image, BOXES)
+    with torch.inference_mode():
+        embedding = nano.model.encode_images(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
+        decoded = nano.model.decode_boxes(embedding, torch.tensor([BOXES]), SIZE)
+        logits = upscale_logits(decoded.logits, SIZE)[0, :, 0]
+    assert (found.masks == (logits >= 0).numpy()).mean() > 0.999
+    assert np.allclose(found.iou, decoded.iou[0, :, 0].clamp(0, 1).numpy(), atol=1e-5)
+
+
+def test_scores_are_front_end_score_times_predicted_iou(nano):
+    found = nano.predict(photo(), BOXES, SCORES)
+    assert np.array_equal(found.scores, np.array(SCORES, np.float32) * found.iou)
+    assert np.array_equal(nano.predict(photo(), BOXES).scores, found.iou)  # without scores: 1 for every box
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), torch.zeros(0, 4)])
+def test_no_boxes(nano, boxes):
+    found = nano.predict(photo(), boxes)
+    assert found.masks.shape == (0, *SIZE) and found.iou.shape == found.scores.shape == (0,)
+
+
+@pytest.mark.parametrize("convert", [np.array, torch.tensor, lambda boxes: np.array(boxes, np.float64)])
+def test_boxes_may_be_any_array(nano, convert):
+    assert same(nano.predict(photo(), convert(BOXES), convert(SCORES)), nano.predict(photo(), BOXES, SCORES))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (256, 256), (500, 333)])
+def test_any_image_size(nano, size):
+    height, width = size
+    found = nano.predict(photo(size), [[0, 0, width, height]])
+    assert found.masks.shape == (1, height, width)
+
+
+def test_predict_is_embed_and_predict_embedded(nano):
+    image = photo()
+    embedding = nano.embed(image)
+    assert embedding.shape == (1, 128, 16, 16)
+    assert same(nano.predict_embedded(embedding, SIZE, BOXES, SCORES), nano.predict(image, BOXES, SCORES))
+
+
+def test_flipped_and_read_only_images(nano, recwarn):
+    image = photo()
+    flipped = image[:, ::-1]
+    assert torch.equal(nano.embed(flipped), nano.embed(np.ascontiguousarray(flipped)))
+    image.flags.writeable = False  # as np.asarray of a PIL image
+    nano.embed(image)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("limit", [{"boxes_per_pass": 1}, {"boxes_per_pass": 3}, {"upscaled_pixels": 1}])
+def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
+    whole = nano.predict(photo(), BOXES, SCORES)
+    passes, decode = [], nano.model.decode_boxes
+
+    def counted(embedding, boxes, size):
+        passes.append(boxes.shape[1])
+        return decode(embedding, boxes, size)
+
+    monkeypatch.setattr(nano.model, "decode_boxes", counted)
+    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(**limit))
+    parts = nano.predict(photo(), BOXES, SCORES)
+    assert passes == ([3, 1] if limit == {"boxes_per_pass": 3} else [1, 1, 1, 1])
+    assert np.allclose(parts.iou, whole.iou, atol=1e-5) and np.allclose(parts.scores, whole.scores, atol=1e-5)
+    assert (parts.masks == whole.masks).mean() > 0.999
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def test_saved_weights_come_back_bit_for_bit(nano, tmp_path):
+    path = nano.save(tmp_path / "new" / "folder" / "weights.safetensors")
+    loaded = Sameo.load(path)  # the file says which variant it is, its name does not
+    assert loaded.variant == "nano" and not loaded.model.training
+    state = nano.model.state_dict()
+    assert loaded.model.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.model.state_dict().items())
+    assert same(loaded.predict(photo(), BOXES, SCORES), nano.predict(photo(), BOXES, SCORES))
+    with safetensors.safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["sameo"]) == {"variant": "nano"}
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no half file is left
+
+
+def test_saving_again_gives_the_same_bytes(nano, tmp_path):
+    first, second = nano.save(tmp_path / "a.safetensors"), nano.save(tmp_path / "b.safetensors")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_only_safetensors_are_written(nano, tmp_path):
+    with pytest.raises(InputError, match=r"found '\.pt'"):
+        nano.save(tmp_path / "weights.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_is_a_file_in_the_weights_folder(nano, world):
+    nano.save(world.root / "data/weights/sameo_nano.safetensors")
+    loaded = Sameo.load("nano")
+    assert loaded.variant == "nano" and same(loaded.predict(photo(), BOXES), nano.predict(photo(), BOXES))
+    with pytest.raises(InputError, match="one of the names nano, efficient_sam_nano") as error:
+        Sameo.load("efficient_sam_vit_s")  # not downloaded
+    assert error.value.file == str(world.root / "data/weights/efficient_sam_vits.pt")
+
+
+@pytest.mark.parametrize("name", ["nano", "efficient_sam_nano"])
+def test_shipped_weights(name):
+    path = config.WEIGHTS / NAMED_WEIGHTS[name][1]
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not in data/weights")
+    loaded = Sameo.load(name)
+    assert loaded.variant == "nano"
+    assert loaded.predict(photo(), BOXES).iou.std() > 0
+
+
+@pytest.mark.parametrize("file", ["efficient_sam_nano.pt", "my_nano_17.pth"])
+def test_released_files_say_their_variant_by_name(nano, tmp_path, file):
+    torch.save({"model": nano.model.state_dict()}, tmp_path / file)
+    assert Sameo.load(tmp_path / file).variant == "nano"
+
+
+def test_a_file_that_does_not_say_its_variant(nano, tmp_path):
+    torch.save(nano.model.state_dict(), path := tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="Pass variant= one of vit_t, vit_s, nano"):
+        Sameo.load(path)
+    assert Sameo.load(path, variant="nano").variant == "nano"
+
+
+def test_another_variant_is_refused(nano, tmp_path):
+    path = nano.save(tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match="looks like a checkpoint of 'nano'"):
+        Sameo.load(path, variant="vit_t")
+    with pytest.raises(InputError, match="Choose one of vit_t, vit_s, nano"):
+        Sameo.load(path, variant="vit_h")
+
+
+@pytest.mark.parametrize("name", ["nanoo", "absent.safetensors", "folder"])
+def test_neither_a_name_nor_a_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="must exist.*one of the names nano"):
+        Sameo.load(name)
+
+
+@pytest.mark.parametrize("spoil", ["empty", "half", "almost", "text"])
+def test_damaged_files(nano, tmp_path, spoil):
+    path = nano.save(tmp_path / "weights.safetensors")
+    whole = path.read_bytes()
+    content = {"empty": b"", "half": whole[: len(whole) // 2], "almost": whole[:-1], "text": b"<!DOCTYPE html>" * 99}
+    path.write_bytes(content[spoil])
+    with pytest.raises(InputError, match="not a safetensors file") as error:
+        Sameo.load(path)
+    assert error.value.file == str(path)
+    with pytest.raises(InputError, match="complete"):  # also where the variant is told
+        Sameo.load(path, variant="nano")
+
+
+# ------------------------------------------------------------------------------------------------------ what is frozen
+
+
+def test_only_the_mask_decoder_learns():
+    model = build_efficient_sam("nano")
+    parameters = list(Sameo(model, "nano").trainable_parameters())
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, _ in model.named_parameters() if name.startswith("mask_decoder.")}
+    assert {id(p) for p in parameters} == {id(p) for p in model.mask_decoder.parameters()}
+    assert sum(p.numel() for p in parameters) == 756_340
+
+
+def test_predicting_leaves_no_gradient_and_no_trace(nano):
+    before = {key: value.clone() for key, value in nano.model.state_dict().items()}
+    nano.predict(photo(), BOXES)
+    assert all(p.grad is None for p in nano.model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in nano.model.state_dict().items())
+    assert not Sameo(seeded_nano().train(), "nano").model.training
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (photo() / 255, "float64"),
+        (photo()[..., 0], r"uint8 \(48, 64\)"),
+        (np.zeros((*SIZE, 4), np.uint8), r"\(48, 64, 4\)"),
+        (np.zeros((0, 64, 3), np.uint8), r"\(0, 64, 3\)"),
+        (photo().transpose(2, 0, 1), r"\(3, 48, 64\)"),
+        (photo()[None], r"\(1, 48, 64, 3\)"),
+        (torch.from_numpy(photo()), "Tensor"),
+        ("photo.jpg", "str"),
+    ],
+    ids=["float", "grey", "alpha", "empty", "channels first", "batch", "tensor", "path"],
+)
+def test_bad_images(nano, image, found):
+    with pytest.raises(InputError, match=f"found .*{found}") as error:
+        nano.embed(image)
+    assert error.value.file == "image" and "convert('RGB')" in error.value.remedy
+
+
+BAD_BOXES = {
+    "NaN": ([[5, 5, float("nan"), 9]], "nan"),
+    "infinite": ([[5, 5, float("inf"), 9]], "inf"),
+    "xywh": ([[40, 30, 20, 10]], "convert xywh to xyxy"),
+    "outside": ([[64, 5, 70, 9]], "overlapping the 48 x 64 image"),
+    "no width": ([[5, 5, 5, 9]], "x0 < x1"),
+    "no height": ([[5, 9, 8, 9]], "y0 < y1"),
+    "one box": ([5, 5, 8, 9], r"\(n, 4\), found \(4,\)"),
+    "five numbers": ([[5, 5, 8, 9, 0.5]], r"found \(1, 5\)"),
+    "ragged": ([[5, 5, 8, 9], [5, 5, 8]], "numbers"),
+    "words": ([["a", "b", "c", "d"]], "numbers"),
+    "none": (None, "found"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", BAD_BOXES)
+def test_bad_boxes(nano, case):
+    boxes, rule = BAD_BOXES[case]
+    with pytest.raises(InputError, match=rule) as error:
+        nano.predict(photo(), boxes)
+    assert error.value.file == "boxes" and error.value.remedy
+
+
+def test_the_bad_box_is_named_whatever_the_pass(nano, monkeypatch):
+    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=2))
+    with pytest.raises(InputError, match="box 3: .*found .*9.0, 5.0, 5.0, 9.0"):
+        nano.predict(photo(), [*BOXES[:3], [9, 5, 5, 9]])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("scores", [[0.5], [0.5] * 5, [[0.5] * 4], 0.5, [0.5, 0.5, 0.5, float("nan")]])
+def test_bad_scores(nano, scores):
+    with pytest.raises(InputError, match="one finite score a box") as error:
+        nano.predict(photo(), BOXES, scores)
+    assert error.value.file == "scores"
