@@ -5,7 +5,7 @@ ours stand in `config.CleaningConfig`, each with its reason. An instance is coun
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sameo_core.config import CleaningConfig, DataConfig
@@ -183,3 +183,14 @@ def _first_rule(rules: list[Rule], image: AmodalImage, instance: AmodalInstance,
         if not (rule.needs_amodal and amodal is None) and rule.removes(candidate, config):
             return rule.name
     return None
+
+
+def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:
+    """One row a data set: instances in, removed by each rule (None where a rule does not apply), out."""
+    rules = dict.fromkeys(rule for report in reports for rule in report.removed)
+    return [
+        {"data set": report.name, "in": report.instances_in}
+        | {rule: report.removed.get(rule) for rule in rules}
+        | {"out": report.instances_out}
+        for report in reports
+    ]

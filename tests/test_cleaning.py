@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sameo_core.cleaning import RULES, clean, normalised
+from sameo_core.cleaning import RULES, CleaningReport, clean, cleaning_table, normalised
 from sameo_core.config import CleaningConfig, DataConfig, config_hash, load_profile
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
@@ -201,3 +201,14 @@ def test_thresholds_are_overridden_by_their_own_names():
 def test_impossible_thresholds_are_refused(thresholds):
     with pytest.raises(InputError, match="cleaning"):
         load_profile("mini", **thresholds)
+
+
+def test_the_table_has_a_column_for_every_rule_and_empty_cells_where_one_does_not_apply():
+    reports = [
+        CleaningReport("dyce", "train", 2, 1, 5, 2, {"stuff": 0, "architecture": 3}),
+        CleaningReport("cocoa", "train", 1, 1, 4, 3, {"stuff": 1}),
+    ]
+    assert cleaning_table(reports) == [
+        {"data set": "dyce", "in": 5, "stuff": 0, "architecture": 3, "out": 2},
+        {"data set": "cocoa", "in": 4, "stuff": 1, "architecture": None, "out": 3},
+    ]
