@@ -109,7 +109,7 @@ def test_on_the_street_who_stands_lower_is_larger_and_in_front():
 
 
 def test_the_views_of_a_shelf_show_the_same_objects_elsewhere():
-    for scene in range(3):
+    for scene in (0, 1, 2, 12):  # in 12 one object is out of sight in one view; the others look the same all the more
         left, front, right = (draw_scene("muva", 3 * scene + view) for view in range(3))
         names = [dict(zip(view.identities, view.categories, strict=True)) for view in (left, front, right)]
         common = set(names[0]) & set(names[1]) & set(names[2])

@@ -344,7 +344,7 @@ class DatasetBuilder:
         amodal: object,
         visible: object,
         is_stuff: bool = False,
-        order: int | None = None,
+        order: object = None,
         boxes: Iterable[object] = (),
         extras: Mapping[str, object] | None = None,
     ) -> None:
@@ -354,6 +354,7 @@ class DatasetBuilder:
             record: its name in the list of skipped records, e.g. "annotation 17".
             amodal: segmentation in any encoding; None in a visible-only data set.
             visible: segmentation in any encoding, or FULLY_VISIBLE.
+            order: kept where it is a whole number.
             boxes: the file's own, xywh pixels; only checked, boxes come from the masks. None: the file has none.
         """
         if is_int(image_id):
