@@ -1,0 +1,96 @@
+"""Inference over a data set: one encoding an image, results in order, scores that multiply."""
+
+import numpy as np
+import pytest
+from conftest import seeded_nano
+
+from sameo_core import inference
+from sameo_core.collection import open_dataset
+from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.errors import InputError
+from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
+from sameo_core.inference import predict_dataset
+from sameo_core.masks import decode_rle
+from sameo_core.sameo import Sameo
+
+
+def other_decoder() -> Sameo:
+    model, other = seeded_nano(), seeded_nano(seed=1)
+    model.mask_decoder.load_state_dict(other.mask_decoder.state_dict())
+    return Sameo(model, "nano")
+
+
+def half_sure(image):
+    """An exact detector with scores of its own, which leaves odd images empty."""
+    found = ground_truth_boxes("amodal")(image)
+    keep = np.arange(len(found.boxes)) if image.image_id % 2 == 0 else np.arange(0)
+    scores = np.linspace(0.9, 0.3, len(found.boxes), dtype=np.float32)
+    return Detections(found.boxes[keep], scores[keep], found.category_ids[keep], np.full(len(keep), -1))
+
+
+FRONT_ENDS = {"exact": ground_truth_boxes(), "inexact": jittered(ground_truth_boxes(), 0.1), "half": half_sure}
+
+
+@pytest.fixture
+def dataset(world):
+    return open_dataset("cocoa_cls", "val", world.profile())
+
+
+@pytest.fixture
+def results(nano, dataset):
+    return predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
+
+
+def test_each_image_is_read_and_encoded_once(nano, dataset, monkeypatch):
+    encoded, embed = [], Sameo.embed
+    monkeypatch.setattr(Sameo, "embed", lambda self, image: encoded.append(image.shape) or embed(self, image))
+    predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
+    assert encoded == [(image.height, image.width, 3) for image in dataset]
+
+
+def test_results_come_in_the_order_of_images_and_boxes(dataset, results):
+    assert set(results) == {(model, front_end) for model in "ab" for front_end in FRONT_ENDS}
+    for (_, name), found in results.items():
+        detections = [(image, FRONT_ENDS[name](image)) for image in dataset]
+        expected = [
+            (image.image_id, category, instance, pytest.approx(box.tolist(), abs=0.01))
+            for image, d in detections
+            for category, instance, box in zip(d.category_ids, d.instance_ids, d.boxes, strict=True)
+        ]
+        assert expected
+        assert [(r["image_id"], r["category_id"], r["instance_id"], r["box"]) for r in found] == expected
+
+
+def test_the_score_is_front_end_score_times_predicted_iou(results):
+    for (_, name), found in results.items():
+        for r in found:
+            assert r["score"] == np.float32(r["front_end_score"]) * np.float32(r["predicted_iou"])
+        sure = {r["front_end_score"] for r in found}
+        assert sure == {1.0} if name != "half" else len(sure) > 1
+
+
+def test_results_are_those_of_predict(nano, dataset, results):
+    image = dataset[1]
+    truth = FRONT_ENDS["exact"](image)
+    expected = nano.predict(image.read(), truth.boxes, truth.scores)
+    found = [r for r in results["a", "exact"] if r["image_id"] == image.image_id]
+    masks = np.stack([decode_rle(r["segmentation"]) for r in found])
+    assert np.array_equal(masks, expected.masks)
+    assert [r["predicted_iou"] for r in found] == expected.iou.tolist()
+    assert results["a", "exact"] != results["b", "exact"]  # another decoder, other masks
+
+
+def test_one_pass_for_all_gives_what_single_passes_give(nano, dataset, results):
+    alone = predict_dataset({"b": other_decoder()}, dataset, {"inexact": FRONT_ENDS["inexact"]})
+    assert alone == {("b", "inexact"): results["b", "inexact"]}
+    assert predict_dataset({"a": nano}, dataset, {}) == {}
+
+
+def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
+    monkeypatch.setattr(inference, "tqdm", lambda *_, **__: pytest.fail("nothing may be predicted"))
+    with pytest.raises(InputError, match="share their image encoder"):
+        predict_dataset({"a": nano, "b": Sameo(seeded_nano(seed=1), "nano")}, dataset, FRONT_ENDS)
+    with pytest.raises(InputError, match="share their image encoder"):
+        predict_dataset({"a": nano, "b": Sameo(build_efficient_sam("vit_t"), "vit_t")}, dataset, FRONT_ENDS)
+    with pytest.raises(InputError, match="at least one model"):
+        predict_dataset({}, dataset, FRONT_ENDS)
