@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.sameo import Sameo
+
+
+hypothesis.settings.register_profile("sameo", deadline=None)  # a busy machine is not a bug
+hypothesis.settings.load_profile("sameo")
 
 
 @pytest.fixture

@@ -87,5 +87,5 @@ def test_rules_by_hand(by_hand, rules, left):
 
 
 def test_nothing_left(by_hand):
-    with pytest.raises(InputError, match="no object is left.*Lower min_visible_pixels"):
+    with pytest.raises(InputError, match="no object is left.*thresholds in CleaningConfig"):
         open_clean_dataset("cocoa", "train", load_profile("mini", min_visible_pixels=101))
