@@ -7,7 +7,13 @@ from pathlib import Path
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.datasets.cocoa import read_cocoa
 from sameo_core.datasets.cocoa_cls import read_cocoa_cls
+from sameo_core.datasets.dyce import read_dyce
+from sameo_core.datasets.kitti360_aps import read_kitti360_aps
 from sameo_core.datasets.lvis import read_lvis
+from sameo_core.datasets.lvvis import read_lvvis
+from sameo_core.datasets.mp3d_amodal import read_mp3d_amodal
+from sameo_core.datasets.pix2gestalt import read_pix2gestalt
+from sameo_core.datasets.walt import read_walt
 from sameo_core.errors import InputError
 
 __all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_dataset"]
@@ -15,7 +21,13 @@ __all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_da
 READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **options)
     "cocoa": read_cocoa,
     "cocoa_cls": read_cocoa_cls,
+    "dyce": read_dyce,
+    "kitti360_aps": read_kitti360_aps,
     "lvis": read_lvis,
+    "lvvis": read_lvvis,
+    "mp3d_amodal": read_mp3d_amodal,
+    "pix2gestalt": read_pix2gestalt,
+    "walt": read_walt,
 }
 
 

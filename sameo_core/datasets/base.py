@@ -6,8 +6,9 @@ rule. Faults of a whole file are an InputError; so is a data set of which nothin
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -98,6 +99,30 @@ class AmodalInstance:
         return self.amodal_rle
 
 
+class InstancesOnDemand(Sequence):
+    """The objects of an image whose masks lie in files of their own: read when first asked for, then kept as RLE."""
+
+    def __init__(self, make: Callable[[], tuple[AmodalInstance, ...]]):
+        self._make, self._made = make, None
+
+    def _all(self) -> tuple[AmodalInstance, ...]:
+        if self._made is None:
+            self._made, self._make = self._make(), None
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __getitem__(self, index: SupportsIndex | slice) -> AmodalInstance | tuple[AmodalInstance, ...]:
+        return self._all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __repr__(self) -> str:
+        return "InstancesOnDemand(not read yet)" if self._made is None else repr(self._made)
+
+
 @dataclass(frozen=True)
 class AmodalImage:
     """One image and its objects, in the order of the file."""
@@ -107,7 +132,7 @@ class AmodalImage:
     path: Path
     height: int
     width: int
-    instances: tuple[AmodalInstance, ...]
+    instances: Sequence[AmodalInstance]  # a tuple, or read on demand where masks are files
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
 
     def read(self) -> Image:
@@ -156,7 +181,11 @@ class AmodalImage:
 
 
 class AmodalDataset(Sequence):
-    """A sequence of `AmodalImage`s. `skipped` names, by rule, the records that could not be used."""
+    """A sequence of `AmodalImage`s. `skipped` names, by rule, the records that could not be used.
+
+    Where masks are files (dyce, walt, kitti360_aps, pix2gestalt), an image's objects are read when first asked for, and
+    `skipped` grows as images are; `summary` and `to_coco` ask for all.
+    """
 
     def __init__(
         self,
@@ -223,13 +252,13 @@ class AmodalDataset(Sequence):
         """Counts: images, instances, occluded_share and mean_occlusion_rate (NaN without amodal masks), skipped."""
         instances = [instance for image in self.images for instance in image.instances]
         amodal = all(instance.amodal_rle is not None for instance in instances)
-        rates = np.array([instance.occlusion_rate for instance in instances] if amodal else [np.nan])
+        rates = np.array([instance.occlusion_rate for instance in instances] if amodal and instances else [np.nan])
         return {
             "name": self.name,
             "split": self.split,
             "images": len(self),
             "instances": len(instances),
-            "occluded_share": float((rates > 0).mean()) if amodal else float("nan"),
+            "occluded_share": float((rates > 0).mean()) if amodal and instances else float("nan"),
             "mean_occlusion_rate": float(rates.mean()),
             "skipped": {rule: len(records) for rule, records in self.skipped.items()},
         }
@@ -255,6 +284,7 @@ class DatasetBuilder:
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
     _instance_ids: set[int] = field(default_factory=set)
+    _later: dict[int, Callable[["DatasetBuilder"], None]] = field(default_factory=dict)
 
     def skip(self, rule: str, record: str) -> None:
         self.skipped.setdefault(rule, []).append(record)
@@ -331,6 +361,24 @@ class DatasetBuilder:
         )
         self._instances[image_id].append(instance)
 
+    def add_instances_later(self, image_id: int, read: Callable[["DatasetBuilder"], None]) -> None:
+        """The objects of an image are added when somebody asks for them.
+
+        Args:
+            image_id: of an image that `add_image` was given; nothing happens if that was skipped.
+            read: called with a builder that knows this image alone; it calls `add_instance` and `skip` as usual, with
+                instance ids that no other image uses. Picklable: worker processes may do the reading.
+        """
+        if image_id in self._images and image_id not in self._later:
+            self._later[image_id] = read
+
+    def _instances_of(self, image_id: int, template: "DatasetBuilder") -> Sequence[AmodalInstance]:
+        if image_id not in self._later:
+            return tuple(self._instances[image_id])
+        image = self._images[image_id]
+        sizes = {key: image[key] for key in ("height", "width")}
+        return InstancesOnDemand(partial(_read_instances, template, image_id, sizes, self._later[image_id]))
+
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
         """Amodal and visible RLE, neither empty, the second part of the first."""
 
@@ -364,18 +412,29 @@ class DatasetBuilder:
         return kept
 
     def finish(self) -> AmodalDataset:
-        """The data set. Raises InputError if no object is left."""
-        if not self._instance_ids:
+        """The data set. Raises InputError if no object is left; images to be read on demand are until one is found."""
+        template = replace(self, _images={}, _instances={}, _instance_ids=set(), _later={})
+        images = [
+            AmodalImage(image_id=i, instances=self._instances_of(i, template), **image)
+            for i, image in self._images.items()
+        ]
+        if not any(len(image.instances) for image in images):
             counts = "; ".join(f"{rule}: {len(records)} (first {records[0]})" for rule, records in self.skipped.items())
             raise InputError(
                 file=self.source,
                 rule=f"no usable annotation, skipped: {counts or 'none, the file has none'}",
                 remedy=f"Check that this is the annotation file of {self.name} ({self.split})",
             )
-        images = [
-            AmodalImage(image_id=i, instances=tuple(self._instances[i]), **image) for i, image in self._images.items()
-        ]
         return AmodalDataset(self.name, self.root, self.split, self.categories, images, self.skipped)
+
+
+def _read_instances(
+    template: DatasetBuilder, image_id: int, sizes: dict[str, int], read: Callable[[DatasetBuilder], None]
+) -> tuple[AmodalInstance, ...]:
+    """What `read` finds of one image; skipped records join those of the data set, whose dict `template` holds."""
+    alone = replace(template, _images={image_id: sizes}, _instances={image_id: []}, _instance_ids=set())
+    read(alone)
+    return tuple(alone._instances[image_id])
 
 
 def add_coco_annotations(
@@ -430,11 +489,13 @@ def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
     for candidate in candidates:
         if (root / candidate).is_file():
             return root / candidate
-    found = sorted(p.relative_to(root).as_posix() for d in (root, root / "annotations") for p in d.glob("*.json"))
+    kinds = sorted({Path(candidate).suffix for candidate in candidates})
+    folders = (root, root / "annotations")
+    found = sorted(p.relative_to(root).as_posix() for d in folders for kind in kinds for p in d.glob(f"*{kind}"))
     raise InputError(
         file=root / candidates[0],
         rule=f"annotation file of {name} must exist; looked for {', '.join(candidates)}; "
-        f"JSON files found: {', '.join(found[:20]) or 'none'}",
+        f"{'/'.join(kinds)} files found: {', '.join(found[:20]) or 'none'}",
         remedy="Check root and split, see data/README.md for the download",
     )
 
