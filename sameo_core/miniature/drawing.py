@@ -56,6 +56,9 @@ class Domain:
     tail: float = 0.0  # exponent of the long tail: shape k is drawn with probability ~ (k + 1) ** -tail
     ground: bool = False  # a stuff region (a second background) across the lower part of the image
     visible_pixels: int = 48  # no object is hidden further than to this many visible pixels
+    tilt: float = 0.3  # standard deviation of the objects' rotation, radians
+    perspective: bool = False  # a street: objects stand on the ground, lower in the image is nearer, so larger
+    far_to_near: bool = True  # in perspective, nearer objects hide farther ones; False: any order, as nature has not
 
 
 _SIZES = ((256, 256), (240, 320), (320, 240))
@@ -65,6 +68,82 @@ DOMAINS = {
     "lvis": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (1, 6), (0.18, 0.6), crowding=0.4, tail=1.1),
     "cocoa": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (2, 6), (0.22, 0.62), crowding=0.65, ground=True),
     "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 6), (0.22, 0.62), crowding=0.6),
+}
+
+_HOUSEHOLD = tuple(
+    """book-skull bottle-droplet bottle-water bowling-ball bread-slice chess-board compact-disc glass-water headphones
+    jug-detergent lemon radio record-vinyl shirt stopwatch-20 tv weight-hanging""".split()
+)
+_VEHICLES = ("car", "car-side", "taxi", "van-shuttle", "snowplow", "cable-car")
+DOMAINS |= {
+    # a rendered room, square, few and upright objects before a wall and on a floor
+    "dyce": Domain(
+        _HOUSEHOLD,
+        ("brick", "coffee", "text"),
+        ((256, 256),),
+        (3, 6),
+        (0.14, 0.5),
+        crowding=0.6,
+        ground=True,
+        visible_pixels=6,
+        tilt=0.08,
+    ),
+    # a scanned room: wider, fuller, with furniture and parts of the building
+    "mp3d_amodal": Domain(
+        (*_HOUSEHOLD, "cart-shopping", "door-closed", "plant-wilt", "stairs", "sun", "wheelchair-move"),
+        ("camera", "clock", "coffee"),
+        ((240, 320),),
+        (4, 7),
+        (0.18, 0.6),
+        crowding=0.8,
+        ground=True,
+        visible_pixels=6,
+        tilt=0.08,
+    ),
+    # one camera above a street; cars pasted in any order
+    "walt": Domain(
+        _VEHICLES,
+        ("camera", "rocket", "moon"),
+        ((240, 320),),
+        (6, 11),
+        (0.16, 0.55),
+        crowding=0.0,
+        ground=True,
+        visible_pixels=12,
+        tilt=0.05,
+        perspective=True,
+        far_to_near=False,
+    ),
+    # a street seen from a car: a wide image
+    "kitti360_aps": Domain(
+        (*_VEHICLES, "campground", "cart-shopping", "person-skiing-nordic", "person-snowboarding", "wheelchair-move"),
+        ("camera", "brick", "rocket"),
+        ((176, 512),),
+        (5, 9),
+        (0.16, 0.75),
+        crowding=0.0,
+        ground=True,
+        tilt=0.05,
+        perspective=True,
+    ),
+    # one object behind others, anything anywhere
+    "pix2gestalt": Domain(
+        SEEN_SHAPES,
+        (*SEEN_PHOTOGRAPHS, "retina", "immunohistochemistry"),
+        ((240, 320), (320, 240)),
+        (2, 4),
+        (0.3, 0.65),
+        crowding=0.9,
+    ),
+    "lvvis": Domain(
+        SEEN_SHAPES,
+        ("astronaut", "chelsea", "rocket", "hubble_deep_field"),
+        ((192, 256),),
+        (2, 5),
+        (0.22, 0.6),
+        crowding=0.4,
+        tail=0.8,
+    ),
 }
 
 
@@ -78,6 +157,7 @@ class Scene:
     categories: tuple[str, ...]  # the shape's name, one an object
     ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, where the domain has one
     ground_category: str | None
+    tracks: tuple[int, ...] = ()  # in a frame of a video: the object's number, the same in all frames
 
 
 def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "train") -> Scene:
@@ -105,11 +185,16 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
     amodal: list[Bool[np.ndarray, "h w"]] = []
     visible: list[Bool[np.ndarray, "h w"]] = []
     categories: list[str] = []
-    for _ in range(rng.integers(domain.objects[0], domain.objects[1] + 1)):
+    for nearness in _nearness(rng, domain, int(rng.integers(domain.objects[0], domain.objects[1] + 1))):
         shape = domain.shapes[_long_tail(rng, len(domain.shapes), domain.tail)]
-        cut_out = _cut_out(rng, shape, min(height, width) * rng.uniform(*domain.object_size))
+        smallest, largest = domain.object_size
+        size = rng.uniform(smallest, largest) if nearness is None else smallest + nearness * (largest - smallest)
+        cut_out = _cut_out(rng, shape, min(height, width) * size, domain.tilt)
         for _attempt in range(8):
-            top, left = _place(rng, cut_out.shape[1:], (height, width), amodal, domain.crowding)
+            if nearness is None:
+                top, left = _place(rng, cut_out.shape[1:], (height, width), amodal, domain.crowding)
+            else:
+                top, left = _place_on_street(rng, cut_out.shape[1:], (height, width), nearness)
             placed = _paste_mask(cut_out[0], top, left, height, width)
             remaining = [seen & ~placed for seen in visible]
             if placed.sum() >= domain.visible_pixels and all(m.sum() >= domain.visible_pixels for m in remaining):
@@ -167,11 +252,11 @@ def _silhouette(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return mask if count <= 1 else (outside != outside[0, 0])[1:-1, 1:-1]
 
 
-def _cut_out(rng: np.random.Generator, shape: str, longest: float) -> Float[np.ndarray, "2 h w"]:
+def _cut_out(rng: np.random.Generator, shape: str, longest: float, tilt: float) -> Float[np.ndarray, "2 h w"]:
     """The glyph, turned, stretched and scaled to `longest` pixels: coverage of silhouette and of ink, 0..1."""
     silhouette, ink = _glyph(shape)
     stretch = np.exp(rng.uniform(-0.2, 0.2))
-    angle = rng.normal(0, 0.3)
+    angle = rng.normal(0, tilt)
     flip = rng.choice((-1.0, 1.0))
     scale = longest / max(silhouette.size)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -216,6 +301,23 @@ def _place(
         corner = rng.uniform(-0.1, 1.1, 2) * (frame - size)
     corner = np.clip(corner, -0.25 * size, frame - 0.75 * size)
     return int(corner[0]), int(corner[1])
+
+
+def _nearness(rng: np.random.Generator, domain: Domain, count: int) -> list[float] | list[None]:
+    """In perspective, how near each object is, from 0 (horizon) to 1, in painting order; otherwise None."""
+    if not domain.perspective:
+        return [None] * count
+    nearness = rng.uniform(0, 1, count)
+    return (np.sort(nearness) if domain.far_to_near else nearness).tolist()
+
+
+def _place_on_street(
+    rng: np.random.Generator, cut_out_size: tuple[int, int], image_size: tuple[int, int], nearness: float
+) -> tuple[int, int]:
+    """Top left corner of an object that stands on the ground; up to a quarter may leave the frame."""
+    (tall, broad), (height, width) = cut_out_size, image_size
+    top = (0.55 + 0.5 * nearness) * height - tall
+    return int(np.clip(top, -0.25 * tall, height - 0.75 * tall)), int(rng.uniform(-0.25 * broad, width - 0.75 * broad))
 
 
 def _windows(size: tuple[int, int], top: int, left: int, height: int, width: int) -> tuple[tuple, tuple]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sameo_core import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
-from sameo_core.miniature.drawing import Scene
+from sameo_core.miniature.drawing import Scene, draw_scene
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class DrawnObject:
     visible_polygons: list[list[float]]
     occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
     is_stuff: bool = False
+    track: int | None = None  # in a video: the same number in all frames
 
     @property
     def box(self) -> list[float]:
@@ -55,7 +57,19 @@ class Layout:
 
     annotation_file: str
     image_file: str
-    document: Callable[[Sequence[DrawnImage], str], dict]  # of all images of a split
+    document: Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # of all images of a split; a dict is JSON
+    draw: Callable[[str, int, int, str], Scene] = draw_scene  # (domain, index, seed, split)
+    write_files: Callable[[Scene, DrawnImage, Path, str], None] | None = None  # further files of one image; root, split
+    names: Callable[[int, str], dict] | None = None  # (image id, split) -> further names for the braces
+
+    def image_name(self, image_id: int, split: str) -> str:
+        """The image's file, relative to the root."""
+        names = self.names(image_id, split) if self.names else {}
+        return self.image_file.format(split=split, id=image_id, **names)
+
+    def annotation_name(self, split: str) -> str:
+        """The annotation file, relative to the root."""
+        return self.annotation_file.format(split=split, **(self.names(0, split) if self.names else {}))
 
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
@@ -65,10 +79,11 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
         amodal.insert(0, scene.ground)
         visible.insert(0, scene.ground & ~scene.amodal.any(0))
         names.insert(0, scene.ground_category)
+    tracks = list(scene.tracks) or [None] * len(names)
     overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
     objects = [
-        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0)
-        for i, (name, a, v, occludes) in enumerate(zip(names, amodal, visible, overlaps, strict=True))
+        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0, track=track)
+        for i, (name, a, v, occludes, track) in enumerate(zip(names, amodal, visible, overlaps, tracks, strict=True))
         if v.any()
     ]
     height, width = scene.image.shape[:2]
@@ -76,7 +91,7 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
 
 
 def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool
+    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, track: int | None
 ) -> DrawnObject:
     hidden = amodal & ~visible
     return DrawnObject(
@@ -88,4 +103,5 @@ def _describe(
         visible_polygons=mask_to_polygons(visible),
         occludes=occludes,
         is_stuff=is_stuff,
+        track=track,
     )
