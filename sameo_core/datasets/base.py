@@ -132,7 +132,7 @@ class AmodalImage:
     path: Path
     height: int
     width: int
-    instances: Sequence[AmodalInstance]  # a tuple, or read on demand where masks are files
+    instances: tuple[AmodalInstance, ...] | InstancesOnDemand  # on demand where masks are files
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
 
     def read(self) -> Image:
@@ -372,7 +372,9 @@ class DatasetBuilder:
         if image_id in self._images and image_id not in self._later:
             self._later[image_id] = read
 
-    def _instances_of(self, image_id: int, template: "DatasetBuilder") -> Sequence[AmodalInstance]:
+    def _instances_of(
+        self, image_id: int, template: "DatasetBuilder"
+    ) -> tuple[AmodalInstance, ...] | InstancesOnDemand:
         if image_id not in self._later:
             return tuple(self._instances[image_id])
         image = self._images[image_id]

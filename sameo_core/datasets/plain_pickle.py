@@ -100,6 +100,11 @@ def _stand_ins() -> dict[tuple[str, str], Callable]:
     def reconstruct(*_: object) -> Array:
         return Array()
 
+    def frombuffer(raw: bytes, dtype: Dtype, shape: tuple, order: str) -> Array:
+        array = Array()
+        array.__setstate__((1, shape, dtype, order == "F", raw))
+        return array
+
     def latin1(text: str, encoding: str) -> bytes:
         return text.encode("latin1")
 
@@ -109,6 +114,7 @@ def _stand_ins() -> dict[tuple[str, str], Callable]:
     return {
         ("numpy", "scalar"): scalar,
         ("numpy", "_reconstruct"): reconstruct,
+        ("numpy", "_frombuffer"): frombuffer,
         ("numpy", "ndarray"): Array,
         ("numpy", "dtype"): Dtype,
         ("_codecs", "encode"): latin1,

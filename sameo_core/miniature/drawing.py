@@ -418,7 +418,7 @@ def _paint(
         towards[0] * np.gradient(bevel, axis=0) + towards[1] * np.gradient(bevel, axis=1)
     )
     relief = 1 + np.float32(0.9) * slope * coverage + np.float32(0.35) * np.clip(2 * bevel - 2, -1, 0)
-    shadow = np.float32(0.5) * np.roll(_blur(coverage, 3), tuple(np.round(3 * towards).astype(int)), (0, 1))
+    shadow = np.float32(0.5) * np.roll(_blur(coverage, 3.0), tuple(np.round(3 * towards).astype(int)), (0, 1))
 
     texture = _crop(rng, domain, *coverage.shape)
     texture -= texture[::8, ::8].mean((0, 1))

@@ -1,7 +1,7 @@
 """Drawn scenes as pix2gestalt distributes its occlusions: squashed to 256 x 256, one occluded object annotated.
 
 The release has no split; the miniature has a folder for each, so that what one call draws does not move what another
-drew from "train" to "val". Blemish: for every 20th image there is a picture without masks.
+drew from "train" to "val". Blemish: for every 12th image there is one more picture, without masks.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def write_masks(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
     save_whole(folder / "whole" / f"{name}_whole.png", scene.image, amodal, visible)
     save_mask(folder / "whole_mask" / f"{name}_whole_mask.png", amodal)
     save_mask(folder / "visible_object_mask" / f"{name}_visible_mask.png", visible)
-    if image.id % 20 == 0:
+    if image.id % 12 == 0:
         PILImage.fromarray(scene.image).save(folder / "occlusion" / f"{name}0_occlusion.png")
 
 
