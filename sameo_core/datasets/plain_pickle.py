@@ -80,7 +80,7 @@ def _stand_ins() -> dict[tuple[str, str], Callable]:
         def __setstate__(self, state: tuple) -> None:
             self.order = str(state[1])
 
-        def decode(self, raw: bytes | str) -> np.ndarray:
+        def decode(self, raw: bytes | bytearray | str) -> np.ndarray:
             dtype = np.dtype(self.order.replace("|", "=") + self.code)
             if dtype.kind not in "biuf":
                 raise ValueError(f"numpy array of {dtype}, only numbers are read")
@@ -100,7 +100,7 @@ def _stand_ins() -> dict[tuple[str, str], Callable]:
     def reconstruct(*_: object) -> Array:
         return Array()
 
-    def frombuffer(raw: bytes, dtype: Dtype, shape: tuple, order: str) -> Array:
+    def frombuffer(raw: bytes | bytearray, dtype: Dtype, shape: tuple, order: str) -> Array:
         array = Array()
         array.__setstate__((1, shape, dtype, order == "F", raw))
         return array

@@ -157,7 +157,7 @@ class Scene:
     categories: tuple[str, ...]  # the shape's name, one an object
     ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, where the domain has one
     ground_category: str | None
-    tracks: tuple[int, ...] = ()  # in a frame of a video: the object's number, the same in all frames
+    identities: tuple[int, ...] = ()  # one an object, from 1; the same object has the same in all frames of a video
 
 
 def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "train") -> Scene:

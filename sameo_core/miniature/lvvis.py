@@ -32,9 +32,9 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
         sizes = {"height": frames[0].height, "width": frames[0].width}
         files = [f"{path['video']}\\{path['frame']}.jpg" for path in paths]
         records.append({"id": video, **sizes, "length": len(frames), "file_names": files})
-        tracks = {item.track: item.category for image in frames for item in image.objects}
-        for track, category in sorted(tracks.items()):
-            seen = [next((o for o in image.objects if o.track == track), None) for image in frames]
+        objects = {item.identity: item.category for image in frames for item in image.objects}
+        for identity, category in sorted(objects.items()):
+            seen = [next((o for o in image.objects if o.identity == identity), None) for image in frames]
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -20,14 +20,14 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
     """Frame `frame` of a video of `frames`; the same arguments give the same pixels, whatever was drawn before.
 
     Returns:
-        a scene whose `tracks` number the objects; those out of sight in this frame are left out.
+        a scene whose `identities` number the objects; those out of sight in this frame are left out.
     """
     look = DOMAINS[domain]
     rng = np.random.default_rng([seed, zlib.crc32(domain.encode()), zlib.crc32(split.encode()), video])
     height, width = look.image_sizes[rng.integers(len(look.image_sizes))]
     canvas, light = _background(rng, look, height, width), rng.uniform(0, 2 * np.pi)
-    at_rest, found = [], []  # masks of frame 0, for placing; (track, shape, amodal mask) of this frame
-    for track in range(rng.integers(look.objects[0], look.objects[1] + 1)):
+    at_rest, found = [], []  # masks of frame 0, for placing; (identity, shape, amodal mask) of this frame
+    for identity in range(1, 1 + int(rng.integers(look.objects[0], look.objects[1] + 1))):
         shape = look.shapes[_long_tail(rng, len(look.shapes), look.tail)]
         cut_out = _cut_out(rng, shape, min(height, width) * rng.uniform(*look.object_size), look.tilt)
         top, left = _place(rng, cut_out.shape[1:], (height, width), at_rest, look.crowding)
@@ -37,7 +37,7 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
         placed = _paste_mask(cut_out[0], top, left, height, width)
         if placed.any():
             at_rest.append(placed)
-        if track and not first <= frame < last:  # the first object is there from the beginning to the end
+        if identity > 1 and not first <= frame < last:  # the first object is there from the beginning to the end
             continue
         y, x = int(top + frame * step[0]), int(left + frame * step[1])
         inside = -0.9 * cut_out.shape[1] < y < height - 8 and -0.9 * cut_out.shape[2] < x < width - 8
@@ -45,7 +45,7 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
         if placed.sum() < look.visible_pixels:
             continue
         _paint(np.random.default_rng(paint_seed), look, canvas, cut_out, placed, y, x, light)
-        found.append((track, shape, placed))
+        found.append((identity, shape, placed))
     in_front = np.zeros((height, width), bool)
     visible = []
     for _, _, placed in reversed(found):
@@ -61,5 +61,5 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
         categories=tuple(shape for _, shape, *_ in kept),
         ground=None,
         ground_category=None,
-        tracks=tuple(track for track, *_ in kept),
+        identities=tuple(identity for identity, *_ in kept),
     )

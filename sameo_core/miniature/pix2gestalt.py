@@ -35,7 +35,12 @@ def draw_occlusion(domain: str, index: int, seed: int, split: str) -> Scene:
     image = PILImage.fromarray(scene.image).resize((SIDE, SIDE), PILImage.Resampling.BILINEAR)
     one = np.s_[k : k + 1]
     return replace(
-        scene, image=np.asarray(image), amodal=amodal[one], visible=visible[one], categories=scene.categories[one]
+        scene,
+        image=np.asarray(image),
+        amodal=amodal[one],
+        visible=visible[one],
+        categories=scene.categories[one],
+        identities=(1,),
     )
 
 

@@ -21,7 +21,7 @@ class DrawnObject:
     visible_polygons: list[list[float]]
     occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
     is_stuff: bool = False
-    track: int | None = None  # in a video: the same number in all frames
+    identity: int = 0  # the same object has the same in all frames of a video; 0: stuff, or no video
 
     @property
     def box(self) -> list[float]:
@@ -79,11 +79,13 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
         amodal.insert(0, scene.ground)
         visible.insert(0, scene.ground & ~scene.amodal.any(0))
         names.insert(0, scene.ground_category)
-    tracks = list(scene.tracks) or [None] * len(names)
+    identities = list(scene.identities) or [0] * len(names)
     overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
     objects = [
-        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0, track=track)
-        for i, (name, a, v, occludes, track) in enumerate(zip(names, amodal, visible, overlaps, tracks, strict=True))
+        _describe(name, a, v, occludes, is_stuff=scene.ground is not None and i == 0, identity=identity)
+        for i, (name, a, v, occludes, identity) in enumerate(
+            zip(names, amodal, visible, overlaps, identities, strict=True)
+        )
         if v.any()
     ]
     height, width = scene.image.shape[:2]
@@ -91,7 +93,7 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
 
 
 def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, track: int | None
+    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, identity: int
 ) -> DrawnObject:
     hidden = amodal & ~visible
     return DrawnObject(
@@ -103,5 +105,5 @@ def _describe(
         visible_polygons=mask_to_polygons(visible),
         occludes=occludes,
         is_stuff=is_stuff,
-        track=track,
+        identity=identity,
     )

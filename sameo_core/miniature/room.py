@@ -20,6 +20,7 @@ def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
         amodal=np.concatenate([building, scene.amodal]),
         visible=np.concatenate([seen, scene.visible]),
         categories=("wall", "floor", *scene.categories),
+        identities=tuple(range(1, len(scene.categories) + 3)),
         ground=None,
         ground_category=None,
     )
