@@ -44,7 +44,7 @@ def draw_occlusion(domain: str, index: int, seed: int, split: str) -> Scene:
     )
 
 
-def _squash(masks: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n {SIDE} {SIDE}"]:
+def _squash(masks: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n 256 256"]:
     rows, columns = ((np.arange(SIDE) + 0.5) * side / SIDE for side in masks.shape[1:])
     return masks[:, rows.astype(int)[:, None], columns.astype(int)]
 
