@@ -17,7 +17,6 @@ from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.sameo import Sameo
 
-
 hypothesis.settings.register_profile("sameo", deadline=None)  # a busy machine is not a bug
 hypothesis.settings.load_profile("sameo")
 

@@ -83,7 +83,8 @@ def test_held_out_means_held_out():
     for domain, settings in DOMAINS.items():
         tested = domain.split("/")[0] in ("cocoa_cls", "d2sa", "muva")
         assert set(settings.shapes) <= set(HELD_OUT_SHAPES if tested else SEEN_SHAPES), domain
-        assert set(settings.photographs) <= set(HELD_OUT_PHOTOGRAPHS if tested else SEEN_PHOTOGRAPHS), domain
+        assert tested or not set(settings.photographs) & set(HELD_OUT_PHOTOGRAPHS), domain
+        assert not tested or set(settings.photographs) <= set(HELD_OUT_PHOTOGRAPHS), domain
 
 
 def rates(domain, scenes=12):
@@ -129,7 +130,9 @@ def test_the_views_of_a_shelf_show_the_same_objects_elsewhere():
 
 # ------------------------------------------------------------------------------------------------ round trip
 
-SPLITS = [(name, split) for name in WRITERS for split in WRITERS[name].words or ("train", "val")]
+MASKS_ARE_FILES = {"dyce", "mp3d_amodal", "walt", "kitti360_aps", "pix2gestalt", "lvvis"}  # test_miniature_files.py
+NAMES = [name for name in WRITERS if name not in MASKS_ARE_FILES]
+SPLITS = [(name, split) for name in NAMES for split in WRITERS[name].words or ("train", "val")]
 IMAGES = 8  # one with a ghost, in KINS
 
 

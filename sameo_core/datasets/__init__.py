@@ -10,9 +10,15 @@ from sameo_core.datasets.coco import read_coco
 from sameo_core.datasets.cocoa import read_cocoa
 from sameo_core.datasets.cocoa_cls import read_cocoa_cls
 from sameo_core.datasets.d2sa import read_d2sa
+from sameo_core.datasets.dyce import read_dyce
 from sameo_core.datasets.kins import read_kins
+from sameo_core.datasets.kitti360_aps import read_kitti360_aps
 from sameo_core.datasets.lvis import read_lvis
+from sameo_core.datasets.lvvis import read_lvvis
+from sameo_core.datasets.mp3d_amodal import read_mp3d_amodal
 from sameo_core.datasets.muva import read_muva
+from sameo_core.datasets.pix2gestalt import read_pix2gestalt
+from sameo_core.datasets.walt import read_walt
 from sameo_core.errors import InputError
 
 __all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_dataset"]
@@ -23,7 +29,13 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
     "d2sa": read_d2sa,
     "kins": read_kins,
     "muva": read_muva,
+    "dyce": read_dyce,
+    "mp3d_amodal": read_mp3d_amodal,
+    "walt": read_walt,
+    "kitti360_aps": read_kitti360_aps,
+    "pix2gestalt": read_pix2gestalt,
     "lvis": read_lvis,
+    "lvvis": read_lvvis,
     "amodal_lvis": read_amodal_lvis,
     "coco": read_coco,
 }

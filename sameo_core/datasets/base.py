@@ -6,8 +6,9 @@ rule. Faults of a whole file are an InputError; so is a data set of which nothin
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -99,6 +100,30 @@ class AmodalInstance:
         return self.amodal_rle
 
 
+class InstancesOnDemand(Sequence):
+    """The objects of an image whose masks lie in files of their own: read when first asked for, then kept as RLE."""
+
+    def __init__(self, make: Callable[[], tuple[AmodalInstance, ...]]):
+        self._make, self._made = make, None
+
+    def _all(self) -> tuple[AmodalInstance, ...]:
+        if self._made is None:
+            self._made, self._make = self._make(), None
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __getitem__(self, index: SupportsIndex | slice) -> AmodalInstance | tuple[AmodalInstance, ...]:
+        return self._all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __repr__(self) -> str:
+        return "InstancesOnDemand(not read yet)" if self._made is None else repr(self._made)
+
+
 @dataclass(frozen=True)
 class AmodalImage:
     """One image and its objects, in the order of the file."""
@@ -108,7 +133,7 @@ class AmodalImage:
     path: Path
     height: int
     width: int
-    instances: tuple[AmodalInstance, ...]
+    instances: tuple[AmodalInstance, ...] | InstancesOnDemand  # on demand where masks are files
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
     extras: Mapping[str, object] = field(default_factory=dict)  # what only this format says, under the file's own keys
 
@@ -158,7 +183,11 @@ class AmodalImage:
 
 
 class AmodalDataset(Sequence):
-    """A sequence of `AmodalImage`s. `skipped` names, by rule, the records that could not be used."""
+    """A sequence of `AmodalImage`s. `skipped` names, by rule, the records that could not be used.
+
+    Where masks are files (dyce, walt, kitti360_aps, pix2gestalt), an image's objects are read when first asked for, and
+    `skipped` grows as images are; `summary` and `to_coco` ask for all.
+    """
 
     def __init__(
         self,
@@ -225,13 +254,13 @@ class AmodalDataset(Sequence):
         """Counts: images, instances, occluded_share and mean_occlusion_rate (NaN without amodal masks), skipped."""
         instances = [instance for image in self.images for instance in image.instances]
         amodal = all(instance.amodal_rle is not None for instance in instances)
-        rates = np.array([instance.occlusion_rate for instance in instances] if amodal else [np.nan])
+        rates = np.array([instance.occlusion_rate for instance in instances] if amodal and instances else [np.nan])
         return {
             "name": self.name,
             "split": self.split,
             "images": len(self),
             "instances": len(instances),
-            "occluded_share": float((rates > 0).mean()) if amodal else float("nan"),
+            "occluded_share": float((rates > 0).mean()) if amodal and instances else float("nan"),
             "mean_occlusion_rate": float(rates.mean()),
             "skipped": {rule: len(records) for rule, records in self.skipped.items()},
         }
@@ -257,6 +286,8 @@ class DatasetBuilder:
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
     _instance_ids: set[int] = field(default_factory=set)
+    _later: dict[int, InstancesOnDemand] = field(default_factory=dict)
+    _reader_alone: "DatasetBuilder | None" = None  # of the file that is being read: see `add_instances_later`
     _own_images: set[int] = field(default_factory=set)  # of the file that is being read
     _label: str = ""  # in front of a skipped record's name: its file, where there are several
     _image_shift: int = 0  # added to every image id of the file that is being read
@@ -269,7 +300,7 @@ class DatasetBuilder:
         images, or of its annotations) are shifted past the largest so far.
         """
         self.source, self._label = source, f"{source.name}: "
-        self._own_images = set()
+        self._own_images, self._reader_alone = set(), None
         self._image_shift = _shift_past(self._images, images)
         self._instance_shift = _shift_past(self._instance_ids, annotations)
 
@@ -384,6 +415,25 @@ class DatasetBuilder:
         instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, order, extras or {})
         self._instances[image_id].append(instance)
 
+    def add_instances_later(self, image_id: int, read: Callable[["DatasetBuilder"], None]) -> None:
+        """The objects of an image are added when somebody asks for them.
+
+        Args:
+            image_id: of an image that `add_image` was given; nothing happens if that was skipped.
+            read: called with a builder that knows this image alone and, of the file that is being read now, the shifts
+                and the label; it calls `add_instance` and `skip` as usual, with instance ids that no other image uses
+                (of any file: `next_file` cannot know them). Picklable: worker processes may do the reading.
+        """
+        image_id += self._image_shift
+        if image_id not in self._own_images or image_id in self._later:
+            return
+        if self._reader_alone is None:  # one for all images of a file, for there may be a million
+            self._reader_alone = replace(
+                self, _images={}, _instances={}, _instance_ids=set(), _own_images=set(), _later={}
+            )
+        sizes = {key: self._images[image_id][key] for key in ("height", "width")}
+        self._later[image_id] = InstancesOnDemand(partial(_read_instances, self._reader_alone, image_id, sizes, read))
+
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
         """Amodal and visible RLE, neither empty, the second part of the first."""
 
@@ -417,18 +467,29 @@ class DatasetBuilder:
         return kept
 
     def finish(self) -> AmodalDataset:
-        """The data set. Raises InputError if no object is left."""
-        if not self._instance_ids:
+        """The data set. Raises InputError if no object is left; images to be read on demand are until one is found."""
+        images = [
+            AmodalImage(image_id=i, instances=self._later.get(i, tuple(self._instances[i])), **image)
+            for i, image in self._images.items()
+        ]
+        if not any(len(image.instances) for image in images):
             counts = "; ".join(f"{rule}: {len(records)} (first {records[0]})" for rule, records in self.skipped.items())
             raise InputError(
                 file=self.source,
                 rule=f"no usable annotation, skipped: {counts or 'none, the file has none'}",
                 remedy=f"Check that this is the annotation file of {self.name} ({self.split})",
             )
-        images = [
-            AmodalImage(image_id=i, instances=tuple(self._instances[i]), **image) for i, image in self._images.items()
-        ]
         return AmodalDataset(self.name, self.root, self.split, self.categories, images, self.skipped)
+
+
+def _read_instances(
+    template: DatasetBuilder, image_id: int, sizes: dict[str, int], read: Callable[[DatasetBuilder], None]
+) -> tuple[AmodalInstance, ...]:
+    """What `read` finds of one image; skipped records join those of the data set, whose dict `template` holds."""
+    own = {"_images": {image_id: sizes}, "_instances": {image_id: []}, "_own_images": {image_id}}
+    alone = replace(template, _instance_ids=set(), **own)
+    read(alone)
+    return tuple(alone._instances[image_id])
 
 
 def add_coco_annotations(
@@ -523,11 +584,13 @@ def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
     for candidate in candidates:
         if (root / candidate).is_file():
             return root / candidate
-    found = sorted(p.relative_to(root).as_posix() for d in (root, root / "annotations") for p in d.glob("*.json"))
+    kinds = sorted({Path(candidate).suffix for candidate in candidates})
+    folders = (root, root / "annotations")
+    found = sorted(p.relative_to(root).as_posix() for d in folders for kind in kinds for p in d.glob(f"*{kind}"))
     raise InputError(
         file=root / candidates[0],
         rule=f"annotation file of {name} must exist; looked for {', '.join(candidates)}; "
-        f"JSON files found: {', '.join(found[:20]) or 'none'}",
+        f"{'/'.join(kinds)} files found: {', '.join(found[:20]) or 'none'}",
         remedy="Check root and split, see data/README.md for the download",
     )
 

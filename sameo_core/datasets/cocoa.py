@@ -51,7 +51,9 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
             builder.skip("image without file name", f"image {image.get('id')}")
             continue
         annotation = first.get(image["id"], {}) if is_int(image.get("id")) else {}
-        builder.add_image(image, image["file_name"], root / f"{split}2014", _pairs(annotation.get("depth_constraint")))
+        builder.add_image(
+            image, image["file_name"], root / f"{split}2014", depth_pairs(annotation.get("depth_constraint"))
+        )
 
     names = sorted({_name(region) for a in first.values() for region in a["regions"] if isinstance(region, Mapping)})
     builder.categories = dict(enumerate(names, start=1))
@@ -86,7 +88,7 @@ def _name(region: Mapping) -> str:
     return name.strip() or UNNAMED if isinstance(name, str) else UNNAMED
 
 
-def _pairs(depth_constraint: object) -> list[tuple[int, int]]:
+def depth_pairs(depth_constraint: object) -> list[tuple[int, int]]:
     """Of "1-2,1-5", [(1, 2), (1, 5)]: the left region lies in front of the right one, both counted from 1."""
     if not isinstance(depth_constraint, str):
         return []

@@ -57,16 +57,16 @@ class Domain:
     object_size: tuple[float, float]  # longest side as a fraction of the image's shorter side
     crowding: float  # probability that an object is placed against an earlier one instead of anywhere
     tail: float = 0.0  # exponent of the long tail: shape k is drawn with probability ~ (k + 1) ** -tail
-    ground: bool = False  # a stuff region (a second background) across the lower part of the image
+    ground: bool = False  # a stuff region: the road of a street, or a second background across the lower part
     visible_pixels: int = 64  # no object is hidden further than to this many visible pixels
     max_occlusion: float = 0.8  # nor to more than this share of itself
     tilt: float = 0.3  # standard deviation of an object's rotation in radians; 10: any rotation
     contrast: tuple[float, float] = (0.35, 0.85)  # of the background photograph
-    place: Literal["anywhere", "street", "shelf"] = "anywhere"
+    place: Literal["anywhere", "street", "pasted", "shelf"] = "anywhere"  # pasted: in a street, but in any order
     views: int = 1  # shelf: scenes i * views, ..., i * views + views - 1 show the same objects
 
 
-# Goods on a table and toys on a shelf: few item types each. The street's shapes are seen ones.
+# Goods on a table and toys on a shelf: few item types each. The street's and the household's shapes are seen ones.
 TABLE_SHAPES = tuple(
     """apple-whole bone candy-cane drum flask gamepad guitar puzzle-piece ring spoon vest wine-bottle""".split()
 )
@@ -77,6 +77,11 @@ SHELF_SHAPES = tuple(
 STREET_SHAPES = tuple(
     """car car-side taxi van-shuttle person-snowboarding person-skiing-nordic snowplow cable-car cart-shopping
     wheelchair-move""".split()
+)
+VEHICLE_SHAPES = ("car", "car-side", "taxi", "van-shuttle", "snowplow", "cable-car")
+HOUSEHOLD_SHAPES = tuple(
+    """book-skull bottle-droplet bottle-water bowling-ball bread-slice chess-board compact-disc glass-water headphones
+    jug-detergent lemon radio record-vinyl shirt stopwatch-20 tv weight-hanging""".split()
 )
 
 _SIZES = ((256, 256), (240, 320), (320, 240))
@@ -138,6 +143,80 @@ DOMAINS = {
         place="shelf",
         views=3,
     ),
+    # DYCE: a rendered room, square; few and upright objects before a wall and on a floor
+    "dyce": Domain(
+        HOUSEHOLD_SHAPES,
+        ("brick", "coffee", "text"),
+        ((256, 256),),
+        (3, 6),
+        (0.14, 0.5),
+        crowding=0.6,
+        ground=True,
+        visible_pixels=6,
+        max_occlusion=1.0,
+        tilt=0.08,
+    ),
+    # MP3D-Amodal: a scanned room; wider, fuller, with furniture and parts of the building
+    "mp3d_amodal": Domain(
+        (*HOUSEHOLD_SHAPES, "cart-shopping", "door-closed", "plant-wilt", "stairs", "sun", "wheelchair-move"),
+        ("camera", "clock", "coffee"),
+        ((240, 320),),
+        (4, 7),
+        (0.18, 0.6),
+        crowding=0.8,
+        ground=True,
+        visible_pixels=6,
+        max_occlusion=1.0,
+        tilt=0.08,
+    ),
+    "walt": Domain(
+        VEHICLE_SHAPES,
+        ("camera", "rocket", "moon"),
+        ((240, 320),),
+        (6, 11),
+        (0.45, 0.6),
+        crowding=0.0,
+        ground=True,
+        visible_pixels=12,
+        max_occlusion=1.0,
+        tilt=0.05,
+        place="pasted",
+    ),
+    "kitti360_aps": Domain(
+        (*STREET_SHAPES, "campground"),
+        ("camera", "brick", "rocket"),
+        ((176, 512),),
+        (5, 9),
+        (0.6, 0.85),
+        crowding=0.0,
+        ground=True,
+        visible_pixels=48,
+        max_occlusion=1.0,
+        tilt=0.05,
+        place="street",
+    ),
+    # pix2gestalt: one object behind others, anything anywhere
+    "pix2gestalt": Domain(
+        SEEN_SHAPES,
+        (*SEEN_PHOTOGRAPHS, "retina", "immunohistochemistry"),
+        ((240, 320), (320, 240)),
+        (2, 4),
+        (0.3, 0.65),
+        crowding=0.9,
+        visible_pixels=48,
+        max_occlusion=1.0,
+    ),
+    "lvvis": Domain(
+        SEEN_SHAPES,
+        ("astronaut", "chelsea", "rocket", "hubble_deep_field"),
+        ((192, 256),),
+        (2, 5),
+        (0.22, 0.6),
+        crowding=0.4,
+        tail=0.8,
+        visible_pixels=48,
+        max_occlusion=1.0,
+    ),
 }
 
 
@@ -154,7 +233,7 @@ class Scene:
     amodal: AmodalMasks
     visible: VisibleMasks
     categories: tuple[str, ...]  # the shape's name, one an object
-    identities: tuple[int, ...]  # one an object, from 1; the same object has the same in all views of a scene
+    identities: tuple[int, ...]  # one an object, from 1; the same in all views of a scene and frames of a video
     ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, where the domain has one
     ground_category: str | None
 
@@ -182,9 +261,12 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
     identities: list[int] = []
     ground = ground_category = None
     texture = functools.partial(_crop, rng, domain)
-    if domain.place == "street":
-        canvas = street(rng, texture, height, width)
+    if domain.place in ("street", "pasted"):
+        canvas, road = street(rng, texture, height, width)
+        if domain.ground:
+            ground, ground_category = road, "road"
         drafts = _along_the_street(rng, domain, frame)
+        drafts = _in_any_order(rng, drafts) if domain.place == "pasted" else drafts
     elif domain.place == "shelf":
         angle = (view - (domain.views - 1) / 2) * 0.5  # of the camera, in radians: about 30 degrees apart
         canvas = shelves(rng, texture, height, width, shift=-0.2 * angle * width)
@@ -269,7 +351,7 @@ def _silhouette(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def _cut_out(
-    rng: np.random.Generator, shape: str, longest: float, tilt: float, squeeze: float
+    rng: np.random.Generator, shape: str, longest: float, tilt: float, squeeze: float = 1.0
 ) -> Float[np.ndarray, "2 h w"]:
     """The glyph, turned, stretched and scaled to `longest` pixels: coverage of silhouette and of ink, 0..1.
 
@@ -355,6 +437,12 @@ _STATURE = {  # a person is smaller than a car, a tram larger
     "snowplow": 1.2,
     "cable-car": 1.2,
 }
+
+
+def _in_any_order(rng: np.random.Generator, drafts: Iterator[_Draft]) -> Iterator[_Draft]:
+    """Pasted without regard to what is nearer: many occlusions are as nature does not have them."""
+    drafts = list(drafts)
+    yield from (drafts[i] for i in rng.permutation(len(drafts)))
 
 
 def _on_the_shelf(rng: np.random.Generator, domain: Domain, frame: tuple[int, int], angle: float) -> Iterator[_Draft]:

@@ -9,8 +9,21 @@ from PIL import Image as PILImage
 from tqdm import tqdm
 
 from sameo_core.errors import InputError
-from sameo_core.miniature import cocoa, cocoa_cls, d2sa, kins, lvis, muva
-from sameo_core.miniature.drawing import DOMAINS, domain_of, draw_scene
+from sameo_core.miniature import (
+    cocoa,
+    cocoa_cls,
+    d2sa,
+    dyce,
+    kins,
+    kitti360_aps,
+    lvis,
+    lvvis,
+    mp3d_amodal,
+    muva,
+    pix2gestalt,
+    walt,
+)
+from sameo_core.miniature.drawing import DOMAINS, domain_of
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
 
 JPEG_QUALITY = 92
@@ -20,14 +33,21 @@ WRITERS: dict[str, Layout] = {
     "d2sa": d2sa.LAYOUT,
     "kins": kins.LAYOUT,
     "muva": muva.LAYOUT,
+    "dyce": dyce.LAYOUT,
+    "mp3d_amodal": mp3d_amodal.LAYOUT,
+    "walt": walt.LAYOUT,
+    "kitti360_aps": kitti360_aps.LAYOUT,
+    "pix2gestalt": pix2gestalt.LAYOUT,
     "lvis": lvis.LAYOUT,
+    "lvvis": lvvis.LAYOUT,
 }
 
 
 def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = 0, jobs: int = -1) -> Path:
     """Draw a miniature data set and write it below `root` in the real set's format; a finished one is left as it is.
 
-    The annotation file is written last and in one step: where it exists, with the same recipe, the set is complete.
+    The annotation file is written last and in one step: where it exists, with the same recipe, the set is complete. The
+    recipe is its "info", or where it is not JSON, a file beside it, written after it.
 
     Args:
         name: one of `WRITERS`; also the domain the scenes are drawn in (see `domain_of`).
@@ -48,36 +68,41 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
         raise InputError(file="name", rule=rule, remedy="Choose one of these names")
     if images < 1:
         raise InputError(file="images", rule=f"at least 1 image, found {images}", remedy="Ask for one or more")
-    root, layout, domain = Path(root), WRITERS[name], domain_of(name, split)
+    root, layout = Path(root), WRITERS[name]
     if layout.words and split not in layout.words:
         rule = f"{name} has the splits {', '.join(layout.words)}; found {split!r}"
         raise InputError(file="split", rule=rule, remedy="Choose one of these")
-    words = {"split": split, **layout.words.get(split, {})}
-    annotation_file = root / layout.annotation_file.format(**words)
+    annotation_file = root / layout.annotation_name(split)
     recipe = {
         "description": f"miniature {name}",
         "split": split,
         "images": images,
         "seed": seed,
-        "domain": str(DOMAINS[domain]),
+        "domain": str(DOMAINS[domain_of(name, split)]),
     }
-    if _recipe_of(annotation_file) == recipe:
+    is_json = annotation_file.suffix == ".json"
+    recipe_file = annotation_file if is_json else annotation_file.with_suffix(".recipe.json")
+    if annotation_file.exists() and _recipe_of(recipe_file) == recipe:
         return annotation_file
-    (root / layout.image_file.format(**words, id=0)).parent.mkdir(parents=True, exist_ok=True)
-    work = (
-        delayed(_draw_image)(domain, split, seed, index, root / layout.image_file.format(**words, id=index + 1))
-        for index in range(images)
-    )
+    work = (delayed(_draw_image)(name, split, seed, index, root) for index in range(images))
     drawn = Parallel(n_jobs=jobs, return_as="generator")(work)
     drawn = list(tqdm(drawn, total=images, desc=f"drawing {name} {split}", unit="image"))
-    documents = {**layout.more_files, layout.annotation_file: layout.document}
-    for file, document in documents.items():
-        path = root / file.format(**words)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"info": recipe, **document(drawn, split)}))
-        os.replace(partial, path)
+    for file, document in {**layout.more_files, layout.annotation_file: layout.document}.items():
+        content = document(drawn, split)
+        content = {"info": recipe, **content} if isinstance(content, dict) else content
+        _write(root / layout.annotation_name(split, file), content)
+    if not is_json:
+        _write(recipe_file, {"info": recipe})
     return annotation_file
+
+
+def _write(path: Path, content: dict | str | bytes) -> None:
+    """In one step: the file is complete or not there."""
+    content = json.dumps(content) if isinstance(content, dict) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(partial, path)
 
 
 def _recipe_of(annotation_file: Path) -> dict | None:
@@ -87,11 +112,16 @@ def _recipe_of(annotation_file: Path) -> dict | None:
         return None  # absent, damaged or of another make: it is drawn anew
 
 
-def _draw_image(domain: str, split: str, seed: int, index: int, path: Path) -> DrawnImage:
-    scene = draw_scene(domain, index, seed, split)
+def _draw_image(name: str, split: str, seed: int, index: int, root: Path) -> DrawnImage:
+    layout = WRITERS[name]
+    scene = layout.draw(domain_of(name, split), index, seed, split)
+    image = describe_scene(scene, index + 1)
+    path = root / layout.image_name(image.id, split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = {"format": "PNG"} if path.suffix == ".png" else {"format": "JPEG", "quality": JPEG_QUALITY}
     partial = path.with_suffix(".partial")
-    PILImage.fromarray(scene.image).save(
-        partial, format="PNG" if path.suffix == ".png" else "JPEG", quality=JPEG_QUALITY
-    )
+    PILImage.fromarray(scene.image).save(partial, **kind)
     os.replace(partial, path)
-    return describe_scene(scene, index + 1)
+    if layout.write_files:
+        layout.write_files(scene, image, root, split)
+    return image

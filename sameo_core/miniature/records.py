@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sameo_core import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
-from sameo_core.miniature.drawing import Scene
+from sameo_core.miniature.drawing import Scene, draw_scene
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class DrawnObject:
     visible_polygons: list[list[float]]
     occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
     is_stuff: bool = False
-    identity: int = 0  # the same object has the same in all views of a scene; 0: stuff
+    identity: int = 0  # the same object has the same in all views of a scene and frames of a video; 0: stuff
 
     @property
     def box(self) -> list[float]:
@@ -50,21 +51,33 @@ class DrawnImage:
     objects: tuple[DrawnObject, ...]
 
 
-Document = Callable[[Sequence[DrawnImage], str], dict]  # (all images of a split, split) -> what the file says
+Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all images of a split, split); a dict is JSON
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the files of a format lie below its root, and what its annotation files say.
 
-    Paths are format strings of {split}, {id} (of the image, from 1) and the split's own `words`.
+    Paths are format strings of {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
     """
 
     annotation_file: str
     image_file: str
     document: Document
     words: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # split -> word -> what stands for it
+    names: Callable[[int, str], dict] | None = None  # (image id, split) -> further words, for `image_file` alone
     more_files: Mapping[str, Document] = field(default_factory=dict)  # further annotation files of the same images
+    draw: Callable[[str, int, int, str], Scene] = draw_scene  # (domain, index, seed, split)
+    write_files: Callable[[Scene, DrawnImage, Path, str], None] | None = None  # further files of one image; root, split
+
+    def annotation_name(self, split: str, file: str | None = None) -> str:
+        """The annotation file, or another of `more_files`, relative to the root."""
+        return (file or self.annotation_file).format(split=split, **self.words.get(split, {}))
+
+    def image_name(self, image_id: int, split: str) -> str:
+        """The image's file, relative to the root."""
+        names = self.names(image_id, split) if self.names else {}
+        return self.image_file.format(split=split, id=image_id, **self.words.get(split, {}), **names)
 
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:

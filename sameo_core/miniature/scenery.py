@@ -6,7 +6,7 @@ Both are painted from a few rectangles and from `texture(height, width)`, a rand
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
@@ -18,8 +18,10 @@ SHELVES = (0.5, 0.95)  # of the image's height: upper edges of the boards
 BOARD = 0.05  # of the image's height: a board's thickness
 
 
-def street(rng: np.random.Generator, texture: Texture, height: int, width: int) -> Canvas:
-    """Sky, a row of houses, verges, and a road whose edges and dashes meet on the horizon."""
+def street(
+    rng: np.random.Generator, texture: Texture, height: int, width: int
+) -> tuple[Canvas, Bool[np.ndarray, "h w"]]:
+    """Sky, a row of houses, verges, and a road whose edges and dashes meet on the horizon; and the road's mask."""
     horizon = round(HORIZON * height)
     shades = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     sky = np.array([165, 190, 215], np.float32) + rng.uniform(-25, 15, 3).astype(np.float32)
@@ -53,8 +55,10 @@ def street(rng: np.random.Generator, texture: Texture, height: int, width: int) 
     road[lines] = 0.35 * road[lines] + 150
     kerb = np.abs(np.abs(across) - 1.02) < 0.03
     verge[kerb] = 0.3 * verge[kerb] + 115
-    canvas[horizon:] = np.where((np.abs(across) < 1)[..., None], road, verge)
-    return canvas
+    on_road = np.zeros((height, width), bool)
+    on_road[horizon:] = np.abs(across) < 1
+    canvas[horizon:] = np.where(on_road[horizon:, :, None], road, verge)
+    return canvas, on_road
 
 
 def shelves(rng: np.random.Generator, texture: Texture, height: int, width: int, shift: float) -> Canvas:

@@ -1,0 +1,93 @@
+"""DYCE (Ehsani et al., "SeGAN", CVPR 2018): rendered rooms; an index of text lines, one an object, and PNG masks."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, find_file
+from sameo_core.datasets.mask_files import image_size, inside, read_mask_png
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+
+
+def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+    """DYCE as distributed: annotations/{split}.txt, Images/, modal/ and amodal/; splits train, val, test.
+
+    A line is ``image modal-mask amodal-mask x y x y tag full-object``, where tags may contain spaces. The visible mask
+    is the amodal mask's name with "amodal" replaced by "modal": the name in the line may be a predicted mask. The tag
+    as it stands is the category, numbered in alphabetical order within one file; walls and floors are among them.
+    Instance ids are line numbers. The line's box (in 1000 x 1000 units) is not used. Masks are read on demand, the
+    size of each image when the index is.
+
+    Args:
+        annotation_file: another index of the same format, relative to `root`.
+
+    Raises:
+        InputError: see `find_file`, `DatasetBuilder.finish`; the index is not text; a "_real" split, whose lines have
+            no box and whose masks are inverted.
+    """
+    if "_real" in (annotation_file or split):
+        raise InputError(
+            file="split",
+            rule=f"the natural images of dyce are another format, found {annotation_file or split!r}",
+            remedy="Give one of train, val, test",
+        )
+    path = find_file(root, [annotation_file or f"annotations/{split}.txt"], "dyce")
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            file=path, rule=f"not text: byte {error.start} is not UTF-8", remedy="Fetch the file again"
+        ) from error
+    builder = DatasetBuilder("dyce", root, split, path)
+
+    lines: dict[str, list[tuple[int, str, str]]] = {}  # image -> (line number, amodal mask, tag)
+    for number, line in enumerate(text.split("\n"), start=1):
+        tokens = line.split()
+        if not tokens:
+            continue
+        if len(tokens) < 9 or not _is_box(tokens[3:7]):
+            builder.skip("line is not image, modal, amodal, box, tag, full object", f"line {number}")
+            continue
+        lines.setdefault(tokens[0], []).append((number, tokens[2], " ".join(tokens[7:-1])))
+
+    tags = sorted({tag for found in lines.values() for _, _, tag in found})
+    builder.categories = dict(enumerate(tags, start=1))
+    category_ids = {tag: i for i, tag in builder.categories.items()}
+    for image_id, (name, found) in enumerate(lines.items(), start=1):
+        try:
+            height, width = image_size(inside(root / "Images", name))
+        except InputError as error:
+            builder.skip(f"image {error.rule.split(':')[0]}", f"image {name}")
+            continue
+        builder.add_image({"id": image_id, "height": height, "width": width}, name, root / "Images")
+        objects = [(number, amodal, category_ids[tag]) for number, amodal, tag in found]
+        builder.add_instances_later(image_id, partial(_read_objects, root, image_id, (height, width), objects))
+    return builder.finish()
+
+
+def _read_objects(
+    root: Path, image_id: int, size: tuple[int, int], objects: list[tuple[int, str, int]], builder: DatasetBuilder
+) -> None:
+    for number, amodal, category_id in objects:
+        try:
+            amodal_mask = read_mask_png(inside(root / "amodal", amodal), *size)
+            visible_mask = read_mask_png(inside(root / "modal", amodal.replace("amodal", "modal")), *size)
+        except InputError as error:
+            builder.skip(error.rule.split(":")[0], f"line {number}")
+            continue
+        builder.add_instance(
+            f"line {number}",
+            image_id=image_id,
+            instance_id=number,
+            category_id=category_id,
+            amodal=encode_mask(amodal_mask),
+            visible=encode_mask(visible_mask),
+        )
+
+
+def _is_box(tokens: list[str]) -> bool:
+    try:
+        return all(math.isfinite(float(token)) for token in tokens)
+    except ValueError:
+        return False

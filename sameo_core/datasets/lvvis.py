@@ -1,0 +1,79 @@
+"""LV-VIS (Wang et al., ICCV 2023): videos with visible masks; like LVIS a source, not a set to evaluate on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, find_file, is_int, read_json, records
+from sameo_core.errors import InputError
+
+
+def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every_nth_frame: int = 1) -> AmodalDataset:
+    """LV-VIS as distributed: {split}_instances.json, frames in {split}/JPEGImages/<video>/<frame>.jpg.
+
+    Each frame in which at least one object has a mask becomes an image. Image ids count all frames of the file from 1,
+    instance ids all places for a mask, so that neither depends on which frames are taken. Videos of "train" are not
+    annotated exhaustively. Labels of "test" are not public.
+
+    Args:
+        annotation_file: another file of the same format, relative to `root`.
+        every_nth_frame: take frames 0, n, 2n, ... of each video.
+
+    Raises:
+        InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`; `every_nth_frame` < 1.
+    """
+    if every_nth_frame < 1:
+        rule = f"at least 1, found {every_nth_frame}"
+        raise InputError(file="every_nth_frame", rule=rule, remedy="Give 1 for all frames")
+    names = [f"{folder}{split}_instances.json" for folder in ("", "annotations/")]
+    path = find_file(root, [annotation_file] if annotation_file else names, "lvvis")
+    data = read_json(path, ["videos", "annotations", "categories"])
+    builder = DatasetBuilder("lvvis", root, split, path)
+    builder.add_categories(data["categories"])
+
+    annotated: dict[int, set[int]] = {}  # video -> frames with a mask
+    for annotation in data["annotations"]:
+        if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):
+            masks = annotation.get("segmentations")
+            frames = annotated.setdefault(annotation["video_id"], set())
+            frames.update(t for t, mask in enumerate(masks if isinstance(masks, list) else []) if mask)
+
+    first_image: dict[int, tuple[int, int]] = {}  # video -> (id of frame 0, frames)
+    next_image = 1
+    for video in records(builder, data["videos"], "video"):
+        record, frames = f"video {video.get('id')}", video.get("file_names")
+        if not is_int(video.get("id")) or video["id"] in first_image:
+            builder.skip("video without a whole-number id of its own", record)
+            continue
+        if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
+            builder.skip("video without file names", record)
+            continue
+        first_image[video["id"]] = next_image, len(frames)
+        for t, name in enumerate(frames):
+            if t % every_nth_frame == 0 and t in annotated.get(video["id"], ()):
+                file_name = "/".join(name.replace("\\", "/").split("/")[-2:])
+                builder.add_image({**video, "id": next_image + t}, file_name, root / split / "JPEGImages")
+        next_image += len(frames)
+
+    next_instance = 1
+    for annotation in records(builder, data["annotations"], "annotation"):
+        record, masks = f"annotation {annotation.get('id')}", annotation.get("segmentations")
+        video = annotation.get("video_id")
+        if annotation.get("iscrowd"):
+            builder.skip("crowd region", record)
+        elif not is_int(video) or video not in first_image:
+            builder.skip("annotation without video", record)
+        elif not isinstance(masks, list) or len(masks) != first_image[video][1]:
+            builder.skip("masks and frames differ in number", record)
+        else:
+            for t in range(0, len(masks), every_nth_frame):
+                if masks[t]:
+                    builder.add_instance(
+                        f"{record}, frame {t}",
+                        image_id=first_image[video][0] + t,
+                        instance_id=next_instance + t,
+                        category_id=annotation.get("category_id"),
+                        amodal=None,
+                        visible=masks[t],
+                    )
+        next_instance += len(masks) if isinstance(masks, list) else 0
+    return builder.finish()

@@ -1,0 +1,104 @@
+"""pix2gestalt (Ozguroglu et al., CVPR 2024): synthetic occlusions; one object of each picture is annotated."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder
+from sameo_core.datasets.mask_files import image_size, read_mask_png
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+
+FOLDERS = {  # folder -> how its files' names end; whole/ holds pictures of the object alone, which nobody needs here
+    "occlusion": "_occlusion.png",
+    "whole_mask": "_whole_mask.png",
+    "visible_object_mask": "_visible_mask.png",
+}
+
+
+def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
+    """The release as distributed: occlusion/, whole_mask/ and visible_object_mask/, with or without sub-folders.
+
+    Files belong together by the id their names begin with. The release has no split: of the complete ids, sorted by
+    name, the first 99 % are "train" and the rest, at least one, "val". Where `root` has a folder {split} with the
+    folders in it, all of that is the split. All pictures have the size of the first (256 x 256); one of another size
+    is skipped when its masks are read, which is on demand. Only one object of a picture is annotated: no ground truth
+    for detection.
+
+    Raises:
+        InputError: a folder is missing, fewer than 2 complete ids, see `DatasetBuilder.finish`.
+    """
+    if (root / split / "occlusion").is_dir():
+        root, whole = root / split, True
+    elif split in ("train", "val"):
+        whole = False
+    else:
+        raise InputError(
+            file="split", rule=f"pix2gestalt has train and val, found {split!r}", remedy="Give one of them"
+        )
+    builder = DatasetBuilder("pix2gestalt", root, split, root / "occlusion", {1: "object"})
+    found = {folder: _files(root, folder, ending) for folder, ending in FOLDERS.items()}
+    every = set().union(*found.values())
+    complete = [name for name in every if all(name in files for files in found.values())]
+    for name in sorted(every.difference(complete)):
+        missing = [folder for folder, files in found.items() if name not in files]
+        builder.skip(f"no file in {' and '.join(missing)}", f"id {name}")
+    complete.sort(key=lambda name: found["occlusion"][name])
+    if not whole:
+        if len(complete) < 2:
+            raise InputError(
+                file=root / "occlusion",
+                rule=f"train and val need at least one picture each, found {len(complete)} complete",
+                remedy="Unpack the release completely",
+            )
+        cut = len(complete) * 99 // 100
+        complete = complete[:cut] if split == "train" else complete[cut:]
+
+    numeric = all(name.isascii() and name.isdigit() and len(name) < 19 for name in complete)
+    size = None
+    for position, name in enumerate(complete, start=1):
+        image_id = int(name) if numeric else position
+        picture, *masks = (files[name] for files in found.values())
+        try:
+            size = size or image_size(root / picture)
+        except InputError as error:
+            builder.skip(f"image {error.rule.split(':')[0]}", f"id {name}")
+            continue
+        builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
+        builder.add_instances_later(image_id, partial(_read_object, root, image_id, size, name, *masks))
+    return builder.finish()
+
+
+def _read_object(
+    root: Path, image_id: int, size: tuple[int, int], name: str, whole: str, visible: str, builder: DatasetBuilder
+) -> None:
+    try:
+        amodal_mask, visible_mask = read_mask_png(root / whole, *size), read_mask_png(root / visible, *size)
+    except InputError as error:
+        return builder.skip(error.rule.split(":")[0], f"id {name}")
+    builder.add_instance(
+        f"id {name}",
+        image_id=image_id,
+        instance_id=image_id,
+        category_id=1,
+        amodal=encode_mask(amodal_mask),
+        visible=encode_mask(visible_mask),
+    )
+
+
+def _files(root: Path, folder: str, ending: str) -> dict[str, str]:
+    """id -> path below `root`, of all files in `folder` and below it whose names end in `ending`."""
+    if not (root / folder).is_dir():
+        raise InputError(
+            file=root / folder,
+            rule=f"pix2gestalt needs the folders {', '.join(FOLDERS)}",
+            remedy="Unpack the release below the root, see data/README.md",
+        )
+    files: dict[str, str] = {}
+    for at, folders, names in os.walk(root / folder):
+        folders.sort()
+        below = os.path.relpath(at, root)
+        for name in names:
+            if name.endswith(ending):
+                files.setdefault(name.removesuffix(ending), f"{below}/{name}")
+    return files

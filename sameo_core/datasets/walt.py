@@ -1,0 +1,123 @@
+"""CWALT (Reddy et al., "WALT", CVPR 2022): vehicles of one camera pasted over each other, in any order."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, is_int, read_json, records
+from sameo_core.datasets.mask_files import inside, npz_layers, npz_shape
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+
+HIDDEN, VISIBLE = 2, 1  # values in the npz; 0 is background
+
+
+def read_walt(root: Path, split: str, form: str | None = None) -> AmodalDataset:
+    """Composed images as WALT's generator writes them, in one of two forms.
+
+    "npz": images/<time>.jpg with Segmentation/<time>.npz, whose array ``mask`` (objects, h, w, 3) holds 1 where an
+    object is seen and 2 where it is hidden; objects in the order they were pasted, the last is in front. "json":
+    ann.json with polygons ``visible`` and ``full``, as its training code has them. Both in cwalt_{split}/, {split}/ or
+    `root` itself, where split is "train" or "test" ("val" stands for "test"). The paste order is random, so that many
+    occlusions are unnatural: see `cleaning`. Of the npz form only the headers are read at once, masks on demand.
+
+    Args:
+        form: "npz" or "json"; None: npz where it exists, for it has the exact masks.
+
+    Raises:
+        InputError: neither form is found, see `read_json`, `DatasetBuilder.finish`.
+    """
+    if form not in (None, "npz", "json"):
+        raise InputError(
+            file="form", rule=f"a form is npz or json, found {form!r}", remedy="Leave it out, or choose one"
+        )
+    folder_names = [name for s in dict.fromkeys([split, split.replace("val", "test")]) for name in (f"cwalt_{s}", s)]
+    folders = [root / name for name in folder_names] + [root]
+    for folder in folders:
+        if form != "json" and (folder / "Segmentation").is_dir():
+            return _read_npz(root, split, folder)
+        if form != "npz" and (folder / "ann.json").is_file():
+            return _read_json(root, split, folder)
+    there = sorted(p.name for p in root.iterdir())[:20] if root.is_dir() else []
+    raise InputError(
+        file=root,
+        rule=f"walt needs a folder Segmentation or a file ann.json in {', '.join(folder_names)} or the root itself; "
+        f"found {', '.join(there) or 'nothing'}",
+        remedy="Check root, split and form, see data/README.md for the download",
+    )
+
+
+def _read_npz(root: Path, split: str, folder: Path) -> AmodalDataset:
+    builder = DatasetBuilder("walt", root, split, folder / "Segmentation", {0: "car"})
+    first_id = 1
+    for image_id, path in enumerate(sorted((folder / "Segmentation").glob("*.npz")), start=1):
+        try:
+            objects, height, width = npz_shape(path, "mask")
+        except InputError as error:
+            builder.skip(error.rule.split(":")[0], f"file {path.name}")
+            continue
+        builder.add_image({"id": image_id, "height": height, "width": width}, f"images/{path.stem}.jpg", folder)
+        builder.add_instances_later(image_id, partial(_read_objects, path, image_id, first_id, objects))
+        first_id += objects
+    return builder.finish()
+
+
+def _read_objects(path: Path, image_id: int, first_id: int, objects: int, builder: DatasetBuilder) -> None:
+    try:
+        for i, layer in enumerate(npz_layers(path, "mask")):
+            record = f"file {path.name}, object {i}"
+            if layer.max(initial=0) > HIDDEN:
+                builder.skip("value other than 0, 1 and 2", record)
+                continue
+            builder.add_instance(
+                record,
+                image_id=image_id,
+                instance_id=first_id + i,
+                category_id=0,
+                amodal=encode_mask(layer > 0),
+                visible=encode_mask(layer == VISIBLE),
+                order=objects - i,
+            )
+    except InputError as error:
+        builder.skip(error.rule.split(":")[0], f"file {path.name}")
+
+
+def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
+    path = folder / "ann.json"
+    data = read_json(path, ["images", "annotations", "categories"])
+    builder = DatasetBuilder("walt", root, split, path)
+    builder.add_categories(data["categories"])
+    for image in records(builder, data["images"], "image"):
+        if not isinstance(image.get("file_name"), str):
+            builder.skip("image without file name", f"image {image.get('id')}")
+            continue
+        try:
+            inside(folder, image["file_name"])
+        except InputError as error:
+            builder.skip(error.rule.split(":")[0], f"image {image.get('id')}")
+            continue
+        builder.add_image(image, image["file_name"], folder)
+    for annotation in records(builder, data["annotations"], "annotation"):
+        record = f"annotation {annotation.get('id')}"
+        if annotation.get("iscrowd"):
+            builder.skip("crowd region", record)
+            continue
+        parts = annotation.get("segmentation")
+        if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+            builder.skip("segmentation without visible and full polygons", record)
+            continue
+        visible, full = _polygons(parts, "visible"), _polygons(parts, "full")
+        builder.add_instance(
+            record,
+            image_id=annotation.get("image_id"),
+            instance_id=annotation.get("id"),
+            category_id=annotation["category_id"] if is_int(annotation.get("category_id")) else None,
+            amodal=full,
+            visible=visible,
+        )
+    return builder.finish()
+
+
+def _polygons(parts: list[Mapping], key: str) -> list:
+    """All polygons under `key`, of all parts of an object."""
+    return [polygon for part in parts if isinstance(part.get(key), list) for polygon in part[key]]
