@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from sameo_core.datasets import load_dataset
-from sameo_core.datasets.base import InstancesOnDemand
+from sameo_core.datasets.base import DatasetBuilder, InstancesOnDemand
 from sameo_core.datasets.plain_pickle import read_plain_pickle
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle
@@ -225,7 +225,7 @@ def test_bad_lines_of_dyce_are_skipped_and_counted(tmp_path, line, rule):
 
 def test_dyce_index_must_be_text_and_of_rendered_rooms(tmp_path):
     dyce(tmp_path)
-    with pytest.raises(InputError, match="looked for annotations/train.txt; .txt files found: annotations/val.txt"):
+    with pytest.raises(InputError, match="looked for annotations/train.txt; TXT files found: annotations/val.txt"):
         load_dataset("dyce", tmp_path, "train")
     with pytest.raises(InputError, match="natural images of dyce are another format, found 'test_real'"):
         load_dataset("dyce", tmp_path, "test_real")
@@ -568,6 +568,45 @@ def test_masks_are_read_when_asked_for_and_skipped_records_are_counted_then(tmp_
     assert isinstance(dataset[0].instances, InstancesOnDemand) and dataset[0].instances == tuple(dataset[0].instances)
     assert dataset.summary()["skipped"] == {"mask file of another size": 1, "file missing": 1}
     assert dataset.summary()["skipped"] == {"mask file of another size": 1, "file missing": 1}  # not counted again
+
+
+def test_what_is_read_later_has_the_label_and_the_shifts_of_its_own_file(tmp_path):
+    def read(builder):
+        for instance_id, visible in ((4, RLE_VISIBLE), (5, RLE_EMPTY)):
+            builder.add_instance(
+                f"object {instance_id}",
+                image_id=1,
+                instance_id=instance_id,
+                category_id=1,
+                amodal=RLE_AMODAL,
+                visible=visible,
+            )
+        builder.add_instance("astray", image_id=2, instance_id=6, category_id=1, amodal=None, visible=RLE_VISIBLE)
+
+    builder = DatasetBuilder("both", tmp_path, "val", tmp_path / "a.json", {1: "car"})
+    for name in ("a", "b"):
+        images = [{"id": i, "height": 6, "width": 8} for i in (1, 2)]
+        builder.next_file(tmp_path / f"{name}.json", images, [{"id": i} for i in (3, 4, 5)])
+        for image in images:
+            builder.add_image(image, f"{name}{image['id']}.jpg", tmp_path)
+        builder.add_instances_later(1, read, [4, 5])
+        builder.add_instances_later(7, read)  # there is no such image
+        builder.add_instance("eager", image_id=2, instance_id=3, category_id=1, amodal=None, visible=RLE_VISIBLE)
+    dataset = builder.finish()
+    assert {image.file_name: image.image_id for image in dataset} == {
+        "a1.jpg": 1,
+        "a2.jpg": 2,
+        "b1.jpg": 3,
+        "b2.jpg": 4,
+    }
+    of_b, of_a = dataset[2].instances, dataset[0].instances  # in any order
+    assert [[i.instance_id for i in image.instances] for image in dataset] == [[4], [3], [7], [6]]
+    assert of_a[0].visible_rle == RLE_VISIBLE
+    assert isinstance(of_b, InstancesOnDemand) and of_b[0].amodal_rle == RLE_AMODAL
+    assert {rule: sorted(found) for rule, found in dataset.skipped.items()} == {
+        "empty visible mask": ["a.json: object 5", "b.json: object 5"],
+        "annotation without image": ["a.json: astray", "b.json: astray"],
+    }
 
 
 @pytest.mark.parametrize("name", WRITE)

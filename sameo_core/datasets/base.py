@@ -415,18 +415,22 @@ class DatasetBuilder:
         instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, order, extras or {})
         self._instances[image_id].append(instance)
 
-    def add_instances_later(self, image_id: int, read: Callable[["DatasetBuilder"], None]) -> None:
+    def add_instances_later(
+        self, image_id: int, read: Callable[["DatasetBuilder"], None], instance_ids: Iterable[int] = ()
+    ) -> None:
         """The objects of an image are added when somebody asks for them.
 
         Args:
             image_id: of an image that `add_image` was given; nothing happens if that was skipped.
             read: called with a builder that knows this image alone and, of the file that is being read now, the shifts
-                and the label; it calls `add_instance` and `skip` as usual, with instance ids that no other image uses
-                (of any file: `next_file` cannot know them). Picklable: worker processes may do the reading.
+                and the label; it calls `add_instance` and `skip` as usual, with instance ids that no other image of
+                the file uses. Picklable: worker processes may do the reading.
+            instance_ids: those that `read` will use; needed where another file follows, see `next_file`.
         """
         image_id += self._image_shift
         if image_id not in self._own_images or image_id in self._later:
             return
+        self._instance_ids.update(number + self._instance_shift for number in instance_ids)
         if self._reader_alone is None:  # one for all images of a file, for there may be a million
             self._reader_alone = replace(
                 self, _images={}, _instances={}, _instance_ids=set(), _own_images=set(), _later={}
@@ -587,6 +591,7 @@ def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
     kinds = sorted({Path(candidate).suffix for candidate in candidates})
     folders = (root, root / "annotations")
     found = sorted(p.relative_to(root).as_posix() for d in folders for kind in kinds for p in d.glob(f"*{kind}"))
+    kinds = [kind.removeprefix(".").upper() for kind in kinds]
     raise InputError(
         file=root / candidates[0],
         rule=f"annotation file of {name} must exist; looked for {', '.join(candidates)}; "
