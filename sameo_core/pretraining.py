@@ -9,7 +9,7 @@ undisturbed one would have seen.
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +92,8 @@ class DrawnScenes(Dataset):
 
 
 def _mirror(scene: Scene) -> Scene:
-    flipped = [np.ascontiguousarray(array[..., ::-1]) for array in (scene.amodal, scene.visible)]
-    return Scene(np.ascontiguousarray(scene.image[:, ::-1]), *flipped, scene.categories, None, None)
+    left_right = {name: np.ascontiguousarray(getattr(scene, name)[..., ::-1]) for name in ("amodal", "visible")}
+    return replace(scene, image=np.ascontiguousarray(scene.image[:, ::-1]), **left_right, ground=None)
 
 
 def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor, "6 hm wm"]:

@@ -105,9 +105,9 @@ DOMAINS = {
         SEEN_SHAPES,
         SEEN_PHOTOGRAPHS,
         _SIZES,
-        (2, 5),
+        (2, 4),
         (0.28, 0.7),
-        crowding=0.65,
+        crowding=0.55,
         ground=True,
         visible_pixels=24,
         max_occlusion=0.98,  # objects to clean away: there is next to nothing to be seen of them
