@@ -2,7 +2,7 @@
 
 import re
 import runpy
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -150,7 +150,12 @@ def other_value(value):
     if isinstance(value, str):
         return value + "x"
     if isinstance(value, tuple):
-        return value + value[:1]
+        return value[::-1] if len(value) == 2 else value + value[:1]  # a pair stays a pair
+    if isinstance(value, float) and value < 1:  # shares stay shares
+        return value / 2
+    if is_dataclass(value):
+        first = fields(value)[0].name
+        return replace(value, **{first: other_value(getattr(value, first))})
     return 77 if value is None else value + 1
 
 
