@@ -92,7 +92,8 @@ def test_dense_targets_by_hand():
     visible = np.stack([left, right])
     image = np.zeros((8, 16, 3), np.uint8)
     low = torch.from_numpy(visible.reshape(2, 4, 2, 4, 4).mean((2, 4), dtype=np.float32))  # n 4 4, exact shares
-    dense = pretraining._dense_targets(Scene(image, visible, visible, ("a", "b"), identities=(1, 2), ground=None, ground_category=None), low)
+    scene = Scene(image, visible, visible, ("a", "b"), identities=(1, 2), ground=None, ground_category=None)
+    dense = pretraining._dense_targets(scene, low)
     assert dense.shape == (6, 4, 4)
     assert dense[0].tolist() == [[0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     # A boundary is where the owner differs from the one to the left or above.
