@@ -23,7 +23,7 @@ from tqdm import tqdm
 from sameo_core import BoxPrompts, ImageEmbedding
 from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
-from sameo_core.datasets import AmodalDataset
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.sameo import Sameo, default_device
@@ -150,7 +150,12 @@ def set_probabilities(sizes: Sequence[int]) -> Float[np.ndarray, " sets"]:
 
 
 class BatchSampler:
-    """Batches by number: which images, which of their objects, visible or amodal box, all from (seed, iteration)."""
+    """Batches by number: which images, which of their objects, visible or amodal box, all from (seed, iteration).
+
+    With `unoccluded_share` a prompted object is un-occluded with that probability, where its image has both kinds.
+    It is for collections without the paper's dual annotation (each object shown occluded and whole), on which the
+    decoder learns to invent hidden parts of objects that nothing hides.
+    """
 
     def __init__(
         self,
@@ -170,9 +175,8 @@ class BatchSampler:
         for source in sources:
             index = int(rng.integers(len(self.sets[source])))
             image, embedding = self.sets[source][index], self.caches[source][index]
-            chosen = np.resize(rng.permutation(len(image.instances)), self.recipe.boxes_per_image)
-            amodal_prompt = rng.random(len(chosen)) < self.recipe.amodal_prompt_share
-            items = [image.instances[i] for i in chosen]
+            items = self._choose(rng, image)
+            amodal_prompt = rng.random(len(items)) < self.recipe.amodal_prompt_share
             prompts = [
                 item.amodal_box if amodal else item.visible_box
                 for item, amodal in zip(items, amodal_prompt, strict=True)
@@ -184,6 +188,15 @@ class BatchSampler:
             targets.append(shrink_masks(np.stack([item.amodal for item in items]), (int(low[0]), int(low[1]))))
             names.append(f"{self.sets[source].name} {image.image_id}")
         return Batch(torch.stack(embeddings).float(), torch.stack(boxes), torch.stack(targets), tuple(names))
+
+    def _choose(self, rng: np.random.Generator, image: AmodalImage) -> list[AmodalInstance]:
+        """The objects of an image that are prompted; one comes again only where there are too few."""
+        items, share = [image.instances[i] for i in rng.permutation(len(image.instances))], self.recipe.unoccluded_share
+        if share is None:
+            return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
+        kinds = [[item for item in items if (item.occlusion_rate > 0) == occluded] for occluded in (False, True)]
+        wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
+        return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
 
 
 def shrink_masks(masks: Bool[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n hm wm"]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -379,3 +380,15 @@ def test_missing_weights_are_named(world):
     with pytest.raises(InputError, match="must exist") as error:
         fine_tune(world.profile(weights="absent.safetensors"))
     assert error.value.file == str(world.root / "data/weights/absent.safetensors")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_share_of_unoccluded_objects(share):
+    """In images that have one object of each kind: with probability `share` the one that nothing hides."""
+    recipe = replace(load_profile("mini").training, unoccluded_share=share, batch_images=8, boxes_per_image=2)
+    dataset = plain_dataset(4)
+    sampler = BatchSampler([dataset], [], recipe, 256, seed=0)
+    rng = np.random.default_rng(0)
+    chosen = [item for _ in range(500) for item in sampler._choose(rng, dataset[0])]
+    found = np.mean([item.occlusion_rate == 0 for item in chosen])
+    assert abs(found - share) <= 4 * (share * (1 - share) / len(chosen)) ** 0.5
