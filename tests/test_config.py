@@ -4,6 +4,7 @@ import re
 import runpy
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -144,8 +145,10 @@ def test_hash_is_pinned():
     assert config_hash(Recipe()) == config_hash({"sets": ["a"], "rate": 0.1}) == "7ffe2311"
 
 
-def other_value(value):
-    """Another value of the same type."""
+def other_value(value, declared=None):
+    """Another value of the same type; of a type that a field declares, where it is None."""
+    if value is None:
+        return next(option(7) for option in get_args(declared) if option in (int, float, str))
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
@@ -157,13 +160,14 @@ def other_value(value):
     if is_dataclass(value):
         first = fields(value)[0].name
         return replace(value, **{first: other_value(getattr(value, first))})
-    return 77 if value is None else value + 1
+    return value + 1
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_hash_depends_on_every_field(section):
     plain = SECTIONS[section]()
-    others = [replace(plain, **{f.name: other_value(getattr(plain, f.name))}) for f in fields(plain)]
+    hints = get_type_hints(SECTIONS[section])
+    others = [replace(plain, **{f.name: other_value(getattr(plain, f.name), hints[f.name])}) for f in fields(plain)]
     assert len({config_hash(config) for config in (plain, *others)}) == 1 + len(fields(plain))
 
 

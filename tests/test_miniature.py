@@ -29,7 +29,7 @@ from sameo_core.miniature.kins import CATEGORIES, CATEGORY_OF, GHOST_EVERY
 PINS = {
     "pretraining": "02decf0234cb5d5fd77d5130024040fe34f7f8f1adfb8958803e480c85566d3d",
     "lvis": "12f5abdedfa590b70d4dfee88b9be7c6b9012554084640151f8566aec47f63e4",
-    "cocoa": "512de33bcac418eed44f4291ff5b8c33646bcb3dd1e3d4f3322b59afcf362cb6",
+    "cocoa": "e96377e3373252a6b32a12c1047eec2a513d432cf512c61ed30fd904ce3d3c97",
     "cocoa_cls": "b95eddbc740c67b55989f10ea549da0c02920c9487e371d12a95beb796e93089",
 }
 
