@@ -156,7 +156,7 @@ def other_value(value, declared=None):
     if isinstance(value, tuple):
         return value[::-1] if len(value) == 2 else value + value[:1]  # a pair stays a pair
     if isinstance(value, float) and value < 1:  # shares stay shares
-        return value / 2
+        return value / 2 or 0.5
     if is_dataclass(value):
         first = fields(value)[0].name
         return replace(value, **{first: other_value(getattr(value, first))})
