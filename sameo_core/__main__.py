@@ -1,7 +1,6 @@
 """The command line: each verb is a few words about its options and one call of a function elsewhere."""
 
 import argparse
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,8 @@ def add_reproduce(verbs) -> None:
 
 def run_reproduce(options) -> int:
     """0: all passed, 1: one failed, 130: interrupted."""
-    from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, load_profile
-    from sameo_core.reporting import README_PICTURE, update_readme
+    from sameo_core.config import NOTEBOOKS, ROOT
+    from sameo_core.reporting import update_readme
     from sameo_core.reproduction import reproduce, save_outputs
 
     runs = reproduce(options.profile, options.notebook)
@@ -31,7 +30,6 @@ def run_reproduce(options) -> int:
         if options.save_outputs and run.status == "passed":
             save_outputs(NOTEBOOKS / f"{run.name}.ipynb", run.output)
     if options.save_outputs:
-        shutil.copy(load_profile("mini").figures / README_PICTURE, RESULTS / "mini")
         update_readme(ROOT / "README.md")
     statuses = {run.status for run in runs}
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1

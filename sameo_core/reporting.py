@@ -685,12 +685,20 @@ def readme_results(folder: Path | None = None) -> str:
     return table_markdown(shown)
 
 
-def update_readme(path: Path, folder: Path | None = None) -> None:
-    """Put `readme_results` between the two ``results`` marks of README.
+def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
+    """Put `readme_results` between the two ``results`` marks of README, and its picture, in 256 colours, beside them.
+
+    Args:
+        path: of README.
+        folder: instead of ``data/results/mini``, where the tables are and the picture goes.
+        figures: instead of ``data/runs/mini/figures``, where `save_figure` left the picture.
 
     Raises:
         InputError: README without these marks.
     """
+    folder, figures = folder or RESULTS / "mini", figures or RUNS / "mini" / "figures"
+    with PIL.Image.open(figures / README_PICTURE) as picture:
+        picture.convert("RGB").quantize(256).save(folder / README_PICTURE, optimize=True)
     text, begin, end = path.read_text(), "<!-- results -->\n", "<!-- /results -->"
     found = begin in text and end in text
     _require(found, path, "README has the marks <!-- results --> and <!-- /results -->", "Put them back")
