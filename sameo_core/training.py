@@ -60,7 +60,8 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
         model = build_efficient_sam(recipe.variant, weights).to(default_device())
-    key = config_hash(profile.name, profile.data, recipe, _fingerprint(model))
+    sets = [open_clean_dataset(name, "train", profile) for name in profile.data.train]
+    key = config_hash(profile.name, recipe, _fingerprint(model), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / "sameo.safetensors"
     if result.exists():
@@ -68,7 +69,6 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"data": asdict(profile.data), "training": asdict(recipe)}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    sets = [open_clean_dataset(name, "train", profile) for name in profile.data.train]
     caches = [EmbeddingCache(model, dataset, profile.runs / "embeddings") for dataset in sets]
     sampler = BatchSampler(sets, caches, recipe, model.config.image_size, seed)
     _run(Sameo(model, recipe.variant), sampler, recipe, folder)
@@ -212,8 +212,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, model: EfficientSam, dataset: AmodalDataset, folder: Path):
-        pictures = [(image.image_id, image.file_name, image.height, image.width) for image in dataset]
-        key = config_hash(dataset.name, dataset.split, str(dataset.root), pictures, _fingerprint(model))
+        key = config_hash(dataset.fingerprint(), _fingerprint(model))
         self.path = folder / f"{dataset.name}-{dataset.split}-{key}.npy"
         if not self.path.exists():
             self._build(model, dataset)

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, intersect_rle, mask_area
+from sameo_core.miniature import draw_dataset
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
@@ -951,3 +952,19 @@ def test_real_lvis(tmp_path, version):
                 assert difference > 40
             else:
                 assert difference < 5  # tips thinner than a pixel have no pixels
+
+
+def test_a_fingerprint_changes_with_files_and_masks_and_with_nothing_else(tmp_path):
+    draw_dataset("cocoa", tmp_path, "train", images=3, jobs=1)
+    original = load_dataset("cocoa", tmp_path, "train").fingerprint()
+    assert load_dataset("cocoa", tmp_path, "train").fingerprint() == original
+    annotations = tmp_path / "annotations/COCO_amodal_train2014.json"
+    text = annotations.read_text()
+    content = json.loads(text)
+    content["annotations"][0]["regions"].pop()
+    annotations.write_text(json.dumps(content))
+    assert load_dataset("cocoa", tmp_path, "train").fingerprint() != original
+    annotations.write_text(text)
+    picture = next((tmp_path / "train2014").glob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    assert load_dataset("cocoa", tmp_path, "train").fingerprint() != original
