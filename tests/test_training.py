@@ -273,7 +273,7 @@ def test_a_run_is_found_and_not_repeated(world, monkeypatch):
     assert fine_tune(world.profile(seeds=(3, 4))) == path  # other seeds of the profile are other runs
     assert not calls
     assert fine_tune(world.profile(min_visible_pixels=11)) == path  # the objects are the same, so is the run
-    for other in ({"iterations": 7}, {"amodal_prompt_share": 0.4}, {"min_visible_pixels": 2000}):
+    for other in ({"iterations": 7}, {"amodal_prompt_share": 0.4}, {"min_visible_share": 0.9}):
         with pytest.raises(Killed):  # it trains
             fine_tune(world.profile(**other))
     with pytest.raises(Killed):
