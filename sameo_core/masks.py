@@ -310,7 +310,7 @@ def _checked_rle(rle: Mapping, height: int, width: int) -> RLE:
             "Write the mask anew; the counts are damaged or belong to another image",
             record="RLE",
         )
-    if isinstance(counts, bytes) and runs[1:].all():
+    if isinstance(counts, bytes) and runs[1:].all() and _is_shortest(counts):
         return {"size": size, "counts": counts.decode()}
     return _with_str_counts(coco_mask.frPyObjects({"size": size, "counts": _canonical(runs)}, height, width))
 
@@ -354,6 +354,15 @@ def _run_lengths(counts: bytes) -> Int64[np.ndarray, " runs"]:
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def _is_shortest(counts: bytes) -> bool:
+    """Whether no number takes more characters than it needs: none ends in five bits that only repeat the sign."""
+    bits = np.frombuffer(counts, np.uint8) - 48
+    last = np.flatnonzero((bits & 32) == 0)
+    last = last[np.diff(last, prepend=-1) > 1]
+    tail, sign = bits[last] & 31, bits[last - 1] & 16
+    return not np.any(((tail == 0) & (sign == 0)) | ((tail == 31) & (sign > 0)))
 
 
 def _bitmap(rle: RLE) -> Mask:

@@ -288,6 +288,12 @@ def test_whatever_the_counts_only_a_mask_or_an_input_error_comes_out(counts):
     assert encode_mask(mask) == rle
 
 
+def test_counts_that_use_too_many_characters_are_shortened():
+    """"Q0" says 1 as "1" does, in two characters."""
+    long, short = ({"size": [H, W], "counts": counts} for counts in ("=4200Q00;", "=420010;"))
+    assert segmentation_to_rle(long, H, W) == segmentation_to_rle(short, H, W) == short
+
+
 numbers = st.one_of(st.floats(), st.integers(-100, 100), st.none(), st.text(max_size=2), st.booleans())
 
 

@@ -167,8 +167,9 @@ def test_ctrl_c_stops_with_a_summary_and_leaves_no_kernel(places):
     long = f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(120)"
     write_notebook(places["folder"], "02_long", long)
     write_notebook(places["folder"], "03_never", "1")
-    script = (
-        "import sys; from pathlib import Path; from sameo_core.reproduction import reproduce;"
+    script = (  # a job in the background of a shell is born deaf to Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from pathlib import Path; from sameo_core.reproduction import reproduce;"
         f"runs = reproduce(folder=Path({str(places['folder'])!r}), runs=Path({str(places['runs'])!r}),"
         f" results=Path({str(places['results'])!r})); print([run.status for run in runs])"
     )
