@@ -16,11 +16,14 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
         profile: decides where the files lie and how many images are drawn.
 
     Raises:
-        InputError: the files are missing (paper), damaged, or the set is unknown.
+        InputError: the files are missing (paper), damaged, or the set is unknown; `mini` without a number of images.
     """
     root = profile.data_folder / name
     if profile.name == "mini":
         images = profile.data.train_images if split == "train" else profile.data.val_images
+        if images is None:
+            rule = f"the drawn world needs a number of images for split {split!r}, found None"
+            raise InputError(file="profile mini", rule=rule, remedy="Set train_images and val_images")
         draw_dataset(name, root, split, images)
     return load_dataset(name, root, split)
 

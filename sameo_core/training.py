@@ -200,7 +200,10 @@ class BatchSampler:
 
 
 def shrink_masks(masks: Bool[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n hm wm"]:
-    """Masks stretched to the decoder's resolution `size` = (hm, wm): how much of each cell is object, 0..1."""
+    """Masks stretched to the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+
+    An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays below 1.
+    """
     pixels = torch.from_numpy(masks)[:, None].float()
     return F.interpolate(pixels, size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
 

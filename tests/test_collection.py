@@ -89,3 +89,8 @@ def test_rules_by_hand(by_hand, rules, left):
 def test_nothing_left(by_hand):
     with pytest.raises(InputError, match="no object is left.*thresholds in CleaningConfig"):
         open_clean_dataset("cocoa", "train", load_profile("mini", min_visible_pixels=101))
+
+
+def test_the_drawn_world_needs_a_number_of_images():
+    with pytest.raises(InputError, match="number of images for split 'train'.*Set train_images"):
+        open_clean_dataset("cocoa", "train", load_profile("mini", train_images=None))

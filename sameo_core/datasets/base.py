@@ -93,9 +93,9 @@ class AmodalInstance:
     def _amodal_rle(self) -> RLE:
         if self.amodal_rle is None:
             raise InputError(
-                file="lvis",
+                file="data set",
                 record=f"instance {self.instance_id} ({self.category})",
-                rule="no amodal mask: LVIS has visible masks only",
+                rule="no amodal mask: this data set (LVIS, LV-VIS) has visible masks only",
                 remedy="Use .visible, or the data set amodal_lvis",
             )
         return self.amodal_rle
@@ -237,7 +237,7 @@ class AmodalDataset(Sequence):
         instances' own, shifted where the file counts from 0, because pycocotools takes id 0 for "no match".
 
         Raises:
-            InputError: the data set has no amodal masks (LVIS).
+            InputError: the data set has no amodal masks (LVIS, LV-VIS).
         """
         pairs = [(image, instance) for image in self.images for instance in image.instances]
         shift = max(0, 1 - min((instance.instance_id for _, instance in pairs), default=1))
