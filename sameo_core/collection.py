@@ -1,10 +1,12 @@
 """The data sets of a profile: drawn where the profile is miniature, freed of what teaches nothing."""
 
+from collections.abc import Mapping
+
 from sameo_core.cleaning import clean
 from sameo_core.config import Profile
 from sameo_core.datasets import AmodalDataset, load_dataset
 from sameo_core.errors import InputError
-from sameo_core.miniature import draw_dataset
+from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
@@ -13,7 +15,8 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
     Args:
         name: e.g. "cocoa_cls".
         split: "train" or "val".
-        profile: decides where the files lie and how many images are drawn.
+        profile: decides where the files lie and how many images are drawn: `val_images`, or `train_images` x the
+            set's `miniature.RELATIVE_SIZE`.
 
     Raises:
         InputError: the files are missing (paper), damaged, or the set is unknown; `mini` without a number of images.
@@ -24,8 +27,35 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
         if images is None:
             rule = f"the drawn world needs a number of images for split {split!r}, found None"
             raise InputError(file="profile mini", rule=rule, remedy="Set train_images and val_images")
-        draw_dataset(name, root, split, images)
+        if name in WRITERS:  # amodal_lvis is synthesised, not drawn
+            share = RELATIVE_SIZE[name] if split == "train" else 1
+            draw_dataset(name, root, split, max(1, round(images * share)))
     return load_dataset(name, root, split)
+
+
+def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
+    """Of several data sets those that are here, nothing removed, and why each of the others is not.
+
+    Args:
+        splits: data set -> "train" or "val".
+
+    Returns:
+        data set -> its images, and data set -> the error that says what was looked for, and where.
+
+    Raises:
+        InputError: none of them is here.
+    """
+    present, absent = {}, {}
+    for name, split in splits.items():
+        try:
+            present[name] = open_dataset(name, split, profile)
+        except InputError as error:
+            absent[name] = error
+    if not present:
+        rule = f"at least one of {', '.join(splits)} must be here; {next(iter(absent.values()))}"
+        remedy = "`python -m sameo_core download NAME` fetches them or says how"
+        raise InputError(file=profile.data_folder, rule=rule, remedy=remedy)
+    return present, absent
 
 
 def open_clean_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:

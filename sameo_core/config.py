@@ -62,7 +62,7 @@ class DataConfig:
     )
     held_out: tuple[str, ...] = ("cocoa_cls", "d2sa")  # zero-shot test sets: never trained on
     visible_only: tuple[str, ...] = ("lvis", "lvvis")  # sources of Amodal-LVIS
-    train_images: int | None = None  # images drawn for the "train" split of each set; None: the set as distributed
+    train_images: int | None = None  # drawn for "train" (times miniature.RELATIVE_SIZE); None: the set as distributed
     val_images: int | None = None  # the same for "val"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
 
@@ -83,6 +83,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip: float = 1.0  # largest norm of the gradient; ours
     bf16: bool = True  # autocast on GPUs; on a CPU the decoder's small attention heads are slower in bf16
+    cpu_threads: int | None = None  # of a training on a CPU: the last digits of the weights depend on it; None: torch's
     iou_weight: float = 0.05  # Dice + focal + 0.05 x L1 of the predicted IoU
     seeds: tuple[int, ...] = (0,)  # one fine-tuning each
     log_every: int = 100  # iterations
@@ -150,10 +151,7 @@ def _mini() -> Profile:
     return Profile(
         name="mini",
         data=DataConfig(
-            train=("cocoa",),
-            held_out=("cocoa_cls",),
-            visible_only=("lvis",),
-            train_images=2000,
+            train_images=600,
             val_images=300,
         ),
         training=TrainingConfig(
@@ -163,6 +161,7 @@ def _mini() -> Profile:
             unoccluded_share=0.85,  # until Amodal-LVIS, with its dual annotation, is among the training sets
             learning_rate=2e-3,
             warmup_iterations=40,
+            cpu_threads=1,  # and so as many trainings at once as there are cores
             seeds=(0, 1, 2),
             log_every=25,
         ),

@@ -466,30 +466,40 @@ def figure_contact_sheet(
     count: int = 12,
     columns: int = 6,
     title: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Figure:
     """Images, evenly spread over a data set, with their objects outlined and the hidden regions hatched.
 
     Stuff regions are left out: everything stands in front of them. Visible-only sets (LVIS) have outlines only.
+
+    Args:
+        count: at most so many images.
+        labels: a word above each image; then `images` are shown as they are, all of them.
 
     Raises:
         InputError: no images; or an image file cannot be read.
     """
     rule = f"at least one image, found {len(images)}, count={count}, columns={columns}"
     _require(len(images) and count > 0 and columns > 0, "images", rule, "Load a split that has images")
+    rule = f"one label an image, found {len(labels or ())} for {len(images)}"
+    _require(labels is None or len(labels) == len(images) <= count, "labels", rule, "Give as many, and raise count")
     named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
     chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
     rows = [chosen[i : i + columns] for i in range(0, len(chosen), columns)]
-    gap, head = 0.05, 0.25  # inch
+    gap, head, word = 0.05, 0.25, 0.16 if labels else 0  # inch
+    waiting = iter(labels or ())
     shapes = [[image.width / image.height for image in row] for row in rows]
     widest = sum(shapes[0])  # the first row fills the width; later ones, the last above all, are not taller
     heights = [(WIDTH - gap * (len(row) - 1)) / max(sum(row), widest) for row in shapes]
-    figure = _new_figure(title or named, profile, head + sum(heights) + gap * len(rows), layout="none")
+    figure = _new_figure(title or named, profile, head + sum(heights) + (gap + word) * len(rows), layout="none")
     total, top = figure.get_figheight(), head
     for row, shape, height in zip(rows, shapes, heights, strict=True):
-        left = 0.0
+        left, top = 0.0, top + word
         for image, aspect in zip(row, shape, strict=True):
             place = (left / WIDTH, 1 - (top + height) / total, aspect * height / WIDTH, height / total)
-            _draw_scene(figure.add_axes(place), image)
+            axes = figure.add_axes(place)
+            _draw_scene(axes, image)
+            axes.set_title(next(waiting, ""), loc="left", fontsize=7, pad=2)
             left += aspect * height + gap
         top += height + gap
     return figure

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from joblib import Parallel, delayed
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -44,8 +46,8 @@ class Batch:
 def fine_tune(profile: Profile, seed: int = 0) -> Path:
     """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
 
-    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, log.csv, checkpoint.pt while it trains, and
-    sameo.safetensors when it is done.
+    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, sampling.json (how often each set is drawn),
+    log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done.
 
     Args:
         profile: data sets and recipe.
@@ -56,11 +58,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     recipe = replace(profile.training, seeds=(seed,))
-    weights = WEIGHTS / recipe.weights if recipe.weights else None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
-        model = build_efficient_sam(recipe.variant, weights).to(default_device())
-    sets = [open_clean_dataset(name, "train", profile) for name in profile.data.train]
+    model, sets = _starting_model(recipe), open_training_sets(profile)
     key = config_hash(profile.name, recipe, _fingerprint(model), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / "sameo.safetensors"
@@ -69,16 +67,73 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"data": asdict(profile.data), "training": asdict(recipe)}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    caches = [EmbeddingCache(model, dataset, profile.runs / "embeddings") for dataset in sets]
-    sampler = BatchSampler(sets, caches, recipe, model.config.image_size, seed)
-    _run(Sameo(model, recipe.variant), sampler, recipe, folder)
+    sampler = BatchSampler(sets, _caches(model, sets, profile), recipe, model.config.image_size, seed)
+    (folder / "sampling.json").write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
+    with _cpu_threads(recipe.cpu_threads):
+        _run(Sameo(model, recipe.variant), sampler, recipe, folder)
     return Sameo(model, recipe.variant).save(result)
+
+
+def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
+    """`fine_tune` for several (profile, seed), on a CPU as many at once as there are cores.
+
+    What the runs share, data sets and embeddings, is made before and once. The weights do not depend on how many run
+    at once where the profile states `cpu_threads`.
+
+    Returns:
+        the weights of each run, in order.
+
+    Raises:
+        InputError, FloatingPointError: as `fine_tune`.
+    """
+    at_once = 1 if default_device().type != "cpu" else min(len(runs), os.cpu_count() or 1)
+    if at_once > 1:
+        for profile in {config_hash(profile): profile for profile, _ in runs}.values():
+            _caches(_starting_model(profile.training), open_training_sets(profile), profile)
+    work = (delayed(fine_tune)(profile, seed) for profile, seed in runs)
+    weights = Parallel(n_jobs=at_once, return_as="generator")(work)
+    return list(tqdm(weights, total=len(runs), desc=f"fine-tuning, {at_once} at once", unit="run"))
+
+
+def open_training_sets(profile: Profile) -> list[AmodalDataset]:
+    """The data sets a profile trains on, cleaned.
+
+    Raises:
+        InputError: one of them is missing or damaged, or nothing is left of it.
+    """
+    return [open_clean_dataset(name, "train", profile) for name in profile.data.train]
+
+
+def _starting_model(recipe: TrainingConfig) -> EfficientSam:
+    weights = WEIGHTS / recipe.weights if recipe.weights else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
+        return build_efficient_sam(recipe.variant, weights).to(default_device())
+
+
+def _caches(model: EfficientSam, sets: Sequence[AmodalDataset], profile: Profile) -> list["EmbeddingCache"]:
+    return [EmbeddingCache(model, dataset, profile.runs / "embeddings") for dataset in sets]
+
+
+@contextmanager
+def _cpu_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def training_log(weights: str | Path) -> list[dict[str, float]]:
     """The log of the run that made `weights` (what `fine_tune` returned): iteration, losses, learning rate."""
     with (Path(weights).parent / "log.csv").open(newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:
+    """How often the run that made `weights` drew from each data set: the rows of `BatchSampler.frequencies`."""
+    return json.loads((Path(weights).parent / "sampling.json").read_text())
 
 
 def _run(sameo: Sameo, sampler: "BatchSampler", recipe: TrainingConfig, folder: Path) -> None:
@@ -168,9 +223,28 @@ class BatchSampler:
         self.sets, self.caches, self.recipe, self.side, self.seed = sets, caches, recipe, side, seed
         self.probabilities = set_probabilities([len(dataset) for dataset in sets])
 
+    def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
+        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
+        drawn = np.zeros(len(self.sets), int)
+        for iteration in range(iterations):
+            drawn += np.bincount(self._sources(self._generator(iteration)), minlength=len(self.sets))
+        names = [dataset.name for dataset in self.sets]
+        columns = zip(names, map(len, self.sets), self.probabilities.tolist(), drawn.tolist(), strict=True)
+        return [
+            {"data set": name, "images": images, "probability": share, "drawn": count, "realised": count / drawn.sum()}
+            for name, images, share, count in columns
+        ]
+
+    def _generator(self, iteration: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, iteration])
+
+    def _sources(self, rng: np.random.Generator) -> Int[np.ndarray, " images"]:
+        """Which set each image of a batch comes from: the first thing that is drawn for it."""
+        return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
+
     def batch(self, iteration: int) -> Batch:
-        rng = np.random.default_rng([self.seed, iteration])
-        sources = rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
+        rng = self._generator(iteration)
+        sources = self._sources(rng)
         embeddings, boxes, targets, names = [], [], [], []
         for source in sources:
             index = int(rng.integers(len(self.sets[source])))

@@ -56,6 +56,9 @@ class World:
 
     def profile(self, **overrides) -> config.Profile:
         tiny = {
+            "train": ("cocoa",),
+            "held_out": ("cocoa_cls",),
+            "visible_only": ("lvis",),
             "weights": "start.safetensors",
             "train_images": 6,
             "val_images": 4,

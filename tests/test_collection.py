@@ -8,7 +8,7 @@ import pytest
 from conftest import rectangle
 
 from sameo_core import collection, miniature
-from sameo_core.collection import open_clean_dataset, open_dataset
+from sameo_core.collection import open_clean_dataset, open_dataset, open_present
 from sameo_core.config import load_profile
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
@@ -32,6 +32,32 @@ def test_mini_draws_what_is_missing_and_nothing_twice(world, monkeypatch):
     after = files_of(folder)
     assert before.items() < after.items() and len(after) == len(before) + 2  # one image and its annotations
     assert len(open_dataset("lvis", "train", world.profile(train_images=3))) == 3  # another number: drawn anew
+
+
+def test_sets_are_drawn_in_sizes_that_differ(world, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(collection, "draw_dataset", lambda name, root, split, images: drawn.update({name: images}))
+    monkeypatch.setattr(collection, "load_dataset", lambda *where: None)
+    for name in ("cocoa", "kins", "dyce", "amodal_lvis"):
+        open_dataset(name, "train", world.profile(train_images=10))
+    assert drawn == {"cocoa": 10, "kins": 5, "dyce": 2}  # Amodal-LVIS is synthesised, not drawn
+    open_dataset("kins", "val", world.profile(val_images=7))
+    open_dataset("dyce", "train", world.profile(train_images=1))
+    assert drawn["kins"] == 7 and drawn["dyce"] == 1  # val splits in full; no set is empty
+
+
+def test_of_several_sets_those_that_are_here(world):
+    profile = world.profile()
+    splits = {"cocoa": "train", "amodal_lvis": "train", "cocoa_cls": "val"}
+    present, absent = open_present(splits, profile)
+    assert {name: len(dataset) for name, dataset in present.items()} == {"cocoa": 6, "cocoa_cls": 4}
+    assert list(absent) == ["amodal_lvis"] and absent["amodal_lvis"].file == str(profile.data_folder / "amodal_lvis")
+
+
+def test_none_of_several_sets_is_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    with pytest.raises(InputError, match="at least one of kins, muva must be here.*download NAME"):
+        open_present({"kins": "train", "muva": "train"}, load_profile("paper"))
 
 
 def test_paper_draws_nothing(tmp_path, monkeypatch):

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import plain_dataset, rectangle, seeded_nano
+from joblib.externals.loky import get_reusable_executor
 
 from sameo_core import training
 from sameo_core.collection import open_clean_dataset
@@ -22,7 +24,9 @@ from sameo_core.training import (
     BatchSampler,
     EmbeddingCache,
     fine_tune,
+    fine_tune_all,
     learning_rate_factor,
+    sampling,
     set_probabilities,
     shrink_masks,
     training_log,
@@ -344,7 +348,8 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
     tiny = world.profile()
     keys = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
     profile = {"name": "mini"} | {key: getattr(tiny.training, key) for key in keys}
-    profile |= {"train_images": tiny.data.train_images, "val_images": tiny.data.val_images}
+    keys = ("train", "held_out", "visible_only", "train_images", "val_images")
+    profile |= {key: getattr(tiny.data, key) for key in keys}
     assert load_profile(**profile).data == tiny.data
     source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=profile)
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
@@ -375,6 +380,38 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed
     assert state["iteration"] == 2 and all(value.isfinite().all() for value in state["decoder"].values())
     path = fine_tune(world.profile())  # the fault removed, it goes on from there
     assert (path.read_bytes(), (path.parent / "log.csv").read_bytes()) == undisturbed
+
+
+def test_several_runs_at_once_give_the_weights_of_one_after_the_other(world, undisturbed, monkeypatch):
+    """Two processes, one a run; what they share is there before they start."""
+    monkeypatch.setenv("SAMEO_ROOT", str(world.root))
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 2)
+    get_reusable_executor().shutdown(wait=True)  # workers that started before know another root
+    profile = world.profile()
+    first, second = fine_tune_all([(profile, 0), (profile, 1)])
+    get_reusable_executor().shutdown(wait=True)
+    assert first.parent != second.parent and first.read_bytes() != second.read_bytes()
+    assert (first.read_bytes(), (first.parent / "log.csv").read_bytes()) == undisturbed
+    assert fine_tune(profile, 1) == second  # found
+
+
+def test_realised_frequencies_are_those_of_the_batches():
+    sampler = plain_sampler((7, 1), seed=3)
+    rows = sampler.frequencies(20)
+    drawn = Counter(name.split()[0] for i in range(20) for name in sampler.batch(i).image_ids)
+    assert [(row["data set"], row["images"], row["drawn"]) for row in rows] == [
+        ("set7", 7, drawn["set7"]),
+        ("set1", 1, drawn["set1"]),
+    ]
+    assert [row["probability"] for row in rows] == pytest.approx([3 / 4, 1 / 4])  # log 8 : log 2
+    assert [row["realised"] for row in rows] == pytest.approx([drawn["set7"] / 80, drawn["set1"] / 80])
+    many = sampler.frequencies(2000)
+    assert many[0]["realised"] == pytest.approx(0.75, abs=0.02)  # 8,000 draws: four standard deviations
+
+
+def test_a_run_says_how_often_it_drew_from_each_set(world, undisturbed):
+    (row,) = sampling(fine_tune(world.profile()))
+    assert row == {"data set": "cocoa", "images": 6, "probability": 1.0, "drawn": 12, "realised": 1.0}
 
 
 def test_missing_weights_are_named(world):

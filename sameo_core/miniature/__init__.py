@@ -14,12 +14,13 @@ from sameo_core.miniature.drawing import (
     domain_of,
     draw_scene,
 )
-from sameo_core.miniature.files import WRITERS, draw_dataset
+from sameo_core.miniature.files import RELATIVE_SIZE, WRITERS, draw_dataset
 
 __all__ = [
     "DOMAINS",
     "HELD_OUT_PHOTOGRAPHS",
     "HELD_OUT_SHAPES",
+    "RELATIVE_SIZE",
     "SEEN_PHOTOGRAPHS",
     "SEEN_SHAPES",
     "WRITERS",

@@ -66,13 +66,13 @@ class Domain:
     views: int = 1  # shelf: scenes i * views, ..., i * views + views - 1 show the same objects
 
 
-# Goods on a table and toys on a shelf: few item types each. The street's and the household's shapes are seen ones.
+# Goods on a table and goods on a shelf: few item types each. Only the table's shapes are held out.
 TABLE_SHAPES = tuple(
     """apple-whole bone candy-cane drum flask gamepad guitar puzzle-piece ring spoon vest wine-bottle""".split()
 )
 SHELF_SHAPES = tuple(
-    """champagne-glasses cow dove fish ghost horse horse-head leaf otter school skull snowman train truck-pickup
-    whiskey-glass wine-glass""".split()
+    """baseball beer-mug-empty bottle-droplet bottle-water bread-slice compact-disc egg face-grin-hearts futbol
+    glass-water jug-detergent kiwi-bird lemon martini-glass mask radio""".split()
 )
 STREET_SHAPES = tuple(
     """car car-side taxi van-shuttle person-snowboarding person-skiing-nordic snowplow cable-car cart-shopping
@@ -132,7 +132,7 @@ DOMAINS = {
     ),
     "muva": Domain(
         SHELF_SHAPES,
-        HELD_OUT_PHOTOGRAPHS,
+        SEEN_PHOTOGRAPHS,
         ((240, 320), (256, 256)),
         (7, 12),
         (0.3, 0.42),

@@ -42,6 +42,17 @@ WRITERS: dict[str, Layout] = {
     "lvvis": lvvis.LAYOUT,
 }
 
+# How large the train splits are drawn, relative to each other. They differ, as the real ones do (2,500 images to
+# 837,000), so that sampling proportional to log(size) is something else than uniform; milder, so that all are quick.
+RELATIVE_SIZE = {name: 0.5 for name in WRITERS} | {
+    "cocoa": 1.0,
+    "lvis": 1.0,
+    "pix2gestalt": 1.0,
+    "kitti360_aps": 0.25,
+    "dyce": 0.25,
+    "mp3d_amodal": 0.25,
+}
+
 
 def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = 0, jobs: int = -1) -> Path:
     """Draw a miniature data set and write it below `root` in the real set's format; a finished one is left as it is.
