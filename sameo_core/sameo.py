@@ -5,6 +5,7 @@
 Only the mask decoder learns what is hidden; image encoder and prompt encoder stay as they were pre-trained.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -98,6 +99,14 @@ class Sameo:
     @property
     def device(self) -> torch.device:
         return self.model.prompt_encoder.invalid_points.weight.device
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """Freeze image and prompt encoder; return what is left to learn, the mask decoder (paper, "Training")."""
