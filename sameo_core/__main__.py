@@ -93,7 +93,49 @@ def run_datasets(options) -> int:
     return 0
 
 
-VERBS = [add_reproduce, add_pretrain, add_download, add_datasets]
+def add_synthesize(verbs) -> None:
+    """``synthesize``: make Amodal-LVIS."""
+    verb = verbs.add_parser("synthesize", help="make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete")
+    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: LVIS, LV-VIS")
+    verb.add_argument("--images", type=int, metavar="N", help="half of them un-occluded (default: the profile's)")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on")
+    verb.add_argument("--workers", type=int, default=-1, metavar="K", help="processes here (default: one a core)")
+    verb.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, e.g. tcp://host:8786; its workers do it then")
+    verb.add_argument("--shard", type=int, metavar="K", help="part of the shards, from 0, e.g. $SLURM_ARRAY_TASK_ID")
+    verb.add_argument("--shards", type=int, metavar="N", help="number of parts")
+    verb.add_argument("--pool", type=Path, metavar="FILE", help="objects collected before; no teacher is needed then")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(run=run_synthesize)
+
+
+def run_synthesize(options) -> int:
+    """0: complete (or this part of it), 130: interrupted."""
+    from sameo_core.config import load_profile
+    from sameo_core.synthesis import pool_of_profile, synthesize, teacher_profile
+    from sameo_core.training import fine_tune
+
+    profile = load_profile(options.profile)
+    config = profile.synthesis
+    try:
+        pool = options.pool or pool_of_profile(profile, fine_tune(teacher_profile(profile)))
+        synthesize(
+            pool,
+            options.out,
+            config.synthetic_images if options.images is None else options.images,
+            config=config,
+            seed=options.seed,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            shard=options.shard,
+            shards=options.shards,
+        )
+    except KeyboardInterrupt:
+        print("\ninterrupted; run this again to go on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+VERBS = [add_reproduce, add_pretrain, add_download, add_datasets, add_synthesize]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The data sets of a profile: drawn where the profile is miniature, freed of what teaches nothing."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sameo_core.cleaning import clean
 from sameo_core.config import Profile
@@ -58,15 +59,19 @@ def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str,
     return present, absent
 
 
-def open_clean_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
+def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | None = None) -> AmodalDataset:
     """`open_dataset`, cleaned with the profile's thresholds (`cleaning.clean`).
+
+    Args:
+        root: the folder of a set that lies elsewhere; it is read as it is.
 
     Raises:
         InputError: as `open_dataset`, or no object is left.
     """
-    dataset, report = clean(open_dataset(name, split, profile), profile.data)
-    if not len(dataset):
+    dataset = load_dataset(name, root, split) if root else open_dataset(name, split, profile)
+    cleaned, report = clean(dataset, profile.data)
+    if not len(cleaned):
         rule = f"no object is left after cleaning: of {report.instances_in} it removed {report.removed}"
         remedy = "Change the thresholds in CleaningConfig (sameo_core/config.py)"
-        raise InputError(file=profile.data_folder / name, rule=rule, remedy=remedy)
-    return dataset
+        raise InputError(file=dataset.root, rule=rule, remedy=remedy)
+    return cleaned

@@ -10,6 +10,7 @@ goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the re
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
 
+import hashlib
 import io
 import math
 import zipfile
@@ -295,6 +296,14 @@ class EfficientSam(nn.Module):
         self.mask_decoder = MaskDecoder(config)
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        digest = hashlib.sha256()
+        for name, value in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.

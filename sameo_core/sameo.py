@@ -99,6 +99,10 @@ class Sameo:
     def device(self) -> torch.device:
         return self.model.prompt_encoder.invalid_points.weight.device
 
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        return self.model.fingerprint()
+
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """Freeze image and prompt encoder; return what is left to learn, the mask decoder (paper, "Training")."""
         self.model.requires_grad_(False)

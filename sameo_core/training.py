@@ -5,7 +5,6 @@ seed draws its batch from (seed, i) alone: a run that was killed resumes from it
 """
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -29,6 +28,7 @@ from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.sameo import Sameo, default_device
+from sameo_core.synthesis import synthetic_set, teacher_profile
 
 ENCODING_BATCH = 16  # images encoded at once
 
@@ -59,7 +59,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     """
     recipe = replace(profile.training, seeds=(seed,))
     model, sets = _starting_model(recipe), open_training_sets(profile)
-    key = config_hash(profile.name, recipe, _fingerprint(model), [dataset.fingerprint() for dataset in sets])
+    key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / "sameo.safetensors"
     if result.exists():
@@ -96,12 +96,34 @@ def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
 
 
 def open_training_sets(profile: Profile) -> list[AmodalDataset]:
-    """The data sets a profile trains on, cleaned.
+    """The data sets a profile trains on, cleaned; Amodal-LVIS is synthesised first where nobody has done it yet.
 
     Raises:
         InputError: one of them is missing or damaged, or nothing is left of it.
     """
-    return [open_clean_dataset(name, "train", profile) for name in profile.data.train]
+    return [
+        open_amodal_lvis(profile) if name == "amodal_lvis" else open_clean_dataset(name, "train", profile)
+        for name in profile.data.train
+    ]
+
+
+def open_amodal_lvis(profile: Profile) -> AmodalDataset:
+    """Amodal-LVIS: as it lies with the other data sets, or else made of what the profile's teacher finds complete.
+
+    The teacher is a SAMEO that the profile's recipe trains on the other amodal sets (paper, section "Amodal-LVIS").
+
+    Raises:
+        InputError: as `fine_tune` and `synthetic_set`.
+    """
+    root = profile.data_folder / "amodal_lvis"
+    if not root.is_dir():
+        teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])
+        root = synthetic_set(profile, teacher, workers=-1)
+    dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
+    if not profile.data.dual_annotation:
+        images = [image for image in dataset if image.extras["version"] == "occluded"]
+        dataset = AmodalDataset(dataset.name, dataset.root, dataset.split, dataset.categories, images, dataset.skipped)
+    return dataset
 
 
 def _starting_model(recipe: TrainingConfig) -> EfficientSam:
@@ -289,7 +311,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, model: EfficientSam, dataset: AmodalDataset, folder: Path):
-        key = config_hash(dataset.fingerprint(), _fingerprint(model))
+        key = config_hash(dataset.fingerprint(), model.fingerprint())
         self.path = folder / f"{dataset.name}-{dataset.split}-{key}.npy"
         if not self.path.exists():
             self._build(model, dataset)
@@ -332,15 +354,6 @@ def _groups_of_one_size(dataset: AmodalDataset) -> list[Int[np.ndarray, " images
         members = np.flatnonzero((sizes == size).all(1))
         groups += np.split(members, range(ENCODING_BATCH, len(members), ENCODING_BATCH))
     return groups
-
-
-def _fingerprint(model: EfficientSam) -> str:
-    """A hash of all weights of a model."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

@@ -13,9 +13,25 @@ Beyond COCO's keys a record has
                 visible_mask     RLE of what is seen of it; always present
                 occlude_rate     hidden pixels / amodal pixels
                 source_dataset, source_image_id, source_annotation_id: where the object was cut from
+                synthesis        how the pair was made, see below
 
 and `bbox` (xywh), `area` (of the amodal mask), `iscrowd` 0. Every shard lists all categories. Ids are unique within a
 shard; the reader shifts those of later shards where they are taken.
+
+What `sameo_core.synthesis` writes is a special case. Every pair has an original image, the source file byte for byte,
+whose one annotation is the target, and an occluded image with two: the target, and the occluder in front of it, whole.
+Ids are unique in the split: pair p has images 2p + 1 and 2p + 2, annotations 3p + 1 .. 3p + 3. "synthesis" holds
+
+    seed, pair             of the whole set, and the pair's number (= pair_id): these two decide all the rest
+    role                   "target" or "occluder"
+    target_rate            of the occluded target: the occlusion rate asked for; `occlude_rate` is the one achieved
+    scale, flipped         of the occluder: pixels here / pixels there; mirrored left to right
+    direction              in which it was moved away from the target; radians, 0 right, pi / 2 down
+    paste_box              xywh of the cut-out with its soft edge, pixels; may leave the frame
+    brightness_shift       grey levels added to it
+
+and a shard's "info" its number, the recipe, and statistics: pairs, rates asked and achieved, redraws by reason. Beside
+the two folders lies synthesis_{split}/ with recipe.json and pool.npz, the objects that the set was made of.
 """
 
 import re
@@ -26,7 +42,7 @@ from sameo_core.errors import InputError
 
 FILE = "annotations/amodal_lvis_{split}_{shard:05d}-of-{shards:05d}.json"
 IMAGE_KEYS = ("pair_id", "version", "source_dataset", "source_image_id")
-ANNOTATION_KEYS = ("source_dataset", "source_image_id", "source_annotation_id")
+ANNOTATION_KEYS = ("source_dataset", "source_image_id", "source_annotation_id", "synthesis")
 
 
 def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:

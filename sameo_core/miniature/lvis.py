@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Bool
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
-from sameo_core.masks import mask_area
-from sameo_core.miniature.drawing import DOMAINS
-from sameo_core.miniature.records import DrawnImage, Layout
+from sameo_core.masks import mask_area, mask_box
+from sameo_core.miniature.drawing import DOMAINS, domain_of
+from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, describe_scene
 
 _UNANNOTATED = 0.1  # share of the objects that the file leaves out
 
@@ -18,7 +21,7 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     ids = {shape: i for i, shape in enumerate(shapes, start=1)}
     records, annotations, found = [], [], []
     for image in images:
-        kept = np.random.default_rng([image.id, 7]).random(len(image.objects)) >= _UNANNOTATED
+        kept = _is_annotated(image)
         missed = {ids[item.category] for item, keep in zip(image.objects, kept, strict=True) if not keep}
         present = {ids[item.category] for item in image.objects}
         for item, keep in zip(image.objects, kept, strict=True):
@@ -45,6 +48,44 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
             }
         )
     return {"images": records, "annotations": annotations, "categories": _categories(ids, found)}
+
+
+def complete_annotations(split: str, images: int, seed: int = 0, jobs: int = -1) -> dict[int, bool]:
+    """The truth that the file does not tell: which annotations of the drawn set are of complete objects.
+
+    Complete: nothing was drawn over any part of it, annotated or not, and the frame does not cut it. The scenes are
+    drawn again from (domain, split, seed, number); annotation ids are those that `document` gives.
+
+    Args:
+        split, images, seed, jobs: as `draw_dataset` was called.
+
+    Returns:
+        annotation id -> complete, in the order of the file.
+    """
+    work = (delayed(_complete_objects)(split, seed, index) for index in range(images))
+    scenes = Parallel(n_jobs=jobs, return_as="generator")(work)
+    truth = [complete for scene in tqdm(scenes, total=images, desc=f"truth of lvis {split}") for complete in scene]
+    return dict(enumerate(truth, start=1))
+
+
+def _complete_objects(split: str, seed: int, index: int) -> list[bool]:
+    """Of each annotated object of scene `index`, in order."""
+    image = describe_scene(LAYOUT.draw(domain_of("lvis", split), index, seed, split), index + 1)
+    return [
+        item.hidden is None and not _touches_frame(item, image)
+        for item, keep in zip(image.objects, _is_annotated(image), strict=True)
+        if keep
+    ]
+
+
+def _touches_frame(item: DrawnObject, image: DrawnImage) -> bool:
+    """The part inside the frame of something that leaves it touches the frame, for silhouettes are connected."""
+    x0, y0, x1, y1 = mask_box(item.amodal)
+    return bool(x0 == 0 or y0 == 0 or x1 == image.width or y1 == image.height)
+
+
+def _is_annotated(image: DrawnImage) -> Bool[np.ndarray, " n"]:
+    return np.random.default_rng([image.id, 7]).random(len(image.objects)) >= _UNANNOTATED
 
 
 def _categories(ids: dict[str, int], found: Iterable[tuple[int, int]]) -> list[dict]:

@@ -1,0 +1,118 @@
+"""Amodal-LVIS, the paper's second contribution: complete objects, occlusions made of them, both versions annotated.
+
+`pool` finds the complete objects, `composition` draws and paints pairs, `shards` writes the set. Here they are put
+together for a profile.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from sameo_core.collection import open_dataset
+from sameo_core.config import Profile, config_hash
+from sameo_core.errors import InputError
+from sameo_core.sameo import Sameo
+from sameo_core.synthesis.composition import Pair, compose, draw_pair
+from sameo_core.synthesis.pool import (
+    RULES,
+    CurvePoint,
+    Pool,
+    chosen_threshold,
+    collect_complete_objects,
+    completeness_curve,
+    join_pools,
+)
+from sameo_core.synthesis.shards import read_statistics, synthesize
+
+__all__ = [
+    "RULES",
+    "CurvePoint",
+    "Pair",
+    "Pool",
+    "chosen_threshold",
+    "collect_complete_objects",
+    "completeness_curve",
+    "compose",
+    "draw_pair",
+    "join_pools",
+    "pool_of_profile",
+    "read_statistics",
+    "synthesize",
+    "synthetic_set",
+    "teacher_profile",
+]
+
+
+def teacher_profile(profile: Profile) -> Profile:
+    """The profile of the teacher: fine-tuned on the amodal sets, LVIS and what is made of it left out (paper)."""
+    left_out = {"amodal_lvis", *profile.data.visible_only}
+    train = tuple(name for name in profile.data.train if name not in left_out)
+    return replace(profile, data=replace(profile.data, train=train))
+
+
+def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = "train") -> Pool:
+    """The objects of the profile's visible-only sets, as a teacher sees them; collected now unless they have been.
+
+    Of several sets those that are here are taken, and those that are not are named.
+
+    Args:
+        profile: says which sets, where they lie, and the thresholds.
+        teacher_weights: what `training.fine_tune(teacher_profile(profile))` returned.
+        split: of the source sets.
+
+    Raises:
+        InputError: none of the sets is here; see `collect_complete_objects`.
+    """
+    datasets, missing = [], []
+    for name in profile.data.visible_only:
+        try:
+            datasets.append(open_dataset(name, split, profile))
+        except InputError as error:
+            if (profile.data_folder / name).exists():
+                raise
+            print(f"{name} is left out: {error}")
+            missing.append(error)
+    if not datasets:
+        if missing:
+            raise missing[0]
+        rule = "at least one set of visible masks to take objects from, found none"
+        raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
+    teacher = Sameo.load(teacher_weights)
+    folder = profile.runs / "pools"
+    return join_pools(
+        [collect_complete_objects(teacher, dataset, profile.synthesis.complete, folder) for dataset in datasets]
+    )
+
+
+def synthetic_set(
+    profile: Profile,
+    teacher_weights: str | Path,
+    out: str | Path | None = None,
+    images: int | None = None,
+    split: str = "train",
+    seed: int = 0,
+    **how,
+) -> Path:
+    """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
+
+    Args:
+        profile: sources, thresholds, curriculum and number of images.
+        teacher_weights: what `training.fine_tune(teacher_profile(profile))` returned.
+        out: its folder; `data/runs/<profile>/amodal_lvis-<hash>` if None.
+        images: instead of the profile's number.
+        split: of the sources and of the result.
+        seed: of the set.
+        how: workers, scheduler, shard, shards: see `synthesize`.
+
+    Returns:
+        the folder.
+
+    Raises:
+        InputError: see `pool_of_profile`, `synthesize`.
+    """
+    pool = pool_of_profile(profile, teacher_weights, split)
+    images = profile.synthesis.synthetic_images if images is None else images
+    if out is None:
+        out = (
+            profile.runs / f"amodal_lvis-{config_hash(pool.complete().fingerprint(), images, seed, profile.synthesis)}"
+        )
+    return synthesize(pool, out, images, split, profile.synthesis, seed, **how)

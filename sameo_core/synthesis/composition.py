@@ -1,0 +1,392 @@
+"""Second stage of Amodal-LVIS: two complete objects in one scene, the one hiding as much of the other as is asked for.
+
+The scene is the target's own photograph as it is, so that the target has no seam. The occluder is cut out of its
+photograph, brought to the target's size and pasted over it. `draw_pair` decides everything and looks at masks alone,
+`compose` paints. Pair `i` depends on (seed, `i`), the pool and the config: on nothing that was drawn before.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, UInt8
+from PIL import ImageFilter, JpegImagePlugin
+
+from sameo_core import AmodalMask, VisibleMask
+from sameo_core.config import SynthesisConfig
+from sameo_core.errors import InputError
+from sameo_core.masks import mask_box
+from sameo_core.synthesis.pool import Pool
+
+MARGIN = 5  # pixels around a cut-out, for its soft edge
+SMALLEST_BLUR, LARGEST_BLUR = 0.6, 1.5  # pixels (sigma): below, steps are seen; above, a halo
+
+Alpha = UInt8[np.ndarray, "ch cw"]  # 0..255; the mask is where it is at least 128
+Cropped = Bool[np.ndarray, "_ _"]  # a mask in its own box
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is drawn of one pair before anything is painted."""
+
+    number: int
+    seed: int
+    target: int  # of the pool
+    occluder: int
+    target_rate: float  # asked for
+    achieved_rate: float  # hidden pixels / amodal pixels
+    scale: float  # of the occluder's pixels
+    flipped: bool
+    direction: float  # in which the occluder was moved away from the target; radians, 0 right, pi / 2 down
+    corner: tuple[int, int]  # x, y of the cut-out's upper left pixel in the target's image; may lie outside
+    alpha: Alpha
+    redraws: Mapping[str, int]  # reason -> how often something was drawn again
+
+    def occluder_mask(self, height: int, width: int) -> AmodalMask:
+        """The occluder in the target's image, as far as it lies inside the frame."""
+        mask = np.zeros((height, width), bool)
+        (x, y), (ch, cw) = self.corner, self.alpha.shape
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + cw, width), min(y + ch, height)
+        mask[y0:y1, x0:x1] = self.alpha[y0 - y : y1 - y, x0 - x : x1 - x] >= 128
+        return mask
+
+
+def check_curriculum(config: SynthesisConfig) -> None:
+    """Raises InputError unless edges ascend within (0, 1), each band has a weight, and the sizes are an interval."""
+    edges, weights = config.rate_edges, config.rate_weights
+    remedy = "Correct SynthesisConfig (sameo_core/config.py), or what overrides it"
+    rules = {
+        "rate_edges": (
+            len(edges) >= 2 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0),
+            f"rates between 0 and 1 in ascending order, at least two, found {edges}",
+        ),
+        "rate_weights": (
+            len(weights) == len(edges) - 1 and min(weights, default=-1) >= 0 and sum(weights) > 0,
+            f"a weight for each of the {len(edges) - 1} bands, not all 0, found {weights}",
+        ),
+        "smallest_occluder": (
+            0 < config.smallest_occluder <= config.largest_occluder,
+            f"above 0 and at most largest_occluder, found {config.smallest_occluder} and {config.largest_occluder}",
+        ),
+        "pairs_per_shard": (config.pairs_per_shard >= 1, f"at least 1, found {config.pairs_per_shard}"),
+    }
+    for record, (holds, rule) in rules.items():
+        if not holds:
+            raise InputError(file="synthesis", record=record, rule=rule, remedy=remedy)
+
+
+# ---------------------------------------------------------------------------------------------------- geometry
+
+
+def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pair:
+    """Pair `number`: who hides whom, how much of it, from which side.
+
+    The rate is drawn once, from the curriculum; objects, size and side are drawn again until the masks show it within
+    the tolerance, so that pairs that are hard to make do not bend the curriculum. Each redraw is counted by reason.
+
+    Args:
+        pool: complete objects alone (`Pool.complete`).
+        config: see `SynthesisConfig`.
+        seed, number: of the set, of the pair.
+
+    Raises:
+        InputError: no pair fits after `pairs_per_image` redraws, or the pool holds damaged masks.
+    """
+    rng = np.random.default_rng([seed, number])
+    weights = np.array(config.rate_weights)
+    band = rng.choice(len(weights), p=weights / weights.sum())
+    rate = rng.uniform(config.rate_edges[band], config.rate_edges[band + 1])
+    redraws: Counter[str] = Counter()
+    for _ in range(config.pairs_per_image):
+        target, occluder = (int(i) for i in rng.integers(len(pool), size=2))
+        ratio = rng.uniform(config.smallest_occluder, config.largest_occluder)
+        flipped = bool(rng.random() < config.flip_share)
+        scale = ratio * _longest_side(pool, target) / _longest_side(pool, occluder)
+        if pool.image[target] == pool.image[occluder]:
+            redraws["same image"] += 1
+        elif scale > config.max_enlargement:
+            redraws["enlarged too much"] += 1
+        elif pool.area[occluder] * scale**2 < rate * pool.area[target]:
+            redraws["too small to hide so much"] += 1
+        else:
+            alpha = cut_out_alpha(pool.mask(occluder), scale, flipped, config.feather)
+            place = _place(rng, pool.mask(target), alpha, rate, config, redraws)
+            if place:
+                achieved, direction, corner = place
+                return Pair(
+                    number=number,
+                    seed=seed,
+                    target=target,
+                    occluder=occluder,
+                    target_rate=rate,
+                    achieved_rate=achieved,
+                    scale=scale,
+                    flipped=flipped,
+                    direction=direction,
+                    corner=corner,
+                    alpha=alpha,
+                    redraws=dict(redraws),
+                )
+    rule = f"no two of {len(pool)} objects hide {rate:.2f} of one another, after {config.pairs_per_image} draws"
+    remedy = "Use a larger pool, or another curriculum (rate_edges) or range of sizes"
+    raise InputError(file="pool", record=f"pair {number}", rule=f"{rule}: {dict(redraws)}", remedy=remedy)
+
+
+def _longest_side(pool: Pool, index: int) -> float:
+    x0, y0, x1, y1 = pool.box[index].tolist()
+    return max(x1 - x0, y1 - y0)
+
+
+def _place(
+    rng: np.random.Generator,
+    target: VisibleMask,
+    alpha: Alpha,
+    rate: float,
+    config: SynthesisConfig,
+    redraws: Counter[str],
+) -> tuple[float, float, tuple[int, int]] | None:
+    """(rate achieved, direction, corner of the cut-out), or None where no direction will do.
+
+    The cut-out is aimed at a point near the middle of the target, and moved away from it in a random direction.
+    """
+    height, width = target.shape
+    x0, y0, x1, y1 = mask_box(target).astype(int).tolist()
+    behind = np.ascontiguousarray(target[y0:y1, x0:x1])
+    solid = alpha >= 128
+    if not solid.any():
+        redraws["occluder vanishes"] += 1
+        return None
+    left, top, right, bottom = mask_box(solid).astype(int).tolist()
+    front = np.ascontiguousarray(solid[top:bottom, left:right])
+    front_pixels, behind_pixels = np.count_nonzero(front), np.count_nonzero(behind)
+    for _ in range(config.directions_per_pair):
+        direction = rng.uniform(0, 2 * np.pi)
+        aim = (0.5 + rng.uniform(-0.25, 0.25, 2)) * behind.shape[::-1]
+        found = find_offset(behind, front, aim, direction, rate)
+        if abs(found.rate - rate) > config.rate_tolerance:
+            redraws["rate missed"] += 1
+            continue
+        x, y = x0 + found.x, y0 + found.y
+        inside = np.count_nonzero(front[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)])
+        if inside < config.min_inside * front_pixels:
+            redraws["occluder outside the frame"] += 1
+        elif round(behind_pixels * (1 - found.rate)) < config.min_pixels_left:
+            redraws["target vanishes"] += 1
+        else:
+            return found.rate, direction, (x - left, y - top)
+    return None
+
+
+@dataclass(frozen=True)
+class Offset:
+    """Where the occluder's box begins, from where the target's does, and the occlusion rate there."""
+
+    x: int
+    y: int
+    rate: float
+
+
+def find_offset(
+    target: Cropped, occluder: Cropped, aim: Float[np.ndarray, "2"], direction: float | int, rate: float | int
+) -> Offset:
+    """Move an occluder from `aim` away until it hides `rate` of a target; the best of what was tried.
+
+    Boxes give the first position: the distance at which the occluder's box covers that share of the target's. From
+    there the distance is bisected on the masks, in whole pixels.
+
+    Args:
+        target, occluder: masks, each cropped to its box.
+        aim: x, y of the occluder's middle before it is moved; pixels from the target's upper left corner.
+        direction: radians, 0 right, pi / 2 down.
+        rate: hidden pixels / pixels of the target.
+    """
+    (th, tw), (oh, ow) = target.shape, occluder.shape
+    pixels = np.count_nonzero(target)
+    step = np.array([math.cos(direction), math.sin(direction)])
+    away = math.ceil(min((tw + ow) / max(abs(step[0]), 1e-9), (th + oh) / max(abs(step[1]), 1e-9)))
+    start = aim - np.array([ow, oh]) / 2
+    corners = np.rint(start + np.arange(away + 1)[:, None] * step).astype(int)
+    x, y = corners.T
+    covered = np.clip(np.minimum(x + ow, tw) - np.maximum(x, 0), 0, None) * np.clip(
+        np.minimum(y + oh, th) - np.maximum(y, 0), 0, None
+    )
+
+    def at(distance: int) -> Offset:
+        x, y = corners[distance].tolist()
+        part = target[max(0, y) : max(0, y + oh), max(0, x) : max(0, x + ow)]
+        over = occluder[max(0, -y) : max(0, th - y), max(0, -x) : max(0, tw - x)]
+        return Offset(x, y, np.count_nonzero(part & over) / pixels)
+
+    best = at(0)
+    near, far = 0, away
+    middle = int(np.clip(np.argmin(np.abs(covered - rate * tw * th)), 1, max(1, away - 1)))
+    while far - near > 1:
+        found = at(middle)
+        if abs(found.rate - rate) < abs(best.rate - rate):
+            best = found
+        if found.rate >= rate:
+            near = middle
+        else:
+            far = middle
+        middle = (near + far) // 2
+    return best
+
+
+# ---------------------------------------------------------------------------------------------------- cutting out
+
+
+def cut_out_alpha(mask: VisibleMask, scale: float | int, flipped: bool, feather: float | int) -> Alpha:
+    """How opaque each pixel of a cut-out is, with a margin of 5 pixels around the object's box.
+
+    Both sides are scaled by the same factor, to fractions of a pixel. The blurred edge runs through 128 where the
+    outline is, so that mask and picture agree.
+
+    Args:
+        mask: of the object, in its image's frame.
+        scale: pixels of the cut-out / pixels of the image.
+        flipped: mirrored left to right.
+        feather: blur (sigma) / longest side of the cut-out; see `SynthesisConfig`.
+    """
+    x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
+    inside = PIL.Image.fromarray(np.where(mask[y0:y1, x0:x1], np.uint8(255), np.uint8(0)))
+    region, size = _region((0, 0, x1 - x0, y1 - y0), scale)
+    alpha = _resampled(inside, region, size, flipped, PIL.Image.Resampling.BILINEAR)
+    sigma = min(max(feather * max(x1 - x0, y1 - y0) * scale, SMALLEST_BLUR), LARGEST_BLUR)
+    return np.asarray(alpha.filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def _region(
+    box: tuple[int, int, int, int], scale: float | int
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """What of an image is seen in a cut-out (xyxy, fractions of pixels), and the cut-out's width and height."""
+    x0, y0, x1, y1 = box
+    width, height = (math.ceil(side * scale) + 2 * MARGIN for side in (x1 - x0, y1 - y0))
+    x, y, half_width, half_height = (x0 + x1) / 2, (y0 + y1) / 2, width / scale / 2, height / scale / 2
+    return (x - half_width, y - half_height, x + half_width, y + half_height), (width, height)
+
+
+def _resampled(
+    image: PIL.Image.Image,
+    region: tuple[float, float, float, float],
+    size: tuple[int, int],
+    flipped: bool,
+    resampling: PIL.Image.Resampling,
+) -> PIL.Image.Image:
+    """A region of an image at another size; black where it lies outside."""
+    left, top = math.floor(region[0]), math.floor(region[1])
+    crop = image.crop((left, top, math.ceil(region[2]), math.ceil(region[3])))
+    inner = (region[0] - left, region[1] - top, region[2] - left, region[3] - top)
+    crop = crop.resize(size, resampling, box=inner, reducing_gap=2.0)
+    return crop.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT) if flipped else crop
+
+
+# ---------------------------------------------------------------------------------------------------- painting
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The two versions of a pair as files, and how much brighter the occluder was made (grey levels of 255)."""
+
+    original: bytes
+    occluded: bytes
+    suffix: str  # of the file names
+    brightness_shift: int
+
+
+def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
+    """Paint a pair. The original is the source file, byte for byte: it is not encoded a second time.
+
+    The occluded version must be encoded. It is with the source's own quantisation tables and on the same grid of
+    blocks, which gives nearly the same coefficients wherever nothing was pasted: so no trace of a second compression
+    tells occluded images from original ones. Sources that are no JPEG (of grey or RGB) give PNG.
+
+    Raises:
+        InputError: a source image is missing, damaged, or has another size than the pool says.
+    """
+    data, scene = _open(pool, pair.target)
+    source = scene
+    if scene.mode not in ("L", "RGB"):
+        scene = scene.convert("RGB")
+    cut_out, shift = _cut_out_colours(pool, pair, scene, config)
+    scene = scene.copy()
+    scene.paste(cut_out.convert(scene.mode), pair.corner, PIL.Image.fromarray(pair.alpha))
+    file = BytesIO()
+    if source.format == "JPEG" and source.mode == scene.mode:
+        sampling = JpegImagePlugin.get_sampling(source)
+        scene.save(file, "JPEG", qtables=source.quantization, subsampling=sampling)
+        suffix = ".jpg"
+    else:
+        scene.save(file, "PNG")
+        suffix = ".png"
+    return Composed(data, file.getvalue(), suffix, shift)
+
+
+def _cut_out_colours(
+    pool: Pool, pair: Pair, scene: PIL.Image.Image, config: SynthesisConfig
+) -> tuple[PIL.Image.Image, int]:
+    """The occluder's pixels, of the size of `pair.alpha`, and the shift of their brightness."""
+    _, image = _open(pool, pair.occluder)
+    region, size = _region(tuple(pool.box[pair.occluder].astype(int).tolist()), pair.scale)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    colours = np.array(_resampled(image, region, size, pair.flipped, PIL.Image.Resampling.BICUBIC))
+    solid = pair.alpha >= 128
+    _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
+    (x, y), (width, height) = pair.corner, size
+    around = scene.crop((max(0, x), max(0, y), min(scene.width, x + width), min(scene.height, y + height)))
+    difference = np.asarray(around.convert("L")).mean() - _luminance(colours[solid])
+    shift = int(np.clip(config.brightness_share * difference, -config.brightness_cap, config.brightness_cap).round())
+    shifted = PIL.Image.fromarray(colours).point([min(max(v + shift, 0), 255) for v in range(256)] * 3)
+    return shifted, shift
+
+
+def _luminance(pixels: UInt8[np.ndarray, "pixels 3"]) -> float:
+    """Mean luminance of some pixels (ITU-R 601, as PIL's)."""
+    return float(pixels.mean(0) @ np.array([0.299, 0.587, 0.114]))
+
+
+def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, "ch cw"], rim: int) -> None:
+    """Paint an object's rim, and what is around it, in the colours next to the rim; in place.
+
+    Outlines are drawn by hand, and resampling mixes: along the edge an object carries its old background, which would
+    be seen as a fringe. Parts as thin as the rim have no colours of their own to spare, and keep what they show.
+    """
+    core = solid.copy()
+    for _ in range(rim):
+        inner = core.copy()
+        inner[1:] &= core[:-1]
+        inner[:-1] &= core[1:]
+        inner[:, 1:] &= core[:, :-1]
+        inner[:, :-1] &= core[:, 1:]
+        core = inner
+    blur = ImageFilter.BoxBlur(rim + 3)
+    weight = np.asarray(PIL.Image.fromarray(core * np.uint8(255)).filter(blur))
+    weighted = np.asarray(PIL.Image.fromarray(colours * core[..., None]).filter(blur))
+    rim_pixels = ~core & (weight >= 8)
+    mean = weighted[rim_pixels] * (255 / weight[rim_pixels].astype(np.float32))[:, None]
+    colours[rim_pixels] = np.minimum(mean, 255).round()
+
+
+def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
+    """The bytes and the pixels of an object's image."""
+    path, size = pool.path(index), pool.image_size[pool.image[index]].tolist()
+    record = f"image {pool.image_id[pool.image[index]]}"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        remedy = "Fetch the data set again, or say where it lies now"
+        rule = f"the source image must exist: {error.strerror}"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    try:
+        image = PIL.Image.open(BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged: fetch it again"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    if [image.height, image.width] != size:
+        rule = f"image of another size: the file's (h, w) is ({image.height}, {image.width}), the pool's {tuple(size)}"
+        raise InputError(file=path, record=record, rule=rule, remedy="Collect the objects again, or restore the image")
+    return data, image

@@ -1,0 +1,345 @@
+"""Third stage of Amodal-LVIS and its output: both versions of each pair, in shards that any worker can make.
+
+The format is documented in `datasets/amodal_lvis.py`. A shard is a task: its images are written to a folder of their
+own that is renamed when it is whole, its annotation file comes last and in one step. Where that file is, the shard is
+finished; where it is not, the shard is made again, to the same bytes. One engine runs the tasks here and on a cluster:
+joblib, with its own workers or those of a Dask scheduler.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from sameo_core.config import SynthesisConfig
+from sameo_core.datasets.amodal_lvis import FILE
+from sameo_core.errors import InputError
+from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, subtract_rle, xyxy_to_xywh
+from sameo_core.synthesis.composition import Pair, check_curriculum, compose, draw_pair
+from sameo_core.synthesis.pool import Pool
+
+RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
+POOL = "synthesis_{split}/pool.npz"
+
+
+def synthesize(
+    pool: Pool | str | Path,
+    out: str | Path,
+    images: int,
+    split: str = "train",
+    config: SynthesisConfig | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    scheduler: str | None = None,
+    shard: int | None = None,
+    shards: int | None = None,
+) -> Path:
+    """Write a split of Amodal-LVIS; paper, section "Amodal-LVIS", second and third stage.
+
+    Which pair lies in which shard, and every byte, depends on pool, images, config and seed alone: not on workers,
+    scheduler, parts or interruptions (with the same versions of the packages that are pinned). Finished shards are
+    kept, so an interrupted call is continued by the same call.
+
+    Args:
+        pool: the collected objects, or their file; incomplete ones are left out.
+        out: root of the data set, to be read with `load_dataset("amodal_lvis", out, split)`.
+        images: in all; half of them un-occluded.
+        split: its name.
+        config: see `SynthesisConfig`; the defaults if None.
+        seed: of the whole split.
+        workers: processes on this machine, -1 for one a core.
+        scheduler: address of a Dask scheduler whose workers do it instead; they must see `out` and the source images
+            under the same paths.
+        shard, shards: do part `shard` (from 0) of `shards` parts of the shards, e.g. one a task of a Slurm array.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: an odd number of images; a curriculum that contradicts itself; fewer than two images in the pool;
+            a folder that holds another set; a part that does not exist; source images missing; `out` not writable.
+    """
+    out, config = Path(out), config or SynthesisConfig()
+    if images < 2 or images % 2:
+        rule = f"an even number, for each pair is an original and an occluded image; found {images}"
+        raise InputError(file="images", rule=rule, remedy=f"Ask for {max(2, images + 1)}")
+    check_curriculum(config)
+    part = _part(shard, shards)
+    pool = (pool if isinstance(pool, Pool) else Pool.load(pool)).complete()
+    if len(pool.image_id) < 2:
+        rule = f"complete objects in at least two images, found {len(pool)} objects in {len(pool.image_id)} images"
+        raise InputError(file="pool", rule=rule, remedy="Collect from more images, or lower the thresholds")
+    recipe = {"images": images, "split": split, "seed": seed, "pool": pool.fingerprint()}
+    recipe |= {key: value for key, value in asdict(config).items() if key not in ("complete", "synthetic_images")}
+    recipe = json.loads(json.dumps(recipe))  # as it is read back
+    with _writing(out):
+        _claim(out, split, recipe, pool)
+    count = -(-images // 2 // config.pairs_per_shard)
+    todo = [number for number in range(count)[part] if not _annotation_file(out, split, number, count).exists()]
+    work = (delayed(write_shard)(out, split, number, count, recipe, config) for number in todo)
+    with _backend(scheduler, workers) as n_jobs:
+        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)(work)
+        bar = tqdm(done, total=len(range(count)[part]), initial=len(range(count)[part]) - len(todo))
+        bar.set_description(f"synthesising {split}")
+        for _ in bar:
+            pass
+    if all(_annotation_file(out, split, number, count).exists() for number in range(count)):
+        _sweep(out, split)
+    return out
+
+
+def _sweep(out: Path, split: str) -> None:
+    """Remove what killed processes left behind."""
+    for leftover in (out / "images" / split).glob("*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for folder, names in (("annotations", f"amodal_lvis_{split}_*"), (f"synthesis_{split}", "*")):
+        for leftover in (out / folder).glob(f"{names}.partial"):
+            leftover.unlink(missing_ok=True)
+
+
+def _part(shard: int | None, shards: int | None) -> slice:
+    """The k-th of n parts of the list of shards: every n-th from k."""
+    if shard is None and shards is None:
+        return slice(None)
+    if shard is None or shards is None or not 0 <= shard < shards:
+        rule = f"parts are numbered 0 .. shards - 1, found shard {shard} of {shards}"
+        raise InputError(file="shard", rule=rule, remedy="Give both --shard and --shards, e.g. --shard 0 --shards 8")
+    return slice(shard, None, shards)
+
+
+@contextlib.contextmanager
+def _backend(scheduler: str | None, workers: int) -> Iterator[int]:
+    """joblib's own workers, or those of a Dask scheduler."""
+    if scheduler is None:
+        yield workers
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        rule = "a scheduler needs the package distributed, which is not installed"
+        raise InputError(file="scheduler", rule=rule, remedy='Install it: pip install "sameo[cluster]"') from error
+    try:
+        client = Client(scheduler, timeout=30)
+    except (OSError, ValueError, TypeError) as error:
+        rule = f"a Dask scheduler must answer there: {error}"
+        raise InputError(file=scheduler, rule=rule, remedy="Start it, or correct the address") from error
+    with client, parallel_config(backend="dask"):
+        yield -1
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What the disk refuses, in words that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        rule = f"the data set cannot be written: {error.strerror or error}"
+        remedy = "Free space or correct the rights, and run this again: finished shards are kept"
+        raise InputError(file=error.filename or out, rule=rule, remedy=remedy) from error
+
+
+def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
+    """Make `out` the folder of this recipe. Raises InputError where it is another's."""
+    path = out / RECIPE.format(split=split)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+            differs = {key for key in recipe | found if recipe.get(key) != found.get(key)}
+        except (ValueError, TypeError) as error:
+            remedy = "Delete the folder, or give another one"
+            raise InputError(file=path, rule=f"not a recipe: {error}", remedy=remedy) from error
+        if differs:
+            what = "; ".join(f"{key} {found.get(key)!r}, asked for {recipe.get(key)!r}" for key in sorted(differs))
+            remedy = "Ask for the same, delete the folder, or give another one"
+            raise InputError(file=path, rule=f"the folder holds a set of another recipe: {what}", remedy=remedy)
+    elif any((out / "annotations").glob(f"amodal_lvis_{split}_*.json")):
+        remedy = "Give an empty folder, or another split"
+        raise InputError(file=out, rule=f"the folder holds a split {split!r} without its recipe", remedy=remedy)
+    if not (out / POOL.format(split=split)).exists() or not path.exists():
+        pool.save(out / POOL.format(split=split))
+    if not path.exists():
+        _write(path, json.dumps(recipe, indent=1).encode())
+
+
+# ---------------------------------------------------------------------------------------------------- one shard
+
+
+def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, config: SynthesisConfig) -> int:
+    """Make shard `number` of `count`, unless it is there; returns its number.
+
+    A worker's task: it can be given up at any moment and done again by anybody. Two that do it at once do not disturb
+    each other.
+
+    Raises:
+        InputError: see `draw_pair`, `compose`; or the folder is not writable.
+    """
+    annotation_file = _annotation_file(out, split, number, count)
+    if annotation_file.exists():
+        return number
+    folder = out / "images" / split / f"{number:05d}"
+    mine = folder.with_name(f"{folder.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    with _writing(out):
+        pool = _pool_of(str(out / POOL.format(split=split)), recipe["pool"])
+        shutil.rmtree(mine, ignore_errors=True)
+        mine.mkdir(parents=True)
+        content = _make_pairs(mine, pool, config, recipe, number)
+        try:
+            os.rename(mine, folder)
+        except OSError:  # it is there, whole: of somebody who was stopped before the annotations, or was faster
+            if not folder.is_dir():
+                raise
+        _write(annotation_file, json.dumps(content).encode())
+        for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return number
+
+
+def _make_pairs(folder: Path, pool: Pool, config: SynthesisConfig, recipe: dict, shard: int) -> dict:
+    """Write the images of a shard to a folder; return its annotation file's content."""
+    images, annotations, pairs = [], [], []
+    first = shard * config.pairs_per_shard
+    for number in range(first, min(first + config.pairs_per_shard, recipe["images"] // 2)):
+        pair = draw_pair(pool, config, recipe["seed"], number)
+        composed = compose(pool, pair, config)
+        height, width = pool.image_size[pool.image[pair.target]].tolist()
+        source = pool.provenance(pair.target)
+        for version, data in (("original", composed.original), ("occluded", composed.occluded)):
+            name = f"{number:08d}_{version}{composed.suffix}"
+            (folder / name).write_bytes(data)
+            images.append(
+                {
+                    "id": 2 * number + 1 + len(images) % 2,
+                    "file_name": name,
+                    "height": height,
+                    "width": width,
+                    "pair_id": number,
+                    "version": version,
+                    "source_dataset": source["source_dataset"],
+                    "source_image_id": source["source_image_id"],
+                }
+            )
+        annotations += annotate(pool, pair, composed.brightness_shift)
+        pairs.append(pair)
+    info = {"description": "Amodal-LVIS in the open", "shard": shard, "recipe": recipe, "statistics": statistics(pairs)}
+    categories = [{"id": number, "name": name} for number, name in pool.categories.items()]
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
+    """The three annotations of a pair ("dual annotation"): the target as it was and occluded, and the occluder, whole.
+
+    Their keys: see `datasets/amodal_lvis.py`.
+    """
+    amodal = pool.rle(pair.target)
+    occluder = encode_mask(pair.occluder_mask(*amodal["size"]))
+    left, top = pair.corner
+    height, width = pair.alpha.shape
+    shared = {"seed": pair.seed, "pair": pair.number}
+    pasted = {
+        "scale": pair.scale,
+        "flipped": pair.flipped,
+        "direction": pair.direction,
+        "paste_box": [left, top, width, height],
+        "brightness_shift": brightness_shift,
+    }
+    records = (
+        (1, pair.target, amodal, amodal, {**shared, "role": "target"}),
+        (
+            2,
+            pair.target,
+            amodal,
+            subtract_rle(amodal, occluder),
+            {**shared, "role": "target", "target_rate": pair.target_rate},
+        ),
+        (2, pair.occluder, occluder, occluder, {**shared, "role": "occluder", **pasted}),
+    )
+    return [
+        _annotation(3 * pair.number + place, 2 * pair.number + image, pool, item, whole, visible, synthesis)
+        for place, (image, item, whole, visible, synthesis) in enumerate(records, start=1)
+    ]
+
+
+def _annotation(number: int, image_id: int, pool: Pool, index: int, amodal: RLE, visible: RLE, synthesis: dict) -> dict:
+    area = mask_area(amodal)
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": int(pool.category_id[index]),
+        "iscrowd": 0,
+        "bbox": xyxy_to_xywh(mask_box(amodal)).tolist(),
+        "area": area,
+        "segmentation": amodal,
+        "visible_mask": visible,
+        "occlude_rate": (area - mask_area(visible)) / area,
+        **pool.provenance(index),
+        "synthesis": synthesis,
+    }
+
+
+def statistics(pairs: list[Pair]) -> dict:
+    """What was asked for and what was achieved: numbers of pairs, rates, redraws by reason."""
+    asked = np.array([pair.target_rate for pair in pairs])
+    achieved = np.array([pair.achieved_rate for pair in pairs])
+    redraws = sum((Counter(pair.redraws) for pair in pairs), Counter())
+    return {
+        "pairs": len(pairs),
+        "mean_rate_asked": float(asked.mean()),
+        "mean_rate_achieved": float(achieved.mean()),
+        "largest_deviation": float(np.abs(asked - achieved).max()),
+        "redraws": dict(sorted(redraws.items())),
+    }
+
+
+def read_statistics(root: str | Path, split: str = "train") -> list[dict]:
+    """What the shards say of themselves ("statistics" of their "info"), in order, without reading it all into memory.
+
+    Raises:
+        InputError: no shard is there, or one of them does not begin with its info.
+    """
+    found = []
+    pattern = re.compile(rf"amodal_lvis_{re.escape(split)}_\d{{5}}-of-\d{{5}}\.json")
+    for path in sorted((Path(root) / "annotations").glob("*.json")):
+        if pattern.fullmatch(path.name):
+            try:
+                start = path.read_text()[:1_000_000]
+                info, _ = json.JSONDecoder().raw_decode(start, start.index('"info":') + len('"info": '))
+                found.append(info["statistics"])
+            except (ValueError, KeyError, TypeError) as error:
+                rule, remedy = f"a shard begins with its info: {error}", "Synthesise it again"
+                raise InputError(file=path, rule=rule, remedy=remedy) from error
+    if not found:
+        remedy = "Synthesise the split first"
+        raise InputError(file=root, rule=f"at least one shard of split {split!r}", remedy=remedy)
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _pool_of(path: str, fingerprint: str) -> Pool:
+    """The pool, loaded once in each process. `fingerprint` tells it from another that lay at the same place."""
+    pool = Pool.load(path)
+    if pool.fingerprint() != fingerprint:
+        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start anew")
+    return pool
+
+
+def _annotation_file(out: Path, split: str, number: int, count: int) -> Path:
+    return out / FILE.format(split=split, shard=number, shards=count)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """In one step: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
