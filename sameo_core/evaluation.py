@@ -324,6 +324,7 @@ class RegionTable:
     recalled_pixels: Int[np.ndarray, " n"]  # hidden pixels that the prediction covers
     hidden_pixels: Int[np.ndarray, " n"]
     occlusion_rate: Float[np.ndarray, " n"]  # hidden share of the amodal area, 0..1
+    excess: Float[np.ndarray, " n"]  # predicted pixels outside the amodal mask / pixels of the amodal mask
 
     def at_quantiles(self, column: str, quantiles: Sequence[float | int], least: float | int = 0) -> list[int]:
         """Rows that stand at these quantiles (0 worst, 0.5 median, 1 best) of a column, to be shown without choosing.
@@ -349,7 +350,8 @@ class RegionTable:
 
         "mIoU", "visible mIoU", "hidden mIoU" (objects with a hidden part), "hidden recall" (hidden pixels of all
         objects pooled: large objects weigh more), "mean hidden recall" (mean over objects with a hidden part),
-        "un-occluded mIoU" (full mask, occlusion rate exactly 0), and "mIoU 0-10 %" ...: the full mask by bucket.
+        "un-occluded mIoU" (full mask, occlusion rate exactly 0), "un-occluded excess" (the same objects: what was
+        invented around them, as a share of their area), and "mIoU 0-10 %" ...: the full mask by bucket.
 
         Raises:
             InputError: a bucket that is not 0 <= low < high <= 1.
@@ -363,6 +365,7 @@ class RegionTable:
             "hidden recall": float(recalled.sum() / hidden.sum()) if occluded.any() else math.nan,
             "mean hidden recall": _mean_defined(recalled / hidden),
             "un-occluded mIoU": _mean_defined(self.full[~occluded]),
+            "un-occluded excess": _mean_defined(self.excess[~occluded]),
         }
         for name, bucket in buckets.items():
             low, high = _closed(name, *bucket)
@@ -410,6 +413,7 @@ def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionT
         recalled_pixels=recalled,
         hidden_pixels=hidden,
         occlusion_rate=hidden / a,
+        excess=(p - pa) / a,
     )
 
 

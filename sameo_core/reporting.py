@@ -37,6 +37,7 @@ from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
+from sameo_core.synthesis import CurvePoint
 
 Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image; compared by hand, so that the error says which one differs
 Row = Mapping[str, object]
@@ -614,6 +615,38 @@ def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict
     return found
 
 
+def arm_differences(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """What an ablation's arms change: a row a data set, arm and metric; differences are paired by seed.
+
+    Args:
+        rows: one a data set, arm and seed: `data set`, `arm`, `seed`, and the metrics.
+        baseline: the arm that the others are compared with.
+
+    Returns:
+        `data set`, `arm`, `metric`, `baseline` and `mean` (over seeds), `difference`, its 95 % interval `ci_low`,
+        `ci_high` (Student's t), and `seeds`.
+
+    Raises:
+        InputError: an arm whose seeds are not the baseline's, or no other arm.
+    """
+    found = []
+    arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
+    _require(arms, "rows", f"{baseline!r} and another arm, found no other", "Evaluate the arms")
+    for place in dict.fromkeys(row["data set"] for row in rows):
+        by_seed = {(row["arm"], row["seed"]): row for row in rows if row["data set"] == place}
+        for arm in arms:
+            ours, theirs = ([s for a, s in by_seed if a == name] for name in (arm, baseline))
+            rule = f"the same seeds as {baseline!r}, found {ours} and {theirs}"
+            _require(ours and sorted(ours) == sorted(theirs), "rows", rule, "Train all arms with the same seeds", arm)
+            for metric in metrics:
+                pairs = [(by_seed[baseline, seed][metric], by_seed[arm, seed][metric]) for seed in ours]
+                before, after = np.mean(pairs, axis=0).tolist()
+                mean, low, high = mean_interval([new - old for old, new in pairs])
+                values = {"baseline": before, "mean": after, "difference": mean, "ci_low": low, "ci_high": high}
+                found.append({"data set": place, "arm": arm, "metric": metric, **values, "seeds": len(pairs)})
+    return found
+
+
 def comparisons(
     dataset: AmodalDataset, chosen: Sequence[int], results: Mapping[str, Sequence[Mapping]]
 ) -> list[Comparison]:
@@ -635,6 +668,91 @@ def comparisons(
         masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
         found.append(Comparison(image.read(), item.visible, item.amodal, box, masks))
     return found
+
+
+@_styled
+def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title: str) -> Figure:
+    """A panel a metric, a line an arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
+
+    Args:
+        rows: one an arm and seed: `arm` (text) and the metrics (numbers).
+
+    Raises:
+        InputError: no rows.
+    """
+    _require(rows and metrics, "rows, metrics", "at least one row and one metric, found none", "Evaluate the arms")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    figure = _new_figure(title, profile, 0.8 + 0.28 * len(arms))
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        for y, arm in enumerate(arms):
+            values = [float(row[metric]) for row in rows if row["arm"] == arm]
+            mean, low, high = mean_interval(values)
+            axes.plot(values, [y + 0.2] * len(values), "o", color=PALETTE["after"], ms=3, mew=0, alpha=0.5)
+            axes.plot([low, high], [y, y], color=PALETTE["after"], lw=1.5, gid="interval")
+            axes.plot(mean, y, "D", ms=5, color=PALETTE["after"], mec="white", mew=0.6, gid="mean")
+        axes.set(title=metric, yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=4)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+    return figure
+
+
+@_styled
+def figure_precision_recall(
+    curves: Mapping[str, Sequence[CurvePoint]], chosen: float | int, profile: str, title: str
+) -> Figure:
+    """Precision and recall of "complete" against the threshold, a colour a notion of complete; `chosen` is marked.
+
+    Raises:
+        InputError: no curves, or one without points.
+    """
+    _require(curves and all(map(len, curves.values())), "curves", "at least one point each", "Give curves with points")
+    figure = _new_figure(title, profile, 2.3)
+    precision, recall, both = figure.subplots(1, 3)
+    for (name, points), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
+        columns = np.array([(p.threshold, p.precision, p.recall) for p in points])
+        colour = {"color": PALETTE["after"], "ls": style, "lw": 1.4}
+        precision.plot(columns[:, 0], columns[:, 1], **colour, label=name)
+        recall.plot(columns[:, 0], columns[:, 2], **colour)
+        both.plot(columns[:, 2], columns[:, 1], **colour)
+        nearest = columns[np.abs(columns[:, 0] - chosen).argmin()]
+        both.plot(nearest[2], nearest[1], "o", color=PALETTE["before"], ms=5, gid="chosen")
+    for axes, label in ((precision, "precision"), (recall, "recall")):
+        axes.axvline(chosen, color=PALETTE["before"], lw=1, gid="chosen")
+        axes.set(xlabel="threshold of agreement (IoU)", ylabel=label, ylim=(0, 1.02))
+    both.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    for axes in (precision, recall, both):
+        axes.grid()
+    figure.legend(*precision.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+@_styled
+def figure_rates(
+    asked: Sequence[Real] | np.ndarray, achieved: Sequence[Real] | np.ndarray, tolerance: float | int, profile: str
+) -> Figure:
+    """Occlusion rates asked for and achieved: their distributions, and the difference within its tolerance.
+
+    Raises:
+        InputError: no rates, or not as many of one kind as of the other.
+    """
+    asked, achieved = np.asarray(asked, float), np.asarray(achieved, float)
+    rule = f"as many rates asked for as achieved, at least one, found {asked.size} and {achieved.size}"
+    _require(asked.size and asked.shape == achieved.shape, "asked, achieved", rule, "Give one of each a pair")
+    figure = _new_figure("Occlusion rates asked for and achieved", profile, 2.1)
+    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    edges = np.linspace(0, 1, 21)
+    left.hist(achieved, edges, color=PALETTE["hidden"], ec="white", lw=0.4, label="achieved, on the masks")
+    left.stairs(np.histogram(asked, edges)[0], edges, color=PALETTE["after"], lw=1.4, label="asked for")
+    left.set(xlabel="occlusion rate", ylabel="pairs", xlim=(0, 1))
+    right.hist(achieved - asked, 21, color=PALETTE["hidden"], ec="white", lw=0.4)
+    for side in (-tolerance, tolerance):
+        right.axvline(side, color=PALETTE["after"], lw=1)
+    right.set(xlabel="achieved - asked for")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
 
 
 @_styled

@@ -500,6 +500,7 @@ def test_regions_follow_their_definition_on_random_masks():
     np.testing.assert_array_equal(table.recalled_pixels, (p & hidden).sum((1, 2)))
     np.testing.assert_array_equal(table.hidden_pixels, hidden.sum((1, 2)))
     np.testing.assert_allclose(table.occlusion_rate, hidden.sum((1, 2)) / a.sum((1, 2)))
+    np.testing.assert_allclose(table.excess, (p & ~a).sum((1, 2)) / a.sum((1, 2)))
 
 
 def test_summary_worked_by_hand():
@@ -518,6 +519,7 @@ def test_summary_worked_by_hand():
             "hidden recall": 8 / 20,
             "mean hidden recall": (0 + 0.5 + 0.5) / 3,
             "un-occluded mIoU": 0.75,
+            "un-occluded excess": 0,
             "mIoU 0-10 %": 0.75,
             "mIoU 10-50 %": nan,
             "mIoU 50-90 %": (0.5 + 0.75) / 2,
@@ -531,6 +533,11 @@ def test_one_hidden_pixel_is_occluded():
     corner = bitmap("#...", "....", "....", "....")
     summary = evaluate_regions([FULL, TOP], [FULL, FULL], [FULL & ~corner, FULL]).summary()
     assert (summary["un-occluded mIoU"], summary["mIoU 0-10 %"]) == (0.5, 0.75)
+
+
+def test_excess_counts_un_occluded_objects_only():
+    summary = evaluate_regions([FULL, FULL, FULL], [TOP, TOP_3, LEFT], [TOP, TOP_3, QUARTER]).summary()
+    assert summary["un-occluded excess"] == pytest.approx((8 / 8 + 4 / 12) / 2)
 
 
 def test_no_objects_summarise_to_nan():
