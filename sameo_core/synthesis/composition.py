@@ -334,7 +334,7 @@ def _cut_out_colours(
     image = image if image.mode == "RGB" else image.convert("RGB")
     colours = np.array(_resampled(image, region, size, pair.flipped, PIL.Image.Resampling.BICUBIC))
     solid = pair.alpha >= 128
-    _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
+    _replace_rim(colours, solid, rim=math.ceil(pair.scale))
     (x, y), (width, height) = pair.corner, size
     around = scene.crop((max(0, x), max(0, y), min(scene.width, x + width), min(scene.height, y + height)))
     difference = np.asarray(around.convert("L")).mean() - _luminance(colours[solid])

@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
 from scipy import ndimage
 from tqdm import tqdm
 
-from sameo_core import VisibleMask
+from sameo_core import AmodalMask, VisibleMask
 from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle
+from sameo_core.masks import RLE, decode_rle, mask_box
 from sameo_core.sameo import Sameo
 
 CHUNK = 256  # images between two writings of the record
@@ -52,7 +52,7 @@ class Pool:
     box: Float[np.ndarray, "n 4"]  # of the visible mask, xyxy
     area: Int64[np.ndarray, " n"]  # pixels of the visible mask
     agreement: Float[np.ndarray, " n"]  # IoU of the teacher's amodal mask and the visible mask
-    predicted_hidden: Float[np.ndarray, " n"]  # share of the teacher's mask that is not in the visible mask
+    predicted_hidden: Float[np.ndarray, " n"]  # see `hidden_share`
     frame_gap: Int64[np.ndarray, " n"]  # pixels between the mask and the nearest edge of the frame
     largest_part: Float[np.ndarray, " n"]  # share of the mask's pixels in its largest connected part
     core_share: Float[np.ndarray, " n"]  # share of them that an opening of 5 x 5 leaves
@@ -312,7 +312,6 @@ def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
         visible = item.visible
         x0, y0, x1, y1 = (int(v) for v in box)
         both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
-        seen = np.count_nonzero(predicted)
         yield {
             "annotation_id": item.instance_id,
             "category_id": item.category_id,
@@ -320,10 +319,27 @@ def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
             "box": box,
             "area": np.count_nonzero(visible),
             "agreement": both / either,
-            "predicted_hidden": (seen - both) / seen if seen else 0.0,
+            "predicted_hidden": hidden_share(visible, predicted),
             "frame_gap": min(x0, y0, image.width - x1, image.height - y1),
             **_outline_measures(visible[y0:y1, x0:x1]),
         }
+
+
+def hidden_share(visible: VisibleMask, predicted: AmodalMask) -> float:
+    """How much a predicted mask adds to the visible one as a part of its own: pixels added / pixels of the visible one.
+
+    Two masks of the same object differ along all of their outline; that is no hidden part. So only what an opening
+    leaves is counted, by a square whose side is 6 % of the object's (the root of its area), at least 3 pixels.
+    """
+    added = predicted & ~visible
+    if not added.any():
+        return 0.0
+    area = np.count_nonzero(visible)
+    side = max(3, 2 * round(0.03 * area**0.5) + 1)
+    x0, y0, x1, y1 = mask_box(added).astype(int).tolist()
+    crop = np.pad(added[y0:y1, x0:x1], side)
+    blobs = ndimage.maximum_filter(ndimage.minimum_filter(crop, side), side)
+    return np.count_nonzero(blobs) / area
 
 
 def _outline_measures(mask: VisibleMask) -> dict[str, float]:
@@ -348,8 +364,9 @@ class CurvePoint(NamedTuple):
 
 def completeness_curve(
     pool: Pool,
-    truth: Mapping[int, bool],
+    hidden: Mapping[int, float],
     config: CompletenessConfig | None = None,
+    tolerance: float | int = 0.0,
     thresholds: Sequence[float] | None = None,
 ) -> list[CurvePoint]:
     """Precision and recall of "complete" against the threshold of agreement, where the truth is known.
@@ -359,24 +376,26 @@ def completeness_curve(
 
     Args:
         pool: of one data set, every object (what `collect_complete_objects` returned).
-        truth: annotation id -> complete, e.g. `miniature.complete_annotations`.
+        hidden: annotation id -> true hidden share, NaN where it is cut by the frame: `miniature.hidden_shares`.
         config: thresholds of the other rules; the defaults if None.
+        tolerance: the largest hidden share that still counts as complete.
         thresholds: ascending; 0.50, 0.51, ..., 0.99 if None.
 
     Raises:
         InputError: an object of the pool that the truth does not know; no complete object to be found.
     """
-    unknown = sorted(set(pool.annotation_id.tolist()) - set(truth))
+    unknown = sorted(set(pool.annotation_id.tolist()) - set(hidden))
     if unknown:
         rule = f"the truth must tell of every object; {len(unknown)} are missing"
         remedy = "Draw the truth of the same split, number of images and seed"
-        raise InputError(file="truth", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
+        raise InputError(file="hidden", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
     config = config or CompletenessConfig()
     candidates = ~np.any([RULES[name](pool, config) for name in RULES if name not in RULES_OF_THE_TEACHER], axis=0)
-    complete = np.array([truth[i] for i in pool.annotation_id.tolist()], bool) & candidates
+    shares = np.array([hidden[i] for i in pool.annotation_id.tolist()], float)
+    complete = (shares <= tolerance) & candidates  # False for NaN
     if not complete.any():
         rule = f"at least one complete object among {candidates.sum()} candidates"
-        raise InputError(file="truth", rule=rule, remedy="Give a larger data set, or weaker rules")
+        raise InputError(file="hidden", rule=rule, remedy="Give a larger data set, or weaker rules")
     candidates &= ~RULES["teacher sees a hidden part"](pool, config)
     points = []
     for threshold in np.arange(50, 100) / 100 if thresholds is None else thresholds:
