@@ -119,8 +119,9 @@ class Pool:
         for item in fields(self):
             if item.name != "root":
                 column = getattr(self, item.name)
-                digest.update(f"{item.name} {column.dtype} {column.shape}".encode())
-                digest.update(np.ascontiguousarray(column).tobytes())
+                is_text = column.dtype.kind == "U"  # padded to the longest, and so no measure of itself
+                digest.update(f"{item.name} {column.shape}".encode())
+                digest.update("\n".join(column.tolist()).encode() if is_text else np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> Path:
@@ -269,7 +270,7 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
         **{name: np.concatenate(column) for name, column in columns.items()},
         category_ids=np.array(list(ids.values()), np.int64),
         category_names=np.array(list(ids), str),
-        **dict(zip(("source", "split", "root"), np.array(list(sources), str).T, strict=True)),
+        **{name: np.array([place[k] for place in sources], str) for k, name in enumerate(("source", "split", "root"))},
     )
 
 
@@ -280,7 +281,7 @@ def _measured(teacher: Sameo, dataset: AmodalDataset, images: Sequence[AmodalIma
         rows += [{"image": number} | measures for measures in _measured_objects(teacher, image)]
     counts = [row["counts"].encode() for row in rows]
 
-    def column(name: str, kind: type) -> Shaped[np.ndarray, " n"]:
+    def column(name: str, kind: type) -> Shaped[np.ndarray, "n *_"]:
         return np.array([row[name] for row in rows], kind)
 
     return Pool(
