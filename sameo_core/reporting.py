@@ -31,13 +31,13 @@ from scipy import stats
 from skimage.measure import find_contours
 
 from sameo_core import BoxXYXY, Image
-from sameo_core.config import RESULTS, RUNS
+from sameo_core.config import RESULTS, RUNS, SynthesisConfig
 from sameo_core.datasets.base import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
-from sameo_core.synthesis import CurvePoint
+from sameo_core.synthesis import CurvePoint, Pair, Pool, compose
 
 Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image; compared by hand, so that the error says which one differs
 Row = Mapping[str, object]
@@ -448,6 +448,15 @@ def figure_before_after(objects: Sequence[Comparison], title: str, profile: str)
     return figure
 
 
+def _read(path: Path) -> Image:
+    """The pixels of an image file as RGB."""
+    try:
+        with PIL.Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except OSError as error:
+        raise InputError(file=path, rule=f"an image that can be read: {error}", remedy="Fetch it again") from error
+
+
 def _window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:
     """A square around a box, half as large again, moved into the frame as far as it fits."""
     side = 1.5 * max(box[2] - box[0], box[3] - box[1])
@@ -726,6 +735,47 @@ def figure_precision_recall(
     for axes in (precision, recall, both):
         axes.grid()
     figure.legend(*precision.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+@_styled
+def figure_pool(pool: Pool, profile: str, title: str, count: int = 18, columns: int = 9) -> Figure:
+    """Objects of a pool, evenly spread over it, each cut out with some surroundings and outlined.
+
+    Raises:
+        InputError: an empty pool, or an image that cannot be read.
+    """
+    _require(len(pool), "pool", "at least one object, found none", "Collect from more images, or weaken the rules")
+    chosen = np.unique(np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)).tolist()
+    figure, grid = _panels(title, profile, len(chosen), columns, 0.8)
+    for axes, index in zip(grid, chosen, strict=True):
+        mask = pool.mask(index)
+        axes.imshow(_read(pool.path(index)))
+        _draw_visible(axes, mask)
+        left, top, right, bottom = _window(mask_box(mask), *mask.shape)
+        axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+        axes.set_axis_off()
+    return figure
+
+
+@_styled
+def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, profile: str) -> Figure:
+    """One pair at several occlusion rates, composed, with the rate that was achieved and the hidden part hatched.
+
+    Raises:
+        InputError: no steps, or an image that cannot be read.
+    """
+    _require(len(steps), "steps", "at least one pair, found none", "Give `synthesis.ladder` some rates")
+    figure, grid = _panels("The same pair at rising occlusion", profile, len(steps), 5, 1.5)
+    for axes, pair in zip(grid, steps, strict=True):
+        with PIL.Image.open(BytesIO(compose(pool, pair, config).occluded)) as image:
+            axes.imshow(np.array(image.convert("RGB")))
+        target = pool.mask(pair.target)
+        occluder = pair.occluder_mask(*target.shape)
+        _draw_hidden(axes, target & occluder, PALETTE["hidden"])
+        _draw_visible(axes, target & ~occluder, width=0.8)
+        axes.set_title(f"asked {pair.target_rate:.2f}, got {pair.achieved_rate:.2f}", fontsize=7)
+        axes.set_axis_off()
     return figure
 
 

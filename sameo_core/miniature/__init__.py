@@ -15,7 +15,7 @@ from sameo_core.miniature.drawing import (
     draw_scene,
 )
 from sameo_core.miniature.files import RELATIVE_SIZE, WRITERS, draw_dataset
-from sameo_core.miniature.lvis import complete_annotations
+from sameo_core.miniature.lvis import hidden_shares
 
 __all__ = [
     "DOMAINS",
@@ -27,8 +27,8 @@ __all__ = [
     "WRITERS",
     "Domain",
     "Scene",
-    "complete_annotations",
     "domain_of",
     "draw_dataset",
     "draw_scene",
+    "hidden_shares",
 ]

@@ -50,29 +50,30 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     return {"images": records, "annotations": annotations, "categories": _categories(ids, found)}
 
 
-def complete_annotations(split: str, images: int, seed: int = 0, jobs: int = -1) -> dict[int, bool]:
-    """The truth that the file does not tell: which annotations of the drawn set are of complete objects.
+def hidden_shares(split: str, images: int, seed: int = 0, jobs: int = -1) -> dict[int, float]:
+    """The truth that the file does not tell: how much of each annotated object something was drawn over.
 
-    Complete: nothing was drawn over any part of it, annotated or not, and the frame does not cut it. The scenes are
-    drawn again from (domain, split, seed, number); annotation ids are those that `document` gives.
+    The scenes are drawn again from (domain, split, seed, number), so occluders count whether annotated or not;
+    annotation ids are those that `document` gives.
 
     Args:
         split, images, seed, jobs: as `draw_dataset` was called.
 
     Returns:
-        annotation id -> complete, in the order of the file.
+        annotation id -> hidden pixels / pixels inside the frame, in the order of the file; 0 for complete objects, NaN
+        for those that the frame cuts, however much of them is outside.
     """
-    work = (delayed(_complete_objects)(split, seed, index) for index in range(images))
+    work = (delayed(_hidden_shares)(split, seed, index) for index in range(images))
     scenes = Parallel(n_jobs=jobs, return_as="generator")(work)
-    truth = [complete for scene in tqdm(scenes, total=images, desc=f"truth of lvis {split}") for complete in scene]
-    return dict(enumerate(truth, start=1))
+    bar = tqdm(scenes, total=images, desc=f"truth of lvis {split}", unit="image")
+    return dict(enumerate((share for scene in bar for share in scene), start=1))
 
 
-def _complete_objects(split: str, seed: int, index: int) -> list[bool]:
+def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
     """Of each annotated object of scene `index`, in order."""
     image = describe_scene(LAYOUT.draw(domain_of("lvis", split), index, seed, split), index + 1)
     return [
-        item.hidden is None and not _touches_frame(item, image)
+        float("nan") if _touches_frame(item, image) else item.occlude_rate
         for item, keep in zip(image.objects, _is_annotated(image), strict=True)
         if keep
     ]

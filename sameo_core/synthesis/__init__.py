@@ -11,7 +11,7 @@ from sameo_core.collection import open_dataset
 from sameo_core.config import Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.sameo import Sameo
-from sameo_core.synthesis.composition import Pair, compose, draw_pair
+from sameo_core.synthesis.composition import Pair, compose, draw_pair, ladder
 from sameo_core.synthesis.pool import (
     RULES,
     CurvePoint,
@@ -34,6 +34,7 @@ __all__ = [
     "compose",
     "draw_pair",
     "join_pools",
+    "ladder",
     "pool_of_profile",
     "read_statistics",
     "synthesize",

@@ -7,8 +7,8 @@ photograph, brought to the target's size and pasted over it. `draw_pair` decides
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -181,6 +181,29 @@ def _place(
     return None
 
 
+def ladder(pool: Pool, config: SynthesisConfig, seed: int, number: int, rates: Sequence[float]) -> list[Pair]:
+    """The same two objects at several occlusion rates: pair `number` of a set, its occluder moved along its direction.
+
+    Args:
+        pool, config, seed, number: as `draw_pair`.
+        rates: in 0..1; the nearest that this pair can show is `achieved_rate`.
+
+    Raises:
+        InputError: as `draw_pair`.
+    """
+    pair = draw_pair(pool, config, seed, number)
+    target, solid = pool.mask(pair.target), pair.alpha >= 128
+    x0, y0, x1, y1 = mask_box(target).astype(int).tolist()
+    left, top, right, bottom = mask_box(solid).astype(int).tolist()
+    behind, front = target[y0:y1, x0:x1], solid[top:bottom, left:right]
+    steps = []
+    for rate in rates:
+        found = find_offset(behind, front, np.array(behind.shape[::-1]) / 2, pair.direction, rate)
+        corner = (x0 + found.x - left, y0 + found.y - top)
+        steps.append(replace(pair, target_rate=rate, achieved_rate=found.rate, corner=corner))
+    return steps
+
+
 @dataclass(frozen=True)
 class Offset:
     """Where the occluder's box begins, from where the target's does, and the occlusion rate there."""
@@ -334,7 +357,7 @@ def _cut_out_colours(
     image = image if image.mode == "RGB" else image.convert("RGB")
     colours = np.array(_resampled(image, region, size, pair.flipped, PIL.Image.Resampling.BICUBIC))
     solid = pair.alpha >= 128
-    _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
+    _replace_rim(colours, solid, rim=math.ceil(pair.scale))
     (x, y), (width, height) = pair.corner, size
     around = scene.crop((max(0, x), max(0, y), min(scene.width, x + width), min(scene.height, y + height)))
     difference = np.asarray(around.convert("L")).mean() - _luminance(colours[solid])

@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
 from scipy import ndimage
 from tqdm import tqdm
 
-from sameo_core import VisibleMask
+from sameo_core import AmodalMask, VisibleMask
 from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle
+from sameo_core.masks import RLE, decode_rle, mask_box
 from sameo_core.sameo import Sameo
 
 CHUNK = 256  # images between two writings of the record
@@ -52,7 +52,7 @@ class Pool:
     box: Float[np.ndarray, "n 4"]  # of the visible mask, xyxy
     area: Int64[np.ndarray, " n"]  # pixels of the visible mask
     agreement: Float[np.ndarray, " n"]  # IoU of the teacher's amodal mask and the visible mask
-    predicted_hidden: Float[np.ndarray, " n"]  # share of the teacher's mask that is not in the visible mask
+    predicted_hidden: Float[np.ndarray, " n"]  # see `hidden_share`
     frame_gap: Int64[np.ndarray, " n"]  # pixels between the mask and the nearest edge of the frame
     largest_part: Float[np.ndarray, " n"]  # share of the mask's pixels in its largest connected part
     core_share: Float[np.ndarray, " n"]  # share of them that an opening of 5 x 5 leaves
@@ -97,6 +97,10 @@ class Pool:
         """The objects that no rule excludes, and their images alone."""
         return self._rows(np.flatnonzero(self.rule == 0))
 
+    def of(self, source: str) -> "Pool":
+        """The objects of one data set alone."""
+        return self._rows(np.flatnonzero(self.source[self.image_source[self.image]] == source))
+
     def judged(self, config: CompletenessConfig) -> "Pool":
         """The same objects under these thresholds: `rule` anew, from the measures."""
         rule = np.zeros(len(self), np.int64)
@@ -119,8 +123,11 @@ class Pool:
         for item in fields(self):
             if item.name != "root":
                 column = getattr(self, item.name)
-                digest.update(f"{item.name} {column.dtype} {column.shape}".encode())
-                digest.update(np.ascontiguousarray(column).tobytes())
+                is_text = column.dtype.kind == "U"  # padded to the longest, and so no measure of itself
+                digest.update(f"{item.name} {column.shape}".encode())
+                digest.update(
+                    "\n".join(column.tolist()).encode() if is_text else np.ascontiguousarray(column).tobytes()
+                )
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> Path:
@@ -269,7 +276,7 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
         **{name: np.concatenate(column) for name, column in columns.items()},
         category_ids=np.array(list(ids.values()), np.int64),
         category_names=np.array(list(ids), str),
-        **dict(zip(("source", "split", "root"), np.array(list(sources), str).T, strict=True)),
+        **{name: np.array([place[k] for place in sources], str) for k, name in enumerate(("source", "split", "root"))},
     )
 
 
@@ -280,7 +287,7 @@ def _measured(teacher: Sameo, dataset: AmodalDataset, images: Sequence[AmodalIma
         rows += [{"image": number} | measures for measures in _measured_objects(teacher, image)]
     counts = [row["counts"].encode() for row in rows]
 
-    def column(name: str, kind: type) -> Shaped[np.ndarray, " n"]:
+    def column(name: str, kind: type) -> Shaped[np.ndarray, "n *_"]:
         return np.array([row[name] for row in rows], kind)
 
     return Pool(
@@ -312,7 +319,6 @@ def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
         visible = item.visible
         x0, y0, x1, y1 = (int(v) for v in box)
         both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
-        seen = np.count_nonzero(predicted)
         yield {
             "annotation_id": item.instance_id,
             "category_id": item.category_id,
@@ -320,10 +326,27 @@ def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
             "box": box,
             "area": np.count_nonzero(visible),
             "agreement": both / either,
-            "predicted_hidden": (seen - both) / seen if seen else 0.0,
+            "predicted_hidden": hidden_share(visible, predicted),
             "frame_gap": min(x0, y0, image.width - x1, image.height - y1),
             **_outline_measures(visible[y0:y1, x0:x1]),
         }
+
+
+def hidden_share(visible: VisibleMask, predicted: AmodalMask) -> float:
+    """How much a predicted mask adds to the visible one as a part of its own: pixels added / pixels of the visible one.
+
+    Two masks of the same object differ along all of their outline; that is no hidden part. So only what an opening
+    leaves is counted, by a square whose side is 6 % of the object's (the root of its area), at least 3 pixels.
+    """
+    added = predicted & ~visible
+    if not added.any():
+        return 0.0
+    area = np.count_nonzero(visible)
+    side = max(3, 2 * round(0.03 * area**0.5) + 1)
+    x0, y0, x1, y1 = mask_box(added).astype(int).tolist()
+    crop = np.pad(added[y0:y1, x0:x1], side)
+    blobs = ndimage.maximum_filter(ndimage.minimum_filter(crop, side), side)
+    return np.count_nonzero(blobs) / area
 
 
 def _outline_measures(mask: VisibleMask) -> dict[str, float]:
@@ -348,8 +371,9 @@ class CurvePoint(NamedTuple):
 
 def completeness_curve(
     pool: Pool,
-    truth: Mapping[int, bool],
+    hidden: Mapping[int, float],
     config: CompletenessConfig | None = None,
+    tolerance: float | int = 0.0,
     thresholds: Sequence[float] | None = None,
 ) -> list[CurvePoint]:
     """Precision and recall of "complete" against the threshold of agreement, where the truth is known.
@@ -359,24 +383,26 @@ def completeness_curve(
 
     Args:
         pool: of one data set, every object (what `collect_complete_objects` returned).
-        truth: annotation id -> complete, e.g. `miniature.complete_annotations`.
+        hidden: annotation id -> true hidden share, NaN where it is cut by the frame: `miniature.hidden_shares`.
         config: thresholds of the other rules; the defaults if None.
+        tolerance: the largest hidden share that still counts as complete.
         thresholds: ascending; 0.50, 0.51, ..., 0.99 if None.
 
     Raises:
         InputError: an object of the pool that the truth does not know; no complete object to be found.
     """
-    unknown = sorted(set(pool.annotation_id.tolist()) - set(truth))
+    unknown = sorted(set(pool.annotation_id.tolist()) - set(hidden))
     if unknown:
         rule = f"the truth must tell of every object; {len(unknown)} are missing"
         remedy = "Draw the truth of the same split, number of images and seed"
-        raise InputError(file="truth", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
+        raise InputError(file="hidden", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
     config = config or CompletenessConfig()
     candidates = ~np.any([RULES[name](pool, config) for name in RULES if name not in RULES_OF_THE_TEACHER], axis=0)
-    complete = np.array([truth[i] for i in pool.annotation_id.tolist()], bool) & candidates
+    shares = np.array([hidden[i] for i in pool.annotation_id.tolist()], float)
+    complete = (shares <= tolerance) & candidates  # False for NaN
     if not complete.any():
         rule = f"at least one complete object among {candidates.sum()} candidates"
-        raise InputError(file="truth", rule=rule, remedy="Give a larger data set, or weaker rules")
+        raise InputError(file="hidden", rule=rule, remedy="Give a larger data set, or weaker rules")
     candidates &= ~RULES["teacher sees a hidden part"](pool, config)
     points = []
     for threshold in np.arange(50, 100) / 100 if thresholds is None else thresholds:
