@@ -62,7 +62,7 @@ class DataConfig:
     )
     held_out: tuple[str, ...] = ("cocoa_cls", "d2sa")  # zero-shot test sets: never trained on
     visible_only: tuple[str, ...] = ("lvis", "lvvis")  # sources of Amodal-LVIS
-    dual_annotation: bool = True  # train on both versions of Amodal-LVIS's images (paper); False: on the occluded ones
+    dual_annotation: bool = True  # Amodal-LVIS with both versions of its objects (paper); False: occluded ones only
     train_images: int | None = None  # drawn for "train" (times miniature.RELATIVE_SIZE); None: the set as distributed
     val_images: int | None = None  # the same for "val"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
@@ -168,6 +168,13 @@ class Profile:
     def figures(self) -> Path:
         return self.runs / "figures"
 
+    def override(self, **fields) -> "Profile":
+        """This profile with other values of some fields, each by its own name; see `load_profile`."""
+        profile = self
+        for key, value in fields.items():
+            profile = _override(profile, key, value)
+        return profile
+
 
 def load_profile(name: str = "mini", **overrides) -> Profile:
     """The profile of a run.
@@ -183,10 +190,7 @@ def load_profile(name: str = "mini", **overrides) -> Profile:
     if name not in profiles:
         rule = f"a profile is one of {', '.join(profiles)}, found {name!r}"
         raise InputError(file="profile", rule=rule, remedy="Choose one of these names")
-    profile = profiles[name]()
-    for key, value in overrides.items():
-        profile = _override(profile, key, value)
-    return profile
+    return profiles[name]().override(**overrides)
 
 
 def _mini() -> Profile:

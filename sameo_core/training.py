@@ -121,7 +121,11 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
         root = synthetic_set(profile, teacher, workers=-1)
     dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
     if not profile.data.dual_annotation:
-        images = [image for image in dataset if image.extras["version"] == "occluded"]
+        images = [
+            replace(image, instances=tuple(item for item in image.instances if item.occlusion_rate > 0))
+            for image in dataset
+            if image.extras["version"] == "occluded"
+        ]
         dataset = AmodalDataset(dataset.name, dataset.root, dataset.split, dataset.categories, images, dataset.skipped)
     return dataset
 

@@ -8,20 +8,28 @@ import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import rectangle
 from matplotlib.figure import Figure
 
 from sameo_core import reporting
+from sameo_core.config import CompletenessConfig, SynthesisConfig
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 from sameo_core.reporting import (
     PALETTE,
     Comparison,
+    arm_differences,
     draw_object,
+    figure_arms,
     figure_before_after,
     figure_contact_sheet,
     figure_gains,
+    figure_ladder,
     figure_occlusion_histograms,
+    figure_pool,
+    figure_precision_recall,
+    figure_rates,
     figure_training_curves,
     mean_interval,
     read_table,
@@ -30,6 +38,8 @@ from sameo_core.reporting import (
     table_markdown,
     write_table,
 )
+from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.synthesis import CurvePoint, collect_complete_objects, ladder
 
 H, W = 6, 8
 IMAGE = np.arange(H * W * 3, dtype=np.uint8).reshape(H, W, 3)
@@ -326,6 +336,18 @@ def test_contact_sheet_of_visible_masks(tmp_path):
         figure_contact_sheet([], "mini")
 
 
+def test_a_contact_sheet_with_words(tmp_path):
+    images = dataset(tmp_path, 3).images
+    figure = figure_contact_sheet(images, "mini", labels=["a", "b", "c"], columns=2)
+    assert [axes.get_title("left") for axes in figure.axes] == ["a", "b", "c"]
+    places = np.array([axes.get_position().bounds for axes in figure.axes])
+    assert (places[:, 1] + places[:, 3] < 1).all() and places[2, 1] + places[2, 3] < places[0, 1]  # room for the words
+    with pytest.raises(InputError, match="one label an image, found 2 for 3"):
+        figure_contact_sheet(images, "mini", labels=["a", "b"])
+    with pytest.raises(InputError, match="labels"):
+        figure_contact_sheet(images, "mini", labels=["a", "b", "c"], count=2)
+
+
 def test_occlusion_histograms():
     figure = figure_occlusion_histograms({"a": [0, 0.12, 0.13, 0.99], "b": np.zeros(3)}, "mini")
     assert title(figure).endswith("· mini: drawn world") and len(figure.axes) == 2
@@ -368,6 +390,117 @@ def test_gains():
         figure_gains([{"metric": "AP", "after": 1}], "mini")
     with pytest.raises(InputError, match="at least one row"):
         figure_gains([], "mini")
+
+
+def arm_rows(arm, *values, place="d2sa"):
+    return [{"data set": place, "arm": arm, "seed": seed, "AP": value} for seed, value in enumerate(values)]
+
+
+def test_differences_between_arms_are_paired_by_seed():
+    rows = arm_rows("plain", 0.1, 0.5) + arm_rows("rich", 0.2, 0.62)[::-1]
+    (row,) = arm_differences(rows, "plain", ["AP"])
+    mean, low, high = mean_interval([0.1, 0.12])
+    assert row == pytest.approx(
+        {
+            "data set": "d2sa",
+            "arm": "rich",
+            "metric": "AP",
+            "baseline": 0.3,
+            "mean": 0.41,
+            "difference": mean,
+            "ci_low": low,
+            "ci_high": high,
+            "seeds": 2,
+        }
+    )
+    with pytest.raises(InputError, match="rich: the same seeds as 'plain', found .0. and .0, 1."):
+        arm_differences(rows[:2] + arm_rows("rich", 0.2), "plain", ["AP"])
+    with pytest.raises(InputError, match="another arm, found no other"):
+        arm_differences(rows[:2], "plain", ["AP"])
+
+
+def test_arms():
+    figure = figure_arms(arm_rows("a", 0.1, 0.3) + arm_rows("b", 0.5, 0.5), ["AP"], "mini", "Arms")
+    (axes,) = figure.axes
+    drawn = [(line.get_gid(), line.get_xdata()) for line in axes.lines if line.get_gid()]
+    assert title(figure) == "Arms · mini: drawn world" and [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    assert [list(x) for gid, x in drawn if gid == "mean"] == [[pytest.approx(0.2)], [0.5]]
+    assert drawn[0][1] == pytest.approx(mean_interval([0.1, 0.3])[1:])
+    with pytest.raises(InputError, match="at least one row"):
+        figure_arms([], ["AP"], "mini", "Arms")
+
+
+def test_precision_and_recall():
+    points = [CurvePoint(0.5, 0.6, 1.0, 10), CurvePoint(0.7, 0.8, 0.5, 4), CurvePoint(0.9, 1.0, 0.1, 1)]
+    figure = figure_precision_recall({"strict": points}, 0.71, "mini", "Complete?")
+    precision, recall, both = figure.axes
+    assert precision.lines[0].get_xydata().tolist() == [[0.5, 0.6], [0.7, 0.8], [0.9, 1.0]]
+    assert recall.lines[0].get_xydata().tolist() == [[0.5, 1.0], [0.7, 0.5], [0.9, 0.1]]
+    marks = {line.get_gid(): line.get_xydata().tolist() for line in both.lines}
+    assert marks["chosen"] == [[0.5, 0.8]]  # the point nearest to the threshold
+    with pytest.raises(InputError, match="at least one point"):
+        figure_precision_recall({"strict": []}, 0.7, "mini", "Complete?")
+
+
+def test_rates_asked_for_and_achieved():
+    figure = figure_rates([0.12, 0.52, 0.53], [0.13, 0.5, 0.58], 0.05, "paper")
+    left, right = figure.axes
+    heights = {round(bar.get_x(), 2): bar.get_height() for bar in left.patches[:20] if bar.get_height()}
+    assert heights == {0.1: 1, 0.5: 1, 0.55: 1} and title(figure).endswith("· paper")
+    assert [line.get_xdata()[0] for line in right.lines] == [-0.05, 0.05]
+    with pytest.raises(InputError, match="as many rates asked for as achieved"):
+        figure_rates([0.1], [0.1, 0.2], 0.05, "mini")
+
+
+class BoxTeacher(Sameo):
+    """Every object fills its box."""
+
+    def __init__(self):
+        pass
+
+    def fingerprint(self):
+        return "boxes"
+
+    def embed(self, image):
+        return image
+
+    def predict_embedded(self, embedding, image_size, boxes, scores=None):
+        masks = np.stack([rectangle(image_size, *map(int, box)) for box in boxes])
+        return AmodalPrediction(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
+
+
+def known_pool(folder, count):
+    """Photographs of two rectangles each, all of them complete."""
+    size, images = (96, 128), []
+    for number in range(1, count + 1):
+        masks = [rectangle(size, 10, 20 + number, 50, 70), rectangle(size, 70, 30, 110 + number, 80)]
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+        items = [AmodalInstance(10 * number + j, 1, "a", False, None, encode_mask(m)) for j, m in enumerate(masks)]
+        images.append(AmodalImage(number, f"{number}.png", folder / f"{number}.png", *size, tuple(items)))
+    dataset = AmodalDataset("lvis", folder, "train", {1: "a"}, images, {})
+    found = collect_complete_objects(BoxTeacher(), dataset, CompletenessConfig(), folder / "record").complete()
+    assert len(found) == 2 * count
+    return found
+
+
+def test_the_pool_and_a_ladder_of_one_pair(tmp_path):
+    pool = known_pool(tmp_path, 4)
+    figure = figure_pool(pool, "mini", "Complete")
+    assert len(figure.axes) == len(pool) and all(len(axes.patches) == 1 for axes in figure.axes)
+    rates = [0.1, 0.3, 0.5]
+    steps = ladder(pool, SynthesisConfig(), seed=0, number=0, rates=rates)
+    assert {(step.target, step.occluder, step.scale, step.direction) for step in steps} == {
+        (steps[0].target, steps[0].occluder, steps[0].scale, steps[0].direction)
+    }
+    assert [step.achieved_rate for step in steps] == pytest.approx(rates, abs=0.05)
+    figure = figure_ladder(pool, steps, SynthesisConfig(), "mini")
+    words = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
+    assert words == [f"asked {step.target_rate:.2f}, got {step.achieved_rate:.2f}" for step in steps]
+    with pytest.raises(InputError, match="at least one pair"):
+        figure_ladder(pool, [], SynthesisConfig(), "mini")
+    with pytest.raises(InputError, match="at least one object"):
+        figure_pool(pool._rows(np.zeros(0, int)), "mini", "Complete")
 
 
 # ------------------------------------------------------------------------------------------------------------- files
