@@ -121,7 +121,9 @@ class Pool:
                 column = getattr(self, item.name)
                 is_text = column.dtype.kind == "U"  # padded to the longest, and so no measure of itself
                 digest.update(f"{item.name} {column.shape}".encode())
-                digest.update("\n".join(column.tolist()).encode() if is_text else np.ascontiguousarray(column).tobytes())
+                digest.update(
+                    "\n".join(column.tolist()).encode() if is_text else np.ascontiguousarray(column).tobytes()
+                )
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> Path:
