@@ -768,7 +768,7 @@ def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, pr
     _require(len(steps), "steps", "at least one pair, found none", "Give `synthesis.ladder` some rates")
     figure, grid = _panels("The same pair at rising occlusion", profile, len(steps), 5, 1.5)
     for axes, pair in zip(grid, steps, strict=True):
-        with PIL.Image.open(BytesIO(compose(pool, pair, config).occluded)) as image:
+        with PIL.Image.open(io.BytesIO(compose(pool, pair, config).occluded)) as image:
             axes.imshow(np.array(image.convert("RGB")))
         target = pool.mask(pair.target)
         occluder = pair.occluder_mask(*target.shape)
