@@ -22,6 +22,7 @@ from sameo_core.synthesis.pool import (
     join_pools,
 )
 from sameo_core.synthesis.shards import read_statistics, synthesize
+from sameo_core.synthesis.speed import measure_speed
 
 __all__ = [
     "RULES",
@@ -35,6 +36,7 @@ __all__ = [
     "draw_pair",
     "join_pools",
     "ladder",
+    "measure_speed",
     "pool_of_profile",
     "read_statistics",
     "synthesize",
