@@ -39,8 +39,8 @@ def test_sets_are_drawn_in_sizes_that_differ(world, monkeypatch):
     monkeypatch.setattr(collection, "draw_dataset", lambda name, root, split, images: drawn.update({name: images}))
     monkeypatch.setattr(collection, "load_dataset", lambda *where: None)
     for name in ("cocoa", "kins", "dyce", "amodal_lvis"):
-        open_dataset(name, "train", world.profile(train_images=10))
-    assert drawn == {"cocoa": 10, "kins": 5, "dyce": 2}  # Amodal-LVIS is synthesised, not drawn
+        open_dataset(name, "train", world.profile(train_images=40))
+    assert drawn == {"cocoa": 40, "kins": 10, "dyce": 5}  # Amodal-LVIS is synthesised, not drawn
     open_dataset("kins", "val", world.profile(val_images=7))
     open_dataset("dyce", "train", world.profile(train_images=1))
     assert drawn["kins"] == 7 and drawn["dyce"] == 1  # val splits in full; no set is empty

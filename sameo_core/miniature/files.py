@@ -44,13 +44,13 @@ WRITERS: dict[str, Layout] = {
 
 # How large the train splits are drawn, relative to each other. They differ, as the real ones do (2,500 images to
 # 837,000), so that sampling proportional to log(size) is something else than uniform; milder, so that all are quick.
-RELATIVE_SIZE = {name: 0.5 for name in WRITERS} | {
+RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {
     "cocoa": 1.0,
     "lvis": 1.0,
-    "pix2gestalt": 1.0,
-    "kitti360_aps": 0.25,
-    "dyce": 0.25,
-    "mp3d_amodal": 0.25,
+    "pix2gestalt": 0.5,
+    "kitti360_aps": 0.125,
+    "dyce": 0.125,
+    "mp3d_amodal": 0.125,
 }
 
 
