@@ -43,6 +43,7 @@ class Pair:
     direction: float  # in which the occluder was moved away from the target; radians, 0 right, pi / 2 down
     corner: tuple[int, int]  # x, y of the cut-out's upper left pixel in the target's image; may lie outside
     alpha: Alpha
+    target_mask: CroppedMask
     redraws: Mapping[str, int]  # reason -> how often something was drawn again
 
     def occluder_inside(self, height: int, width: int) -> tuple[int, int, CroppedMask]:
@@ -118,7 +119,8 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
             redraws["too small to hide so much"] += 1
         else:
             alpha = cut_out_alpha(pool.cropped_mask(occluder), scale, flipped, config.feather)
-            place = _place(rng, pool, target, alpha, rate, config, redraws)
+            behind = pool.cropped_mask(target)
+            place = _place(rng, pool, target, behind, alpha, rate, config, redraws)
             if place:
                 achieved, direction, corner = place
                 return Pair(
@@ -133,6 +135,7 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
                     direction=direction,
                     corner=corner,
                     alpha=alpha,
+                    target_mask=behind,
                     redraws=dict(redraws),
                 )
     rule = f"no two of {len(pool)} objects hide {rate:.2f} of one another, after {config.pairs_per_image} draws"
@@ -149,6 +152,7 @@ def _place(
     rng: np.random.Generator,
     pool: Pool,
     target: int,
+    behind: CroppedMask,
     alpha: Alpha,
     rate: float,
     config: SynthesisConfig,
@@ -160,7 +164,7 @@ def _place(
     """
     height, width = pool.image_size[pool.image[target]].tolist()
     x0, y0, _, _ = pool.bounds(target)
-    behind = np.ascontiguousarray(pool.cropped_mask(target))
+    behind = np.ascontiguousarray(behind)
     solid = alpha >= 128
     if not solid.any():
         redraws["occluder vanishes"] += 1
@@ -265,7 +269,7 @@ def cut_out_alpha(mask: CroppedMask, scale: float | int, flipped: bool, feather:
     inside = PIL.Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)).copy("C"))
     alpha = _resampled(inside, region, size, flipped, PIL.Image.Resampling.BILINEAR)
     sigma = min(max(feather * max(height, width) * scale, SMALLEST_BLUR), LARGEST_BLUR)
-    return np.asarray(alpha.filter(ImageFilter.GaussianBlur(sigma)))
+    return np.asarray(alpha.filter(ImageFilter.BoxBlur((math.sqrt(12 * sigma**2 + 1) - 1) / 2)))
 
 
 def _region(
@@ -341,7 +345,10 @@ def _cut_out_colours(
     _, image = _open(pool, pair.occluder)
     region, size = _region(pool.bounds(pair.occluder), pair.scale)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    colours = np.array(_resampled(image, region, size, pair.flipped, PIL.Image.Resampling.BICUBIC))
+    resampling = (
+        PIL.Image.Resampling.HAMMING if pair.scale <= 1 else PIL.Image.Resampling.BICUBIC
+    )  # equally sharp there
+    colours = np.array(_resampled(image, region, size, pair.flipped, resampling))
     solid = pair.alpha >= 128
     _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
     (x, y), (width, height) = pair.corner, size
@@ -349,7 +356,7 @@ def _cut_out_colours(
     own = PIL.Image.fromarray(colours)
     difference = _luminance(around.reduce(4)) - _luminance(own, PIL.Image.fromarray(solid.view(np.uint8)))
     shift = round(min(max(config.brightness_share * difference, -config.brightness_cap), config.brightness_cap))
-    return own.point([min(max(v + shift, 0), 255) for v in range(256)] * 3), shift
+    return own.point(np.clip(np.arange(256) + shift, 0, 255).tolist() * 3), shift
 
 
 def _luminance(image: PIL.Image.Image, mask: PIL.Image.Image | None = None) -> float:
@@ -379,19 +386,18 @@ def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, 
     edge[:, :-1] |= core[:, 1:]
     ring = np.flatnonzero(edge & ~core)
     beside = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
-    pixels = np.zeros((core.size, 4), np.float32)  # red, green, blue, 1; nothing but zeros where still unknown
-    np.multiply(colours, core[..., None], out=pixels.reshape(*core.shape, 4)[..., :3])
-    pixels[:, 3] = core.ravel()
-    place = np.empty(core.size, int)
+    pixels, known, place = colours.reshape(-1, 3), core.ravel(), np.empty(core.size, np.int32)
     for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so that every pixel of them has neighbours
         neighbours = ring + beside
-        total = pixels.take(neighbours, axis=0).sum(0)
-        pixels[ring] = total / total[:, 3:]
-        colours.reshape(-1, 3)[ring] = pixels[ring, :3].round()
+        weights = known.take(neighbours).astype(np.float32)
+        mean = np.einsum("kn,knc->nc", weights, pixels.take(neighbours, axis=0)) / weights.sum(0)[:, None]
+        pixels[ring] = mean.round()
+        known[ring] = True
         further = neighbours.ravel()
-        further = further[pixels[:, 3].take(further) == 0]
-        place[further] = np.arange(len(further))  # of equal ones the last counts
-        ring = further[place.take(further) == np.arange(len(further))]
+        further = further[~known.take(further)]
+        number = np.arange(len(further), dtype=np.int32)
+        place[further] = number  # of equal ones the last counts
+        ring = further[place.take(further) == number]
 
 
 def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:

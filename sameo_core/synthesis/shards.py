@@ -242,8 +242,9 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
     Their keys: see `datasets/amodal_lvis.py`.
     """
     size = pool.image_size[pool.image[pair.target]].tolist()
-    front, seen = pair.occluder_mask(*size), pool.mask(pair.target)
-    seen &= ~front
+    front, seen = pair.occluder_mask(*size), np.zeros(size, bool, order="F")
+    x0, y0, x1, y1 = pool.bounds(pair.target)
+    seen[y0:y1, x0:x1] = pair.target_mask & ~front[y0:y1, x0:x1]
     amodal, visible, occluder = pool.rle(pair.target), encode_mask(seen), encode_mask(front)
     left, top, inside = pair.occluder_inside(*size)
     boxes = {pair.target: pool.box[pair.target], pair.occluder: mask_box(inside) + np.array([left, top] * 2)}
