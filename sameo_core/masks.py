@@ -75,6 +75,31 @@ def decode_rle(rle: Mapping) -> Mask:
     return _bitmap(_own_size(rle))
 
 
+def decode_rle_inside(rle: Mapping, box: Sequence[int]) -> Mask:
+    """What `decode_rle` would show inside a box (xyxy, whole pixels, inside the frame), without decoding the rest.
+
+    Raises:
+        InputError: the RLE is malformed, or the box leaves its frame.
+    """
+    height, width = _stated_size(rle)
+    _check_size(height, width)
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        rule = f"box outside the mask: found {list(box)}, the mask's (h, w) is ({height}, {width})"
+        raise _error(rule, "Give xyxy within the frame", "box")
+    counts = rle.get("counts")
+    if not isinstance(counts, str):
+        return _bitmap(_own_size(rle))[y0:y1, x0:x1]
+    runs = _run_lengths(counts.encode("utf-8", "surrogatepass"))
+    _check_fills(runs, height, width)
+    ends = np.cumsum(runs)
+    start, stop = x0 * height, x1 * height
+    first, last = np.searchsorted(ends, [start, stop], side="right")
+    cut = np.diff(np.minimum(ends[first : last + 1], stop), prepend=start)
+    columns = np.repeat(np.arange(first, first + len(cut)) % 2 == 1, cut)
+    return columns.reshape((height, x1 - x0), order="F")[y0:y1]
+
+
 def encode_mask(mask: Mask) -> RLE:
     """A bitmap as compressed RLE with str counts."""
     return _with_str_counts(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
@@ -303,6 +328,13 @@ def _checked_rle(rle: Mapping, height: int, width: int) -> RLE:
     if isinstance(counts, str):
         counts = counts.encode("utf-8", "surrogatepass")
     runs = _run_lengths(counts) if isinstance(counts, bytes) else _listed_runs(counts)
+    _check_fills(runs, height, width)
+    if isinstance(counts, bytes) and runs[1:].all() and _is_shortest(counts):
+        return {"size": size, "counts": counts.decode()}
+    return _with_str_counts(coco_mask.frPyObjects({"size": size, "counts": _canonical(runs)}, height, width))
+
+
+def _check_fills(runs: Int64[np.ndarray, " runs"], height: int, width: int) -> None:
     if runs.min(initial=0) < 0 or runs.max(initial=0) > height * width or runs.sum() != height * width:
         raise _error(
             f"RLE counts do not fill the image: {len(runs)} runs, sum {runs.sum()}, smallest {runs.min(initial=0)}; "
@@ -310,9 +342,6 @@ def _checked_rle(rle: Mapping, height: int, width: int) -> RLE:
             "Write the mask anew; the counts are damaged or belong to another image",
             record="RLE",
         )
-    if isinstance(counts, bytes) and runs[1:].all() and _is_shortest(counts):
-        return {"size": size, "counts": counts.decode()}
-    return _with_str_counts(coco_mask.frPyObjects({"size": size, "counts": _canonical(runs)}, height, width))
 
 
 def _listed_runs(counts: object) -> Int64[np.ndarray, " runs"]:

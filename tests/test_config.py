@@ -10,16 +10,24 @@ import pytest
 
 from sameo_core import config
 from sameo_core.config import (
+    CleaningConfig,
+    CompletenessConfig,
     DataConfig,
     EvaluationConfig,
     Profile,
+    SynthesisConfig,
     TrainingConfig,
     config_hash,
     load_profile,
 )
 from sameo_core.errors import InputError
 
-SECTIONS = {"data": DataConfig, "training": TrainingConfig, "evaluation": EvaluationConfig}
+SECTIONS = {
+    "data": DataConfig,
+    "synthesis": SynthesisConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+}
 
 # ------------------------------------------------------------------------------------------------------------ profiles
 
@@ -31,6 +39,9 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
     assert difference == {
         "train_images": 600,
         "val_images": 300,
+        "synthetic_images": 1200,
+        "complete": paper["synthesis"]["complete"] | {"min_agreement": 0.96},
+        "pairs_per_shard": 50,
         "variant": "nano",
         "weights": "efficient_sam_nano.safetensors",
         "iterations": 400,
@@ -47,6 +58,7 @@ def test_paper_says_what_the_paper_says():
     training = load_profile("paper").training
     assert (training.iterations, training.batch_images, training.amodal_prompt_share) == (40_000, 32, 0.5)
     assert training.iou_weight == 0.05
+    assert load_profile("paper").synthesis.synthetic_images == 300_000
 
 
 @pytest.mark.parametrize("name", ["mini", "paper"])
@@ -61,7 +73,8 @@ def test_unknown_profile():
 
 
 def test_a_field_name_belongs_to_one_section():
-    names = [field.name for section in SECTIONS.values() for field in fields(section)]
+    sections = [*SECTIONS.values(), CleaningConfig, CompletenessConfig]
+    names = [field.name for section in sections for field in fields(section)]
     assert len(names) == len(set(names))
 
 
@@ -69,9 +82,11 @@ def test_a_field_name_belongs_to_one_section():
 
 
 def test_overrides_reach_every_section_and_leave_the_rest():
-    profile = load_profile("mini", val_images=7, iterations=9, box_jitter=0.2)
+    profile = load_profile("mini", val_images=7, iterations=9, box_jitter=0.2, feather=0.01, min_agreement=0.5)
     plain = load_profile("mini")
     assert profile.data == replace(plain.data, val_images=7)
+    complete = replace(plain.synthesis.complete, min_agreement=0.5)
+    assert profile.synthesis == replace(plain.synthesis, feather=0.01, complete=complete)
     assert profile.training == replace(plain.training, iterations=9)
     assert profile.evaluation == replace(plain.evaluation, box_jitter=0.2)
     assert load_profile("mini") == plain

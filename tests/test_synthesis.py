@@ -432,21 +432,21 @@ def test_the_rate_of_an_offset_is_the_one_on_the_masks(target, occluder, directi
 
 def test_a_cut_out_of_the_same_size_is_the_object():
     mask = ellipse((60, 80), 30, 40, 17, 25)
-    alpha = cut_out_alpha(mask, 1.0, False, 0.006)
     x0, y0, x1, y1 = mask_box(mask).astype(int)
+    cropped = mask[y0:y1, x0:x1]
+    alpha = cut_out_alpha(cropped, 1.0, False, 0.006)
     placed = np.zeros_like(mask)
     placed[y0 - 5 : y1 + 5, x0 - 5 : x1 + 5] = alpha >= 128
     assert mask_iou(placed, mask) > 0.98
     assert alpha.min() == 0 and alpha.max() == 255 and (alpha[0] == 0).all() and (alpha[:, 0] == 0).all()
     soft = (alpha > 5) & (alpha < 250)
     assert 1 < np.count_nonzero(soft) / (2 * np.pi * 21.4) < 6  # the edge is some pixels wide, and no more
-    assert np.array_equal(cut_out_alpha(mask[:, ::-1], 1.0, True, 0.006), alpha)
+    assert np.array_equal(cut_out_alpha(cropped[:, ::-1], 1.0, True, 0.006), alpha)
 
 
 @given(st.floats(0.15, 1.5), st.integers(12, 60), st.integers(12, 60))
 def test_the_aspect_ratio_is_kept(scale, height, width):
-    mask = rectangle((80, 80), 8, 8, 8 + width, 8 + height)
-    alpha = cut_out_alpha(mask, scale, False, 0.006)
+    alpha = cut_out_alpha(np.ones((height, width), bool), scale, False, 0.006)
     assert alpha.sum(dtype=float) / 255 == pytest.approx(width * height * scale**2, rel=0.06)
     if min(height, width) * scale >= 4:
         x0, y0, x1, y1 = mask_box(alpha >= 128)
@@ -478,8 +478,8 @@ def test_pairs_are_as_asked_for(objects):
 
 def test_a_pair_depends_on_seed_and_number_alone(objects):
     alone, again = draw_pair(objects, SMALL, 5, 17), draw_pair(objects, SMALL, 5, 17)
-    assert np.array_equal(alone.alpha, again.alpha)
-    assert replace(alone, alpha=again.alpha) == again
+    assert np.array_equal(alone.alpha, again.alpha) and np.array_equal(alone.target_mask, again.target_mask)
+    assert replace(alone, alpha=again.alpha, target_mask=again.target_mask) == again
     others = [draw_pair(objects, SMALL, 6, 17), draw_pair(objects, SMALL, 5, 18)]
     assert len({pair.target_rate for pair in (alone, *others)}) == 3
 
@@ -597,7 +597,7 @@ def test_no_fringe_of_the_old_background_and_no_steps(tmp_path):
         after = pixels_of(composed.occluded)
         assert after[..., 1].max() < 45  # red and blue have 30, green has 220
         over = pair.occluder_mask(*size)
-        sure = np.abs(after[..., 0] - 115) > 1  # half way between 200 and 30
+        sure = np.abs(after[..., 0] - 115) > 5  # half way between 200 and 30; sharpening resamplers overshoot a little
         assert np.array_equal(after[sure, 0] > 115, over[sure]) and sure.mean() > 0.99  # picture and mask agree
         steps = np.abs(np.diff(after[..., 0], axis=1)).max()
         assert steps < 130  # of 170: the edge is soft

@@ -14,19 +14,18 @@ from io import BytesIO
 import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float, UInt8
-from PIL import ImageFilter, JpegImagePlugin
+from PIL import ImageFilter, ImageStat, JpegImagePlugin
 
-from sameo_core import AmodalMask, VisibleMask
+from sameo_core import AmodalMask
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.synthesis.pool import Pool
+from sameo_core.synthesis.pool import CroppedMask, Pool
 
 MARGIN = 5  # pixels around a cut-out, for its soft edge
 SMALLEST_BLUR, LARGEST_BLUR = 0.6, 1.5  # pixels (sigma): below, steps are seen; above, a halo
 
 Alpha = UInt8[np.ndarray, "ch cw"]  # 0..255; the mask is where it is at least 128
-Cropped = Bool[np.ndarray, "_ _"]  # a mask in its own box
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,20 @@ class Pair:
     direction: float  # in which the occluder was moved away from the target; radians, 0 right, pi / 2 down
     corner: tuple[int, int]  # x, y of the cut-out's upper left pixel in the target's image; may lie outside
     alpha: Alpha
+    target_mask: CroppedMask
     redraws: Mapping[str, int]  # reason -> how often something was drawn again
+
+    def occluder_inside(self, height: int, width: int) -> tuple[int, int, CroppedMask]:
+        """What of the cut-out lies inside the target's frame: its first column and row, and the mask from there."""
+        (x, y), (ch, cw) = self.corner, self.alpha.shape
+        x0, y0 = max(x, 0), max(y, 0)
+        return x0, y0, self.alpha[y0 - y : min(ch, height - y), x0 - x : min(cw, width - x)] >= 128
 
     def occluder_mask(self, height: int, width: int) -> AmodalMask:
         """The occluder in the target's image, as far as it lies inside the frame."""
-        mask = np.zeros((height, width), bool)
-        (x, y), (ch, cw) = self.corner, self.alpha.shape
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + cw, width), min(y + ch, height)
-        mask[y0:y1, x0:x1] = self.alpha[y0 - y : y1 - y, x0 - x : x1 - x] >= 128
+        mask = np.zeros((height, width), bool, order="F")  # as run lengths go
+        x, y, inside = self.occluder_inside(height, width)
+        mask[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
         return mask
 
 
@@ -113,8 +118,9 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
         elif pool.area[occluder] * scale**2 < rate * pool.area[target]:
             redraws["too small to hide so much"] += 1
         else:
-            alpha = cut_out_alpha(pool.mask(occluder), scale, flipped, config.feather)
-            place = _place(rng, pool.mask(target), alpha, rate, config, redraws)
+            alpha = cut_out_alpha(pool.cropped_mask(occluder), scale, flipped, config.feather)
+            behind = pool.cropped_mask(target)
+            place = _place(rng, pool, target, behind, alpha, rate, config, redraws)
             if place:
                 achieved, direction, corner = place
                 return Pair(
@@ -129,6 +135,7 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
                     direction=direction,
                     corner=corner,
                     alpha=alpha,
+                    target_mask=behind,
                     redraws=dict(redraws),
                 )
     rule = f"no two of {len(pool)} objects hide {rate:.2f} of one another, after {config.pairs_per_image} draws"
@@ -143,7 +150,9 @@ def _longest_side(pool: Pool, index: int) -> float:
 
 def _place(
     rng: np.random.Generator,
-    target: VisibleMask,
+    pool: Pool,
+    target: int,
+    behind: CroppedMask,
     alpha: Alpha,
     rate: float,
     config: SynthesisConfig,
@@ -153,9 +162,9 @@ def _place(
 
     The cut-out is aimed at a point near the middle of the target, and moved away from it in a random direction.
     """
-    height, width = target.shape
-    x0, y0, x1, y1 = mask_box(target).astype(int).tolist()
-    behind = np.ascontiguousarray(target[y0:y1, x0:x1])
+    height, width = pool.image_size[pool.image[target]].tolist()
+    x0, y0, _, _ = pool.bounds(target)
+    behind = np.ascontiguousarray(behind)
     solid = alpha >= 128
     if not solid.any():
         redraws["occluder vanishes"] += 1
@@ -214,7 +223,11 @@ class Offset:
 
 
 def find_offset(
-    target: Cropped, occluder: Cropped, aim: Float[np.ndarray, "2"], direction: float | int, rate: float | int
+    target: CroppedMask,
+    occluder: Bool[np.ndarray, "_ _"],
+    aim: Float[np.ndarray, "2"],
+    direction: float | int,
+    rate: float | int,
 ) -> Offset:
     """Move an occluder from `aim` away until it hides `rate` of a target; the best of what was tried.
 
@@ -242,7 +255,7 @@ def find_offset(
         x, y = corners[distance].tolist()
         part = target[max(0, y) : max(0, y + oh), max(0, x) : max(0, x + ow)]
         over = occluder[max(0, -y) : max(0, th - y), max(0, -x) : max(0, tw - x)]
-        return Offset(x, y, np.count_nonzero(part & over) / pixels)
+        return Offset(x, y, float(np.count_nonzero(part & over) / pixels))
 
     best = at(0)
     near, far = 0, away
@@ -262,24 +275,24 @@ def find_offset(
 # ---------------------------------------------------------------------------------------------------- cutting out
 
 
-def cut_out_alpha(mask: VisibleMask, scale: float | int, flipped: bool, feather: float | int) -> Alpha:
+def cut_out_alpha(mask: CroppedMask, scale: float | int, flipped: bool, feather: float | int) -> Alpha:
     """How opaque each pixel of a cut-out is, with a margin of 5 pixels around the object's box.
 
     Both sides are scaled by the same factor, to fractions of a pixel. The blurred edge runs through 128 where the
     outline is, so that mask and picture agree.
 
     Args:
-        mask: of the object, in its image's frame.
+        mask: of the object, inside its box.
         scale: pixels of the cut-out / pixels of the image.
         flipped: mirrored left to right.
         feather: blur (sigma) / longest side of the cut-out; see `SynthesisConfig`.
     """
-    x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
-    inside = PIL.Image.fromarray(np.where(mask[y0:y1, x0:x1], np.uint8(255), np.uint8(0)))
-    region, size = _region((0, 0, x1 - x0, y1 - y0), scale)
+    height, width = mask.shape
+    region, size = _region((0, 0, width, height), scale)
+    inside = PIL.Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)).copy("C"))
     alpha = _resampled(inside, region, size, flipped, PIL.Image.Resampling.BILINEAR)
-    sigma = min(max(feather * max(x1 - x0, y1 - y0) * scale, SMALLEST_BLUR), LARGEST_BLUR)
-    return np.asarray(alpha.filter(ImageFilter.GaussianBlur(sigma)))
+    sigma = min(max(feather * max(height, width) * scale, SMALLEST_BLUR), LARGEST_BLUR)
+    return np.asarray(alpha.filter(ImageFilter.BoxBlur((math.sqrt(12 * sigma**2 + 1) - 1) / 2)))
 
 
 def _region(
@@ -335,8 +348,8 @@ def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
     if scene.mode not in ("L", "RGB"):
         scene = scene.convert("RGB")
     cut_out, shift = _cut_out_colours(pool, pair, scene, config)
-    scene = scene.copy()
-    scene.paste(cut_out.convert(scene.mode), pair.corner, PIL.Image.fromarray(pair.alpha))
+    cut_out = cut_out if scene.mode == "RGB" else cut_out.convert(scene.mode)
+    scene.paste(cut_out, pair.corner, PIL.Image.fromarray(pair.alpha))
     file = BytesIO()
     if source.format == "JPEG" and source.mode == scene.mode:
         sampling = JpegImagePlugin.get_sampling(source)
@@ -353,22 +366,25 @@ def _cut_out_colours(
 ) -> tuple[PIL.Image.Image, int]:
     """The occluder's pixels, of the size of `pair.alpha`, and the shift of their brightness."""
     _, image = _open(pool, pair.occluder)
-    region, size = _region(tuple(pool.box[pair.occluder].astype(int).tolist()), pair.scale)
+    region, size = _region(pool.bounds(pair.occluder), pair.scale)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    colours = np.array(_resampled(image, region, size, pair.flipped, PIL.Image.Resampling.BICUBIC))
+    resampling = (
+        PIL.Image.Resampling.HAMMING if pair.scale <= 1 else PIL.Image.Resampling.BICUBIC
+    )  # equally sharp there
+    colours = np.array(_resampled(image, region, size, pair.flipped, resampling))
     solid = pair.alpha >= 128
     _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
     (x, y), (width, height) = pair.corner, size
     around = scene.crop((max(0, x), max(0, y), min(scene.width, x + width), min(scene.height, y + height)))
-    difference = np.asarray(around.convert("L")).mean() - _luminance(colours[solid])
-    shift = int(np.clip(config.brightness_share * difference, -config.brightness_cap, config.brightness_cap).round())
-    shifted = PIL.Image.fromarray(colours).point([min(max(v + shift, 0), 255) for v in range(256)] * 3)
-    return shifted, shift
+    own = PIL.Image.fromarray(colours)
+    difference = _luminance(around.reduce(4)) - _luminance(own, PIL.Image.fromarray(solid.view(np.uint8)))
+    shift = round(min(max(config.brightness_share * difference, -config.brightness_cap), config.brightness_cap))
+    return own.point(np.clip(np.arange(256) + shift, 0, 255).tolist() * 3), shift
 
 
-def _luminance(pixels: UInt8[np.ndarray, "pixels 3"]) -> float:
-    """Mean luminance of some pixels (ITU-R 601, as PIL's)."""
-    return float(pixels.mean(0) @ np.array([0.299, 0.587, 0.114]))
+def _luminance(image: PIL.Image.Image, mask: PIL.Image.Image | None = None) -> float:
+    """Mean luminance (ITU-R 601) of an image, 0..255; where the mask is not 0."""
+    return float(ImageStat.Stat(image.convert("L"), mask).mean[0])
 
 
 def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, "ch cw"], rim: int) -> None:
@@ -378,29 +394,33 @@ def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, 
     be seen as a fringe. From ring to ring, outwards, each pixel takes the mean of its neighbours that have their
     colour. Parts as thin as the rim have no inside; beyond a few pixels from where there is one they stay as they are.
     """
-    known = solid.copy()
+    core = solid.copy()
     for _ in range(rim):
-        inner = known.copy()
-        inner[1:] &= known[:-1]
-        inner[:-1] &= known[1:]
-        inner[:, 1:] &= known[:, :-1]
-        inner[:, :-1] &= known[:, 1:]
-        known = inner
-    for _ in range(rim + MARGIN - 1):  # the margin's outermost pixel has no neighbours on all sides; it is transparent
-        grown = known.copy()
-        grown[1:] |= known[:-1]
-        grown[:-1] |= known[1:]
-        grown[:, 1:] |= known[:, :-1]
-        grown[:, :-1] |= known[:, 1:]
-        y, x = np.nonzero(grown[1:-1, 1:-1] & ~known[1:-1, 1:-1])
-        y, x = (y + 1)[:, None] + _NEIGHBOURS[0], (x + 1)[:, None] + _NEIGHBOURS[1]
-        weights = known[y, x].astype(np.float32)
-        mean = np.einsum("pn,pnc->pc", weights, colours[y, x].astype(np.float32)) / weights.sum(1, keepdims=True)
-        colours[y[:, 4], x[:, 4]] = mean.round()
-        known[y[:, 4], x[:, 4]] = True
-
-
-_NEIGHBOURS = np.mgrid[-1:2, -1:2].reshape(2, 9)  # the fifth is the pixel itself
+        inner = core.copy()
+        inner[1:] &= core[:-1]
+        inner[:-1] &= core[1:]
+        inner[:, 1:] &= core[:, :-1]
+        inner[:, :-1] &= core[:, 1:]
+        core = inner
+    edge = np.zeros_like(core)
+    edge[1:] |= core[:-1]
+    edge[:-1] |= core[1:]
+    edge[:, 1:] |= core[:, :-1]
+    edge[:, :-1] |= core[:, 1:]
+    ring = np.flatnonzero(edge & ~core)
+    beside = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
+    pixels, known, place = colours.reshape(-1, 3), core.ravel(), np.empty(core.size, np.int32)
+    for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so that every pixel of them has neighbours
+        neighbours = ring + beside
+        weights = known.take(neighbours).astype(np.float32)
+        mean = np.einsum("kn,knc->nc", weights, pixels.take(neighbours, axis=0)) / weights.sum(0)[:, None]
+        pixels[ring] = mean.round()
+        known[ring] = True
+        further = neighbours.ravel()
+        further = further[~known.take(further)]
+        number = np.arange(len(further), dtype=np.int32)
+        place[further] = number  # of equal ones the last counts
+        ring = further[place.take(further) == number]
 
 
 def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:

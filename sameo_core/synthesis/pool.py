@@ -22,10 +22,12 @@ from sameo_core import AmodalMask, VisibleMask
 from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle, mask_box
+from sameo_core.masks import RLE, decode_rle_inside, mask_box
 from sameo_core.sameo import Sameo
 
 CHUNK = 256  # images between two writings of the record
+
+CroppedMask = Bool[np.ndarray, "oh ow"]  # a mask inside its own box
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,22 @@ class Pool:
         counts = self.counts[start : self.end[index]].tobytes().decode("ascii", "replace")
         return {"size": self.image_size[self.image[index]].tolist(), "counts": counts}
 
+    def bounds(self, index: int) -> tuple[int, int, int, int]:
+        """The box of an object, xyxy in whole pixels."""
+        return tuple(self.box[index].astype(int).tolist())
+
     def mask(self, index: int) -> VisibleMask:
         """The mask of an object, in its image's frame. Raises InputError if the stored run lengths are damaged."""
+        height, width = self.image_size[self.image[index]].tolist()
+        x0, y0, x1, y1 = self.bounds(index)
+        mask = np.zeros((height, width), bool, order="F")  # as run lengths go
+        mask[y0:y1, x0:x1] = self.cropped_mask(index)
+        return mask
+
+    def cropped_mask(self, index: int) -> CroppedMask:
+        """The mask of an object inside its box. Raises InputError as `mask`."""
         try:
-            return decode_rle(self.rle(index))
+            return decode_rle_inside(self.rle(index), self.bounds(index))
         except InputError as error:
             remedy = "The pool is damaged: collect the objects again"
             raise InputError(file="pool", record=f"object {index}", rule=error.rule, remedy=remedy) from error

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.amodal_lvis import FILE
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, subtract_rle, xyxy_to_xywh
+from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair, check_curriculum, compose, draw_pair
 from sameo_core.synthesis.pool import Pool
 
@@ -241,50 +241,45 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
 
     Their keys: see `datasets/amodal_lvis.py`.
     """
-    amodal = pool.rle(pair.target)
-    occluder = encode_mask(pair.occluder_mask(*amodal["size"]))
-    left, top = pair.corner
-    height, width = pair.alpha.shape
+    size = pool.image_size[pool.image[pair.target]].tolist()
+    front, seen = pair.occluder_mask(*size), np.zeros(size, bool, order="F")
+    x0, y0, x1, y1 = pool.bounds(pair.target)
+    seen[y0:y1, x0:x1] = pair.target_mask & ~front[y0:y1, x0:x1]
+    amodal, visible, occluder = pool.rle(pair.target), encode_mask(seen), encode_mask(front)
+    left, top, inside = pair.occluder_inside(*size)
+    boxes = {pair.target: pool.box[pair.target], pair.occluder: mask_box(inside) + np.array([left, top] * 2)}
+    areas = {pair.target: int(pool.area[pair.target]), pair.occluder: int(np.count_nonzero(inside))}
     shared = {"seed": pair.seed, "pair": pair.number}
+    asked = {"target_rate": pair.target_rate}
     pasted = {
         "scale": pair.scale,
         "flipped": pair.flipped,
         "direction": pair.direction,
-        "paste_box": [left, top, width, height],
+        "paste_box": [*pair.corner, *pair.alpha.shape[::-1]],
         "brightness_shift": brightness_shift,
     }
-    records = (
-        (1, pair.target, amodal, amodal, {**shared, "role": "target"}),
-        (
-            2,
-            pair.target,
-            amodal,
-            subtract_rle(amodal, occluder),
-            {**shared, "role": "target", "target_rate": pair.target_rate},
-        ),
-        (2, pair.occluder, occluder, occluder, {**shared, "role": "occluder", **pasted}),
-    )
-    return [
-        _annotation(3 * pair.number + place, 2 * pair.number + image, pool, item, whole, visible, synthesis)
-        for place, (image, item, whole, visible, synthesis) in enumerate(records, start=1)
+
+    def record(image: int, index: int, whole: RLE, visible: RLE, rate: float, how: dict) -> dict:
+        return {
+            "id": 0,
+            "image_id": 2 * pair.number + image,
+            "category_id": int(pool.category_id[index]),
+            "iscrowd": 0,
+            "bbox": xyxy_to_xywh(boxes[index]).tolist(),
+            "area": areas[index],
+            "segmentation": whole,
+            "visible_mask": visible,
+            "occlude_rate": rate,
+            **pool.provenance(index),
+            "synthesis": {**shared, "role": "target" if index == pair.target else "occluder", **how},
+        }
+
+    records = [
+        record(1, pair.target, amodal, amodal, 0.0, {}),
+        record(2, pair.target, amodal, visible, pair.achieved_rate, asked),
+        record(2, pair.occluder, occluder, occluder, 0.0, pasted),
     ]
-
-
-def _annotation(number: int, image_id: int, pool: Pool, index: int, amodal: RLE, visible: RLE, synthesis: dict) -> dict:
-    area = mask_area(amodal)
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": int(pool.category_id[index]),
-        "iscrowd": 0,
-        "bbox": xyxy_to_xywh(mask_box(amodal)).tolist(),
-        "area": area,
-        "segmentation": amodal,
-        "visible_mask": visible,
-        "occlude_rate": (area - mask_area(visible)) / area,
-        **pool.provenance(index),
-        "synthesis": synthesis,
-    }
+    return [item | {"id": 3 * pair.number + place} for place, item in enumerate(records, start=1)]
 
 
 def statistics(pairs: list[Pair]) -> dict:
