@@ -57,6 +57,7 @@ class World:
     def profile(self, **overrides) -> config.Profile:
         tiny = {
             "train": ("cocoa",),
+            "teacher": ("cocoa",),
             "held_out": ("cocoa_cls",),
             "visible_only": ("lvis",),
             "weights": "start.safetensors",

@@ -4,7 +4,6 @@
 together for a profile.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from sameo_core.collection import open_dataset
@@ -46,10 +45,12 @@ __all__ = [
 
 
 def teacher_profile(profile: Profile) -> Profile:
-    """The profile of the teacher: fine-tuned on the amodal sets, LVIS and what is made of it left out (paper)."""
-    left_out = {"amodal_lvis", *profile.data.visible_only}
-    train = tuple(name for name in profile.data.train if name not in left_out)
-    return replace(profile, data=replace(profile.data, train=train))
+    """The profile of the teacher: fine-tuned on the amodal sets without LVIS (paper), on their objects as they come.
+
+    `unoccluded_share` holds a decoder back from continuing objects. A teacher is not: one that continues too much
+    costs complete objects, one that continues too little lets cut ones pass.
+    """
+    return profile.override(train=profile.data.teacher, unoccluded_share=None)
 
 
 def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = "train") -> Pool:
