@@ -199,8 +199,8 @@ def _mini() -> Profile:
         ),
         synthesis=SynthesisConfig(
             synthetic_images=2000,
-            complete=CompletenessConfig(min_agreement=0.96),  # the highest recall with 95 % of the pool hidden by a
-            # tenth or less; drawn outlines are exact, so what little is hidden decides (notebook 02)
+            complete=CompletenessConfig(min_agreement=0.88),  # a little above the highest recall with 95 % of the pool
+            # hidden by a tenth or less (notebook 02)
             pairs_per_shard=50,
         ),
         training=TrainingConfig(
