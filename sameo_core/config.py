@@ -98,7 +98,7 @@ class SynthesisConfig:
     min_pixels_left: int = 100  # of the target's visible mask
     directions_per_pair: int = 4  # tried before the pair is redrawn
     pairs_per_image: int = 200  # tried before giving up: such a pool cannot give the rates asked for
-    feather: float = 0.006  # blur of the cut-out's edge (sigma) / its longest side, kept within 0.6 .. 1.5 pixels
+    feather: float = 0.004  # blur of the cut-out's edge (sigma) / its longest side, kept within 0.5 .. 1 pixel
     brightness_share: float = 0.3  # of the difference in mean luminance to the surroundings that is taken away: enough
     brightness_cap: int = 16  # for a night scene, grey levels of 255; a light object stays light, a dark one dark
     pairs_per_shard: int = 500  # what is lost by a kill; with the number of images it decides which pair lies where

@@ -434,19 +434,19 @@ def test_a_cut_out_of_the_same_size_is_the_object():
     mask = ellipse((60, 80), 30, 40, 17, 25)
     x0, y0, x1, y1 = mask_box(mask).astype(int)
     cropped = mask[y0:y1, x0:x1]
-    alpha = cut_out_alpha(cropped, 1.0, False, 0.006)
+    alpha = cut_out_alpha(cropped, 1.0, False, 0.004)
     placed = np.zeros_like(mask)
     placed[y0 - 5 : y1 + 5, x0 - 5 : x1 + 5] = alpha >= 128
     assert mask_iou(placed, mask) > 0.98
     assert alpha.min() == 0 and alpha.max() == 255 and (alpha[0] == 0).all() and (alpha[:, 0] == 0).all()
     soft = (alpha > 5) & (alpha < 250)
     assert 1 < np.count_nonzero(soft) / (2 * np.pi * 21.4) < 6  # the edge is some pixels wide, and no more
-    assert np.array_equal(cut_out_alpha(cropped[:, ::-1], 1.0, True, 0.006), alpha)
+    assert np.array_equal(cut_out_alpha(cropped[:, ::-1], 1.0, True, 0.004), alpha)
 
 
 @given(st.floats(0.15, 1.5), st.integers(12, 60), st.integers(12, 60))
 def test_the_aspect_ratio_is_kept(scale, height, width):
-    alpha = cut_out_alpha(np.ones((height, width), bool), scale, False, 0.006)
+    alpha = cut_out_alpha(np.ones((height, width), bool), scale, False, 0.004)
     assert alpha.sum(dtype=float) / 255 == pytest.approx(width * height * scale**2, rel=0.06)
     if min(height, width) * scale >= 4:
         x0, y0, x1, y1 = mask_box(alpha >= 128)
@@ -945,7 +945,7 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(objects, finished)
         ({"seed": 3}, "seed 0, asked for 3"),
         (
             {"config": replace(SMALL, pairs_per_shard=4, feather=0.01)},
-            "feather 0.006, asked for 0.01; pairs_per_shard 3",
+            "feather 0.004, asked for 0.01; pairs_per_shard 3",
         ),
         ({"pool": objects._rows(np.arange(9))}, "pool '[0-9a-f]{16}', asked for '[0-9a-f]{16}'"),
     ):

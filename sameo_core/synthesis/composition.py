@@ -23,7 +23,7 @@ from sameo_core.masks import mask_box
 from sameo_core.synthesis.pool import CroppedMask, Pool
 
 MARGIN = 5  # pixels around a cut-out, for its soft edge
-SMALLEST_BLUR, LARGEST_BLUR = 0.6, 1.5  # pixels (sigma): below, steps are seen; above, a halo
+SMALLEST_BLUR, LARGEST_BLUR = 0.5, 1.0  # pixels (sigma): below, steps are seen; above, more blur than edges have
 
 Alpha = UInt8[np.ndarray, "ch cw"]  # 0..255; the mask is where it is at least 128
 
