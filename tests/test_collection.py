@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import rectangle
+from conftest import plain_dataset, rectangle
 
 from sameo_core import collection, miniature
 from sameo_core.collection import open_clean_dataset, open_dataset, open_present
@@ -37,7 +37,7 @@ def test_mini_draws_what_is_missing_and_nothing_twice(world, monkeypatch):
 def test_sets_are_drawn_in_sizes_that_differ(world, monkeypatch):
     drawn = {}
     monkeypatch.setattr(collection, "draw_dataset", lambda name, root, split, images: drawn.update({name: images}))
-    monkeypatch.setattr(collection, "load_dataset", lambda *where: None)
+    monkeypatch.setattr(collection, "load_dataset", lambda *where: plain_dataset(1))
     for name in ("cocoa", "kins", "dyce", "amodal_lvis"):
         open_dataset(name, "train", world.profile(train_images=40))
     assert drawn == {"cocoa": 40, "kins": 10, "dyce": 5}  # Amodal-LVIS is synthesised, not drawn
