@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from sameo_core.errors import InputError
 from sameo_core.masks import (
     decode_rle,
+    decode_rle_inside,
     decode_segmentation,
     encode_mask,
     intersect_rle,
@@ -112,6 +113,17 @@ def test_rle_round_trip(mask):
     uncompressed = {"size": list(mask.shape), "counts": [0] * int(mask[0, 0]) + runs}
     assert segmentation_to_rle(uncompressed, *mask.shape) == rle
     assert mask_area(rle) == mask.sum()
+
+
+@given(masks, st.data())
+def test_what_is_inside_a_box_is_what_the_whole_mask_shows_there(mask, data):
+    (y0, y1), (x0, x1) = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in mask.shape
+    )
+    rle = encode_mask(mask)
+    np.testing.assert_array_equal(decode_rle_inside(rle, (x0, y0, x1, y1)), mask[y0:y1, x0:x1])
+    as_bytes = {"size": rle["size"], "counts": rle["counts"].encode()}
+    np.testing.assert_array_equal(decode_rle_inside(as_bytes, (x0, y0, x1, y1)), mask[y0:y1, x0:x1])
 
 
 @given(masks)
@@ -258,6 +270,10 @@ def test_a_polygon_that_would_exhaust_the_memory():
         (lambda: union_rle([RLE_AMODAL, encode_mask(AMODAL.T)]), "masks of different size"),
         (lambda: subtract_rle(RLE_AMODAL, encode_mask(AMODAL.T)), "masks of different size"),
         (lambda: union_rle([]), "no masks"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W + 1, H)), r"box outside the mask: found \[0, 0, 9, 6\]"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (3, 3, 3, 4)), "box outside the mask"),
+        (lambda: decode_rle_inside({"size": [H, W + 1], "counts": "=4200000;"}, (0, 0, 1, 1)), "do not fill the image"),
+        (lambda: decode_rle_inside({"size": [H, W], "counts": "oo"}, (0, 0, 1, 1)), "counts string is corrupt"),
         (lambda: mask_area({"size": [H, W], "counts": "oo"}), "counts string is corrupt"),
     ],
 )
@@ -282,8 +298,11 @@ def test_whatever_the_counts_only_a_mask_or_an_input_error_comes_out(counts):
     try:
         rle = segmentation_to_rle({"size": [H, W], "counts": counts}, H, W)
     except InputError:
+        with pytest.raises(InputError):
+            decode_rle_inside({"size": [H, W], "counts": counts}, (2, 1, 6, 5))
         return
     mask = decode_rle(rle)
+    np.testing.assert_array_equal(decode_rle_inside({"size": [H, W], "counts": counts}, (2, 1, 6, 5)), mask[1:5, 2:6])
     assert mask.shape == (H, W) and mask.sum() == mask_area(rle)
     assert encode_mask(mask) == rle
 

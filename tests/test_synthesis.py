@@ -871,7 +871,7 @@ def test_killed_ten_times_at_random_moments(objects, tmp_path, workers):
 
 @pytest.fixture(scope="module")
 def cluster():
-    distributed = pytest.importorskip("dask.distributed")
+    distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         yield cluster
 
@@ -898,10 +898,10 @@ def test_a_dask_worker_is_killed_half_way_and_nothing_is_lost(objects, tmp_path,
 
 
 def test_a_scheduler_that_does_not_answer_is_named(objects, tmp_path, monkeypatch):
-    pytest.importorskip("dask.distributed")
+    pytest.importorskip("distributed")
     with pytest.raises(InputError, match="nonsense://.*a Dask scheduler must answer"):
         synthesize(objects, tmp_path / "a", IMAGES, config=SMALL, scheduler="nonsense://here:1")
-    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r'needs the package distributed.*pip install "sameo\[cluster\]"'):
         synthesize(objects, tmp_path / "b", IMAGES, config=SMALL, scheduler="tcp://localhost:1")
 
@@ -914,6 +914,7 @@ def test_a_scheduler_that_does_not_answer_is_named(objects, tmp_path, monkeypatc
     [
         ({"images": 0}, "images: an even number.*found 0. Ask for 2"),
         ({"images": 7}, "images: an even number.*found 7. Ask for 8"),
+        ({"seed": -1}, "seed: 0 or above, found -1"),
         ({"shard": 2, "shards": 2}, "shard: parts are numbered 0 .. shards - 1, found shard 2 of 2"),
         ({"shard": -1, "shards": 2}, "found shard -1 of 2"),
         ({"shard": 0}, "found shard 0 of None"),

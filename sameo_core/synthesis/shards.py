@@ -67,13 +67,16 @@ def synthesize(
         `out`.
 
     Raises:
-        InputError: an odd number of images; a curriculum that contradicts itself; fewer than two images in the pool;
-            a folder that holds another set; a part that does not exist; source images missing; `out` not writable.
+        InputError: an odd number of images; a negative seed; a curriculum that contradicts itself; fewer than two
+            images in the pool; a folder that holds another set; a part that does not exist; source images missing;
+            `out` not writable.
     """
     out, config = Path(out), config or SynthesisConfig()
     if images < 2 or images % 2:
         rule = f"an even number, for each pair is an original and an occluded image; found {images}"
         raise InputError(file="images", rule=rule, remedy=f"Ask for {max(2, images + 1)}")
+    if seed < 0:
+        raise InputError(file="seed", rule=f"0 or above, found {seed}", remedy="Give a whole number from 0")
     check_curriculum(config)
     part = _part(shard, shards)
     pool = (pool if isinstance(pool, Pool) else Pool.load(pool)).complete()
@@ -125,7 +128,7 @@ def _backend(scheduler: str | None, workers: int) -> Iterator[int]:
         yield workers
         return
     try:
-        from dask.distributed import Client
+        from distributed import Client
     except ImportError as error:
         rule = "a scheduler needs the package distributed, which is not installed"
         raise InputError(file="scheduler", rule=rule, remedy='Install it: pip install "sameo[cluster]"') from error
