@@ -14,7 +14,9 @@ XYWH = [[10, 20, 100, 200], [300, 100, 340, 380]]
 SHARES = [[10 / 640, 20 / 480, 110 / 640, 220 / 480], [300 / 640, 100 / 480, 1, 1]]
 
 
-@pytest.mark.parametrize(("boxes", "box_format"), [(XYXY, None), (XYXY, "xyxy"), (XYWH, "xywh"), (SHARES, "normalised")])
+@pytest.mark.parametrize(
+    ("boxes", "box_format"), [(XYXY, None), (XYXY, "xyxy"), (XYWH, "xywh"), (SHARES, "normalised")]
+)
 def test_the_same_boxes_however_they_are_written(boxes, box_format):
     found = boxes_in_pixels(boxes, SIZE, box_format)
     assert found.dtype == np.float32 and np.allclose(found, XYXY, atol=1e-4)
@@ -26,7 +28,11 @@ def test_no_boxes():
 
 
 REFUSED = {  # boxes, what is said of them, words of the error
-    "xywh given as xyxy": (XYWH[:1] + [[500, 400, 100, 60]], {}, ['boxes here are xyxy, but [500', 'box_format="xywh"']),
+    "xywh given as xyxy": (
+        XYWH[:1] + [[500, 400, 100, 60]],
+        {},
+        ["boxes here are xyxy, but [500", 'box_format="xywh"'],
+    ),
     "xyxy given as COCO": (XYXY, {"usual": "xywh"}, ["boxes here are xywh", "as xyxy all 2 do", 'box_format="xyxy"']),
     "shares": (SHARES, {}, ["nothing but numbers in 0..1", 'box_format="normalised"', "640 wide and 480 high"]),
     "shares given as COCO": (SHARES, {"usual": "xywh"}, ["nothing but numbers in 0..1"]),

@@ -36,6 +36,7 @@ ORDER = [
     "miniature",
     "collection",
     "sameo",
+    "onnx_export",
     "front_ends",
     "boxes",
     "inference",
