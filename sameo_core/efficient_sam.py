@@ -10,6 +10,7 @@ goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the re
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
 
+import hashlib
 import io
 import math
 import zipfile
@@ -402,6 +403,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not value.isfinite().all():
             raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
     return {key: value.float() for key, value in state.items()}
+
+
+def weights_hash(model: EfficientSam) -> str:
+    """Sixteen hexadecimal digits that change with any weight: they name what was computed with a model."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:

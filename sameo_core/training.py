@@ -5,7 +5,6 @@ seed draws its batch from (seed, i) alone: a run that was killed resumes from it
 """
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -24,7 +23,7 @@ from sameo_core import BoxPrompts, ImageEmbedding
 from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
+from sameo_core.efficient_sam import EfficientSam, build_efficient_sam, weights_hash
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.sameo import Sameo, default_device
 
@@ -61,7 +60,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
         torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
         model = build_efficient_sam(recipe.variant, weights).to(default_device())
     sets = [open_clean_dataset(name, "train", profile) for name in profile.data.train]
-    key = config_hash(profile.name, recipe, _fingerprint(model), [dataset.fingerprint() for dataset in sets])
+    key = config_hash(profile.name, recipe, weights_hash(model), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / "sameo.safetensors"
     if result.exists():
@@ -215,7 +214,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, model: EfficientSam, dataset: AmodalDataset, folder: Path):
-        key = config_hash(dataset.fingerprint(), _fingerprint(model))
+        key = config_hash(dataset.fingerprint(), weights_hash(model))
         self.path = folder / f"{dataset.name}-{dataset.split}-{key}.npy"
         if not self.path.exists():
             self._build(model, dataset)
@@ -258,15 +257,6 @@ def _groups_of_one_size(dataset: AmodalDataset) -> list[Int[np.ndarray, " images
         members = np.flatnonzero((sizes == size).all(1))
         groups += np.split(members, range(ENCODING_BATCH, len(members), ENCODING_BATCH))
     return groups
-
-
-def _fingerprint(model: EfficientSam) -> str:
-    """A hash of all weights of a model."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

@@ -45,6 +45,8 @@ ORDER = [
     "pretraining",
     "evaluation",
     "reporting",
+    "prediction",
+    "exports",
     "explorer",
     "reproduction",
     "__main__",
