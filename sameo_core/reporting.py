@@ -588,6 +588,24 @@ def figure_overlay(
 
 
 @_styled
+def figure_cut_outs(cut_outs: Mapping[int, np.ndarray], title: str, profile: str) -> Figure:
+    """A panel an object, under its number: RGBA "h w 4" on a chequered ground, which shows where it is transparent.
+
+    Raises:
+        InputError: no cut-outs.
+    """
+    _require(len(cut_outs), "cut_outs", "at least one cut-out, found none", "Predict masks that are not empty")
+    figure, grid = _panels(title, profile, len(cut_outs), 5, 1.4)
+    for axes, (number, cut) in zip(grid, cut_outs.items(), strict=True):
+        rows, columns = np.indices(cut.shape[:2]) * 10 // max(cut.shape[:2])  # ten squares on the longer side
+        axes.imshow(np.where((rows + columns) % 2, 255, 225), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(cut)
+        axes.set(title=str(number), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+@_styled
 def figure_occlusion_histograms(
     rates: Mapping[str, Sequence[Real] | np.ndarray], profile: str, title: str = "How much of an object is hidden"
 ) -> Figure:
