@@ -135,7 +135,53 @@ def run_synthesize(options) -> int:
     return 0
 
 
-VERBS = [add_reproduce, add_pretrain, add_download, add_datasets, add_synthesize]
+def add_predict(verbs) -> None:
+    """``predict``: amodal masks of one's own photographs."""
+    verb = verbs.add_parser("predict", help="amodal masks of your own photographs and boxes")
+    verb.add_argument("photographs", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
+    boxes = "[[x0, y0, x1, y1], ...] in pixels, COCO results or COCO annotations; or a folder, a JSON a photograph"
+    verb.add_argument("--boxes", type=Path, required=True, metavar="JSON", help=boxes)
+    verb.add_argument("--box-format", metavar="F", help="xyxy, xywh or normalised, where the boxes are not as usual")
+    verb.add_argument("--weights", help="name or checkpoint (default: EfficientSAM in data/weights, else nano)")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png")
+    verb.set_defaults(run=run_predict)
+
+
+def run_predict(options) -> int:
+    """0: all done, 1: some photographs could not be used, 130: interrupted (the next run goes on from there)."""
+    from sameo_core.prediction import predict_photographs
+
+    try:
+        run = predict_photographs(options.photographs, options.boxes, options.out, options.weights, options.box_format)
+    except KeyboardInterrupt:
+        print("\ninterrupted; run this again to go on from here", file=sys.stderr)
+        return 130
+    for failure in run.failures:
+        print(f"not done: {failure}", file=sys.stderr)
+    if run.note:
+        print(f"note: {run.note}", file=sys.stderr)
+    print(f"{options.out}: {len(run.written)} written, {len(run.skipped)} there already, {len(run.failures)} not done")
+    return 1 if run.failures else 0
+
+
+def add_export_onnx(verbs) -> None:
+    """``export-onnx``: the network for programs without PyTorch."""
+    verb = verbs.add_parser("export-onnx", help="write encoder and decoder as ONNX files")
+    verb.add_argument("--weights", default="nano", help="name or checkpoint (default: nano)")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR")
+    verb.set_defaults(run=run_export_onnx)
+
+
+def run_export_onnx(options) -> int:
+    """0: written."""
+    from sameo_core.onnx_export import export_onnx
+    from sameo_core.sameo import Sameo
+
+    print(*export_onnx(Sameo.load(options.weights), options.out), sep="\n")
+    return 0
+
+
+VERBS = [add_reproduce, add_pretrain, add_download, add_datasets, add_synthesize, add_predict, add_export_onnx]
 
 
 def main(arguments: list[str] | None = None) -> int:

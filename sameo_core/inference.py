@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 from sameo_core.datasets import AmodalDataset
 from sameo_core.errors import InputError
-from sameo_core.front_ends import FrontEnd
+from sameo_core.front_ends import Detections, FrontEnd
 from sameo_core.masks import encode_mask
-from sameo_core.sameo import Sameo
+from sameo_core.sameo import AmodalPrediction, Sameo
 
 Results = list[dict]  # COCO results
 
@@ -45,20 +45,25 @@ def predict_dataset(
             for model_name, model in models.items():
                 size = (image.height, image.width)
                 prediction = model.predict_embedded(embedding, size, found.boxes, found.scores)
-                results[model_name, front_end_name] += [
-                    {
-                        "image_id": image.image_id,
-                        "category_id": int(found.category_ids[i]),
-                        "segmentation": encode_mask(prediction.masks[i]),
-                        "score": float(prediction.scores[i]),
-                        "front_end_score": float(found.scores[i]),
-                        "predicted_iou": float(prediction.iou[i]),
-                        "box": [round(float(v), 2) for v in found.boxes[i]],
-                        "instance_id": int(found.instance_ids[i]),
-                    }
-                    for i in range(len(found.boxes))
-                ]
+                results[model_name, front_end_name] += coco_results(image.image_id, found, prediction)
     return results
+
+
+def coco_results(image_id: int | str, found: Detections, prediction: AmodalPrediction) -> Results:
+    """One image's objects as COCO results, in the order of the boxes; the keys as in `predict_dataset`."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(found.category_ids[i]),
+            "segmentation": encode_mask(prediction.masks[i]),
+            "score": float(prediction.scores[i]),
+            "front_end_score": float(found.scores[i]),
+            "predicted_iou": float(prediction.iou[i]),
+            "box": [round(float(v), 2) for v in found.boxes[i]],
+            "instance_id": int(found.instance_ids[i]),
+        }
+        for i in range(len(found.boxes))
+    ]
 
 
 def _check_same_encoder(a: Sameo, b: Sameo) -> None:

@@ -30,7 +30,7 @@ from matplotlib.patheffects import Normal, Stroke
 from scipy import stats
 from skimage.measure import find_contours
 
-from sameo_core import BoxXYXY, Image
+from sameo_core import BoxesXYXY, BoxXYXY, Image
 from sameo_core.config import RESULTS, RUNS, SynthesisConfig
 from sameo_core.datasets.base import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
@@ -58,6 +58,7 @@ PALETTE = MappingProxyType(
 )
 
 WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
+OVERLAY_PIXELS = 1600  # on the longer side; more would not be seen, and take long to outline
 
 STYLE = MappingProxyType(
     {
@@ -330,13 +331,10 @@ def draw_object(
     if amodal is not None:
         _draw_hidden(axes, amodal & ~visible, PALETTE["hidden" if role == "amodal" else role], **(hidden_style or {}))
     _draw_visible(axes, visible)
-    if amodal is not None and amodal.any():
-        line = {"ec": PALETTE[role], "lw": 1.5, "ls": (0, (3, 1.5)), "label": "amodal", "path_effects": _casing(1.5)}
-        axes.add_patch(PathPatch(_outline(amodal), fill=False, **line))
+    if amodal is not None:
+        _draw_amodal(axes, amodal, PALETTE[role])
     if box is not None:
-        x0, y0, x1, y1 = (float(v) for v in box)
-        line = {"ec": PALETTE["box"], "lw": 1.0, "label": "box", "path_effects": _casing(1.0)}
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
+        _draw_box(axes, box)
 
 
 def _show(axes: Axes, image: Image, objects: Mask) -> None:
@@ -352,6 +350,18 @@ def _draw_visible(axes: Axes, visible: Mask, width: float = 1.2) -> None:
     if visible.any():
         line = {"ec": PALETTE["visible"], "lw": width, "label": "visible", "path_effects": _casing(width)}
         axes.add_patch(PathPatch(_outline(visible), fill=False, **line))
+
+
+def _draw_amodal(axes: Axes, amodal: Mask, colour: str) -> None:
+    if amodal.any():
+        line = {"ec": colour, "lw": 1.5, "ls": (0, (3, 1.5)), "label": "amodal", "path_effects": _casing(1.5)}
+        axes.add_patch(PathPatch(_outline(amodal), fill=False, **line))
+
+
+def _draw_box(axes: Axes, box: BoxXYXY) -> None:
+    x0, y0, x1, y1 = (float(v) for v in box)
+    line = {"ec": PALETTE["box"], "lw": 1.0, "label": "box", "path_effects": _casing(1.0)}
+    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
 
 
 def _draw_hidden(axes: Axes, hidden: Mask, tint: str, **style: object) -> None:
@@ -385,10 +395,14 @@ class Picture(Figure):
         return {"image/png": buffer.getvalue(), "text/plain": repr(self)}
 
 
-def _new_figure(title: str, profile: str, height: float, width: float = WIDTH, layout: str = "constrained") -> Picture:
-    _check_profile(profile)
+def _new_figure(
+    title: str, profile: str | None, height: float, width: float = WIDTH, layout: str = "constrained"
+) -> Picture:
+    if profile is not None:
+        _check_profile(profile)
+        title = f"{title} \N{MIDDLE DOT} {PROFILES[profile]}"
     figure = Picture(figsize=(width, height), layout=layout)
-    figure.suptitle(f"{title} \N{MIDDLE DOT} {PROFILES[profile]}", x=0.005, ha="left")
+    figure.suptitle(title, x=0.005, ha="left")
     return figure
 
 
@@ -538,6 +552,76 @@ def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: in
     for axes, scene in zip(grid, scenes, strict=True):
         axes.imshow(scene.image)
         axes.set_axis_off()
+    return figure
+
+
+@_styled
+def figure_overlay(
+    image: Image,
+    boxes: BoxesXYXY,
+    amodal: Sequence[Mask] | np.ndarray,
+    title: str,
+    profile: str | None,
+    *,
+    visible: Sequence[Mask] | np.ndarray | None = None,
+    labels: Sequence[str] | None = None,
+) -> Figure:
+    """A photograph with the amodal masks of its objects, dashed, their box prompts and numbers; the rest is faded.
+
+    Where visible masks are given they are outlined, and the hidden regions hatched. Of a photograph with more than
+    `OVERLAY_PIXELS` on its longer side every second, third, ... pixel is drawn.
+
+    Args:
+        boxes: "n 4", xyxy pixels; a box that the frame cuts is drawn as far as it goes.
+        amodal, visible: n masks "h w".
+        profile: None outside of a run (command line): then the title has to say which weights drew the masks.
+        labels: n short texts; by default the objects' numbers, from 1.
+
+    Raises:
+        InputError: masks, boxes or labels that differ in number, or masks in size from the image.
+    """
+    shown = [*amodal] if visible is None else [*amodal, *visible]
+    rule = f"one mask, box and label an object, found {len(amodal)} masks and {len(boxes)} boxes"
+    counts = {len(amodal), len(boxes), len(boxes if visible is None else visible), len(labels or boxes)}
+    _require(len(counts) == 1, "amodal", rule, "Pass what belongs together")
+    for i, mask in enumerate(shown):
+        rule = f"a mask has its image's size (h, w) {image.shape[:2]}, found {mask.shape}"
+        _require(mask.shape == image.shape[:2], "masks", rule, "Bring it to the image's size", f"mask {i}")
+    step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
+    image, boxes = image[::step, ::step], np.asarray(boxes) / step
+    amodal = [mask[::step, ::step] for mask in amodal]
+    seen = amodal if visible is None else [mask[::step, ::step] for mask in visible]
+    height, width = image.shape[:2]
+    figure = _new_figure(title, profile, 0.3 + float(np.clip(WIDTH * height / width, 1, 9)), layout="compressed")
+    axes = figure.subplots()
+    _show(axes, image, np.any([np.zeros((height, width), bool), *amodal], axis=0))
+    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=True)):
+        if visible is not None:
+            _draw_hidden(axes, mask & ~part, PALETTE["hidden"])
+            _draw_visible(axes, part, width=0.8)
+        _draw_amodal(axes, mask, PALETTE["amodal"])
+        _draw_box(axes, box)
+        x, y = (float(np.clip(v, 0, size - 1)) for v, size in zip(box, (width, height), strict=False))
+        badge = {"boxstyle": "square,pad=0.2", "fc": "white", "ec": PALETTE["box"], "lw": 0.6}
+        axes.text(x, y, labels[i] if labels else str(i + 1), fontsize=7, va="top", bbox=badge, clip_on=True)
+    return figure
+
+
+@_styled
+def figure_cut_outs(cut_outs: Mapping[int, np.ndarray], title: str, profile: str) -> Figure:
+    """A panel an object, under its number: RGBA "h w 4" on a chequered ground, which shows where it is transparent.
+
+    Raises:
+        InputError: no cut-outs.
+    """
+    _require(len(cut_outs), "cut_outs", "at least one cut-out, found none", "Predict masks that are not empty")
+    figure, grid = _panels(title, profile, len(cut_outs), 5, 1.4)
+    for axes, (number, cut) in zip(grid, cut_outs.items(), strict=True):
+        rows, columns = np.indices(cut.shape[:2]) * 10 // max(cut.shape[:2])  # ten squares on the longer side
+        axes.imshow(np.where((rows + columns) % 2, 255, 225), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(cut)
+        axes.set(title=str(number), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     return figure
 
 
@@ -899,8 +983,26 @@ def save_figure(figure: Figure, name: str, profile: str, folder: Path | None = N
     return path
 
 
-def _rendered(figure: Figure, kind: str, dpi: Real) -> bytes:
+@_styled
+def save_overlay(figure: Figure, path: Path, mark: str) -> None:
+    """Write a figure as PNG (150 dpi), whole or not at all, with a text in it under the name ``sameo``.
+
+    The text says what the picture was made from; `overlay_mark` reads it again.
+    """
+    _replace(path, _rendered(figure, "png", 150, {"sameo": mark}))
+
+
+def overlay_mark(path: Path) -> str | None:
+    """The text that `save_overlay` left in a picture; None where there is no such picture, or no text in it."""
+    try:
+        with PIL.Image.open(path) as picture:
+            return picture.info.get("sameo")
+    except OSError:
+        return None
+
+
+def _rendered(figure: Figure, kind: str, dpi: Real, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind] | dict(texts)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

@@ -24,16 +24,20 @@ from sameo_core.reporting import (
     figure_arms,
     figure_before_after,
     figure_contact_sheet,
+    figure_cut_outs,
     figure_gains,
     figure_ladder,
     figure_occlusion_histograms,
+    figure_overlay,
     figure_pool,
     figure_precision_recall,
     figure_rates,
     figure_training_curves,
     mean_interval,
+    overlay_mark,
     read_table,
     save_figure,
+    save_overlay,
     table_html,
     table_markdown,
     write_table,
@@ -530,3 +534,79 @@ def test_a_notebook_shows_a_figure_by_itself():
     with PIL.Image.open(io.BytesIO(shown["image/png"])) as image:
         assert image.mode == "P" and image.width == round(reporting.WIDTH * 80)
     assert shown["text/plain"].startswith("<Picture size 552x") and shown["text/plain"].endswith(" with 3 Axes>")
+
+
+# ------------------------------------------------------------------------------------------------- one's own pictures
+
+
+def overlay(**options):
+    boxes = np.stack([BOX, BOX])
+    return figure_overlay(IMAGE, boxes, np.stack([AMODAL, VISIBLE]), "Mine", None, **options)
+
+
+def test_overlay_draws_every_object_with_box_and_number():
+    figure = overlay()
+    (axes,) = figure.axes
+    drawn = [(patch.get_label(), extent(patch)) for patch in axes.patches]
+    assert drawn == [
+        ("amodal", [2, 1, 6, 5]),
+        ("box", [2, 1, 6, 5]),
+        ("amodal", [2, 1, 4, 5]),
+        ("box", [2, 1, 6, 5]),
+    ]
+    assert [text.get_text() for text in axes.texts] == ["1", "2"] and title(figure) == "Mine"
+    shown = axes.images[0].get_array()
+    assert np.array_equal(shown[AMODAL], IMAGE[AMODAL]) and not np.array_equal(shown[~AMODAL], IMAGE[~AMODAL])
+    assert [text.get_text() for text in overlay(labels=["a", "b"]).axes[0].texts] == ["a", "b"]
+
+
+def test_overlay_hatches_what_is_hidden_where_that_is_known():
+    figure = overlay(visible=np.stack([VISIBLE, VISIBLE]))
+    labels = [patch.get_label() for patch in figure.axes[0].patches]
+    assert labels == ["hidden", "visible", "amodal", "box", "visible", "amodal", "box"]
+    assert extent(figure.axes[0].patches[0]) == [4, 1, 6, 5]
+
+
+def test_overlay_of_a_run_says_which():
+    figure = figure_overlay(IMAGE, BOX[None], AMODAL[None], "Mine", "mini")
+    assert title(figure) == "Mine \N{MIDDLE DOT} mini: drawn world"
+
+
+def test_overlay_of_a_large_photograph_is_drawn_smaller(monkeypatch):
+    monkeypatch.setattr(reporting, "OVERLAY_PIXELS", 4)  # the image has 8: every second pixel
+    axes = overlay().axes[0]
+    assert axes.images[0].get_array().shape == (3, 4, 3)
+    assert extent(axes.patches[0]) == [1, 1, 3, 3] and extent(axes.patches[1]) == [1, 0.5, 3, 2.5]
+
+
+def test_overlay_without_objects():
+    axes = figure_overlay(IMAGE, np.zeros((0, 4), np.float32), np.zeros((0, H, W), bool), "Nothing", None).axes[0]
+    assert len(axes.patches) == len(axes.texts) == 0
+
+
+def test_overlay_needs_what_belongs_together():
+    with pytest.raises(InputError, match="found 1 masks and 2 boxes"):
+        figure_overlay(IMAGE, np.stack([BOX, BOX]), AMODAL[None], "", None)
+    with pytest.raises(InputError, match="one mask, box and label"):
+        overlay(labels=["a"])
+    with pytest.raises(InputError, match=r"mask 0.*\(6, 8\), found \(8, 6\)"):
+        figure_overlay(IMAGE, BOX[None], AMODAL.T[None], "", None)
+
+
+def test_overlays_carry_a_mark(tmp_path):
+    path = tmp_path / "deeper" / "a.png"
+    save_overlay(overlay(), path, "made from this")
+    assert overlay_mark(path) == "made from this" and [file.name for file in path.parent.iterdir()] == ["a.png"]
+    assert overlay_mark(tmp_path / "none.png") is None
+    PIL.Image.fromarray(IMAGE).save(tmp_path / "other.png")
+    assert overlay_mark(tmp_path / "other.png") is None
+
+
+def test_cut_outs_lie_on_chequers():
+    cut = np.dstack([IMAGE, np.where(AMODAL, 255, 0).astype(np.uint8)])
+    figure = figure_cut_outs({1: cut, 4: cut[:3]}, "Cut out", "mini")
+    assert [axes.get_title() for axes in figure.axes] == ["1", "4"]
+    ground, picture = figure.axes[0].images
+    assert np.array_equal(picture.get_array(), cut) and set(np.unique(ground.get_array())) == {225, 255}
+    with pytest.raises(InputError, match="at least one cut-out"):
+        figure_cut_outs({}, "", "mini")

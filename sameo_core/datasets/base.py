@@ -615,15 +615,15 @@ def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
     )
 
 
-def read_json(path: Path, keys: Sequence[str]) -> dict:
-    """A JSON object whose `keys` hold lists.
+def parse_json(path: Path) -> object:
+    """What a JSON file holds.
 
     Raises:
-        InputError: not JSON (with the byte where it breaks), not an object, or without one of the keys.
+        InputError: not JSON (with the byte where it breaks).
     """
     text = path.read_bytes()
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             where = f"breaks at byte {len(error.doc[: error.pos].encode())} of {len(text)}: {error.msg}"
@@ -634,6 +634,15 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
         raise InputError(
             file=path, rule=f"not valid JSON, it {where}", remedy="The file is damaged or incomplete: fetch it again"
         ) from error
+
+
+def read_json(path: Path, keys: Sequence[str]) -> dict:
+    """A JSON object whose `keys` hold lists.
+
+    Raises:
+        InputError: not JSON (see `parse_json`), not an object, or without one of the keys.
+    """
+    data = parse_json(path)
     if not isinstance(data, dict):
         raise InputError(
             file=path,

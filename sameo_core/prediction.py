@@ -1,0 +1,205 @@
+"""Amodal masks of a person's own photographs: one, or a folder that can be interrupted and goes on."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from sameo_core import Image, VisibleMasks
+from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
+from sameo_core.config import WEIGHTS, config_hash
+from sameo_core.errors import InputError
+from sameo_core.front_ends import Detections
+from sameo_core.inference import Results, coco_results
+from sameo_core.masks import mask_box, xyxy_to_xywh
+from sameo_core.photographs import find_photographs, read_photograph
+from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
+from sameo_core.sameo import NAMED_WEIGHTS, AmodalPrediction, Sameo
+
+RELEASED = ("efficient_sam_vit_s", "efficient_sam_vit_t")  # best first
+
+
+@dataclass(frozen=True)
+class PhotographPrediction:
+    """A photograph, its boxes, and SAMEO's answer."""
+
+    name: str  # file name, with ending
+    image_id: int | str
+    image: Image
+    found: Detections
+    prediction: AmodalPrediction
+    categories: Mapping[int, str]
+    visible: VisibleMasks | None = (
+        None  # where a front-end or another model knows them: `dataclasses.replace` adds them
+    )
+
+
+@dataclass
+class PredictionRun:
+    """What became of photographs."""
+
+    written: list[Path] = field(default_factory=list)  # their JSON files
+    skipped: list[Path] = field(default_factory=list)  # finished before, from the same weights, pixels and boxes
+    failures: list[InputError] = field(default_factory=list)
+    note: str | None = None  # about the weights, see `weights_note`
+
+
+def default_weights() -> str:
+    """The name of the weights for photographs: EfficientSAM as released where it lies in data/weights, else "nano"."""
+    return next((name for name in RELEASED if (WEIGHTS / NAMED_WEIGHTS[name][1]).is_file()), "nano")
+
+
+def weights_note(weights: str | Path, variant: str) -> str | None:
+    """What whoever uses these weights on photographs must know, in plain words; None where there is nothing."""
+    if variant == "nano":
+        return (
+            "nano knows drawn shapes only: on photographs its masks are a demonstration. For real use put "
+            "EfficientSAM's released checkpoint into data/weights (data/README.md), or give weights of your own"
+        )
+    if str(weights) in NAMED_WEIGHTS:
+        return (
+            "EfficientSAM as released was never shown hidden parts: its masks are of what is visible. "
+            "Fine-tune it (notebook 03) for amodal masks"
+        )
+    return None
+
+
+def predict_photograph(
+    model: Sameo,
+    photograph: object,
+    boxes: ArrayLike | BoxFile | Detections,
+    *,
+    name: str | None = None,
+    box_format: str | None = None,
+    alone: bool = True,
+) -> PhotographPrediction:
+    """Amodal masks of the objects of one photograph.
+
+    Args:
+        model: SAMEO.
+        photograph: a path, bytes or an array: see `read_photograph`.
+        boxes: "n 4"; or those of a file (`read_box_file`); or what a detector found.
+        name: file name; by default that of the path, else "photograph.png".
+        box_format: of "n 4" boxes, see `boxes_in_pixels`; a file was told its format when it was read.
+        alone: whether a file with the boxes of one image only must mean this one, whatever it is called.
+
+    Raises:
+        InputError: see `read_photograph`, `boxes_in_pixels`, `BoxFile.detections`.
+    """
+    if name is None:
+        name = Path(photograph).name if isinstance(photograph, str | Path) else "photograph.png"
+    image = read_photograph(photograph, name)
+    size, categories, image_id = image.shape[:2], {1: "object"}, None
+    if isinstance(boxes, BoxFile):
+        found, categories, image_id = boxes.detections(name, size, alone), boxes.categories, boxes.image_id(name, alone)
+    elif isinstance(boxes, Detections):
+        found = boxes
+        categories = {int(i): f"category {i}" for i in np.unique(found.category_ids)}
+    else:
+        array = boxes_in_pixels(boxes, size, box_format)
+        ones = np.ones(len(array), int)
+        found = Detections(array, ones.astype(np.float32), ones, -ones)
+    prediction = model.predict(image, found.boxes, found.scores)
+    image_id = number_of(name) if image_id is None else image_id
+    return PhotographPrediction(name, image_id, image, found, prediction, categories)
+
+
+def photograph_results(found: PhotographPrediction) -> Results:
+    """As COCO results: keys as in `predict_dataset`, and `bbox`, the box of the amodal mask, and `file_name`."""
+    results = coco_results(found.image_id, found.found, found.prediction)
+    for result, mask in zip(results, found.prediction.masks, strict=True):
+        del result["instance_id"]  # of annotated objects: there are none
+        box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
+        result |= {"bbox": box, "file_name": found.name}
+    return results
+
+
+def predict_photographs(
+    photographs: str | Path,
+    boxes: str | Path,
+    out: str | Path,
+    weights: str | Path | None = None,
+    box_format: str | None = None,
+) -> PredictionRun:
+    """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or for all of a folder.
+
+    A photograph whose two files are there and were made from the same weights, pixels and boxes is skipped. In a folder
+    a bad photograph does not stop the others.
+
+    Args:
+        photographs: path of a photograph or of a folder of them.
+        boxes: JSON with boxes, see `read_box_file`; for a folder also a folder of JSON files named as the photographs.
+        out: folder for the results.
+        weights: as for `Sameo.load`; None: `default_weights`.
+        box_format: how the boxes are written, see `boxes_in_pixels`.
+
+    Raises:
+        InputError: a single photograph or its boxes are bad; weights or box file that cannot be read; no photograph of
+            the folder is known to the box file; a result would overwrite a photograph or the boxes.
+    """
+    photographs, boxes, out = Path(photographs), Path(boxes), Path(out)
+    alone = not photographs.is_dir()
+    paths = [photographs] if alone else find_photographs(photographs)
+    sources = {path: boxes / f"{path.stem}.json" if boxes.is_dir() else boxes for path in paths}
+    _check_out(out, sources, None if alone else photographs)
+    shared = None if boxes.is_dir() else read_box_file(boxes, box_format)
+    if not alone and shared is not None and all(shared.image_id(path.name) is None for path in paths):
+        rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
+        raise InputError(file=boxes, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
+    weights = default_weights() if weights is None else weights
+    model = Sameo.load(weights)
+    run = PredictionRun(note=weights_note(weights, model.variant))
+    recipe = model.fingerprint()
+    for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
+        target = out / f"{path.stem}.json"
+        try:
+            box_file = shared or read_box_file(sources[path], box_format)
+            mark = config_hash(recipe, box_format, path.name, *map(_bytes_hash, (path, sources[path])))
+            if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
+                run.skipped.append(target)
+                continue
+            found = predict_photograph(model, path, box_file, alone=alone or shared is None)
+            write_json(photograph_results(found), target)
+            save_overlay(_overlay(found, weights, model.variant), target.with_suffix(".png"), mark)  # last: it marks
+            run.written.append(target)
+        except InputError as error:
+            if alone:
+                raise
+            run.failures.append(error)
+    return run
+
+
+def write_json(content: object, path: Path) -> Path:
+    """Write JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _overlay(found: PhotographPrediction, weights: str | Path, variant: str) -> Figure:
+    drawn = ", which knows drawn shapes only" if variant == "nano" else ""
+    title = f"{found.name}: amodal masks by {Path(weights).name}{drawn}"
+    labels = [f"{i}  {score:.2f}" for i, score in enumerate(found.prediction.scores, start=1)]
+    return figure_overlay(found.image, found.found.boxes, found.prediction.masks, title, None, labels=labels)
+
+
+def _check_out(out: Path, sources: Mapping[Path, Path], folder: Path | None) -> None:
+    given = {path.resolve() for pair in sources.items() for path in pair}
+    ours = {(out / f"{path.stem}{ending}").resolve() for path in sources for ending in (".json", ".png")}
+    clash = sorted(given & ours)
+    if clash or (folder is not None and folder.resolve() == out.resolve()):
+        rule = f"results must not lie among what was given{f': {clash[0].name} would be overwritten' if clash else ''}"
+        raise InputError(file=out, rule=rule, remedy="Choose another folder for the results")
+
+
+def _bytes_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -1,0 +1,210 @@
+"""Boxes as people have them: lists, COCO results, COCO annotations; what looks like another format is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sameo_core.boxes import boxes_in_pixels, number_of, read_box_file
+from sameo_core.errors import InputError
+
+SIZE = (480, 640)  # height, width
+XYXY = [[10, 20, 110, 220], [300, 100, 640, 480]]
+XYWH = [[10, 20, 100, 200], [300, 100, 340, 380]]
+SHARES = [[10 / 640, 20 / 480, 110 / 640, 220 / 480], [300 / 640, 100 / 480, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "box_format"), [(XYXY, None), (XYXY, "xyxy"), (XYWH, "xywh"), (SHARES, "normalised")]
+)
+def test_the_same_boxes_however_they_are_written(boxes, box_format):
+    found = boxes_in_pixels(boxes, SIZE, box_format)
+    assert found.dtype == np.float32 and np.allclose(found, XYXY, atol=1e-4)
+
+
+def test_no_boxes():
+    for nothing in ([], np.zeros((0, 4)), [[]]):
+        assert boxes_in_pixels(nothing, SIZE).shape == (0, 4)
+
+
+REFUSED = {  # boxes, what is said of them, words of the error
+    "xywh given as xyxy": (
+        XYWH[:1] + [[500, 400, 100, 60]],
+        {},
+        ["boxes here are xyxy, but [500", 'box_format="xywh"'],
+    ),
+    "xyxy given as COCO": (XYXY, {"usual": "xywh"}, ["boxes here are xywh", "as xyxy all 2 do", 'box_format="xyxy"']),
+    "shares": (SHARES, {}, ["nothing but numbers in 0..1", 'box_format="normalised"', "640 wide and 480 high"]),
+    "shares given as COCO": (SHARES, {"usual": "xywh"}, ["nothing but numbers in 0..1"]),
+    "pixels given as shares": (XYXY, {"box_format": "normalised"}, ["found 640", "look like pixels"]),
+    "turned over": ([[10, 20, 5, 600]], {}, ["box 0", "x0 < x1", "[10.0, 20.0, 5.0, 600.0]"]),
+    "no area": ([*XYXY, [5, 5, 5, 9]], {"box_format": "xyxy"}, ["box 2", "[5.0, 5.0, 5.0, 9.0]"]),
+    "outside": ([[700, 10, 800, 50]], {}, ["meets the picture, 640 wide and 480 high", "upright"]),
+    "no width": ([[10, 10, 0, 5]], {"box_format": "xywh"}, ["box 0"]),
+    "one flat box": ([1, 2, 3, 4], {}, ["found (4,)", "outer brackets"]),
+    "scores among them": ([[1, 2, 30, 40, 0.9]], {}, ["found (1, 5)"]),
+    "NaN": ([[1, 2, float("nan"), 4]], {}, ["NaN"]),
+    "infinity": ([[1, 2, float("inf"), 4]], {}, ["infinity"]),
+    "ragged": ([[1, 2, 3, 4], [1, 2, 3]], {}, ["lists of 4 numbers"]),
+    "words": ([["a", "b", "c", "d"]], {}, ["lists of 4 numbers"]),
+    "unknown format": (XYXY, {"box_format": "cxcywh"}, ["xyxy, xywh, normalised", "'cxcywh'"]),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_doubtful_boxes_are_refused_with_a_sentence(kind):
+    boxes, options, words = REFUSED[kind]
+    with pytest.raises(InputError) as error:
+        boxes_in_pixels(boxes, SIZE, **options)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "usual"),
+    [
+        (XYXY + [[600, 400, 700, 500]], "xyxy"),  # an amodal box may reach over the border
+        (XYWH + [[600, 400, 100, 100]], "xywh"),  # as xyxy it has no area
+        ([[0, 0, 1, 2]], "xyxy"),  # a tiny box, but one number is larger than 1
+    ],
+)
+def test_what_can_be_meant_is_not_refused(boxes, usual):
+    assert len(boxes_in_pixels(boxes, SIZE, usual=usual)) == len(boxes)
+
+
+def test_what_somebody_said_is_taken_at_its_word():
+    assert boxes_in_pixels([[0, 0, 1, 1]], SIZE, "xyxy").tolist() == [[0, 0, 1, 1]]
+    assert boxes_in_pixels([[300, 100, 600, 400]], SIZE, "xywh").tolist() == [[300, 100, 900, 500]]
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="boxes.json"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def result(image_id, box=(10, 20, 100, 200), **more):
+    return {"image_id": image_id, "category_id": 3, "bbox": list(box), "score": 0.5} | more
+
+
+def annotations(*images, **more):
+    listed = [{"id": i + 7, "file_name": name, "height": 480, "width": 640} | more for i, name in enumerate(images)]
+    boxes = [{"id": i, "image_id": i + 7, "category_id": 2, "bbox": [i, 0, 50, 60]} for i in range(len(images))]
+    return {"images": listed, "annotations": boxes, "categories": [{"id": 2, "name": "cup"}]}
+
+
+def test_a_plain_list(write):
+    file = read_box_file(write(XYXY))
+    found = file.detections("photo.jpg", SIZE, alone=True)
+    assert np.allclose(found.boxes, XYXY) and found.scores.tolist() == [1, 1]
+    assert found.category_ids.tolist() == [1, 1] and found.instance_ids.tolist() == [-1, -1]
+    assert file.categories == {1: "object"} and file.image_id("photo.jpg", alone=True) is None
+    with pytest.raises(InputError, match="belongs to one photograph"):
+        file.detections("photo.jpg", SIZE)
+    assert len(read_box_file(write([])).detections("photo.jpg", SIZE, alone=True).boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ("image_id", "more", "name"),
+    [
+        (139, {}, "000000000139.jpg"),
+        (139, {}, "COCO_val2014_000000000139.jpg"),
+        ("street", {}, "street.png"),
+        ("street.png", {}, "street.png"),
+        (5, {"file_name": "shots/street.png"}, "street.png"),
+        (5, {"file_name": r"C:\shots\street.png"}, "street.png"),
+    ],
+)
+def test_results_belong_to_the_photograph_of_their_name(write, image_id, more, name):
+    file = read_box_file(write([result(image_id, **more), result("other"), result(image_id, (0, 0, 9, 9), **more)]))
+    found = file.detections(name, SIZE)
+    assert found.boxes.tolist() == [[10, 20, 110, 220], [0, 0, 9, 9]] and found.category_ids.tolist() == [3, 3]
+    assert found.scores.tolist() == [0.5, 0.5] and file.image_id(name) == image_id
+    assert len(file.detections("empty.jpg", SIZE).boxes) == 0  # a detector that found nothing there
+
+
+@pytest.mark.parametrize("name", ["1390.jpg", "shot_139.jpg", "139b.jpg", "streets.png", "reet.png"])
+def test_a_name_that_only_resembles_does_not_match(write, name):
+    file = read_box_file(write([result(139), result("street")]))
+    assert file.image_id(name) is None
+    with pytest.raises(InputError, match=f"no image here is called {name}"):
+        file.detections(name, SIZE, alone=True)
+
+
+def test_results_of_one_image_are_those_of_the_only_photograph(write):
+    file = read_box_file(write([result(42), result(42)]))
+    assert len(file.detections("whatever.jpg", SIZE, alone=True).boxes) == 2
+
+
+def test_annotations_are_found_by_file_name(write):
+    data = annotations("a.jpg", "train/b.jpg")
+    data["annotations"] += [{"id": 9, "image_id": 8, "category_id": 2, "bbox": [0, 0, 600, 400], "iscrowd": 1}]
+    file = read_box_file(write(data))
+    found = file.detections("b.jpg", SIZE)
+    assert found.boxes.tolist() == [[1, 0, 51, 60]] and found.scores.tolist() == [1]  # without the crowd
+    assert file.categories == {2: "cup"} and file.image_id("b.jpg") == 8
+    with pytest.raises(InputError, match="no image here is called c.jpg"):
+        file.detections("c.jpg", SIZE)
+
+
+def test_annotations_of_another_size_are_refused(write):
+    with pytest.raises(InputError, match=r"\(480, 640\), the upright photograph's \(240, 320\)"):
+        read_box_file(write(annotations("a.jpg"))).detections("a.jpg", (240, 320))
+    with pytest.raises(InputError, match="annotated as stored, unrotated"):
+        read_box_file(write(annotations("a.jpg"))).detections("a.jpg", (640, 480))
+
+
+def test_two_images_of_one_name_are_refused(write):
+    with pytest.raises(InputError, match="one image is called a.jpg, found 2"):
+        read_box_file(write(annotations("x/a.jpg", "y/a.jpg"))).detections("a.jpg", SIZE)
+
+
+def test_the_format_can_be_said(write):
+    coco = write([result(1, (10, 20, 110, 220)), result(1, (300, 100, 640, 480))])
+    with pytest.raises(InputError, match=r'box_format="xyxy"'):
+        read_box_file(coco).detections("1.jpg", SIZE)
+    assert read_box_file(coco, "xyxy").detections("1.jpg", SIZE).boxes.tolist() == XYXY
+
+
+BAD = {
+    "not JSON": ("[[1, 2,", "breaks at byte 7"),
+    "not UTF-8 text": ("[[1, 2]", "not valid JSON"),
+    "a number": (3, "found int"),
+    "an object of one's own": ({"boxes": XYXY}, "found the keys boxes"),
+    "results without boxes": ([{"image_id": 1, "category_id": 2}], "result 0: needs bbox"),
+    "results without an image": ([{"bbox": [1, 2, 3, 4]}], "result 0: needs image_id"),
+    "an image without name": ({"images": [{"id": 1}], "annotations": []}, "image 0: needs file_name"),
+    "annotations of masks only": (
+        {"images": [], "annotations": [{"image_id": 1, "segmentation": []}]},
+        "annotation 0: needs bbox",
+    ),
+    "a score in per cent": ([result(1, score=90)], "a score in 0..1"),
+    "a category by name": ([result(1, category_id="cup")], "found 0.5 and 'cup'"),
+    "a box of three": ([result(1, (1, 2, 3))], "4 finite numbers, found (1, 3)"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_files_that_cannot_be_meant(write, kind):
+    content, words = BAD[kind]
+    path = write(content)
+    with pytest.raises(InputError) as error:
+        read_box_file(path).detections("1.jpg", SIZE, alone=True)
+    assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="file of boxes must exist"):
+        read_box_file(tmp_path / "none.json")
+
+
+def test_numbers_for_photographs_that_have_none():
+    assert number_of("000000000139.jpg") == number_of("COCO_val2014_000000000139.png") == 139
+    assert number_of("photo.jpg") == number_of("photo.jpg") != number_of("photo.png")
+    assert 0 < number_of("photo.jpg") < 2**31

@@ -1,0 +1,333 @@
+"""One's own photographs from end to end: files that say what the model said, resumed, odd ones reported by name."""
+
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sameo_core import onnx_export, prediction
+from sameo_core.__main__ import main
+from sameo_core.boxes import number_of, read_box_file
+from sameo_core.config import WEIGHTS
+from sameo_core.errors import InputError
+from sameo_core.front_ends import Detections
+from sameo_core.masks import decode_rle, mask_box
+from sameo_core.photographs import read_photograph
+from sameo_core.prediction import (
+    default_weights,
+    photograph_results,
+    predict_photograph,
+    predict_photographs,
+    weights_note,
+    write_json,
+)
+from sameo_core.reporting import overlay_mark
+from sameo_core.sameo import Sameo
+
+H, W = 60, 90
+BOXES = [[5, 5, 40, 50], [30, 10, 85, 58], [0, 0, 90, 30]]
+
+
+def pixels(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (H, W, 3), np.uint8)
+
+
+def save(path, seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels(seed)).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def weights(nano, tmp_path):
+    return nano.save(tmp_path / "weights" / "lively_nano.safetensors")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return save(tmp_path / "photo.png")
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    return write_json(BOXES, tmp_path / "boxes.json")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three photographs, one of them a text file, and COCO results for all."""
+    for i in range(3):
+        save(tmp_path / "photos" / f"{i}.jpg", seed=i)
+    (tmp_path / "photos" / "1.jpg").write_text("not a picture")
+    records = [{"image_id": i, "category_id": 4, "bbox": [5, 5, 35, 45 - i], "score": 0.5} for i in (0, 1, 2, 2)]
+    write_json(records, tmp_path / "results.json")
+    return tmp_path / "photos"
+
+
+# --------------------------------------------------------------------------------------------------- one photograph
+
+
+def test_it_is_what_predict_says(nano, photo):
+    expected = nano.predict(pixels(), BOXES)
+    for given in (photo, str(photo), photo.read_bytes(), pixels()):
+        found = predict_photograph(nano, given, BOXES)
+        assert np.array_equal(found.image, pixels()) and np.array_equal(found.found.boxes, BOXES)
+        assert np.array_equal(found.prediction.masks, expected.masks)
+        assert np.array_equal(found.prediction.scores, expected.scores)
+    assert predict_photograph(nano, photo, BOXES).name == "photo.png"
+    assert predict_photograph(nano, pixels(), BOXES, name="0017.jpg").image_id == 17
+
+
+def test_boxes_are_of_the_upright_picture(nano, tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    PIL.Image.fromarray(np.rot90(pixels())).save(tmp_path / "turned.png", exif=exif)
+    found = predict_photograph(nano, tmp_path / "turned.png", BOXES)
+    assert np.array_equal(found.prediction.masks, nano.predict(pixels(), BOXES).masks)
+
+
+def test_a_detector_s_boxes(nano):
+    found = Detections(
+        np.array(BOXES, np.float32), np.array([0.9, 0.5, 0.1], np.float32), np.array([3, 1, 3]), -np.ones(3, int)
+    )
+    answer = predict_photograph(nano, pixels(), found)
+    assert np.array_equal(answer.prediction.scores, found.scores * answer.prediction.iou)
+    assert answer.found is found and set(answer.categories) == {1, 3}
+
+
+def test_boxes_that_are_written_otherwise(nano):
+    shares = np.array(BOXES) / [W, H, W, H]
+    found = predict_photograph(nano, pixels(), shares, box_format="normalised")
+    assert np.allclose(found.found.boxes, BOXES)
+    with pytest.raises(InputError, match="normalised"):
+        predict_photograph(nano, pixels(), shares)
+
+
+def test_results_say_what_was_predicted(nano):
+    found = predict_photograph(nano, pixels(), BOXES, name="12.png")
+    results = json.loads(json.dumps(photograph_results(found)))
+    for result, mask, score, iou, box in zip(
+        results, found.prediction.masks, found.prediction.scores, found.prediction.iou, BOXES, strict=True
+    ):
+        assert np.array_equal(decode_rle(result["segmentation"]), mask)
+        x0, y0, x1, y1 = mask_box(mask)
+        assert result["bbox"] == [x0, y0, x1 - x0, y1 - y0] and result["box"] == box
+        assert (result["score"], result["predicted_iou"]) == pytest.approx((score, iou))
+        assert (result["image_id"], result["category_id"], result["file_name"]) == (12, 1, "12.png")
+    assert len(results) == 3 and "instance_id" not in results[0]
+
+
+def test_an_empty_mask_has_a_box_without_area(nano):
+    found = predict_photograph(nano, pixels(), BOXES[:1])
+    found.prediction.masks[:] = False
+    assert photograph_results(found)[0]["bbox"] == [0, 0, 0, 0]
+
+
+def test_no_boxes_no_masks(nano):
+    found = predict_photograph(nano, pixels(), [])
+    assert found.prediction.masks.shape == (0, H, W) and photograph_results(found) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ weights
+
+
+def test_released_weights_come_before_nano(monkeypatch, tmp_path):
+    monkeypatch.setattr(prediction, "WEIGHTS", tmp_path)
+    assert default_weights() == "nano"
+    (tmp_path / "efficient_sam_vitt.pt").touch()
+    assert default_weights() == "efficient_sam_vit_t"
+    (tmp_path / "efficient_sam_vits.pt").touch()
+    assert default_weights() == "efficient_sam_vit_s"
+
+
+def test_notes_say_what_the_weights_are_not(tmp_path):
+    assert "drawn shapes only" in weights_note("nano", "nano") and "drawn shapes" in weights_note("my.pt", "nano")
+    assert "what is visible" in weights_note("efficient_sam_vit_s", "vit_s")
+    assert weights_note(tmp_path / "mine.safetensors", "vit_s") is None
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_a_photograph_becomes_two_files(photo, boxes, weights, tmp_path, nano):
+    run = predict_photographs(photo, boxes, tmp_path / "out", weights)
+    assert run.written == [tmp_path / "out/photo.json"] and run.skipped == run.failures == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photo.json", "photo.png"]
+    results = json.loads(run.written[0].read_text())
+    assert results == json.loads(json.dumps(photograph_results(predict_photograph(nano, photo, BOXES))))
+    assert results[0]["image_id"] == number_of("photo.png")
+    overlay = read_photograph(tmp_path / "out/photo.png")
+    assert min(overlay.shape[:2]) > 300 and "drawn shapes only" in run.note
+
+
+def test_its_own_results_are_boxes_again(photo, boxes, weights, tmp_path):
+    (written,) = predict_photographs(photo, boxes, tmp_path / "out", weights).written
+    found = read_box_file(written).detections("photo.png", (H, W))
+    assert len(found.boxes) == 3 and np.allclose(found.scores, [r["score"] for r in json.loads(written.read_text())])
+
+
+def times(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+def test_what_is_finished_is_skipped_and_what_changed_is_made_again(photo, boxes, weights, tmp_path):
+    out = tmp_path / "out"
+    predict_photographs(photo, boxes, out, weights)
+    before = times(out)
+    assert predict_photographs(photo, boxes, out, weights).skipped == [out / "photo.json"]
+    assert times(out) == before
+    other = Sameo.load(weights)
+    other.model.mask_decoder.iou_token.weight.data += 1
+    changes = [
+        lambda: save(photo, seed=1),
+        lambda: write_json(BOXES[:2], boxes),
+        lambda: other.save(weights),
+        lambda: (out / "photo.json").unlink(),
+        lambda: (out / "photo.png").write_bytes((out / "photo.png").read_bytes()[:50]),
+    ]
+    for change in changes:
+        change()
+        assert predict_photographs(photo, boxes, out, weights).written == [out / "photo.json"]
+
+
+def test_one_bad_photograph_does_not_stop_the_others(folder, weights, tmp_path):
+    run = predict_photographs(folder, tmp_path / "results.json", tmp_path / "out", weights)
+    assert [path.name for path in run.written] == ["0.json", "2.json"]
+    (failure,) = run.failures
+    assert "1.jpg" in failure.file and "this is text" in failure.rule
+    assert [len(json.loads(path.read_text())) for path in run.written] == [1, 2]
+    assert {record["image_id"] for record in json.loads(run.written[1].read_text())} == {2}
+    save(folder / "1.jpg", seed=1)
+    again = predict_photographs(folder, tmp_path / "results.json", tmp_path / "out", weights)
+    assert [path.name for path in again.written] == ["1.json"] and len(again.skipped) == 2 and again.failures == []
+
+
+def test_an_interrupted_folder_goes_on(folder, weights, tmp_path, monkeypatch):
+    save(folder / "1.jpg", seed=1)
+    results, out, seen = tmp_path / "results.json", tmp_path / "out", []
+    draw = prediction.figure_overlay
+
+    def interrupted(*arguments, **options):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(prediction, "figure_overlay", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_photographs(folder, results, out, weights)
+    run = predict_photographs(folder, results, out, weights)  # 1.json lies there, but without its picture
+    assert [path.name for path in run.skipped] == ["0.json"]
+    assert [path.name for path in run.written] == ["1.json", "2.json"]
+    assert all(path.suffix in (".json", ".png") for path in out.iterdir())
+
+
+def test_a_folder_of_boxes_named_as_the_photographs(folder, weights, tmp_path):
+    for i, content in enumerate([BOXES, BOXES, [{"image_id": 99, "bbox": [1, 2, 30, 40]}]]):
+        write_json(content, tmp_path / "boxes" / f"{i}.json")
+    (tmp_path / "boxes/0.json").unlink()
+    run = predict_photographs(folder, tmp_path / "boxes", tmp_path / "out", weights)
+    assert [path.name for path in run.written] == ["2.json"]
+    assert ["0.json" in str(run.failures[0]), "1.jpg" in str(run.failures[1])] == [True, True]
+
+
+def test_a_box_file_of_other_photographs_is_refused_at_once(folder, weights, tmp_path):
+    strange = write_json([{"image_id": 77, "bbox": [1, 2, 3, 4]}], tmp_path / "strange.json")
+    with pytest.raises(InputError, match="knows none of the photographs"):
+        predict_photographs(folder, strange, tmp_path / "out", weights)
+    with pytest.raises(InputError, match="knows none of the photographs"):
+        predict_photographs(folder, write_json(BOXES, tmp_path / "list.json"), tmp_path / "out", weights)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_that_was_given_is_overwritten(folder, photo, boxes, weights, tmp_path):
+    for photographs, given, out in (
+        (photo, boxes, tmp_path),  # photo.png would be
+        (photo, shutil.copy(boxes, tmp_path / "photo.json"), tmp_path / "." / "out" / ".."),
+        (folder, tmp_path / "results.json", folder),
+    ):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(InputError, match="must not lie among"):
+            predict_photographs(photographs, given, out, weights)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+def run_main(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_command_line_of_one_photograph(photo, boxes, weights, tmp_path, capsys):
+    arguments = ("predict", photo, "--boxes", boxes, "--weights", weights, "--out", tmp_path / "out")
+    code, out, err = run_main(capsys, *arguments)
+    assert code == 0 and "1 written, 0 there already, 0 not done" in out and "note: nano knows drawn shapes" in err
+    assert overlay_mark(tmp_path / "out/photo.png")
+    assert run_main(capsys, *arguments)[:2] == (0, out.replace("1 written, 0 there", "0 written, 1 there"))
+
+
+def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch):
+    arguments = ("predict", folder, "--boxes", tmp_path / "results.json", "--weights", weights, "--out", tmp_path / "o")
+    code, out, err = run_main(capsys, *arguments)
+    assert code == 1 and "2 written, 0 there already, 1 not done" in out
+    assert "not done: " in err and "1.jpg: this is text" in err
+    monkeypatch.setattr(prediction, "predict_photograph", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, err = run_main(capsys, *arguments[:-1], tmp_path / "p")
+    assert code == 130 and "run this again" in err
+
+
+BAD = {  # photograph, boxes, further options, words of the message
+    "a text file": (b"hello, this is no picture", BOXES, [], ["photo.png: this is text", "photograph"]),
+    "0 bytes": (b"", BOXES, [], ["empty (0 bytes)"]),
+    "a missing photograph": (None, BOXES, [], ["must exist"]),
+    "xywh": ("picture", [[50, 40, 20, 10]], [], ["boxes here are xyxy", "--box-format"]),
+    "normalised": ("picture", [[0.1, 0.1, 0.5, 0.5]], [], ["--box-format normalised"]),
+    "boxes outside": ("picture", [[100, 10, 200, 40]], [], ["box 0", "90 wide and 60 high"]),
+    "no JSON": ("picture", None, [], ["file of boxes must exist"]),
+    "an unknown format": ("picture", BOXES, ["--box-format", "yolo"], ["xyxy, xywh, normalised"]),
+    "unknown weights": ("picture", BOXES, ["--weights", "sam3"], ["weights must exist", "nano"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_told_in_one_line(kind, weights, tmp_path, capsys):
+    content, boxes, options, words = BAD[kind]
+    picture = io.BytesIO()
+    PIL.Image.fromarray(pixels()).save(picture, "PNG")
+    if content is not None:
+        (tmp_path / "photo.png").write_bytes(picture.getvalue() if content == "picture" else content)
+    if boxes is not None:
+        write_json(boxes, tmp_path / "boxes.json")
+    arguments = ["predict", tmp_path / "photo.png", "--boxes", tmp_path / "boxes.json", "--out", tmp_path / "out"]
+    code, out, err = run_main(capsys, *arguments, "--weights", weights, *options)
+    assert code == 2 and out == "" and len(err.strip().splitlines()) == 1
+    assert [word for word in words if word not in err] == [] and not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("box_format", "boxes"), [("xywh", [[5, 5, 35, 45]]), ("normalised", [[0.1, 0.1, 0.5, 0.9]])])
+def test_a_format_can_be_said(photo, weights, tmp_path, capsys, box_format, boxes):
+    write_json(boxes, tmp_path / "boxes.json")
+    arguments = ("predict", photo, "--boxes", tmp_path / "boxes.json", "--weights", weights, "--out", tmp_path / "out")
+    assert run_main(capsys, *arguments, "--box-format", box_format)[0] == 0
+    (record,) = json.loads((tmp_path / "out/photo.json").read_text())
+    assert record["box"] == pytest.approx({"xywh": [5, 5, 40, 50], "normalised": [9, 6, 45, 54]}[box_format], abs=0.01)
+
+
+@pytest.mark.skipif(not (WEIGHTS / "sameo_nano.safetensors").exists(), reason="the nano weights are not here")
+def test_without_weights_nano_is_there(photo, boxes, tmp_path, capsys):
+    code, _, err = run_main(capsys, "predict", photo, "--boxes", boxes, "--out", tmp_path / "out")
+    assert code == 0 and ("drawn shapes only" in err or "what is visible" in err)
+
+
+def test_export_verb(weights, tmp_path, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda *given: calls.append(given) or ("e.onnx", "d.onnx"))
+    assert run_main(capsys, "export-onnx", "--weights", weights, "--out", tmp_path) == (0, "e.onnx\nd.onnx\n", "")
+    ((sameo, folder),) = calls
+    assert sameo.fingerprint() == Sameo.load(weights).fingerprint() and folder == tmp_path
