@@ -289,7 +289,7 @@ def test_whatever_the_counts_only_a_mask_or_an_input_error_comes_out(counts):
 
 
 def test_counts_that_use_too_many_characters_are_shortened():
-    """"Q0" says 1 as "1" does, in two characters."""
+    """ "Q0" says 1 as "1" does, in two characters."""
     long, short = ({"size": [H, W], "counts": counts} for counts in ("=4200Q00;", "=420010;"))
     assert segmentation_to_rle(long, H, W) == segmentation_to_rle(short, H, W) == short
 

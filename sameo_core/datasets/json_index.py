@@ -42,7 +42,9 @@ class Columns:
     """What is kept of each record of a list, beside its place."""
 
     whole: tuple[str, ...] = ()  # keys of whole numbers
-    flags: tuple[Callable[[Mapping], object], ...] = ()  # questions, kept as yes or no; columns have the functions' names
+    flags: tuple[
+        Callable[[Mapping], object], ...
+    ] = ()  # questions, kept as yes or no; columns have the functions' names
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class JsonFile:
                 pieces = [file.seek(offset) * 0 or file.read(length) for offset, length in places]
                 stamp = _stamp(file)  # looked at last: whatever changed before or during the reading is seen
         except OSError as error:
-            raise _error(self.path, f"the file can no longer be read: {error}", "Put it back, and load it again") from error
+            raise _error(
+                self.path, f"the file can no longer be read: {error}", "Put it back, and load it again"
+            ) from error
         if stamp != self.stamp:
             raise _changed(self.path)
         try:
@@ -133,7 +137,9 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
             it was read. Errors of the parser come as soon as they are reached, whatever the file's size.
     """
     started = time.time_ns()
-    columns = {name: (kept.whole, [f"{f.__module__}.{f.__qualname__}" for f in kept.flags]) for name, kept in lists.items()}
+    columns = {
+        name: (kept.whole, [f"{f.__module__}.{f.__qualname__}" for f in kept.flags]) for name, kept in lists.items()
+    }
     cache = cache_file("json", str(path.resolve()), columns)
     try:
         with path.open("rb") as file:
@@ -153,9 +159,7 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
 # --------------------------------------------------------------------------------------------- reading it through
 
 
-def _read_through(
-    file: BinaryIO, path: Path, stamp: Stamp, lists: Mapping[str, Columns], chunk: int
-) -> JsonIndex:
+def _read_through(file: BinaryIO, path: Path, stamp: Stamp, lists: Mapping[str, Columns], chunk: int) -> JsonIndex:
     found: dict[str, str] = {}  # key -> the type of what it holds
     tables: dict[str, Table] = {}
     with tqdm(
@@ -196,7 +200,7 @@ def _pass_over(text: "_Text") -> str:
 
 
 class _Text:
-    """What has been read of a file and is not yet used. `at` is the place in `text`, `start` the bytes before `text`."""
+    """What has been read of a file and not yet used. `at` is the place in `text`, `start` the bytes before `text`."""
 
     def __init__(self, file: BinaryIO, path: Path, size: int, chunk: int, bar: tqdm):
         self.file, self.path, self.size, self.chunk, self.bar = file, path, size, chunk, bar
@@ -208,7 +212,7 @@ class _Text:
             self.at = 3
 
     def more(self) -> None:
-        """Forgets what lies before `at`, and reads at least as much as is left: so a long value is not read for ever."""
+        """Forgets what lies before `at`, reads at least as much as is left: a long value takes few attempts."""
         left = self.text[self.at :]
         piece = self.file.read(max(self.chunk, _MORE, len(left)))
         begun = self.start + len(self.text) - len(self.decoder.getstate()[0])
@@ -417,7 +421,9 @@ def _stamp(file: BinaryIO) -> Stamp:
 
 
 def _changed(path: Path) -> InputError:
-    return _error(path, "the file changed while it was in use", "Wait until it is complete, and load the data set again")
+    return _error(
+        path, "the file changed while it was in use", "Wait until it is complete, and load the data set again"
+    )
 
 
 def _error(path: Path, rule: str, remedy: str) -> InputError:
