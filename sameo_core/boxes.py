@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sameo_core import BoxesXYXY
-from sameo_core.datasets.base import is_int, parse_json
+from sameo_core.datasets.builder import is_int
+from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.masks import xywh_to_xyxy

@@ -5,11 +5,14 @@ ours stand in `config.CleaningConfig`, each with its reason. An instance is coun
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool
 
 from sameo_core.config import CleaningConfig, DataConfig
-from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalDataset, Census
 
 # Tags that SeGAN, the paper of DYCE, maps to the background, and "objects", which it skips. Scene-sized things that it
 # keeps (carpet, rug, chimney, lights, cabinets, island, tablecover) are kept here too.
@@ -44,54 +47,48 @@ def normalised(category: str) -> str:
 # ------------------------------------------------------------------------------------- predicates: True is removed
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What the predicates look at: an instance with its masks measured once."""
-
-    category: str
-    is_stuff: bool
-    image_pixels: int
-    visible_pixels: int
-    amodal_pixels: int | None  # None: the set has visible masks only
+Removed = Bool[np.ndarray, " n"]  # an instance each, in the order of the census
 
 
-def is_stuff(candidate: Candidate, config: CleaningConfig) -> bool:
+def is_stuff(census: Census, config: CleaningConfig) -> Removed:
     """Stuff by the annotators' own flag (COCOA's isStuff); grass and sky have no extent to complete."""
-    return config.drop_stuff and candidate.is_stuff
+    return census.is_stuff & config.drop_stuff
 
 
-def is_dyce_architecture(candidate: Candidate, config: CleaningConfig) -> bool:
+def is_dyce_architecture(census: Census, config: CleaningConfig) -> Removed:
     """A wall, a floor, ... by its tag in DYCE."""
-    return config.drop_architecture and normalised(candidate.category) in DYCE_ARCHITECTURE
+    return _named(census, DYCE_ARCHITECTURE) & config.drop_architecture
 
 
-def is_mp3d_architecture(candidate: Candidate, config: CleaningConfig) -> bool:
+def is_mp3d_architecture(census: Census, config: CleaningConfig) -> Removed:
     """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number where the file has no names."""
-    category = normalised(candidate.category)
-    names = MPCAT40_ARCHITECTURE.values()
-    return config.drop_architecture and (category in names or category in map(str, MPCAT40_ARCHITECTURE))
+    names = {*MPCAT40_ARCHITECTURE.values(), *map(str, MPCAT40_ARCHITECTURE)}
+    return _named(census, names) & config.drop_architecture
 
 
-def fills_the_image(candidate: Candidate, config: CleaningConfig) -> bool:
+def _named(census: Census, names: Collection[str]) -> Removed:
+    return np.array([normalised(name) in names for name in census.names], bool)[census.name]
+
+
+def fills_the_image(census: Census, config: CleaningConfig) -> Removed:
     """A backdrop: its amodal mask covers more than `max_image_share` of the image."""
-    return candidate.amodal_pixels > config.max_image_share * candidate.image_pixels
+    return census.amodal_area > config.max_image_share * census.image_area
 
 
-def shows_few_pixels(candidate: Candidate, config: CleaningConfig) -> bool:
+def shows_few_pixels(census: Census, config: CleaningConfig) -> Removed:
     """Fewer than `min_visible_pixels` are visible."""
-    return candidate.visible_pixels < config.min_visible_pixels
+    return census.visible_area < config.min_visible_pixels
 
 
-def shows_a_small_share(candidate: Candidate, config: CleaningConfig) -> bool:
+def shows_a_small_share(census: Census, config: CleaningConfig) -> Removed:
     """Less than `min_visible_share` of it is visible: nothing to complete it from."""
-    return candidate.visible_pixels < config.min_visible_share * candidate.amodal_pixels
+    return census.visible_area < config.min_visible_share * census.amodal_area
 
 
-def outside_the_band(candidate: Candidate, config: CleaningConfig) -> bool:
+def outside_the_band(census: Census, config: CleaningConfig) -> Removed:
     """Hidden more, or less, than `walt_occlusion_band` allows."""
     low, high = config.walt_occlusion_band
-    rate = (candidate.amodal_pixels - candidate.visible_pixels) / candidate.amodal_pixels
-    return not low <= rate <= high
+    return ~((low <= census.occlusion_rates) & (census.occlusion_rates <= high))
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Rule:
     """A predicate, the name it has in reports, and where it applies."""
 
     name: str
-    removes: Callable[[Candidate, CleaningConfig], bool]
+    removes: Callable[[Census, CleaningConfig], Removed]
     only: str | None = None  # the data set it is made for; None: all
     needs_amodal: bool = True  # does not apply to visible-only sets
 
@@ -140,6 +137,8 @@ class CleaningReport:
 def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, CleaningReport]:
     """A data set without the instances that one of RULES removes, and without the images that are left empty.
 
+    Masks are measured once (`AmodalDataset.census`); the cleaned data set reads them on demand, like the first.
+
     Args:
         dataset: as `load_dataset` gives it; its name decides which rules apply. It is not changed.
         config: its `cleaning` holds the thresholds.
@@ -147,42 +146,26 @@ def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, Cl
     Returns:
         the cleaned data set, possibly empty, and the report, in which every removed instance counts for one rule.
     """
+    census = dataset.census()
     rules = [rule for rule in RULES if rule.only in (None, dataset.name)]
     removed = {rule.name: 0 for rule in rules}
-    images = []
-    for image in dataset:
-        kept = []
-        for instance in image.instances:
-            reason = _first_rule(rules, image, instance, config.cleaning)
-            if reason is None:
-                kept.append(instance)
-            else:
-                removed[reason] += 1
-        if kept:
-            images.append(replace(image, instances=tuple(kept)))
+    kept = np.ones(len(census), bool)
+    for rule in rules:
+        applies = kept & (census.amodal_area >= 0) if rule.needs_amodal else kept
+        found = applies & rule.removes(census, config.cleaning)
+        removed[rule.name] += int(found.sum())
+        kept &= ~found
+    cleaned = dataset.select(kept)
     report = CleaningReport(
         name=dataset.name,
         split=dataset.split,
         images_in=len(dataset),
-        images_out=len(images),
-        instances_in=sum(len(image.instances) for image in dataset),
-        instances_out=sum(len(image.instances) for image in images),
+        images_out=len(cleaned),
+        instances_in=len(census),
+        instances_out=int(kept.sum()),
         removed=removed,
     )
-    cleaned = AmodalDataset(
-        dataset.name, dataset.root, dataset.split, dataset.categories, images, dataset.skipped, dataset.frequencies
-    )
     return cleaned, report
-
-
-def _first_rule(rules: list[Rule], image: AmodalImage, instance: AmodalInstance, config: CleaningConfig) -> str | None:
-    amodal = None if instance.amodal_rle is None else instance.area
-    pixels = image.height * image.width
-    candidate = Candidate(instance.category, instance.is_stuff, pixels, instance.visible_area, amodal)
-    for rule in rules:
-        if not (rule.needs_amodal and amodal is None) and rule.removes(candidate, config):
-            return rule.name
-    return None
 
 
 def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:

@@ -121,12 +121,8 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
         root = synthetic_set(profile, teacher, workers=-1)
     dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
     if not profile.data.dual_annotation:
-        images = [
-            replace(image, instances=tuple(item for item in image.instances if item.occlusion_rate > 0))
-            for image in dataset
-            if image.extras["version"] == "occluded"
-        ]
-        dataset = AmodalDataset(dataset.name, dataset.root, dataset.split, dataset.categories, images, dataset.skipped)
+        census = dataset.census()
+        dataset = dataset.select(census.visible_area < census.amodal_area)
     return dataset
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, Census
 from sameo_core.datasets.coco import read_coco
 from sameo_core.datasets.cocoa import read_cocoa
 from sameo_core.datasets.cocoa_cls import read_cocoa_cls
@@ -21,7 +21,7 @@ from sameo_core.datasets.pix2gestalt import read_pix2gestalt
 from sameo_core.datasets.walt import read_walt
 from sameo_core.errors import InputError
 
-__all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "load_dataset"]
+__all__ = ["READERS", "AmodalDataset", "AmodalImage", "AmodalInstance", "Census", "load_dataset"]
 
 READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **options)
     "cocoa": read_cocoa,
@@ -42,7 +42,7 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
 
 
 def load_dataset(name: str, root: str | Path, split: str = "val", **options) -> AmodalDataset:
-    """The annotations of one data set; images are read when asked for.
+    """The annotations of one data set; images are read when asked for, and so are most formats' masks.
 
     Args:
         name: one of `READERS`.

@@ -37,7 +37,9 @@ the two folders lies synthesis_{split}/ with recipe.json and pool.npz, the objec
 import re
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, add_coco_annotations, find_file, read_json
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
+from sameo_core.datasets.files import find_file
 from sameo_core.errors import InputError
 
 FILE = "annotations/amodal_lvis_{split}_{shard:05d}-of-{shards:05d}.json"
@@ -49,24 +51,13 @@ def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
     """All shards of a split as one data set; the format stands above. `extras` hold the provenance.
 
     Raises:
-        InputError: a missing shard, shards of two different runs; see also `read_json`, `find_file`, `DatasetBuilder`.
+        InputError: a missing shard, shards of two different runs; see `index_coco`, `find_file`, `read_coco_files`.
     """
     paths = _shards(root, split)
-    builder = DatasetBuilder("amodal_lvis", root, split, paths[0])
-    for shard, path in enumerate(paths):
-        data = read_json(path, ["images", "annotations", "categories"])
-        builder.next_file(path, data["images"], data["annotations"])
-        builder.add_categories(data["categories"])
-        builder.add_images(data["images"], root / "images" / split / f"{shard:05d}", extra_keys=IMAGE_KEYS)
-        add_coco_annotations(
-            builder,
-            data["annotations"],
-            "segmentation",
-            "visible_mask",
-            visible_required=True,
-            extra_keys=ANNOTATION_KEYS,
-        )
-    return builder.finish()
+    folders = [root / "images" / split / f"{shard:05d}" for shard in range(len(paths))]
+    files = [(index_coco(path), folder) for path, folder in zip(paths, folders, strict=True)]
+    form = CocoFormat(visible_required=True, image_keys=IMAGE_KEYS, instance_keys=ANNOTATION_KEYS)
+    return read_coco_files("amodal_lvis", root, split, files, form)
 
 
 def _shards(root: Path, split: str) -> list[Path]:

@@ -1,13 +1,14 @@
-"""What all amodal data sets have in common: data set, image, instance, and the builder that readers fill.
+"""What all amodal data sets have in common: instance, image, census and data set; masks are read when asked for.
 
-A reader walks through its format and hands every record to `DatasetBuilder`, which holds the invariants: visible is
-part of amodal, boxes, areas and rates come from the masks, ids are unique, unusable records are skipped and counted by
-rule. Faults of a whole file are an InputError; so is a data set of which nothing is left.
+Memory does not grow with a data set whose images are read on demand: what is asked of all its instances (counts, areas,
+what was skipped, what cleaning removes) is answered by the census, one table of whole numbers.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,25 +16,19 @@ from typing import SupportsIndex
 
 import numpy as np
 import PIL.Image
+from jaxtyping import Bool, Float64, Int64
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
+from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.errors import InputError
-from sameo_core.masks import (
-    RLE,
-    decode_rle,
-    mask_area,
-    mask_box,
-    segmentation_to_rle,
-    subtract_rle,
-    union_rle,
-    xyxy_to_xywh,
-)
+from sameo_core.masks import RLE, decode_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 
-FULLY_VISIBLE = "fully visible"  # in place of a visible mask: the format says so by leaving the mask out
-
-
-# ---------------------------------------------------------------------------------------------------- what is read
+CENSUS_VERSION = 1  # of what a census holds and of the rules that instances are checked by: another one is taken anew
+CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
+RECENT_IMAGES = 2000  # of a data set, kept with the masks that were read
+_LENIENT = "utf-8", "backslashreplace"  # names found in files may hold half of a surrogate pair
 
 
 @dataclass(frozen=True)
@@ -102,27 +97,41 @@ class AmodalInstance:
 
 
 class InstancesOnDemand(Sequence):
-    """The objects of an image whose masks lie in files of their own: read when first asked for, then kept as RLE."""
+    """The objects of an image, read when first asked for, then kept as RLE.
 
-    def __init__(self, make: Callable[[], tuple[AmodalInstance, ...]]):
-        self._make, self._made = make, None
+    Args:
+        make: reads them; and the records that it could not use, as rule -> records.
+        contents: a text that changes whenever what `make` would read does; nothing is decoded for it.
+    """
 
-    def _all(self) -> tuple[AmodalInstance, ...]:
+    def __init__(
+        self,
+        make: Callable[[], tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]],
+        contents: Callable[[], str],
+    ):
+        self._make, self._made, self.contents = make, None, contents
+
+    def _all(self) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
         if self._made is None:
             self._made, self._make = self._make(), None
         return self._made
 
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """The image's records that could not be used, by rule."""
+        return self._all()[1]
+
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self._all()[0])
 
     def __getitem__(self, index: SupportsIndex | slice) -> AmodalInstance | tuple[AmodalInstance, ...]:
-        return self._all()[index]
+        return self._all()[0][index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._all() == tuple(other)
+        return isinstance(other, Sequence) and self._all()[0] == tuple(other)
 
     def __repr__(self) -> str:
-        return "InstancesOnDemand(not read yet)" if self._made is None else repr(self._made)
+        return "InstancesOnDemand(not read yet)" if self._made is None else repr(self._made[0])
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ class AmodalImage:
     path: Path
     height: int
     width: int
-    instances: tuple[AmodalInstance, ...] | InstancesOnDemand  # on demand where masks are files
+    instances: tuple[AmodalInstance, ...] | InstancesOnDemand
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
     extras: Mapping[str, object] = field(default_factory=dict)  # what only this format says, under the file's own keys
 
@@ -147,7 +156,7 @@ class AmodalImage:
             InputError: the file is missing, cannot be decoded, or has not the size of its record.
         """
         record = f"image {self.image_id}"
-        if not self.path.is_file():
+        if file_size(self.path) < 0:
             raise InputError(
                 file=self.path,
                 record=record,
@@ -183,11 +192,124 @@ class AmodalImage:
             ) from error
 
 
-class AmodalDataset(Sequence):
-    """A sequence of `AmodalImage`s. `skipped` names, by rule, the records that could not be used.
+class LazyImages(Sequence):
+    """Images that are made when asked for; the last ones, with their masks where they were read, are kept."""
 
-    Where masks are files (dyce, walt, kitti360_aps, pix2gestalt), an image's objects are read when first asked for, and
-    `skipped` grows as images are; `summary` and `to_coco` ask for all.
+    def __init__(self):
+        self._recent: OrderedDict[int, AmodalImage] = OrderedDict()
+
+    def __getitem__(self, index: SupportsIndex) -> AmodalImage:
+        number = range(len(self))[index]
+        with suppress(KeyError):
+            self._recent.move_to_end(number)
+            return self._recent[number]
+        image = self._recent[number] = self._make(number)
+        if len(self._recent) > RECENT_IMAGES:
+            self._recent.popitem(last=False)
+        return image
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_recent": OrderedDict()}  # what travels to worker processes is small
+
+    @abstractmethod
+    def _make(self, number: int) -> AmodalImage: ...
+
+    def contents(self) -> str:
+        """A text that changes whenever a record or a mask does; nothing is decoded for it."""
+        return _contents_of(iter(self))
+
+    def occupied(self) -> Int64[np.ndarray, " some"]:
+        """Numbers of the images that may have objects, ascending."""
+        return np.arange(len(self))
+
+    def skipped(self) -> dict[str, list[str]]:
+        """Records that could be seen to be of no use before anything was read, by rule."""
+        return {}
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file; -1 if there is none, or the name cannot be one."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return -1
+
+
+# ---------------------------------------------------------------------------------------------------- what is counted
+
+
+@dataclass(frozen=True)
+class Census:
+    """Every instance of a data set as a row of numbers, in the data set's order; and all records that were skipped."""
+
+    image: Int64[np.ndarray, " n"]  # number of the image in the data set, ascending
+    instance_id: Int64[np.ndarray, " n"]
+    category_id: Int64[np.ndarray, " n"]
+    name: Int64[np.ndarray, " n"]  # of the category: place in `names`
+    is_stuff: Bool[np.ndarray, " n"]
+    image_area: Int64[np.ndarray, " n"]  # pixels of the image
+    amodal_area: Int64[np.ndarray, " n"]  # pixels; -1 in visible-only data sets
+    visible_area: Int64[np.ndarray, " n"]  # pixels
+    names: tuple[str, ...]
+    skipped: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def occlusion_rates(self) -> Float64[np.ndarray, " n"]:
+        """Hidden pixels / amodal pixels, in [0, 1); NaN in visible-only data sets."""
+        amodal = np.where(self.amodal_area < 0, np.nan, self.amodal_area)
+        return (amodal - self.visible_area) / amodal
+
+
+_COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_area", "amodal_area", "visible_area")
+
+
+def _take_census(images: Sequence[AmodalImage], skipped: Mapping[str, list[str]], title: str) -> Census:
+    """Reads all masks once."""
+    skipped = {rule: list(records) for rule, records in skipped.items()}
+    names: dict[str, int] = {}
+    batches, rows = [np.zeros((0, len(_COLUMNS)), np.int64)], []
+    numbers = images.occupied().tolist() if isinstance(images, LazyImages) else range(len(images))
+    for number in tqdm(numbers, desc=f"measuring {title}", unit="image", disable=len(images) < CENSUS_KEPT_FROM):
+        image = images[number]
+        items = list(image.instances)
+        amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))
+        for item, visible in zip(items, _areas([item.visible_rle for item in items]), strict=True):
+            name, area = names.setdefault(item.category, len(names)), -1 if item.amodal_rle is None else next(amodal)
+            numbers_of = int(number), item.instance_id, item.category_id, name, item.is_stuff
+            rows.append((*numbers_of, image.height * image.width, area, visible))
+        if isinstance(image.instances, InstancesOnDemand):
+            for rule, records in image.instances.skipped.items():
+                skipped.setdefault(rule, []).extend(records)
+        if len(rows) > 10_000:
+            batches.append(np.array(rows, np.int64))
+            rows.clear()
+    table = np.concatenate([*batches, np.array(rows, np.int64).reshape(-1, len(_COLUMNS))])
+    return _census_of({name: column.copy() for name, column in zip(_COLUMNS, table.T, strict=True)}, names, skipped)
+
+
+def _areas(rles: list[RLE]) -> list[int]:
+    return coco_mask.area(rles).tolist() if rles else []
+
+
+def _census_of(columns: Mapping[str, np.ndarray], names: Iterable[str], skipped: dict[str, list[str]]) -> Census:
+    columns = {name: columns[name] for name in _COLUMNS} | {"is_stuff": columns["is_stuff"] > 0}
+    return Census(**columns, names=tuple(names), skipped=skipped)
+
+
+# ---------------------------------------------------------------------------------------------------- the data set
+
+
+class AmodalDataset(Sequence):
+    """A sequence of `AmodalImage`s, whose objects may be read on demand.
+
+    Args:
+        images: a list, or `LazyImages`.
+        skipped: by rule, the records that were seen to be of no use before anything is read on demand.
+        frequencies: LVIS: category id -> "r", "c" or "f".
+        census: where it is known already.
     """
 
     def __init__(
@@ -199,10 +321,12 @@ class AmodalDataset(Sequence):
         images: Sequence[AmodalImage],
         skipped: dict[str, list[str]],
         frequencies: dict[int, str] | None = None,
+        census: Census | None = None,
     ):
         self.name, self.root, self.split = name, root, split
-        self.categories, self.images, self.skipped = categories, list(images), skipped
-        self.frequencies = frequencies or {}  # LVIS: category id -> "r", "c" or "f"
+        self.categories, self.frequencies = categories, frequencies or {}
+        self.images = images if isinstance(images, LazyImages) else list(images)
+        self._skipped, self._census = skipped, census
 
     def __len__(self) -> int:
         return len(self.images)
@@ -216,18 +340,77 @@ class AmodalDataset(Sequence):
     def __repr__(self) -> str:
         return f"AmodalDataset({self.name!r}, split={self.split!r}, {len(self)} images)"
 
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """By rule, the records that could not be used. All are known once all masks are read: see `census`."""
+        return self.census().skipped if self._on_demand() else self._skipped
+
+    def census(self) -> Census:
+        """All instances in numbers, and what was skipped: one pass over all masks, the first time that it is asked for.
+
+        Of a large data set it is kept on disk; it is taken again when the files have changed.
+
+        Raises:
+            InputError: an annotation file changed after the data set was loaded.
+        """
+        if self._census is None:
+            self._census = self._kept_census()
+        return self._census
+
+    def _on_demand(self) -> bool:
+        if isinstance(self.images, LazyImages):
+            return True
+        return any(isinstance(image.instances, InstancesOnDemand) for image in self.images)
+
+    def _kept_census(self) -> Census:
+        keep = len(self) >= CENSUS_KEPT_FROM and self._on_demand()
+        cache = cache_file("census", CENSUS_VERSION, self._contents()) if keep else None
+        header, columns = (load_arrays(cache) if cache else None) or ({}, {})
+        with suppress(KeyError):  # not kept, or not a census
+            return _census_of(columns, header["names"], header["skipped"])
+        skipped = {rule: list(records) for rule, records in self._skipped.items()}
+        if isinstance(self.images, LazyImages):
+            for rule, records in self.images.skipped().items():
+                skipped.setdefault(rule, []).extend(records)
+        census = _take_census(self.images, skipped, f"{self.name} {self.split}")
+        if cache:
+            columns = {name: getattr(census, name) for name in _COLUMNS}
+            save_arrays(cache, {"names": census.names, "skipped": census.skipped}, columns)
+        return census
+
+    def select(self, kept: Bool[np.ndarray, " n"]) -> "AmodalDataset":
+        """The data set with the instances that are marked, in the order of `census`, and the images that have any.
+
+        Nothing is read; what was skipped is skipped here, too.
+        """
+        census = self.census()
+        rows = np.flatnonzero(kept)
+        numbers, starts, image = np.unique(census.image[rows], return_index=True, return_inverse=True)
+        first, counts = (np.searchsorted(census.image, numbers, side) for side in ("left", "right"))
+        counts -= first
+        positions = rows - np.repeat(first, np.diff(starts, append=len(rows)))
+        columns = {name: getattr(census, name)[rows] for name in _COLUMNS} | {"image": image.astype(np.int64)}
+        images = _Selection(self.images, numbers, counts, np.append(starts, len(rows)), positions)
+        about = self.name, self.root, self.split, self.categories
+        selected = _census_of(columns, census.names, census.skipped)
+        return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
+
+    def _contents(self) -> str:
+        """What changes with any record or mask; nothing is decoded for it, and images are not looked at."""
+        digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*_LENIENT))
+        digest.update(_contents_of(self.images).encode(*_LENIENT))
+        return digest.hexdigest()
+
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the images' names, sizes and bytes a file, and with the masks.
 
-        It names what was computed from the data set. No pixel is read; masks that lie in files of their own count by
-        their image only.
+        It names what was computed from the data set. Neither pixels nor masks are read: masks count by the contents of
+        the annotation file they are in, or by size and time of the mask file.
         """
-        digest = hashlib.sha256(f"{self.name} {self.split} {self.root}".encode())
+        digest = hashlib.sha256(f"{self.root} {self._contents()}".encode(*_LENIENT))
         for image in self.images:
-            size = image.path.stat().st_size if image.path.exists() else -1
-            digest.update(f"{image.image_id} {image.file_name} {image.height} {image.width} {size}".encode())
-            for item in image.instances if isinstance(image.instances, tuple) else ():
-                digest.update(f"{item.instance_id} {item.category_id} {item.amodal_rle} {item.visible_rle}".encode())
+            about = f"{image.image_id} {image.file_name} {image.height} {image.width} {file_size(image.path)}"
+            digest.update(about.encode(*_LENIENT))
         return digest.hexdigest()[:16]
 
     def to_coco(self) -> dict:
@@ -239,459 +422,112 @@ class AmodalDataset(Sequence):
         Raises:
             InputError: the data set has no amodal masks (LVIS, LV-VIS).
         """
-        pairs = [(image, instance) for image in self.images for instance in image.instances]
-        shift = max(0, 1 - min((instance.instance_id for _, instance in pairs), default=1))
-        annotations = [
-            {
-                "id": instance.instance_id + shift,
-                "image_id": image.image_id,
-                "category_id": instance.category_id,
-                "iscrowd": 0,
-                "bbox": xyxy_to_xywh(instance.amodal_box).tolist(),
-                "area": instance.area,
-                "segmentation": dict(instance.amodal_rle or {}),
-                "visible_mask": dict(instance.visible_rle),
-                "occlude_rate": instance.occlusion_rate,
-            }
-            for image, instance in pairs
-        ]
+        images, annotations = [], []
+        for image in self.images:
+            about = {"file_name": image.file_name, "height": image.height, "width": image.width}
+            images.append({"id": image.image_id, **about})
+            annotations += [
+                {
+                    "id": instance.instance_id,
+                    "image_id": image.image_id,
+                    "category_id": instance.category_id,
+                    "iscrowd": 0,
+                    "bbox": xyxy_to_xywh(instance.amodal_box).tolist(),
+                    "area": instance.area,
+                    "segmentation": dict(instance.amodal_rle or {}),
+                    "visible_mask": dict(instance.visible_rle),
+                    "occlude_rate": instance.occlusion_rate,
+                }
+                for instance in image.instances
+            ]
+        shift = max(0, 1 - min((annotation["id"] for annotation in annotations), default=1))
+        for annotation in annotations:
+            annotation["id"] += shift
         return {
             "info": {"description": f"{self.name} {self.split}: amodal ground truth"},
-            "images": [
-                {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
-                for image in self.images
-            ],
+            "images": images,
             "categories": [{"id": i, "name": name} for i, name in self.categories.items()],
             "annotations": annotations,
         }
 
     def summary(self) -> dict:
         """Counts: images, instances, occluded_share and mean_occlusion_rate (NaN without amodal masks), skipped."""
-        instances = [instance for image in self.images for instance in image.instances]
-        amodal = all(instance.amodal_rle is not None for instance in instances)
-        rates = np.array([instance.occlusion_rate for instance in instances] if amodal and instances else [np.nan])
+        census = self.census()
+        rates = census.occlusion_rates
+        known = len(rates) and not np.isnan(rates).any()
         return {
             "name": self.name,
             "split": self.split,
             "images": len(self),
-            "instances": len(instances),
-            "occluded_share": float((rates > 0).mean()) if amodal and instances else float("nan"),
-            "mean_occlusion_rate": float(rates.mean()),
-            "skipped": {rule: len(records) for rule, records in self.skipped.items()},
+            "instances": len(census),
+            "occluded_share": float((rates > 0).mean()) if known else float("nan"),
+            "mean_occlusion_rate": float(rates.mean()) if known else float("nan"),
+            "skipped": {rule: len(records) for rule, records in census.skipped.items()},
         }
 
 
-# ---------------------------------------------------------------------------------------------------- how it is built
-
-
-@dataclass
-class DatasetBuilder:
-    """Collects the records of an annotation file, or of several. The `add_*` methods skip and count what breaks a rule.
-
-    Everything is checked and brought to RLE here, once: on one core 1e5 records take 5 s (LVIS) to 18 s (COCOA, whose
-    regions are larger and come in pairs of masks).
-    """
-
-    name: str
-    root: Path
-    split: str
-    source: Path  # the annotation file, for error messages
-    categories: dict[int, str] = field(default_factory=dict)
-    skipped: dict[str, list[str]] = field(default_factory=dict)
-    _images: dict[int, dict] = field(default_factory=dict)
-    _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
-    _instance_ids: set[int] = field(default_factory=set)
-    _later: dict[int, InstancesOnDemand] = field(default_factory=dict)
-    _reader_alone: "DatasetBuilder | None" = None  # of the file that is being read: see `add_instances_later`
-    _own_images: set[int] = field(default_factory=set)  # of the file that is being read
-    _label: str = ""  # in front of a skipped record's name: its file, where there are several
-    _image_shift: int = 0  # added to every image id of the file that is being read
-    _instance_shift: int = 0
-
-    def next_file(self, source: Path, images: Iterable, annotations: Iterable) -> None:
-        """Another file begins; for sets that come in several, to be called before each.
-
-        Ids remain the file's own, unless one of them is taken by an earlier file: then all of this file's (of its
-        images, or of its annotations) are shifted past the largest so far.
-        """
-        self.source, self._label = source, f"{source.name}: "
-        self._own_images, self._reader_alone = set(), None
-        self._image_shift = _shift_past(self._images, images)
-        self._instance_shift = _shift_past(self._instance_ids, annotations)
-
-    def skip(self, rule: str, record: str) -> None:
-        self.skipped.setdefault(rule, []).append(self._label + record)
-
-    def add_image(
-        self,
-        record: Mapping,
-        file_name: str,
-        folder: Path,
-        depth_constraint: Iterable = (),
-        extra_keys: Iterable[str] = (),
-    ) -> None:
-        """An image record with id, height and width, whose file is `folder / file_name`."""
-        image_id, name = record.get("id"), f"image {record.get('id')}"
-        if is_int(image_id):
-            image_id += self._image_shift
-        height, width = record.get("height"), record.get("width")
-        if not is_int(image_id):
-            self.skip("image without a whole-number id", name)
-        elif image_id in self._images:
-            self.skip("image id used twice", name)
-        elif not (is_int(height) and is_int(width) and height > 0 and width > 0):
-            self.skip("image without height and width", name)
-        else:
-            self._images[image_id] = {
-                "file_name": file_name,
-                "path": folder / file_name,
-                "height": height,
-                "width": width,
-                "depth_constraint": tuple(depth_constraint),
-                "extras": {key: record[key] for key in extra_keys if key in record},
-            }
-            self._instances[image_id] = []
-            self._own_images.add(image_id)
-
-    def add_images(self, items: Iterable, folder: Path, extra_keys: Sequence[str] = ()) -> None:
-        """COCO's list of images, whose files are `folder / file_name`."""
-        for image in records(self, items, "image"):
-            if isinstance(image.get("file_name"), str):
-                self.add_image(image, image["file_name"], folder, extra_keys=extra_keys)
-            else:
-                self.skip("image without file name", f"image {image.get('id')}")
-
-    def add_categories(self, records: Iterable) -> None:
-        """COCO's list of categories, with their own, possibly not contiguous ids.
-
-        Raises:
-            InputError: one id has two names, in this file or in an earlier one; then no label could be trusted.
-        """
-        for record in records:
-            if isinstance(record, Mapping) and is_int(record.get("id")) and isinstance(record.get("name"), str):
-                name = record["name"].strip()
-                if self.categories.setdefault(record["id"], name) != name:
-                    raise InputError(
-                        file=self.source,
-                        record=f"category {record['id']}",
-                        rule=f"a category needs one name: found {name!r} and {self.categories[record['id']]!r}",
-                        remedy="Use the files of one and the same release, as distributed",
-                    )
-            else:
-                self.skip("category without id and name", str(record)[:60])
-
-    def add_instance(
-        self,
-        record: str,
-        *,
-        image_id: object,
-        instance_id: object,
-        category_id: object,
-        amodal: object,
-        visible: object,
-        is_stuff: bool = False,
-        order: object = None,
-        boxes: Iterable[object] = (),
-        extras: Mapping[str, object] | None = None,
-    ) -> None:
-        """An object.
-
-        Args:
-            record: its name in the list of skipped records, e.g. "annotation 17".
-            amodal: segmentation in any encoding; None in a visible-only data set.
-            visible: segmentation in any encoding, or FULLY_VISIBLE.
-            order: kept where it is a whole number.
-            boxes: the file's own, xywh pixels; only checked, boxes come from the masks. None: the file has none.
-        """
-        if is_int(image_id):
-            image_id += self._image_shift
-        if is_int(instance_id):
-            instance_id += self._instance_shift
-        if not is_int(image_id) or image_id not in self._own_images:
-            return self.skip("annotation without image", record)
-        if not is_int(instance_id):
-            return self.skip("annotation without a whole-number id", record)
-        if instance_id in self._instance_ids:
-            return self.skip("annotation id used twice", record)
-        if category_id is None:
-            return self.skip("annotation without category", record)
-        if not is_int(category_id) or category_id not in self.categories:
-            return self.skip("unknown category_id", record)
-        height, width = self._images[image_id]["height"], self._images[image_id]["width"]
-        if not all(box is None or _box_meets_image(box, height, width) for box in boxes):
-            return self.skip("box outside the image or of zero area", record)
-        try:
-            masks = self._masks(record, amodal, visible, height, width)
-        except InputError as error:
-            return self.skip(error.rule.split(":")[0], record)  # masks.py: the rule's name stands before the colon
-        self._instance_ids.add(instance_id)
-        order = order if is_int(order) else None
-        category = self.categories[category_id]
-        instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, order, extras or {})
-        self._instances[image_id].append(instance)
-
-    def add_instances_later(
-        self, image_id: int, read: Callable[["DatasetBuilder"], None], instance_ids: Iterable[int] = ()
-    ) -> None:
-        """The objects of an image are added when somebody asks for them.
-
-        Args:
-            image_id: of an image that `add_image` was given; nothing happens if that was skipped.
-            read: called with a builder that knows this image alone and, of the file that is being read now, the shifts
-                and the label; it calls `add_instance` and `skip` as usual, with instance ids that no other image of
-                the file uses. Picklable: worker processes may do the reading.
-            instance_ids: those that `read` will use; needed where another file follows, see `next_file`.
-        """
-        image_id += self._image_shift
-        if image_id not in self._own_images or image_id in self._later:
-            return
-        self._instance_ids.update(number + self._instance_shift for number in instance_ids)
-        if self._reader_alone is None:  # one for all images of a file, for there may be a million
-            self._reader_alone = replace(
-                self, _images={}, _instances={}, _instance_ids=set(), _own_images=set(), _later={}
-            )
-        sizes = {key: self._images[image_id][key] for key in ("height", "width")}
-        self._later[image_id] = InstancesOnDemand(partial(_read_instances, self._reader_alone, image_id, sizes, read))
-
-    def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
-        """Amodal and visible RLE, neither empty, the second part of the first."""
-
-        def to_rle(segmentation: object, which: str) -> RLE:
-            segmentation = self._without_degenerate_polygons(segmentation, record)
-            rle = segmentation_to_rle(segmentation, height, width)
-            if coco_mask.area(rle) == 0:  # checked a line above: mask_area would check once more
-                raise InputError(file=self.source, record=record, rule=f"empty {which} mask", remedy="Leave it out")
-            return rle
-
-        if amodal is None:
-            return None, to_rle(visible, "visible")
-        amodal_rle = to_rle(amodal, "amodal")
-        if visible is FULLY_VISIBLE:
-            return amodal_rle, amodal_rle
-        visible_rle = to_rle(visible, "visible")
-        inside = coco_mask.merge([amodal_rle, visible_rle], intersect=True)
-        if coco_mask.area(inside) < coco_mask.area(visible_rle):
-            amodal_rle = union_rle([amodal_rle, visible_rle])
-        return amodal_rle, visible_rle
-
-    def _without_degenerate_polygons(self, segmentation: object, record: str) -> object:
-        """Of several polygons, those with area: a stray point or line does not cost the object. Each one is counted."""
-        if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
-            return segmentation
-        kept = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not kept or len(kept) == len(segmentation):
-            return segmentation
-        for _ in range(len(segmentation) - len(kept)):
-            self.skip("polygon with fewer than 6 numbers", f"{record}, one of its {len(segmentation)} polygons")
-        return kept
-
-    def finish(self) -> AmodalDataset:
-        """The data set. Raises InputError if no object is left; images to be read on demand are until one is found."""
-        images = [
-            AmodalImage(image_id=i, instances=self._later.get(i, tuple(self._instances[i])), **image)
-            for i, image in self._images.items()
-        ]
-        if not any(len(image.instances) for image in images):
-            counts = "; ".join(f"{rule}: {len(records)} (first {records[0]})" for rule, records in self.skipped.items())
-            raise InputError(
-                file=self.source,
-                rule=f"no usable annotation, skipped: {counts or 'none, the file has none'}",
-                remedy=f"Check that this is the annotation file of {self.name} ({self.split})",
-            )
-        return AmodalDataset(self.name, self.root, self.split, self.categories, images, self.skipped)
-
-
-def _read_instances(
-    template: DatasetBuilder, image_id: int, sizes: dict[str, int], read: Callable[[DatasetBuilder], None]
-) -> tuple[AmodalInstance, ...]:
-    """What `read` finds of one image; skipped records join those of the data set, whose dict `template` holds."""
-    own = {"_images": {image_id: sizes}, "_instances": {image_id: []}, "_own_images": {image_id}}
-    alone = replace(template, _instance_ids=set(), **own)
-    read(alone)
-    return tuple(alone._instances[image_id])
-
-
-def add_coco_annotations(
-    builder: DatasetBuilder,
-    annotations: Iterable,
-    amodal_key: str | None,
-    visible_key: str | None,
-    visible_required: bool = False,
-    box_keys: Sequence[str] = ("bbox",),
-    extra_keys: Sequence[str] = (),
-) -> None:
-    """Flat COCO annotations, one an object.
+class _Selection(LazyImages):
+    """Some images of `source`, each with some of its objects.
 
     Args:
-        amodal_key: None in a visible-only data set.
-        visible_key: None to take every object as fully visible.
-        visible_required: skip an object without visible mask, where False takes it as fully visible unless the record
-            says that it is occluded.
-        box_keys: xywh boxes that must meet the image, where the record has them.
-        extra_keys: what to keep in `AmodalInstance.extras`.
+        numbers: of the images in `source`.
+        counts: how many objects each of them has there.
+        starts: image i has the objects `positions[starts[i] : starts[i + 1]]` of the image `numbers[i]`.
     """
-    for number, annotation in enumerate(annotations, start=1):
-        if not isinstance(annotation, Mapping):
-            builder.skip("annotation is not an object", f"annotation number {number}")
+
+    def __init__(
+        self,
+        source: Sequence[AmodalImage],
+        numbers: Int64[np.ndarray, " images"],
+        counts: Int64[np.ndarray, " images"],
+        starts: Int64[np.ndarray, " images+1"],
+        positions: Int64[np.ndarray, " n"],
+    ):
+        super().__init__()
+        self.source, self.numbers, self.counts, self.starts, self.positions = source, numbers, counts, starts, positions
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def _make(self, number: int) -> AmodalImage:
+        image = self.source[int(self.numbers[number])]
+        positions = self.positions[self.starts[number] : self.starts[number + 1]].tolist()
+        make = partial(_chosen, image, positions, int(self.counts[number]))
+        if isinstance(image.instances, tuple):
+            return replace(image, instances=make()[0])
+        return replace(image, instances=InstancesOnDemand(make, partial(_chosen_contents, image, positions)))
+
+    def contents(self) -> str:
+        chosen = [hashlib.sha256(array.tobytes()).hexdigest() for array in (self.numbers, self.starts, self.positions)]
+        return f"{_contents_of(self.source)} {chosen}"
+
+
+def _chosen(image: AmodalImage, positions: list[int], count: int) -> tuple[tuple[AmodalInstance, ...], dict]:
+    if len(image.instances) != count:
+        raise InputError(
+            file=image.path,
+            record=f"image {image.image_id}",
+            rule=f"it had {count} objects when they were counted, now {len(image.instances)}: the masks have changed",
+            remedy="Load the data set again",
+        )
+    return tuple(image.instances[position] for position in positions), {}
+
+
+def _chosen_contents(image: AmodalImage, positions: list[int]) -> str:
+    return f"{positions} of {image.instances.contents()}"
+
+
+def _contents_of(images: Iterable[AmodalImage]) -> str:
+    """See `LazyImages.contents`."""
+    if isinstance(images, LazyImages):
+        return images.contents()
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.image_id} {image.file_name} {image.height} {image.width}".encode(*_LENIENT))
+        if isinstance(image.instances, InstancesOnDemand):
+            digest.update(image.instances.contents().encode(*_LENIENT))
             continue
-        record = f"annotation {annotation.get('id')}"
-        if annotation.get("iscrowd"):
-            builder.skip("crowd region", record)
-            continue
-        amodal = annotation.get(amodal_key) if amodal_key else None
-        if visible_key is None:
-            visible = FULLY_VISIBLE
-        elif amodal_key is None:
-            visible = annotation.get(visible_key, [])
-        elif visible_required:
-            visible = annotation.get(visible_key)
-        else:
-            visible = visible_or_fully(annotation, visible_key)
-        if visible is None:
-            rule = "annotation without visible mask" if visible_required else "occluded but without visible mask"
-            builder.skip(rule, record)
-            continue
-        builder.add_instance(
-            record,
-            image_id=annotation.get("image_id"),
-            instance_id=annotation.get("id"),
-            category_id=annotation.get("category_id"),
-            amodal=[] if amodal is None and amodal_key else amodal,
-            visible=visible,
-            boxes=[annotation.get(key) for key in box_keys],
-            extras={key: annotation[key] for key in extra_keys if key in annotation},
-        )
-
-
-def find_key(annotations: Iterable, candidates: Sequence[str], what: str, path: Path) -> str:
-    """The first of `candidates` that any annotation has; of a file without annotations, the first.
-
-    Raises:
-        InputError: none of them is there; it lists the keys that are.
-    """
-    found = dict.fromkeys(key for annotation in annotations if isinstance(annotation, Mapping) for key in annotation)
-    for candidate in candidates:
-        if candidate in found or not found:
-            return candidate
-    raise InputError(
-        file=path,
-        rule=f"no key for {what} masks: looked for {', '.join(candidates)}; "
-        f"the annotations have {', '.join(list(found)[:40])}",
-        remedy="Use the files as distributed; if these are, add the key to the reader",
-    )
-
-
-def visible_or_fully(record: Mapping, key: str) -> object:
-    """The visible mask, FULLY_VISIBLE if it was left out, or None if it is missing although the object is occluded."""
-    if record.get(key) is not None:
-        return record[key]
-    rate = record.get("occlude_rate") or 0
-    return None if record.get("invisible_mask") or rate != 0 else FULLY_VISIBLE
-
-
-# ---------------------------------------------------------------------------------------------------- files
-
-
-def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
-    """The first of `candidates` (paths below `root`) that exists. InputError names what was looked for and found."""
-    if not root.is_dir():
-        raise InputError(
-            file=root,
-            rule=f"the folder of {name} must exist",
-            remedy="Give the folder as distributed, see data/README.md for the download",
-        )
-    for candidate in candidates:
-        if (root / candidate).is_file():
-            return root / candidate
-    kinds = sorted({Path(candidate).suffix for candidate in candidates})
-    folders = (root, root / "annotations")
-    found = sorted(p.relative_to(root).as_posix() for d in folders for kind in kinds for p in d.glob(f"*{kind}"))
-    kinds = [kind.removeprefix(".").upper() for kind in kinds]
-    raise InputError(
-        file=root / candidates[0],
-        rule=f"annotation file of {name} must exist; looked for {', '.join(candidates)}; "
-        f"{'/'.join(kinds)} files found: {', '.join(found[:20]) or 'none'}",
-        remedy="Check root and split, see data/README.md for the download",
-    )
-
-
-def parse_json(path: Path) -> object:
-    """What a JSON file holds.
-
-    Raises:
-        InputError: not JSON (with the byte where it breaks).
-    """
-    text = path.read_bytes()
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, json.JSONDecodeError):
-            where = f"breaks at byte {len(error.doc[: error.pos].encode())} of {len(text)}: {error.msg}"
-        elif isinstance(error, UnicodeDecodeError):
-            where = f"has a byte that is not UTF-8 at byte {error.start} of {len(text)}"
-        else:
-            where = f"cannot be parsed: {error}"
-        raise InputError(
-            file=path, rule=f"not valid JSON, it {where}", remedy="The file is damaged or incomplete: fetch it again"
-        ) from error
-
-
-def read_json(path: Path, keys: Sequence[str]) -> dict:
-    """A JSON object whose `keys` hold lists.
-
-    Raises:
-        InputError: not JSON (see `parse_json`), not an object, or without one of the keys.
-    """
-    data = parse_json(path)
-    if not isinstance(data, dict):
-        raise InputError(
-            file=path,
-            rule=f"the file must be a JSON object with {', '.join(keys)}, found a {type(data).__name__}",
-            remedy="Use the annotation file as distributed",
-        )
-    for key in keys:
-        if not isinstance(data.get(key), list):
-            found = f"a {type(data[key]).__name__}" if key in data else f"only the keys {', '.join(data) or '(none)'}"
-            raise InputError(
-                file=path, rule=f'needs a list under "{key}", found {found}', remedy="Use the file as distributed"
-            )
-    return data
-
-
-def check_split(split: str, known: Iterable[str], name: str) -> None:
-    """Raises InputError unless `split` is one of those that the data set has."""
-    known = list(known)
-    if split not in known:
-        raise InputError(
-            file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
-        )
-
-
-def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Mapping]:
-    """The items that are JSON objects; others are skipped and counted."""
-    for number, item in enumerate(items, start=1):
-        if isinstance(item, Mapping):
-            yield item
-        else:
-            builder.skip(f"{kind} is not an object", f"{kind} number {number}")
-
-
-def _shift_past(taken: Collection[int], items: Iterable) -> int:
-    """What to add to the ids of `items` so that none of them is taken; 0 if none is."""
-    ids = [item["id"] for item in items if isinstance(item, Mapping) and is_int(item.get("id"))]
-    if not any(number in taken for number in ids):
-        return 0
-    return max(taken) + 1 - min(ids)
-
-
-def is_int(value: object) -> bool:
-    """Whether a JSON value is a whole number, and so can be an id."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _box_meets_image(box: object, height: int, width: int) -> bool:
-    """Whether an xywh box is 4 finite numbers, has an area and overlaps the image."""
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
-        return False
-    x, y, w, h = box
-    return 0 < w < np.inf and 0 < h < np.inf and -w < x < width and -h < y < height
+        for item in image.instances:
+            about = f"{item.instance_id} {item.category_id} {item.is_stuff} {item.amodal_rle} {item.visible_rle}"
+            digest.update(about.encode(*_LENIENT))
+    return digest.hexdigest()

@@ -4,15 +4,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import (
-    AmodalDataset,
-    DatasetBuilder,
-    find_file,
-    is_int,
-    read_json,
-    records,
-    visible_or_fully,
-)
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder, is_int, records, visible_or_fully
+from sameo_core.datasets.files import find_file, read_json
 
 UNNAMED = "unnamed"
 

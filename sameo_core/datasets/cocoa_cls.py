@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, add_coco_annotations, find_file, read_json
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
+from sameo_core.datasets.files import find_file
 
 
 def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
@@ -14,13 +16,8 @@ def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -
         annotation_file: another file of the same format, relative to `root`.
 
     Raises:
-        InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`.
     """
     default = f"annotations/COCO_amodal_{split}2014_with_classes.json"
     path = find_file(root, [annotation_file or default], "cocoa_cls")
-    data = read_json(path, ["images", "annotations", "categories"])
-    builder = DatasetBuilder("cocoa_cls", root, split, path)
-    builder.add_categories(data["categories"])
-    builder.add_images(data["images"], root / f"{split}2014")
-    add_coco_annotations(builder, data["annotations"], amodal_key="segmentation", visible_key="visible_mask")
-    return builder.finish()
+    return read_coco_files("cocoa_cls", root, split, [(index_coco(path), root / f"{split}2014")], CocoFormat())

@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-from sameo_core.datasets.base import (
-    AmodalDataset,
-    DatasetBuilder,
-    add_coco_annotations,
-    check_split,
-    find_file,
-    read_json,
-)
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
+from sameo_core.datasets.files import check_split, find_file
 
 PARTS = {"train": "training_rot0", "augmented": "augmented", "val": "validation"}  # split -> word in the file's name
 
@@ -23,19 +18,12 @@ def read_d2sa(root: Path, split: str) -> AmodalDataset:
     no masks, hence evaluation is on `val`. `extras` of an instance may hold "occl_depth".
 
     Raises:
-        InputError: see `read_json`, `find_file`, `DatasetBuilder`; a split that is not one of the above.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; a split that is not one of the above.
     """
     parts = split.split("+")
     for part in parts:
         check_split(part, PARTS, "d2sa")
-    builder = None
-    for part in dict.fromkeys(parts):
-        path = find_file(root, [f"d2s_amodal_annotations_v1/D2S_amodal_{PARTS[part]}.json"], "d2sa")
-        data = read_json(path, ["images", "annotations", "categories"])
-        builder = builder or DatasetBuilder("d2sa", root, split, path)
-        if len(parts) > 1:
-            builder.next_file(path, data["images"], data["annotations"])
-        builder.add_categories(data["categories"])
-        builder.add_images(data["images"], root / "d2s_amodal_images_v1" / "images")
-        add_coco_annotations(builder, data["annotations"], "segmentation", "visible_mask", extra_keys=["occl_depth"])
-    return builder.finish()
+    names = [f"d2s_amodal_annotations_v1/D2S_amodal_{PARTS[part]}.json" for part in dict.fromkeys(parts)]
+    folder = root / "d2s_amodal_images_v1" / "images"
+    files = [(index_coco(find_file(root, [name], "d2sa")), folder) for name in names]
+    return read_coco_files("d2sa", root, split, files, CocoFormat(instance_keys=("occl_depth",)))

@@ -4,7 +4,9 @@ import math
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, find_file
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.files import find_file
 from sameo_core.datasets.mask_files import image_size, inside, read_mask_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -62,8 +64,18 @@ def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> Amo
             continue
         builder.add_image({"id": image_id, "height": height, "width": width}, name, root / "Images")
         objects = [(number, amodal, category_ids[tag]) for number, amodal, tag in found]
-        builder.add_instances_later(image_id, partial(_read_objects, root, image_id, (height, width), objects))
+        read = partial(_read_objects, root, image_id, (height, width), objects)
+        builder.add_instances_later(image_id, read, partial(_mask_files, root, objects))
     return builder.finish()
+
+
+def _mask_files(root: Path, objects: list[tuple[int, str, int]]) -> list[Path]:
+    """As `_read_objects` reads them; a name that leads elsewhere is kept, it is only looked at."""
+    return [root / path for _, name, _ in objects for path in (f"amodal/{name}", f"modal/{_visible_name(name)}")]
+
+
+def _visible_name(amodal: str) -> str:
+    return amodal.replace("amodal", "modal")
 
 
 def _read_objects(
@@ -72,7 +84,7 @@ def _read_objects(
     for number, amodal, category_id in objects:
         try:
             amodal_mask = read_mask_png(inside(root / "amodal", amodal), *size)
-            visible_mask = read_mask_png(inside(root / "modal", amodal.replace("amodal", "modal")), *size)
+            visible_mask = read_mask_png(inside(root / "modal", _visible_name(amodal)), *size)
         except InputError as error:
             builder.skip(error.rule.split(":")[0], f"line {number}")
             continue

@@ -3,15 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sameo_core.datasets.base import (
-    AmodalDataset,
-    DatasetBuilder,
-    add_coco_annotations,
-    check_split,
-    find_file,
-    find_key,
-    read_json,
-)
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.coco_files import CocoFormat, find_key, index_coco, read_coco_files
+from sameo_core.datasets.files import check_split, find_file
 from sameo_core.errors import InputError
 
 
@@ -20,25 +14,23 @@ class Edition:
     """What the editions differ in: file names by split, and keys."""
 
     files: dict[str, str]
-    amodal_key: str  # polygons
-    visible_key: str  # 2019: RLE; 2020: polygons
-    box_keys: tuple[str, ...]  # that must have an area; some visible ones of 2020 have none: those records are skipped
-    extra_keys: tuple[str, ...] = ()
+    form: CocoFormat
 
 
 EDITIONS = {
-    "2019": Edition(
+    "2019": Edition(  # amodal masks are polygons, visible ones RLE
         {"train": "instances_train.json", "val": "instances_val.json"},
-        "segmentation",
-        "inmodal_seg",
-        ("bbox",),
+        CocoFormat("segmentation", "inmodal_seg", visible_required=True),
     ),
-    "2020": Edition(
+    "2020": Edition(  # both are polygons; some visible boxes have no area: those records are skipped
         {"train": "update_train_2020.json", "val": "update_test_2020.json"},
-        "a_segm",
-        "i_segm",
-        ("a_bbox", "i_bbox"),
-        ("oco_id", "ico_id"),  # cluster of overlapping objects; place in it: 0 is alone, from 1 by distance
+        CocoFormat(
+            "a_segm",
+            "i_segm",
+            visible_required=True,
+            box_keys=("a_bbox", "i_bbox"),
+            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; place in it: 0 is alone, from 1 by
+        ),  # distance
     ),
 }
 FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
@@ -54,7 +46,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
             file is there, 2019 if both are, because published numbers are on that one.
 
     Raises:
-        InputError: see `read_json`, `find_file`, `find_key`, `DatasetBuilder`; another split or version.
+        InputError: see `index_coco`, `find_file`, `find_key`, `read_coco_files`; another split or version.
     """
     check_split(split, FOLDERS, "kins")
     if version is not None and version not in EDITIONS:
@@ -71,17 +63,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
     }
     path = find_file(root, list(candidates), "kins")
     edition = candidates[path.relative_to(root).as_posix()]
-    data = read_json(path, ["images", "annotations", "categories"])
-    builder = DatasetBuilder("kins", root, split, path)
-    builder.add_categories(data["categories"])
-    builder.add_images(data["images"], root / FOLDERS[split])
-    add_coco_annotations(
-        builder,
-        data["annotations"],
-        find_key(data["annotations"], [edition.amodal_key], "amodal", path),
-        find_key(data["annotations"], [edition.visible_key], "visible", path),
-        visible_required=True,
-        box_keys=edition.box_keys,
-        extra_keys=edition.extra_keys,
-    )
-    return builder.finish()
+    index = index_coco(path)
+    for key, what in ((edition.form.amodal_key, "amodal"), (edition.form.visible_key, "visible")):
+        find_key(index.tables["annotations"], [key], what, path)
+    return read_coco_files("kins", root, split, [(index, root / FOLDERS[split])], edition.form)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, read_json
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.files import read_json
 from sameo_core.datasets.mask_files import image_size, read_ids_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -49,7 +51,8 @@ def read_kitti360_aps(root: Path, split: str, sequences: Sequence[str] | None = 
             builder.skip(error.rule.split(":")[0], f"frame {path.parent.name}/{path.name}")
             continue
         builder.add_image({"id": image_id, "height": height, "width": width}, _image_of(root, path), root)
-        builder.add_instances_later(image_id, partial(_read_frame, path, image_id, (height, width)))
+        read = partial(_read_frame, path, image_id, (height, width))
+        builder.add_instances_later(image_id, read, partial(list, [path, path.with_suffix(".json")]))
     return builder.finish()
 
 

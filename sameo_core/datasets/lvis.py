@@ -3,15 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import (
-    AmodalDataset,
-    DatasetBuilder,
-    add_coco_annotations,
-    find_file,
-    is_int,
-    read_json,
-    records,
-)
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import is_int
+from sameo_core.datasets.coco_files import CocoFormat, index_coco, own_file_name, read_coco_files
+from sameo_core.datasets.files import find_file
 
 
 def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
@@ -26,29 +21,24 @@ def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> Amo
         annotation_file: another file of the same format, relative to `root`.
 
     Raises:
-        InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`.
     """
     names = [f"{folder}lvis_{version}{split}.json" for version in ("v1_", "") for folder in ("annotations/", "")]
     path = find_file(root, [annotation_file] if annotation_file else names, "lvis")
-    data = read_json(path, ["images", "annotations", "categories"])
-    builder = DatasetBuilder("lvis", root, split, path)
-    builder.add_categories(data["categories"])
-    for image in records(builder, data["images"], "image"):
-        file_name = _file_name(image)
-        if file_name:
-            builder.add_image(image, file_name, root)
-        else:
-            builder.skip("image without coco_url", f"image {image.get('id')}")
-    add_coco_annotations(builder, data["annotations"], amodal_key=None, visible_key="segmentation")
-    dataset = builder.finish()
-    for category in records(builder, data["categories"], "category"):
-        if is_int(category.get("id")) and isinstance(category.get("frequency"), str):
+    index = index_coco(path, file_name)
+    dataset = read_coco_files("lvis", root, split, [(index, root)], FORM)
+    for category in index.records("categories"):
+        if isinstance(category, Mapping) and is_int(category.get("id")) and isinstance(category.get("frequency"), str):
             dataset.frequencies[category["id"]] = category["frequency"]
     return dataset
 
 
-def _file_name(image: Mapping) -> str | None:
+def file_name(image: Mapping) -> str | None:
+    """Folder and name of an image's file."""
     url = image.get("coco_url")
     if isinstance(url, str) and url.count("/") >= 1:
         return "/".join(url.split("/")[-2:])
-    return image.get("file_name") if isinstance(image.get("file_name"), str) else None
+    return own_file_name(image)
+
+
+FORM = CocoFormat(None, "segmentation", file_name=file_name, nameless="image without coco_url")

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, find_file, is_int
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder, is_int
 from sameo_core.datasets.cocoa import depth_pairs
+from sameo_core.datasets.files import find_file
 from sameo_core.datasets.mask_files import inside
 from sameo_core.datasets.plain_pickle import read_plain_pickle
 from sameo_core.errors import InputError

@@ -4,7 +4,8 @@ import os
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder
 from sameo_core.datasets.mask_files import image_size, read_mask_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -65,8 +66,13 @@ def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
             builder.skip(f"image {error.rule.split(':')[0]}", f"id {name}")
             continue
         builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
-        builder.add_instances_later(image_id, partial(_read_object, root, image_id, size, name, *masks))
+        read = partial(_read_object, root, image_id, size, name, *masks)
+        builder.add_instances_later(image_id, read, partial(_below, root, masks))
     return builder.finish()
+
+
+def _below(root: Path, names: list[str]) -> list[Path]:
+    return [root / name for name in names]
 
 
 def _read_object(

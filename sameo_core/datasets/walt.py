@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset, DatasetBuilder, is_int, read_json, records
+from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets.builder import DatasetBuilder, is_int, records
+from sameo_core.datasets.files import read_json
 from sameo_core.datasets.mask_files import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -57,7 +59,9 @@ def _read_npz(root: Path, split: str, folder: Path) -> AmodalDataset:
             builder.skip(error.rule.split(":")[0], f"file {path.name}")
             continue
         builder.add_image({"id": image_id, "height": height, "width": width}, f"images/{path.stem}.jpg", folder)
-        builder.add_instances_later(image_id, partial(_read_objects, path, image_id, first_id, objects))
+        builder.add_instances_later(
+            image_id, partial(_read_objects, path, image_id, first_id, objects), partial(list, [path])
+        )
         first_id += objects
     return builder.finish()
 
