@@ -795,6 +795,20 @@ def test_finished_shards_are_left_alone_and_leftovers_removed(objects, finished,
     assert {p.name for p in times.keys() - again} == {"amodal_lvis_train_00001-of-00003.json", "00000006_original.jpg"}
 
 
+def test_two_that_make_the_same_shard_do_not_disturb_each_other(objects, finished, tmp_path):
+    """A scheduler that has lost sight of a worker gives its task to another."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    recipe = json.loads((tmp_path / "synthesis_train/recipe.json").read_text())
+    assert shards.write_shard(tmp_path, "train", 1, 3, recipe, SMALL) == 1  # late: nothing is left to do
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == times
+    (tmp_path / "annotations/amodal_lvis_train_00001-of-00003.json").unlink()  # the images are there, in use maybe
+    shards.write_shard(tmp_path, "train", 1, 3, recipe, SMALL)
+    assert tree(tmp_path) == tree(finished)
+    images = (tmp_path / "images/train/00001").iterdir()
+    assert all(p.stat().st_mtime_ns == times[p] for p in images)
+
+
 def test_ctrl_c_leaves_finished_shards(objects, finished, tmp_path, monkeypatch):
     calls = []
 
