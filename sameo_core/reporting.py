@@ -565,6 +565,7 @@ def figure_overlay(
     *,
     visible: Sequence[Mask] | np.ndarray | None = None,
     labels: Sequence[str] | None = None,
+    most_height: float | int = 5.5,
 ) -> Figure:
     """A photograph with the amodal masks of its objects, dashed, their box prompts and numbers; the rest is faded.
 
@@ -576,6 +577,7 @@ def figure_overlay(
         amodal, visible: n masks "h w".
         profile: None outside of a run (command line): then the title has to say which weights drew the masks.
         labels: n short texts; by default the objects' numbers, from 1.
+        most_height: of the picture, in inch.
 
     Raises:
         InputError: masks, boxes or labels that differ in number, or masks in size from the image.
@@ -592,7 +594,9 @@ def figure_overlay(
     amodal = [mask[::step, ::step] for mask in amodal]
     seen = amodal if visible is None else [mask[::step, ::step] for mask in visible]
     height, width = image.shape[:2]
-    figure = _new_figure(title, profile, 0.3 + float(np.clip(WIDTH * height / width, 1, 9)), layout="compressed")
+    tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower than a page instead
+    wide = float(np.clip(tall * width / height, 4.5, WIDTH))
+    figure = _new_figure(title, profile, 0.3 + tall, wide, layout="compressed")
     axes = figure.subplots()
     _show(axes, image, np.any([np.zeros((height, width), bool), *amodal], axis=0))
     for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=True)):

@@ -605,7 +605,7 @@ def test_overlays_carry_a_mark(tmp_path):
 def test_cut_outs_lie_on_chequers():
     cut = np.dstack([IMAGE, np.where(AMODAL, 255, 0).astype(np.uint8)])
     figure = figure_cut_outs({1: cut, 4: cut[:3]}, "Cut out", "mini")
-    assert [axes.get_title() for axes in figure.axes] == ["1", "4"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["1", "4"]
     ground, picture = figure.axes[0].images
     assert np.array_equal(picture.get_array(), cut) and set(np.unique(ground.get_array())) == {225, 255}
     with pytest.raises(InputError, match="at least one cut-out"):
