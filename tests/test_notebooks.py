@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from sameo_core import sources
 from sameo_core.config import NOTEBOOKS, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
@@ -239,7 +240,8 @@ def little_root(tmp_path_factory):
     """A checkout's data folder with nothing but the weights in it: what notebooks write stays here."""
     root = tmp_path_factory.mktemp("root")
     (root / "data").mkdir()
-    (root / "data" / "weights").symlink_to(WEIGHTS)
+    for tracked in (WEIGHTS, sources.SOURCES):
+        (root / "data" / tracked.name).symlink_to(tracked)
     return root
 
 
@@ -262,19 +264,16 @@ def test_data_preparation_in_paper_runs_on_what_is_present(tmp_path, monkeypatch
     """Two sets lie where downloads go; the others are named, with the folder that was looked for."""
     draw_dataset("cocoa", tmp_path / "data/raw/cocoa", "train", 3, jobs=1)
     draw_dataset("lvis", tmp_path / "data/raw/lvis", "train", 2, jobs=1)
+    (tmp_path / "data/sources.yaml").symlink_to(sources.SOURCES)
     monkeypatch.setenv("SAMEO_ROOT", str(tmp_path))
     run = NotebookRun("01_data_preparation", output=tmp_path / "01.ipynb")
     with kernel_environment(), quiet_logs():
         execute(NOTEBOOKS / "01_data_preparation.ipynb", run, {"profile": "paper"}, timeout=300)
     assert run.status == "passed", run.error
-    said = "".join(
-        o.get("text", "") for c in nbformat.read(run.output, as_version=4).cells for o in c.get("outputs", [])
-    )
-    assert all(
-        f"{name} is not here: {tmp_path / 'data/raw' / name}" in said for name in ("kins", "amodal_lvis", "d2sa")
-    )
+    cells = nbformat.read(run.output, as_version=4).cells
+    said = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+    for name in ("kins", "amodal_lvis", "d2sa"):
+        assert f"{name} is not here: {tmp_path / 'data/raw' / name}" in said
     rows = read_table(tmp_path / "data/results/paper/datasets.csv")
-    assert [(row["profile"], row["name"], row["images"]) for row in rows] == [
-        ("paper", "cocoa", 3),
-        ("paper", "lvis", 2),
-    ]
+    found = [(row["profile"], row["name"], row["images"]) for row in rows]
+    assert found == [("paper", "cocoa", 3), ("paper", "lvis", 2)]
