@@ -331,7 +331,9 @@ class AmodalDataset(Sequence):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: SupportsIndex) -> AmodalImage:
+    def __getitem__(self, index: SupportsIndex | slice) -> AmodalImage | list[AmodalImage]:
+        if isinstance(index, slice):
+            return [self.images[i] for i in range(*index.indices(len(self)))]
         return self.images[index]
 
     def __iter__(self) -> Iterator[AmodalImage]:

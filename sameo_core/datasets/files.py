@@ -41,7 +41,8 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
-            where = f"breaks at byte {len(error.doc[: error.pos].encode())} of {len(text)}: {error.msg}"
+            place = len(error.doc[: error.pos].encode("utf-8", "surrogatepass"))
+            where = f"breaks at byte {place} of {len(text)}: {error.msg}"
         elif isinstance(error, UnicodeDecodeError):
             where = f"has a byte that is not UTF-8 at byte {error.start} of {len(text)}"
         else:

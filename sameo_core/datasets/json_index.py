@@ -213,17 +213,17 @@ class _Text:
 
     def more(self) -> None:
         """Forgets what lies before `at`, reads at least as much as is left: a long value takes few attempts."""
-        left = self.text[self.at :]
-        piece = self.file.read(max(self.chunk, _MORE, len(left)))
-        begun = self.start + len(self.text) - len(self.decoder.getstate()[0])
+        left, read = self.text[self.at :], self.start + len(self.text)
+        piece = self.file.read(min(max(self.chunk, _MORE, len(left)), self.size - read))
+        self.ended = not piece or read + len(piece) == self.size  # also where the file has grown since
+        begun = read - len(self.decoder.getstate()[0])
         try:
-            self.decoder.decode(piece, final=not piece)
+            self.decoder.decode(piece, final=self.ended)
         except UnicodeDecodeError as error:
             raise self.invalid(f"has a byte that is not UTF-8 at byte {begun + error.start} of {self.size}") from error
         self.digest.update(piece)
         self.bar.update(len(piece))
-        self.start += self.at
-        self.text, self.at, self.ended = left + piece.decode("latin-1"), 0, not piece
+        self.text, self.start, self.at = left + piece.decode("latin-1"), self.start + self.at, 0
 
     def peek(self) -> str:
         """The next character that is not white space, to which `at` moves; "" at the end of the file."""
