@@ -2,13 +2,12 @@
 
 import copy
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
@@ -778,8 +777,25 @@ def test_bad_annotation_files(tmp_path, name, text, rule):
     assert error.value.file == str(tmp_path / FILES[name]) and error.value.rule.startswith(rule) and error.value.remedy
 
 
+HARSH = {  # texts that stand in place of a value, too deep or too long to be drawn
+    "@deep": b"[" * 900 + b"]" * 900,
+    "@deeper": b'{"a":' * 2000 + b"1" + b"}" * 2000,
+    "@many digits": b"9" * 4000,
+    "@too many digits": b"9" * 5000,
+    "@infinite": b"1e999",
+    "@half a surrogate pair": b'"\\ud800"',
+    "@zero byte": b'"a\\u0000b"',
+    "@long name": b'"' + b"n" * 5000 + b'"',
+}
 json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-10, 2**65), st.floats(), st.text(max_size=4)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-10, 2**65),
+        st.floats(),
+        st.text(max_size=4),
+        st.sampled_from(list(HARSH)),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=2)),
     max_leaves=6,
 )
@@ -825,15 +841,24 @@ def damaged(data, damages):
             node[key] = copy.deepcopy(other[its_key])
         elif isinstance(node, list):
             node.insert(key, copy.deepcopy(node[key]))
-    return json.dumps(document[0] if document else None).encode()
+    text = json.dumps(document[0] if document else None).encode()
+    for name, harsh in HARSH.items():
+        text = text.replace(json.dumps(name).encode(), harsh)
+    return text
 
 
-def check_whatever_comes_out(name, text):
-    with tempfile.TemporaryDirectory() as root:
-        try:
-            dataset = load(name, text, root)
-        except InputError:
-            return
+@pytest.fixture(scope="module")
+def anywhere(tmp_path_factory):
+    """A folder that one file after the other is written to."""
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def check_whatever_comes_out(name, text, root):
+    try:
+        dataset = load(name, text, root)
+    except InputError as error:
+        assert error.rule and error.remedy
+        return
     ids = [instance.instance_id for image in dataset for instance in image.instances]
     assert len(set(ids)) == len(ids) > 0
     for image in dataset:
@@ -842,26 +867,55 @@ def check_whatever_comes_out(name, text):
             if name != "lvis":
                 inside = intersect_rle([instance.visible_rle, instance.amodal_rle])
                 assert mask_area(inside) == instance.visible_area and 0 <= instance.occlusion_rate < 1
-    json.dumps(dataset.summary())
+    summary = json.loads(json.dumps(dataset.summary()))
+    assert summary["instances"] == len(ids)
+    assert summary["skipped"] == {rule: len(records) for rule, records in dataset.skipped.items()}
+    assert len(dataset.fingerprint()) == 16
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", FIXTURES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damages=damages)
-def test_whatever_is_damaged_only_a_data_set_or_an_input_error_comes_out(name, damages):
-    check_whatever_comes_out(name, damaged(FIXTURES[name], damages))
+def test_whatever_is_damaged_only_a_data_set_or_an_input_error_comes_out(anywhere, name, damages):
+    check_whatever_comes_out(name, damaged(FIXTURES[name], damages), anywhere)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["cocoa", "cocoa_cls", "lvis"])
+@pytest.mark.parametrize("harsh", HARSH)
+def test_values_that_are_too_deep_or_too_long_at_every_place(anywhere, name, harsh):
+    for number in range(len(list(places([FIXTURES[name]])))):
+        check_whatever_comes_out(name, damaged(FIXTURES[name], [("replace", number, 0, harsh)]), anywhere)
+
+
+TOKENS = [
+    b"",
+    *(token.encode() for token in '[ ] { } , : " \\ - 9 1e9 null NaN'.split()),
+    b"\xff",
+    b"\xc3",
+    b"\n",
+    b"\x00",
+]
+mutations = st.tuples(st.floats(0, 1), st.integers(0, 3), st.one_of(st.sampled_from(TOKENS), st.binary(max_size=2)))
+
+
+def mutated(text, where, removed, token):
+    place = int(where * len(text))
+    return text[:place] + token + text[place + removed :]
+
+
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", FIXTURES)
-@settings(max_examples=40, deadline=None)
-@given(cut=st.integers(0, 2**16), flipped=st.integers(0, 2**16), byte=st.integers(0, 255))
-def test_truncated_and_garbled_bytes(name, cut, flipped, byte):
-    text = bytearray(json.dumps(FIXTURES[name]).encode())
-    text[flipped % len(text)] = byte
-    check_whatever_comes_out(name, bytes(text))
-    check_whatever_comes_out(name, bytes(text[: cut % len(text)]))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(mutations, min_size=8, max_size=8), st.floats(0, 1))
+def test_truncated_and_garbled_bytes(anywhere, name, mutations, cut):
+    """Nine copies an example: each mutation alone or on top of the one before, and a file that ends too early."""
+    text = json.dumps(FIXTURES[name]).encode()
+    before = text
+    for number, mutation in enumerate(mutations):
+        before = mutated(before if number % 2 else text, *mutation)
+        check_whatever_comes_out(name, before, anywhere)
+    check_whatever_comes_out(name, before[: int(cut * len(before))], anywhere)
 
 
 # ------------------------------------------------------------------------------------------------ pixels

