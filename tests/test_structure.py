@@ -44,6 +44,7 @@ ORDER = [
     "training",
     "pretraining",
     "evaluation",
+    "playground",
     "reporting",
     "prediction",
     "exports",
