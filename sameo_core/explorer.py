@@ -340,6 +340,7 @@ class Playground(W.VBox):
         self.pair = W.Dropdown(options=[(f"pair {i + 1}", i) for i in range(len(pairs))], description="objects")
         self.position = W.IntSlider(description="position", layout={"width": "460px"})
         self.status = W.HTML()
+        self.position.add_class("sameo-position")
         self.status.add_class("sameo-occlusion")
         self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in models}
         self.labels = {name: W.HTML() for name in models}

@@ -226,7 +226,7 @@ def test_each_rule_about_storage_bites():
 # ------------------------------------------------------------------------------------- every cell runs, on little data
 
 LITTLE = "train_images=24, val_images=8, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, seeds=(0, 1)"
-SHORTER = {"A1": {"scenes": 2, "steps": 1}}
+SHORTER = {"A1": {"scenes": 2, "steps": 1}, "06": {"pairs": 2}}
 
 
 @pytest.fixture(scope="module")
