@@ -32,11 +32,11 @@ try:
 except ImportError:  # the sliders are always there
     BBoxWidget = None
 
-PICTURE = 480  # pixels, longer side
+PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
 SAME_OBJECT = 0.5  # IoU from which a drawn box is taken for that of an annotated object
 REMEMBERED = 200  # answers whose time is kept
-WIDE = {"description_width": "90px"}
+WIDE, NARROW = {"description_width": "90px"}, {"width": "130px"}
 
 
 class Explorer(W.VBox):
@@ -95,15 +95,17 @@ class Explorer(W.VBox):
         self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
         self.x = W.IntRangeSlider(description="box, x", style=WIDE)
         self.y = W.IntRangeSlider(description="box, y", style=WIDE)
-        self.compare = W.Checkbox(True, description="both decoders", indent=False, disabled=len(self.models) < 2)
-        self.truth = W.Checkbox(True, description="show the truth", indent=False)
-        self.previous = W.Button(description="worse", icon="arrow-left", layout={"width": "90px"})
+        self.compare = W.Checkbox(
+            True, description="both decoders", indent=False, layout=NARROW, disabled=len(self.models) < 2
+        )
+        self.truth = W.Checkbox(True, description="show the truth", indent=False, layout=NARROW)
+        self.previous = W.Button(description="last worst", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
         self.status = W.HTML()
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
         self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in self.models}
-        self.canvas = BBoxWidget(hide_buttons=True, classes=[""], colors=["#000000"]) if drag else None
+        self.canvas = BBoxWidget(hide_buttons=True, classes=[], colors=["#000000"]) if drag else None
         if self.canvas is not None:
             self.pictures[drawn_on] = self.canvas
         self.labels = {name: W.HTML() for name in self.models}
@@ -123,17 +125,17 @@ class Explorer(W.VBox):
         panels += [*self.beside, self._panel("as annotated", self.scene, self.scene_label)]
         row = {"flex_flow": "row wrap", "align_items": "center"}
         return [
-            W.HTML(hint),
+            W.HTML(STYLE + hint),
             W.Box([self.data_set, self.image_number, self.object], layout=row),
             W.Box([self.prompt, self.noise, self.x, self.y], layout=row),
             W.Box([self.threshold, self.score, self.compare, self.truth, self.previous, self.next], layout=row),
             self.status,
-            W.Box(panels, layout={"flex_flow": "row wrap"}),
+            W.Box(panels, layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
             W.HTML(LEGEND),
         ]
 
     def _panel(self, title: str, picture: W.Widget, label: W.HTML) -> W.VBox:
-        layout = {"width": f"{PICTURE + 14}px", "margin": "0 8px 8px 0"}
+        layout = {"width": f"{PICTURE + 10}px", "margin": "0 4px 8px 0"}
         return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
     def _observe(self) -> None:
@@ -290,7 +292,7 @@ class Explorer(W.VBox):
         if amodal is not None:
             region = region_iou(mask, amodal, visible)
             hidden = "nothing is hidden" if math.isnan(region.hidden) else f"hidden IoU <b>{region.hidden:.3f}</b>"
-            words += [f"IoU with the truth {region.full:.3f}", hidden]
+            words += [f"IoU {region.full:.3f}", hidden]
         elif visible is None:
             words += ["no annotated object has such a box: what is hidden is not known"]
         return " \N{MIDDLE DOT} ".join(words)
@@ -321,6 +323,9 @@ class Explorer(W.VBox):
         return {"p50": float(p50), "p95": float(p95), "answers": len(self.seconds)}
 
 
+# The list of classes of `jupyter_bbox_widget`: there is one kind of box here.
+STYLE = "<style>.sameo-canvas .classes { display: none }</style>"
+
 LEGEND = (
     "Solid: visible part as annotated \N{MIDDLE DOT} dashed: amodal mask as predicted \N{MIDDLE DOT} hatched: hidden "
     "region \N{MIDDLE DOT} dotted: true amodal mask. Colours are those of Okabe and Ito."
@@ -346,7 +351,7 @@ class Playground(W.VBox):
         self.labels = {name: W.HTML() for name in models}
         self.curve = W.Image(format="png", layout={"max_width": "100%"})
         self.hidden: dict[str, float] = {}
-        layout = {"width": f"{PICTURE * 3 // 4 + 14}px", "margin": "0 8px 8px 0"}
+        layout = {"width": f"{PICTURE}px", "margin": "0 8px 8px 0"}
         panels = [
             W.VBox([W.HTML(f"<b>{html.escape(name)}</b>"), self.pictures[name], self.labels[name]], layout=layout)
             for name in models
@@ -355,7 +360,7 @@ class Playground(W.VBox):
             [
                 W.HTML("Move the cut-out over the object: with the mouse, or with the arrow keys on the slider."),
                 W.HBox([self.pair, self.position, self.status]),
-                W.Box([*panels, self.curve], layout={"flex_flow": "row wrap"}),
+                W.Box([*panels, self.curve], layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
             ]
         )
         self._curves: dict[int, list[dict]] = {}
@@ -378,7 +383,7 @@ class Playground(W.VBox):
             prediction, iou = moment.answer(model)
             self.hidden[name] = iou.hidden
             self.pictures[name].value = object_picture(
-                moment.image, prediction.masks[0], moment.visible, truth=moment.amodal, longest=PICTURE * 3 // 4
+                moment.image, prediction.masks[0], moment.visible, truth=moment.amodal, longest=PICTURE - 20
             )
             hidden = "" if math.isnan(iou.hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{iou.hidden:.3f}</b>"
             self.labels[name].value = f"IoU {iou.full:.3f}{hidden}"

@@ -93,7 +93,7 @@ def node_problems(node):
             yield "the working directory differs between runners"
         case ast.Attribute(value=ast.Name(id="sys"), attr="path"):
             yield "sys.path is left alone: sameo_core is installed"
-        case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) if name in HANGING:
+        case ast.Attribute(attr=name) | ast.Call(func=ast.Name(id=name)) | ast.alias(name=name) if name in HANGING:
             yield f"{name} can hang a run without a browser; write to W.HTML or W.Image"
 
 
@@ -191,6 +191,7 @@ SOURCES = {
     "magic or shell": (3, "%cd /"),
     "interact can hang": (3, "from ipywidgets import interact"),
     "Output can hang": (3, "a = widgets.Output()"),
+    "interactive can hang": (3, "from ipywidgets import *\na = interactive(len)"),
     "assert that could fail": (5, "assert True"),
     "holds an assert": (5, "assert value == value"),
     "'## Check', found 0": (4, "## Checks"),
