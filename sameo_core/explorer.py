@@ -36,7 +36,7 @@ PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
 SAME_OBJECT = 0.5  # IoU from which a drawn box is taken for that of an annotated object
 REMEMBERED = 200  # answers whose time is kept
-WIDE, NARROW = {"description_width": "90px"}, {"width": "130px"}
+WIDE = {"description_width": "90px"}
 
 
 class Explorer(W.VBox):
@@ -95,10 +95,9 @@ class Explorer(W.VBox):
         self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
         self.x = W.IntRangeSlider(description="box, x", style=WIDE)
         self.y = W.IntRangeSlider(description="box, y", style=WIDE)
-        self.compare = W.Checkbox(
-            True, description="both decoders", indent=False, layout=NARROW, disabled=len(self.models) < 2
-        )
-        self.truth = W.Checkbox(True, description="show the truth", indent=False, layout=NARROW)
+        small = {"indent": False, "layout": {"width": "130px"}}
+        self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
+        self.truth = W.Checkbox(True, description="show the truth", **small)
         self.previous = W.Button(description="last worst", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
         self.status = W.HTML()
@@ -301,6 +300,8 @@ class Explorer(W.VBox):
         """To the next object in the ranking of the worst, or one back."""
         *_, model = self.models
         name = self.data_set.value
+        if self.image.instances[0].amodal_rle is None:
+            self.failures[name] = []
         if name not in self.failures:
             self.status.value = f"Looking for the worst of {len(self.dataset)} images ..."
             results = predict_dataset({model: self.models[model]}, self.dataset, {"visible": ground_truth_boxes()})

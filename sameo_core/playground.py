@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
 
 from sameo_core import AmodalMask, Image, VisibleMask
@@ -46,8 +46,8 @@ class Stage:
 
     background: Image
     amodal: AmodalMask  # of the object behind, all of it seen
-    cut_out: Image  # "ch cw 3": the occluder's pixels in its own box
-    shape: Bool[np.ndarray, "_ _"]  # "ch cw": its mask
+    cut_out: UInt8[np.ndarray, "ch cw 3"]  # the occluder's pixels in its own box
+    shape: Bool[np.ndarray, "ch cw"]  # its mask
 
     @cached_property
     def rates(self) -> Float[np.ndarray, " positions"]:

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 PATIENCE = 240_000  # milliseconds for anything that a busy machine may be slow at
 NOTEBOOK = "06_explore_occlusions.ipynb"
 LITTLE = "train_images=8, val_images=8"
-# Console errors that are not ours: Voilà's page asks a server far away for its icon font, and tests run offline; a fresh
-# server has no favicon, and no saved workspace.
+# Console errors that are not ours: Voilà's page asks a server far away for its icon font, and tests run offline; and a
+# fresh server has no favicon.
 HARMLESS = (
     "cdn.jsdelivr.net",
     "ERR_INTERNET_DISCONNECTED",
