@@ -4,7 +4,7 @@ PYTHON := $(ENVIRONMENT)/bin/python
 STAMP := $(ENVIRONMENT)/.sameo-setup
 PROFILE ?= mini
 
-.PHONY: setup reproduce test lab clean
+.PHONY: setup reproduce test lab explore clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,9 @@ test: setup
 
 lab: setup
 	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
+
+explore: setup
+	TQDM_DISABLE=1 $(PYTHON) -m voila --Voila.ip=127.0.0.1 $(CURDIR)/notebooks/06_explore_occlusions.ipynb
 
 # What runs produce; never data/raw.
 clean:

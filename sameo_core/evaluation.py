@@ -306,6 +306,25 @@ def region_table(dataset: AmodalDataset, results: Sequence[dict]) -> "RegionTabl
     return evaluate_regions([predicted[key] for key in objects], amodal, visible)
 
 
+class Failure(NamedTuple):
+    """One object, and how little of its hidden region was found."""
+
+    row: int  # of `region_table`: the object's number in the data set
+    image: int  # place in the data set
+    instance: int  # place in the image
+    hidden: float  # IoU of the hidden region, 0..1
+
+
+def worst_hidden(dataset: AmodalDataset, results: Sequence[dict], least: float | int = 0.1) -> list[Failure]:
+    """The objects of which at least `least` is hidden, from the worst IoU of the hidden region to the best.
+
+    Arguments and errors as `evaluate_predictions`.
+    """
+    table = region_table(dataset, results)
+    places = [(i, j) for i, image in enumerate(dataset) for j in range(len(image.instances))]
+    return [Failure(row, *places[row], float(table.hidden[row])) for row in table.ranked("hidden", least)]
+
+
 class RegionIoU(NamedTuple):
     """IoU of one object's regions, in 0..1; see the module's head. NaN: the true region has no pixel."""
 
@@ -337,13 +356,17 @@ class RegionTable:
         Raises:
             InputError: no row is left.
         """
-        values = getattr(self, column)
-        rows = np.flatnonzero(~np.isnan(values) & (self.occlusion_rate >= least))
-        if not len(rows):
+        ranked = self.ranked(column, least)
+        if not ranked:
             rule = f"a row with {column} and an occlusion rate of at least {least}, found none"
             raise InputError(file="least", rule=rule, remedy="Lower it")
-        ranked = rows[np.argsort(values[rows], kind="stable")]
-        return [int(ranked[round(q * (len(ranked) - 1))]) for q in quantiles]
+        return [ranked[round(q * (len(ranked) - 1))] for q in quantiles]
+
+    def ranked(self, column: str, least: float | int = 0) -> list[int]:
+        """Rows from the worst of a column to its best, without those that have NaN there or are occluded less."""
+        values = getattr(self, column)
+        rows = np.flatnonzero(~np.isnan(values) & (self.occlusion_rate >= least))
+        return rows[np.argsort(values[rows], kind="stable")].tolist()
 
     def summary(self, buckets: Buckets = OCCLUSION_BUCKETS) -> dict[str, float]:
         """Means over objects, in 0..1; NaN where no object has the region or lies in the bucket.

@@ -36,7 +36,7 @@ def predict_dataset(
         raise InputError(file="models", rule="at least one model, found none", remedy="Pass {name: Sameo.load(...)}")
     first, *others = models.values()
     for other in others:
-        _check_same_encoder(first, other)
+        check_same_encoder(first, other)
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
     for image in tqdm(dataset, desc=f"predicting {dataset.name} {dataset.split}", unit="image"):
         embedding = first.embed(image.read())
@@ -66,8 +66,9 @@ def coco_results(image_id: int | str, found: Detections, prediction: AmodalPredi
     ]
 
 
-def _check_same_encoder(a: Sameo, b: Sameo) -> None:
+def check_same_encoder(a: Sameo, b: Sameo) -> None:
+    """Raises InputError where the embedding of an image by one is not that by the other."""
     ours, theirs = a.model.image_encoder.state_dict(), b.model.image_encoder.state_dict()
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
         rule = "models that are compared in one pass share their image encoder, found two different ones"
-        raise InputError(file="models", rule=rule, remedy="Call predict_dataset once for each encoder")
+        raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")

@@ -100,10 +100,15 @@ def count_asserts(source: str, before_line: int | None = None) -> int:
     return sum(before_line is None or node.end_lineno < before_line for node in asserts)
 
 
+def parameters_of(path: Path) -> set[str]:
+    """The names in a notebook's cell tagged 'parameters'."""
+    tagged = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    return {parameter.name for parameter in PythonTranslator.inspect(tagged[0])} if tagged else set()
+
+
 def check_parameters(path: Path, parameters: dict) -> None:
     """Raises InputError for a parameter that the notebook does not have; papermill itself would only warn."""
-    tagged = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
-    known = {parameter.name for parameter in PythonTranslator.inspect(tagged[0])} if tagged else set()
+    known = parameters_of(path)
     for name in parameters:
         if name not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
@@ -140,7 +145,8 @@ def reproduce(
     Executed copies, figures and ``report.html`` go to ``runs/<profile>/``.
 
     Args:
-        profile: the parameter that every notebook gets, ``"mini"`` or ``"paper"``.
+        profile: the parameter that every notebook gets, ``"mini"`` or ``"paper"``. One that has a parameter
+            `interactive` gets False for it.
         notebooks: numbers or names of those to run; None means all.
         folder: where the notebooks lie.
         runs: where a run may write.
@@ -151,10 +157,12 @@ def reproduce(
         One NotebookRun a notebook, also for those that were not reached.
     """
     load_profile(profile)
-    parameters = {"profile": profile}
     paths = find_notebooks(folder, notebooks)
+    parameters = {path: {"profile": profile} for path in paths}
     for path in paths:
-        check_parameters(path, parameters)
+        check_parameters(path, parameters[path])
+        if "interactive" in parameters_of(path):  # nobody is there to drag a box
+            parameters[path]["interactive"] = False
 
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     here = runs / profile
@@ -165,7 +173,7 @@ def reproduce(
     with kernel_environment(), quiet_logs():
         for path, run in zip(paths, done, strict=True):
             run.output = here / "notebooks" / path.name
-            execute(path, run, parameters, timeout, width)
+            execute(path, run, parameters[path], timeout, width)
             if run.status != "passed":
                 print(run.error, flush=True)
                 break

@@ -15,10 +15,11 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sameo_core import AmodalMasks, BoxesXYXY, Image, ImageEmbedding, Scores
+from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, upscale_logits
 from sameo_core.errors import InputError
@@ -161,10 +162,36 @@ class Sameo:
         step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // (image_size[0] * image_size[1])))
         for start in range(0, len(boxes), step):  # in passes: memory does not grow with the number of boxes
             part = slice(start, start + step)
-            decoded = self.model.decode_boxes(embedding, prompts[:, part], image_size)
-            masks[part] = (upscale_logits(decoded.logits.float(), image_size)[0, :, 0] >= 0).cpu().numpy()
-            iou[part] = decoded.iou[0, :, 0].float().clamp(0, 1).cpu().numpy()
+            logits, estimate = self._decode(embedding, prompts[:, part], image_size)
+            masks[part], iou[part] = (logits >= 0).cpu().numpy(), estimate.cpu().numpy()
         return AmodalPrediction(masks, iou, scores * iou)
+
+    @torch.inference_mode()
+    def decode_embedded(
+        self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
+    ) -> tuple[Float[np.ndarray, "h w"], float]:
+        """What `predict_embedded` thresholds: one box's mask logits at full size, and the predicted IoU, 0..1.
+
+        Kept, they give the mask at any threshold without decoding again; `predict` takes logits >= 0.
+
+        Args:
+            embedding: of the image (`embed`).
+            image_size: (height, width) in pixels.
+            box: "4", xyxy in pixels of the image.
+
+        Raises:
+            InputError: a box without area, not finite or outside.
+        """
+        prompts = torch.from_numpy(_as_boxes([box])).to(self.device)[None]
+        logits, iou = self._decode(embedding, prompts, image_size)
+        return logits[0].cpu().numpy(), float(iou[0])
+
+    def _decode(
+        self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
+    ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
+        """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
+        decoded = self.model.decode_boxes(embedding, prompts, image_size)
+        return upscale_logits(decoded.logits.float(), image_size)[0, :, 0], decoded.iou[0, :, 0].float().clamp(0, 1)
 
 
 def _stated_variant(path: Path) -> str:

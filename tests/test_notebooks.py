@@ -96,7 +96,7 @@ def node_problems(node):
             yield "the working directory differs between runners"
         case ast.Attribute(value=ast.Name(id="sys"), attr="path"):
             yield "sys.path is left alone: sameo_core is installed"
-        case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) if name in HANGING:
+        case ast.Attribute(attr=name) | ast.Call(func=ast.Name(id=name)) | ast.alias(name=name) if name in HANGING:
             yield f"{name} can hang a run without a browser; write to W.HTML or W.Image"
 
 
@@ -194,6 +194,7 @@ SOURCES = {
     "magic or shell": (3, "%cd /"),
     "interact can hang": (3, "from ipywidgets import interact"),
     "Output can hang": (3, "a = widgets.Output()"),
+    "interactive can hang": (3, "from ipywidgets import *\na = interactive(len)"),
     "assert that could fail": (5, "assert True"),
     "holds an assert": (5, "assert value == value"),
     "'## Check', found 0": (4, "## Checks"),
@@ -232,7 +233,7 @@ LITTLE = (
     "train_images=24, val_images=8, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, seeds=(0, 1), "
     "synthetic_images=24, pairs_per_shard=6"
 )
-SHORTER = {"A1": {"scenes": 2, "steps": 1}}
+SHORTER = {"A1": {"scenes": 2, "steps": 1}, "06": {"pairs": 2}}
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ ORDER = [
     "training",
     "pretraining",
     "evaluation",
+    "playground",
     "reporting",
     "prediction",
     "exports",

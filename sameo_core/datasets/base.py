@@ -23,7 +23,7 @@ from tqdm import tqdm
 from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
+from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 
 CENSUS_VERSION = 1  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
@@ -146,6 +146,18 @@ class AmodalImage:
     instances: tuple[AmodalInstance, ...] | InstancesOnDemand
     depth_constraint: tuple[tuple[int, int], ...] = ()  # COCOA: (front, behind), values of `order`
     extras: Mapping[str, object] = field(default_factory=dict)  # what only this format says, under the file's own keys
+
+    def occluders(self) -> list[list[int]]:
+        """For each object, in their order, the places of those that are seen where it is hidden.
+
+        Empty where nothing annotated stands in front of it; always empty in visible-only data sets.
+        """
+        found = []
+        for item in self.instances:
+            hidden = subtract_rle(item.amodal_rle, item.visible_rle) if item.amodal_rle else None
+            seen = [intersect_rle([hidden, other.visible_rle]) for other in self.instances] if hidden else []
+            found.append([place for place, rle in enumerate(seen) if mask_area(rle)])
+        return found
 
     def read(self) -> Image:
         """The pixels as RGB; greyscale, palette, CMYK are converted and alpha dropped.

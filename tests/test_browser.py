@@ -1,0 +1,215 @@
+"""Notebook 06 in a real browser: JupyterLab and Voilà on this machine, and a box that is dragged with the mouse.
+
+Pictures of both pages are left in ``data/runs/mini/browser/``. Skipped where there is no Chromium.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import nbformat
+import pytest
+
+from sameo_core.config import NOTEBOOKS, ROOT, RUNS, WEIGHTS
+from sameo_core.miniature import draw_dataset
+from sameo_core.reproduction import code_cells
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
+
+PATIENCE = 240_000  # milliseconds for anything that a busy machine may be slow at
+NOTEBOOK = "06_explore_occlusions.ipynb"
+LITTLE = "train_images=8, val_images=8"
+# Console errors that are not ours: Voilà's page asks a server far away for its icon font, and tests run offline; and a
+# fresh server has no favicon.
+HARMLESS = (
+    "cdn.jsdelivr.net",
+    "ERR_INTERNET_DISCONNECTED",
+    "ERR_NAME_NOT_RESOLVED",
+    "favicon",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the notebook, shrunk, and a checkout's data folder with the weights and little data."""
+    place = tmp_path_factory.mktemp("browser")
+    (place / "root" / "data").mkdir(parents=True)
+    (place / "root" / "data" / "weights").symlink_to(WEIGHTS)
+    folder = place / "root" / "data" / "runs" / "mini" / "datasets" / "cocoa_cls"
+    draw_dataset("cocoa_cls", folder, "val", 8, jobs=1)
+    notebook = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type != "code" or cell in shown(notebook)]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("load_profile(profile)", f"load_profile(profile, {LITTLE})")
+        cell.source = cell.source.replace("pairs: int = 16", "pairs: int = 2")
+    (place / "notebooks").mkdir()
+    nbformat.write(notebook, place / "notebooks" / NOTEBOOK)
+    return place
+
+
+def shown(notebook):
+    """Code cells without the checks: their claims need full size."""
+    return [cell for heading, cell in code_cells(notebook) if heading != "Check"]
+
+
+@contextmanager
+def server(place, *command, page):
+    """A server of Jupyter's on a free port of this machine, with no settings of the user's; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folders = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES", "JUPYTERLAB_SETTINGS")
+    scratch = {f"{name}_DIR": str(place / name.lower()) for name in folders}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | scratch | {"SAMEO_ROOT": str(place / "root"), "PYTHONPATH": paths, "TQDM_DISABLE": "1"}
+    environment |= {"IPYTHONDIR": str(place / "ipython"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *(word.format(port=port, place=place) for word in command)]
+    with (place / "server.log").open("a") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{port}{page}"
+            wait_for(address, process, place / "server.log")
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def wait_for(address, process, log):
+    deadline = time.monotonic() + PATIENCE / 1000
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    api = address.split("/", 3)
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            opener.open("/".join(api[:3]) + "/api", timeout=10).read()
+            return
+        except urllib.error.HTTPError:
+            return  # it answers
+        except OSError:
+            time.sleep(0.1)  # between two attempts to connect; nothing to wait on
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as play:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
+        browser = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that collects what its console calls an error."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1300})
+    page.set_default_timeout(PATIENCE)
+    page.problems = []
+    page.on("console", lambda message: message.type == "error" and page.problems.append(told(message)))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    yield page
+    page.close()
+
+
+def told(message):
+    return f"{message.text} ({message.location.get('url', '')})"
+
+
+def drag_a_box(page):
+    """Drag a box over the picture; returns what label and picture said before and after."""
+    page.wait_for_selector(".sameo-canvas img")
+    page.wait_for_function("document.querySelector('.sameo-answer').innerText.includes('predicted IoU')")
+    page.wait_for_function("document.querySelector('.sameo-canvas img').naturalWidth > 100")
+    canvas = page.locator(".sameo-canvas img").first
+    canvas.scroll_into_view_if_needed()
+    before = state(page)
+    box = canvas.bounding_box()
+    corner = box["x"] + 6, box["y"] + 6
+    page.mouse.move(*corner)
+    page.mouse.down()
+    page.mouse.move(corner[0] + 0.55 * box["width"], corner[1] + 0.6 * box["height"], steps=10)
+    page.mouse.up()
+    changed = """([text, source]) => document.querySelector('.sameo-answer').innerText != text
+                 && document.querySelector('.sameo-canvas img').src != source"""
+    page.wait_for_function(changed, arg=list(before))
+    return before, state(page)
+
+
+def state(page):
+    return (
+        page.locator(".sameo-answer").inner_text(),
+        page.locator(".sameo-canvas img").first.get_attribute("src"),
+    )
+
+
+def play(page):
+    """Press a key on the playground's slider; the share that is hidden changes."""
+    page.wait_for_function("document.querySelector('.sameo-occlusion').innerText.includes('hidden')")
+    before = page.locator(".sameo-occlusion").inner_text()
+    page.locator(".sameo-position [role=slider], .sameo-position .noUi-handle").first.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("text => document.querySelector('.sameo-occlusion').innerText != text", arg=before)
+
+
+def leave_picture(page, name):
+    folder = RUNS / "mini" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(folder / f"{name}.png"))
+
+
+def check(page, before, after):
+    assert predicted_iou(after[0]) != predicted_iou(before[0])
+    assert 0 <= predicted_iou(after[0]) <= 1
+    (RUNS / "mini" / "browser" / "console.txt").open("a").write("\n".join(page.problems) + "\n")
+    ours = [problem for problem in page.problems if not any(word in problem for word in HARMLESS)]
+    assert ours == []
+
+
+def predicted_iou(text):
+    return float(text.split("predicted IoU")[1].split()[0])
+
+
+def test_a_dragged_box_in_jupyterlab(place, browser, page):
+    lab = ["jupyterlab", "--allow-root", "--no-browser", "--ip=127.0.0.1", "--port={port}"]
+    lab += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password="]
+    lab += ["--LabApp.expose_app_in_browser=True", "--ServerApp.root_dir={place}/notebooks"]
+    with server(place, *lab, page=f"/lab/workspaces/test/tree/{NOTEBOOK}?reset") as address:
+        page.goto(address)
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+        page.wait_for_function(
+            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+        )
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        before, after = drag_a_box(page)
+        leave_picture(page, "lab_explorer")
+        play(page)
+        leave_picture(page, "lab_playground")
+        check(page, before, after)
+        assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+
+
+def test_a_dragged_box_in_voila(place, browser, page):
+    voila = ["voila", "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}", f"{{place}}/notebooks/{NOTEBOOK}"]
+    with server(place, *voila, page="/") as address:
+        page.goto(address, wait_until="commit")
+        before, after = drag_a_box(page)
+        leave_picture(page, "voila_explorer")
+        play(page)
+        leave_picture(page, "voila_playground")
+        check(page, before, after)
+        assert page.locator(".jp-InputArea-editor").count() == 0, "no code is shown"
+        assert "load_profile" not in page.locator("body").inner_text()

@@ -1,0 +1,314 @@
+"""The explorer without a browser: what the front-end would set is set here, and what it would show is read."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import seeded_nano
+
+from sameo_core import explorer as explorer_module
+from sameo_core.collection import open_clean_dataset
+from sameo_core.errors import InputError
+from sameo_core.evaluation import region_iou, worst_hidden
+from sameo_core.explorer import PICTURE, Explorer, Playground
+from sameo_core.front_ends import ground_truth_boxes, jittered
+from sameo_core.inference import predict_dataset
+from sameo_core.masks import decode_rle, mask_box
+from sameo_core.playground import stages
+from sameo_core.sameo import Sameo
+
+
+@pytest.fixture
+def models(nano):
+    """Two decoders behind one encoder."""
+    other = Sameo(seeded_nano(), "nano")
+    other.model.mask_decoder.load_state_dict(seeded_nano(1).mask_decoder.state_dict())
+    return {"before": other, "after": nano}
+
+
+@pytest.fixture
+def dataset(world):
+    return open_clean_dataset("cocoa_cls", "val", world.profile())
+
+
+@pytest.fixture
+def explorer(models, dataset, world):
+    return Explorer(models, world.profile(), {"cocoa_cls": dataset})
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often images are encoded and boxes decoded."""
+    calls = {"embed": 0, "decode_embedded": 0}
+
+    def counting(name):
+        original = getattr(Sameo, name)
+
+        def call(self, *arguments):
+            calls[name] += 1
+            return original(self, *arguments)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(Sameo, name, counting(name))
+    return calls
+
+
+def scale(explorer):
+    return PICTURE / max(explorer.image.height, explorer.image.width)
+
+
+def draw(explorer, x0, y0, x1, y1):
+    """What the browser sends when the mouse goes down, and when it is released; in pixels of the image."""
+    s, kept = scale(explorer), [*explorer.canvas.bboxes]
+    began = {"x": round(x0 * s), "y": round(y0 * s), "width": 0, "height": 0, "label": ""}
+    explorer.canvas.bboxes = [*kept, began]
+    done = began | {"width": round((x1 - x0) * s), "height": round((y1 - y0) * s)}
+    explorer.canvas.bboxes = [*kept, done]
+
+
+def pixels_of(jpeg):
+    return np.asarray(PIL.Image.open(io.BytesIO(jpeg)).convert("RGB"), int)
+
+
+# ------------------------------------------------------------------------------------------------------- boxes
+
+
+def test_the_most_hidden_object_comes_first_with_its_visible_box(explorer, dataset):
+    rates = [item.occlusion_rate for item in dataset[0].instances]
+    item = dataset[0].instances[int(np.argmax(rates))]
+    assert explorer.item is item
+    np.testing.assert_array_equal(explorer.box, item.visible_box)
+    explorer.prompt.value = "amodal"
+    np.testing.assert_array_equal(explorer.box, item.amodal_box)
+
+
+def test_the_answer_is_that_of_predict(explorer, models):
+    for name, model in models.items():
+        expected = model.predict(explorer.pixels, explorer.box[None])
+        np.testing.assert_array_equal(explorer.masks[name], expected.masks[0])
+        assert explorer.predicted_iou[name] == pytest.approx(expected.iou[0], abs=1e-6)
+        region = region_iou(explorer.masks[name], explorer.item.amodal, explorer.item.visible)
+        assert f"IoU {region.full:.3f}" in explorer.labels[name].value
+
+
+def test_a_drawn_box_changes_mask_words_and_pictures(explorer):
+    mask, words = explorer.masks["after"], explorer.labels["after"].value
+    pictures = explorer.canvas.image_bytes, explorer.pictures["before"].value
+    draw(explorer, 20, 30, 70, 90)
+    np.testing.assert_allclose(explorer.box, [20, 30, 70, 90], atol=1)
+    assert explorer.prompt.value == "drawn"
+    assert (explorer.masks["after"] != mask).any()
+    assert f"predicted IoU <b>{explorer.predicted_iou['after']:.3f}</b>" in explorer.labels["after"].value != words
+    assert explorer.canvas.image_bytes != pictures[0] and explorer.pictures["before"].value != pictures[1]
+    assert explorer.x.value == pytest.approx((20, 70), abs=1) and explorer.y.value == pytest.approx((30, 90), abs=1)
+
+
+def test_a_box_is_answered_once_and_the_image_encoded_once(explorer, counted):
+    for x in (10, 20, 30):
+        draw(explorer, x, 30, x + 50, 90)
+    assert counted == {"embed": 0, "decode_embedded": 6}
+    explorer.image_number.value = 1
+    assert counted["embed"] == 1
+    draw(explorer, 5, 5, 60, 60)
+    explorer.x.value = (5, 90)
+    assert counted["embed"] == 1
+    assert explorer.latency()["answers"] == 1 + 3 + 1 + 2
+
+
+def test_a_mouse_button_that_goes_down_is_no_box(explorer, counted):
+    before, kept = explorer.box, [*explorer.canvas.bboxes]
+    explorer.canvas.bboxes = [*kept, {"x": 5, "y": 9, "width": 0, "height": 0, "label": ""}]
+    explorer.canvas.bboxes = [*kept, {"x": 5, "y": 9, "width": 80, "height": 1, "label": ""}]
+    assert counted["decode_embedded"] == 0
+    assert explorer.box is before
+    assert explorer.prompt.value == "visible"
+
+
+def test_only_the_newest_box_stays_on_the_canvas(explorer):
+    draw(explorer, 20, 30, 70, 90)
+    draw(explorer, 5, 6, 60, 70)
+    (box,) = explorer.canvas.bboxes
+    assert box["x"] == pytest.approx(5 * scale(explorer), abs=1)
+    moved = box | {"x": box["x"] + 12}
+    explorer.canvas.bboxes = [moved]
+    assert explorer.box[0] == pytest.approx(moved["x"] / scale(explorer), abs=0.1)
+
+
+def test_a_box_drawn_from_its_lower_right_corner(explorer):
+    explorer.canvas.bboxes = [{"x": 100, "y": 90, "width": -60, "height": -50, "label": ""}]
+    np.testing.assert_allclose(explorer.box * scale(explorer), [40, 40, 100, 90], atol=1e-3)
+
+
+def test_a_box_that_leaves_the_frame_is_cut(explorer):
+    draw(explorer, -30, -20, 5000, 60)
+    np.testing.assert_allclose(explorer.box, [0, 0, explorer.image.width, 60], atol=1)
+
+
+def test_the_sliders_draw_too(models, dataset, world, counted):
+    explorer = Explorer(models, world.profile(), {"cocoa_cls": dataset}, drag=False)
+    assert explorer.canvas is None
+    picture = explorer.pictures["after"].value
+    explorer.x.value, explorer.y.value = (10, 60), (20, 100)
+    np.testing.assert_array_equal(explorer.box, [10, 20, 60, 100])
+    assert explorer.pictures["after"].value != picture
+    answers = counted["decode_embedded"]
+    explorer.y.value = (50, 50)
+    assert counted["decode_embedded"] == answers, "no area, no answer"
+
+
+def test_without_the_bbox_widget_there_are_sliders(models, dataset, world, monkeypatch):
+    monkeypatch.setattr(explorer_module, "BBoxWidget", None)
+    assert Explorer(models, world.profile(), {"cocoa_cls": dataset}).canvas is None
+
+
+def test_a_box_around_an_object_is_compared_with_it_and_elsewhere_nothing_is_claimed(explorer, dataset):
+    for place, item in enumerate(dataset[0].instances):
+        draw(explorer, *item.amodal_box.tolist())
+        assert explorer.item is item and explorer.object.value == place
+    draw(explorer, 0, 0, 6, 6)
+    assert explorer.item is None
+    assert "what is hidden is not known" in explorer.labels["after"].value
+    assert "hidden IoU" not in explorer.labels["after"].value
+
+
+# ------------------------------------------------------------------------------------------------------- sliders
+
+
+def test_a_higher_threshold_leaves_fewer_pixels_and_decodes_nothing(explorer, counted):
+    masks = []
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        explorer.threshold.value = threshold
+        masks.append(explorer.masks["after"])
+    assert counted["decode_embedded"] == 0
+    for wider, narrower in zip(masks, masks[1:], strict=False):
+        assert not (narrower & ~wider).any()
+    assert masks[0].sum() > masks[-1].sum()
+    probability = 1 / (1 + np.exp(-explorer.logits["after"].astype(float)))
+    assert (masks[3] != (probability >= 0.7)).sum() == 0
+
+
+def test_noise_is_that_of_the_front_end(explorer, world):
+    explorer.noise.value = 0.2
+    seed = world.profile().evaluation.jitter_seed
+    expected = jittered(ground_truth_boxes("visible"), 0.2, seed)(explorer.image).boxes[explorer.object.value]
+    np.testing.assert_array_equal(explorer.box, expected)
+    explorer.noise.value = 0
+    np.testing.assert_array_equal(explorer.box, explorer.item.visible_box)
+
+
+def test_the_score_is_the_detectors_times_the_predicted_iou(explorer):
+    explorer.score.value = 0.5
+    assert f"score {explorer.predicted_iou['after'] / 2:.3f}" in explorer.labels["after"].value
+
+
+def test_one_decoder_alone_is_quicker(explorer, counted):
+    explorer.compare.value = False
+    counted["decode_embedded"] = 0
+    draw(explorer, 20, 30, 70, 90)
+    assert counted["decode_embedded"] == 1
+    assert explorer.beside[0].layout.display == "none"
+    explorer.compare.value = True
+    assert explorer.beside[0].layout.display is None
+    assert explorer.masks["before"].shape == explorer.masks["after"].shape
+    np.testing.assert_array_equal(
+        explorer.masks["before"], explorer.models["before"].predict(explorer.pixels, explorer.box[None]).masks[0]
+    )
+
+
+def test_the_truth_can_be_hidden(explorer):
+    with_truth = pixels_of(explorer.pictures["before"].value)
+    explorer.truth.value = False
+    assert np.abs(pixels_of(explorer.pictures["before"].value) - with_truth).max() > 60
+
+
+# ------------------------------------------------------------------------------------------------------- failures
+
+
+def test_failures_are_stepped_through_from_the_worst(explorer, dataset, models):
+    results = predict_dataset({"after": models["after"]}, dataset, {"visible": ground_truth_boxes()})
+    ranking = worst_hidden(dataset, results["after", "visible"])
+    assert len(ranking) >= 2
+    assert [f.hidden for f in ranking] == sorted(f.hidden for f in ranking)
+    for number, expected in enumerate(ranking, start=1):
+        explorer.next.click()
+        item = dataset[expected.image].instances[expected.instance]
+        assert explorer.item is item and item.occlusion_rate >= 0.1
+        assert f"Number {number} of {len(ranking)}" in explorer.status.value
+        assert f"{expected.hidden:.3f}" in explorer.status.value
+        hidden = region_iou(explorer.masks["after"], item.amodal, item.visible).hidden
+        assert hidden == pytest.approx(expected.hidden, abs=1e-6)
+    explorer.next.click()
+    assert f"Number {len(ranking)} of" in explorer.status.value, "the last stays the last"
+    explorer.previous.click()
+    assert f"Number {len(ranking) - 1} of" in explorer.status.value
+
+
+def test_worst_hidden_names_row_image_and_object(dataset, models):
+    results = predict_dataset(models, dataset, {"visible": ground_truth_boxes()})["after", "visible"]
+    objects = [(i, j) for i, image in enumerate(dataset) for j in range(len(image.instances))]
+    for failure in worst_hidden(dataset, results, least=0):
+        assert objects[failure.row] == (failure.image, failure.instance)
+        item = dataset[failure.image].instances[failure.instance]
+        predicted = decode_rle(results[failure.row]["segmentation"])
+        assert region_iou(predicted, item.amodal, item.visible).hidden == pytest.approx(failure.hidden)
+    occluded = sum(item.occlusion_rate > 0 for image in dataset for item in image.instances)
+    assert len(worst_hidden(dataset, results, least=0)) == occluded
+
+
+# ------------------------------------------------------------------------------------------------------- data sets
+
+
+def test_another_data_set_is_opened_when_chosen(explorer, world):
+    assert set(explorer.data_set.options) == {"cocoa_cls", "cocoa", "lvis"}
+    explorer.data_set.value = "cocoa"
+    assert explorer.dataset.name == "cocoa" and explorer.image_number.max == len(explorer.dataset) - 1
+
+
+def test_a_set_of_visible_masks_has_no_truth(explorer):
+    explorer.data_set.value = "lvis"
+    assert explorer.dataset.name == "lvis"
+    explorer.prompt.value = "amodal"
+    assert "LVIS" in explorer.status.value, "what is missing is said on the page"
+    assert "hidden IoU" not in explorer.labels["after"].value
+    explorer.next.click()
+    assert explorer.status.value.startswith("No object of this data set is known to be hidden")
+
+
+def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypatch):
+    def refuse(name, split, profile):
+        raise InputError(file=name, rule="the files must <exist>", remedy="Fetch them")
+
+    monkeypatch.setattr(explorer_module, "open_clean_dataset", refuse)
+    dataset = explorer.dataset
+    explorer.data_set.value = "cocoa"
+    assert "the files must &lt;exist&gt;" in explorer.status.value
+    assert explorer.data_set.value == "cocoa_cls" and explorer.dataset is dataset
+    draw(explorer, 20, 30, 70, 90)
+    assert "Answered" in explorer.status.value
+
+
+def test_models_with_different_encoders_are_refused(nano, dataset, world):
+    with pytest.raises(InputError, match="share their image encoder"):
+        Explorer({"a": nano, "b": Sameo(seeded_nano(1), "nano")}, world.profile(), {"cocoa_cls": dataset})
+
+
+# ------------------------------------------------------------------------------------------------------- playground
+
+
+def test_the_playground_follows_its_slider(models, dataset, world):
+    (stage,) = stages(dataset, 1)
+    playground = Playground(models, [stage], world.profile())
+    seen = []
+    for position in (stage.position(0.1), stage.position(0.6)):
+        playground.position.value = position
+        moment = stage.at(position)
+        assert f"<b>{moment.rate:.0%}</b>" in playground.status.value
+        expected = models["after"].predict(moment.image, mask_box(moment.visible)[None]).masks[0]
+        hidden = region_iou(expected, moment.amodal, moment.visible).hidden
+        assert playground.hidden["after"] == pytest.approx(hidden)
+        assert f"hidden IoU <b>{hidden:.3f}</b>" in playground.labels["after"].value
+        seen.append((playground.pictures["after"].value, playground.curve.value))
+    assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]

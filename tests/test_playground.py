@@ -1,0 +1,84 @@
+"""The playground on objects of a few pixels, where the occlusion rate can be counted by hand."""
+
+import numpy as np
+import pytest
+
+from sameo_core.collection import open_clean_dataset
+from sameo_core.errors import InputError
+from sameo_core.evaluation import region_iou
+from sameo_core.masks import mask_box
+from sameo_core.playground import AREA, Stage, occlusion_curve, stages
+
+
+def stage(front=(10, 8)):
+    """A square of 8 x 8 pixels at (12, 6) of a grey picture; a red occluder `front` (height, width)."""
+    amodal = np.zeros((20, 40), bool)
+    amodal[6:14, 12:20] = True
+    red = np.zeros((*front, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    return Stage(np.full((20, 40, 3), 90, np.uint8), amodal, red, np.ones(front, bool))
+
+
+def test_each_step_hides_one_column_more():
+    np.testing.assert_allclose(stage().rates, np.arange(8) / 8)  # the eighth would leave nothing
+
+
+def test_the_way_ends_in_the_middle_of_the_object():
+    np.testing.assert_allclose(stage((10, 4)).rates, np.minimum(np.arange(7), 4) / 8)
+    assert stage((4, 8)).rates.max() == pytest.approx(0.5), "half as high: half of each column"
+
+
+def test_a_moment_holds_the_cut_out_and_what_is_left():
+    moment = stage().at(3)
+    assert moment.rate == pytest.approx(3 / 8)
+    assert mask_box(moment.visible).tolist() == [15, 6, 20, 14]
+    assert moment.amodal.sum() == 64
+    red = moment.image[..., 0].astype(int) - moment.image[..., 1]
+    assert red[10, 12] > 200 and red[10, 8] > 200 and red[10, 17] == 0 and red[10, 3] == 0
+    assert red[5, 10] > 100, "the occluder is higher than what it hides"
+
+
+def test_before_anything_is_hidden_the_object_is_whole():
+    moment = stage().at(0)
+    assert moment.rate == 0 and (moment.visible == moment.amodal).all()
+
+
+def test_a_cut_out_may_leave_the_frame():
+    amodal = np.zeros((20, 40), bool)
+    amodal[0:6, 1:9] = True
+    long = Stage(np.zeros((20, 40, 3), np.uint8), amodal, np.full((12, 30, 3), 9, np.uint8), np.ones((12, 30), bool))
+    assert long.at(2).visible.sum() == 6 * 6
+
+
+@pytest.mark.parametrize("rate, position", [(0, 0), (0.25, 2), (0.3, 2), (0.99, 7)])
+def test_position_of_a_rate(rate, position):
+    assert stage().position(rate) == position
+
+
+def test_stages_are_of_two_images_and_unoccluded(world):
+    dataset = open_clean_dataset("cocoa_cls", "val", world.profile())
+    (found,) = stages(dataset, 1)
+    assert found.rates[0] == 0 and found.rates.max() >= 0.7
+    assert AREA[0] <= found.amodal.mean() <= AREA[1]
+    (item, image), *_ = [
+        (item, image)
+        for image in dataset
+        for item in image.instances
+        if item.amodal.shape == found.amodal.shape and (item.amodal == found.amodal).all()
+    ]
+    assert item.occlusion_rate == 0
+    assert (found.background == image.read()).all()
+    with pytest.raises(InputError, match="at least 1000 pairs"):
+        stages(dataset, 1000)
+
+
+def test_the_curve_is_what_predict_says(nano):
+    wide = stage()
+    rows = occlusion_curve({"one": nano}, [wide], [0.25, 0.5, 0.56])
+    assert [row["rate"] for row in rows] == [0.25, 0.5], "no column is hidden by half: 0.56 cannot be shown"
+    for row, position in zip(rows, (2, 4), strict=True):
+        moment = wide.at(position)
+        prediction = nano.predict(moment.image, mask_box(moment.visible)[None])
+        iou = region_iou(prediction.masks[0], moment.amodal, moment.visible)
+        assert (row["hidden IoU"], row["IoU"]) == pytest.approx((iou.hidden, iou.full))
+        assert row["predicted IoU"] == pytest.approx(float(prediction.iou[0]))
+        assert row["shown rate"] == pytest.approx(row["rate"]) and row["pair"] == 0 and row["model"] == "one"
