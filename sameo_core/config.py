@@ -193,7 +193,7 @@ def _mini() -> Profile:
     return Profile(
         name="mini",
         data=DataConfig(
-            train=("cocoa", "muva", "amodal_lvis"),  # with all nine, so small a decoder over-predicts: notebook 04
+            train=("cocoa", "muva", "amodal_lvis"),  # with all nine, so small a decoder over-predicts
             train_images=1200,
             val_images=300,
         ),
