@@ -138,7 +138,7 @@ def test_a_value_of_another_type_is_refused(name, key, value):
 def test_an_unknown_name_is_refused_with_the_closest_one():
     with pytest.raises(InputError, match="Did you mean 'iterations'"):
         load_profile("mini", iteration=10)
-    with pytest.raises(InputError, match="Known are train, held_out, .*boxes_per_pass"):
+    with pytest.raises(InputError, match="Known are train, teacher, .*boxes_per_pass"):
         load_profile("mini", xyz=10)
     with pytest.raises(InputError, match="unknown field"):
         load_profile("mini", training=TrainingConfig())  # a section is not a field
