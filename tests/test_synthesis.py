@@ -31,7 +31,8 @@ from sameo_core.masks import decode_rle, encode_mask, mask_box, mask_iou
 from sameo_core.miniature import draw_dataset, draw_scene, hidden_shares
 from sameo_core.sameo import AmodalPrediction, Sameo
 from sameo_core.synthesis import pool, shards
-from sameo_core.synthesis.composition import check_curriculum, compose, cut_out_alpha, draw_pair, find_offset
+from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, draw_pair, find_offset
+from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import (
     RULES,
     CurvePoint,
@@ -654,6 +655,10 @@ def test_what_is_pasted_on_a_grey_photograph_is_grey(tmp_path, mode, suffix, wri
     composed = compose(found, pair, SMALL)
     with PIL.Image.open(BytesIO(composed.occluded)) as image:
         assert (image.mode, image.format) == (written, "JPEG" if (mode, suffix) == ("L", ".jpg") else "PNG")
+    synthesize(found, tmp_path / "out", 8, config=SMALL)
+    for file in (tmp_path / "out" / "images").rglob("*.*g"):
+        with PIL.Image.open(file) as image:
+            assert image.format == {".jpg": "JPEG", ".png": "PNG"}[file.suffix]
 
 
 def test_source_images_that_cannot_be_used_are_named(source, objects, tmp_path):

@@ -1,7 +1,7 @@
 """Amodal-LVIS, the paper's second contribution: complete objects, occlusions made of them, both versions annotated.
 
-`pool` finds the complete objects, `composition` draws and paints pairs, `shards` writes the set. Here they are put
-together for a profile.
+`pool` finds the complete objects, `composition` draws pairs, `painting` paints them, `shards` writes the set. Here they
+are put together for a profile.
 """
 
 from pathlib import Path
@@ -10,7 +10,8 @@ from sameo_core.collection import open_dataset
 from sameo_core.config import Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.sameo import Sameo
-from sameo_core.synthesis.composition import Pair, compose, draw_pair, ladder
+from sameo_core.synthesis.composition import Pair, draw_pair, ladder
+from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import (
     RULES,
     CurvePoint,

@@ -26,7 +26,8 @@ from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.amodal_lvis import FILE
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
-from sameo_core.synthesis.composition import Pair, check_curriculum, compose, draw_pair
+from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
+from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool
 
 RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
@@ -217,8 +218,12 @@ def _make_pairs(folder: Path, pool: Pool, config: SynthesisConfig, recipe: dict,
         composed = compose(pool, pair, config)
         height, width = pool.image_size[pool.image[pair.target]].tolist()
         source = pool.provenance(pair.target)
-        for version, data in (("original", composed.original), ("occluded", composed.occluded)):
-            name = f"{number:08d}_{version}{composed.suffix}"
+        files = {
+            "original": (composed.original, pool.path(pair.target).suffix),
+            "occluded": (composed.occluded, composed.suffix),
+        }
+        for version, (data, suffix) in files.items():
+            name = f"{number:08d}_{version}{suffix}"
             (folder / name).write_bytes(data)
             images.append(
                 {

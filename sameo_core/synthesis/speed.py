@@ -8,7 +8,8 @@ import PIL.Image
 
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
-from sameo_core.synthesis.composition import compose, draw_pair
+from sameo_core.synthesis.composition import draw_pair
+from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool
 
 

@@ -1,0 +1,137 @@
+"""A pair as it was drawn, painted: the occluder's pixels over the target's photograph, without a seam that tells."""
+
+import math
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, UInt8
+from PIL import ImageStat, JpegImagePlugin
+
+from sameo_core.config import SynthesisConfig
+from sameo_core.errors import InputError
+from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
+from sameo_core.synthesis.pool import Pool
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The two versions of a pair as files, and how much brighter the occluder was made (grey levels of 255)."""
+
+    original: bytes
+    occluded: bytes
+    suffix: str  # of the occluded one; the original's is the source file's
+    brightness_shift: int
+
+
+def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
+    """Paint a pair. The original is the source file, byte for byte: it is not encoded a second time.
+
+    The occluded version must be encoded. It is with the source's own quantisation tables and on the same grid of
+    blocks, which gives nearly the same coefficients wherever nothing was pasted: so no trace of a second compression
+    tells occluded images from original ones. Sources that are no JPEG (of grey or RGB) give PNG.
+
+    Raises:
+        InputError: a source image is missing, damaged, or has another size than the pool says.
+    """
+    data, scene = _open(pool, pair.target)
+    source = scene
+    if scene.mode not in ("L", "RGB"):
+        scene = scene.convert("RGB")
+    cut_out, shift = _cut_out_colours(pool, pair, scene, config)
+    cut_out = cut_out if scene.mode == "RGB" else cut_out.convert(scene.mode)
+    scene.paste(cut_out, pair.corner, PIL.Image.fromarray(pair.alpha))
+    file = BytesIO()
+    if source.format == "JPEG" and source.mode == scene.mode:
+        sampling = JpegImagePlugin.get_sampling(source)
+        scene.save(file, "JPEG", qtables=source.quantization, subsampling=sampling)
+        suffix = ".jpg"
+    else:
+        scene.save(file, "PNG")
+        suffix = ".png"
+    return Composed(data, file.getvalue(), suffix, shift)
+
+
+def _cut_out_colours(
+    pool: Pool, pair: Pair, scene: PIL.Image.Image, config: SynthesisConfig
+) -> tuple[PIL.Image.Image, int]:
+    """The occluder's pixels, of the size of `pair.alpha`, and the shift of their brightness."""
+    _, image = _open(pool, pair.occluder)
+    region, size = region_of(pool.bounds(pair.occluder), pair.scale)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    resampling = (
+        PIL.Image.Resampling.HAMMING if pair.scale <= 1 else PIL.Image.Resampling.BICUBIC
+    )  # equally sharp there
+    colours = np.array(resampled(image, region, size, pair.flipped, resampling))
+    solid = pair.alpha >= 128
+    _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
+    (x, y), (width, height) = pair.corner, size
+    around = scene.crop((max(0, x), max(0, y), min(scene.width, x + width), min(scene.height, y + height)))
+    own = PIL.Image.fromarray(colours)
+    difference = _luminance(around.reduce(4)) - _luminance(own, PIL.Image.fromarray(solid.view(np.uint8)))
+    shift = round(min(max(config.brightness_share * difference, -config.brightness_cap), config.brightness_cap))
+    return own.point(np.clip(np.arange(256) + shift, 0, 255).tolist() * 3), shift
+
+
+def _luminance(image: PIL.Image.Image, mask: PIL.Image.Image | None = None) -> float:
+    """Mean luminance (ITU-R 601) of an image, 0..255; where the mask is not 0."""
+    return float(ImageStat.Stat(image.convert("L"), mask).mean[0])
+
+
+def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, "ch cw"], rim: int) -> None:
+    """Paint an object's rim, and some pixels around it, in the colours just inside of the rim; in place.
+
+    Outlines are drawn by hand, and resampling mixes: along its edge an object carries its old background, which would
+    be seen as a fringe. From ring to ring, outwards, each pixel takes the mean of its neighbours that have their
+    colour. Parts as thin as the rim have no inside; beyond a few pixels from where there is one they stay as they are.
+    """
+    core = solid.copy()
+    for _ in range(rim):
+        inner = core.copy()
+        inner[1:] &= core[:-1]
+        inner[:-1] &= core[1:]
+        inner[:, 1:] &= core[:, :-1]
+        inner[:, :-1] &= core[:, 1:]
+        core = inner
+    edge = np.zeros_like(core)
+    edge[1:] |= core[:-1]
+    edge[:-1] |= core[1:]
+    edge[:, 1:] |= core[:, :-1]
+    edge[:, :-1] |= core[:, 1:]
+    ring = np.flatnonzero(edge & ~core)
+    beside = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
+    pixels, known, place = colours.reshape(-1, 3), core.ravel(), np.empty(core.size, np.int32)
+    for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so that every pixel of them has neighbours
+        neighbours = ring + beside
+        weights = known.take(neighbours).astype(np.float32)
+        mean = np.einsum("kn,knc->nc", weights, pixels.take(neighbours, axis=0)) / weights.sum(0)[:, None]
+        pixels[ring] = mean.round()
+        known[ring] = True
+        further = neighbours.ravel()
+        further = further[~known.take(further)]
+        number = np.arange(len(further), dtype=np.int32)
+        place[further] = number  # of equal ones the last counts
+        ring = further[place.take(further) == number]
+
+
+def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
+    """The bytes and the pixels of an object's image."""
+    path, size = pool.path(index), pool.image_size[pool.image[index]].tolist()
+    record = f"image {pool.image_id[pool.image[index]]}"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        remedy = "Fetch the data set again, or say where it lies now"
+        rule = f"the source image must exist: {error.strerror}"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    try:
+        image = PIL.Image.open(BytesIO(data))
+        image.load()
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged: fetch it again"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    if [image.height, image.width] != size:
+        rule = f"image of another size: the file's (h, w) is ({image.height}, {image.width}), the pool's {tuple(size)}"
+        raise InputError(file=path, record=record, rule=rule, remedy="Collect the objects again, or restore the image")
+    return data, image
