@@ -98,7 +98,7 @@ class Explorer(W.VBox):
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
-        self.previous = W.Button(description="last worst", icon="arrow-left", layout={"width": "120px"})
+        self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
         self.status = W.HTML()
         self.status.add_class("sameo-status")
