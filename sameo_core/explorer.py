@@ -98,7 +98,7 @@ class Explorer(W.VBox):
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
-        self.previous = W.Button(description="last worst", icon="arrow-left", layout={"width": "120px"})
+        self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
         self.status = W.HTML()
         self.status.add_class("sameo-status")
@@ -226,8 +226,9 @@ class Explorer(W.VBox):
         scale = PICTURE / max(self.image.height, self.image.width)
         boxes = [_corners(record) for record in self.canvas.bboxes]
         known = None if self.box is None else self.box * scale
-        changed = [box for box in boxes if known is None or np.abs(box - known).max() > 1]
-        if changed and (changed[-1][2:] - changed[-1][:2]).min() >= SMALLEST_BOX:
+        large = [box for box in boxes if (box[2:] - box[:2]).min() >= SMALLEST_BOX]
+        changed = [box for box in large if known is None or np.abs(box - known).max() > 1]
+        if changed:
             self._draw(np.clip(changed[-1] / scale, 0, [self.image.width, self.image.height] * 2))
 
     def _draw(self, box: ArrayLike) -> None:

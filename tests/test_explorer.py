@@ -132,9 +132,17 @@ def test_only_the_newest_box_stays_on_the_canvas(explorer):
     draw(explorer, 5, 6, 60, 70)
     (box,) = explorer.canvas.bboxes
     assert box["x"] == pytest.approx(5 * scale(explorer), abs=1)
-    moved = box | {"x": box["x"] + 12}
-    explorer.canvas.bboxes = [moved]
+    moved, clicked = box | {"x": box["x"] + 12}, box | {"width": 0, "height": 0}
+    explorer.canvas.bboxes = [box, clicked]
+    explorer.canvas.bboxes = [moved, clicked]
     assert explorer.box[0] == pytest.approx(moved["x"] / scale(explorer), abs=0.1)
+
+
+def test_a_box_is_taken_for_the_one_that_changed(explorer):
+    draw(explorer, 20, 30, 70, 90)
+    (box,) = explorer.canvas.bboxes
+    explorer.canvas.bboxes = [box | {"x": 3, "y": 4}, box]
+    np.testing.assert_allclose(explorer.box[:2] * scale(explorer), [3, 4], atol=0.1)
 
 
 def test_a_box_drawn_from_its_lower_right_corner(explorer):

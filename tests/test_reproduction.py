@@ -114,6 +114,18 @@ def test_unknown_parameter_is_an_error_before_anything_runs(places):
     assert not places["runs"].exists()
 
 
+def test_nobody_is_there_to_drag_a_box(places):
+    """Widgets are left out of a run without a browser; were they shown, no state of theirs would be saved."""
+    parameters = f"{PARAMETERS}\ninteractive: bool = True  # widgets"
+    shown = "import ipywidgets\nbox = ipywidgets.HTML('x' * 10_000)\nif {}:\n    display(box)"
+    write_notebook(places["folder"], "01_widgets", shown.format("interactive"), parameters=parameters)
+    write_notebook(places["folder"], "02_widgets", shown.format("True"), parameters=parameters)
+    silent, shown = (nbformat.read(run.output, as_version=4) for run in reproduction.reproduce("mini", **places))
+    assert silent.cells[-1].outputs == []
+    assert shown.cells[-1].outputs[0].output_type == "display_data"
+    assert "widgets" not in shown.metadata and "x" * 1000 not in nbformat.writes(shown)
+
+
 def test_dead_kernel(places):
     write_notebook(places["folder"], "01_dies", "## Boom", "import os\nos._exit(9)", "1")
     (run,) = reproduction.reproduce("mini", **places)
