@@ -608,6 +608,17 @@ def test_data_sets_travel_to_worker_processes(tmp_path, name):
     assert [tuple(image.instances) for image in travelled] == [tuple(image.instances) for image in dataset]
 
 
+def test_another_tag_in_the_index_is_another_fingerprint(tmp_path):
+    dyce(tmp_path)
+    first = load_dataset("dyce", tmp_path).fingerprint()
+    lines = DYCE_LINES.replace("chair_tolix (2)", "swap").replace("wall", "chair_tolix (2)").replace("swap", "wall")
+    (tmp_path / "annotations/val.txt").write_text(lines)
+    dataset = load_dataset("dyce", tmp_path)
+    assert set(dataset.categories.values()) == {"wall", "chair_tolix (2)"} and dataset.fingerprint() != first
+    (tmp_path / "annotations/val.txt").write_text(DYCE_LINES)
+    assert load_dataset("dyce", tmp_path).fingerprint() == first
+
+
 # ------------------------------------------------------------------------------------------------ attacks
 
 

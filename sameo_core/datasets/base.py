@@ -287,7 +287,8 @@ def _take_census(images: Images, skipped: Mapping[str, list[str]], title: str) -
     names: dict[str, int] = {}
     batches, rows = [np.zeros((0, len(_COLUMNS)), np.int64)], []
     numbers = images.occupied().tolist() if isinstance(images, LazyImages) else range(len(images))
-    for number in tqdm(numbers, desc=f"measuring {title}", unit="image", disable=len(images) < CENSUS_KEPT_FROM):
+    few = len(images) < CENSUS_KEPT_FROM
+    for number in tqdm(numbers, desc=f"measuring {title}", unit="image", disable=few, delay=2):
         image = images[number]
         items = list(image.instances)
         amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))

@@ -159,11 +159,12 @@ class DatasetBuilder:
         Args:
             image_id: of an image that `add_image` was given; nothing happens if that was skipped.
             read: called with a builder that knows this image alone; it calls `add_instance` and `skip` as usual, with
-                instance ids that no other image uses. Picklable: worker processes may do the reading.
+                instance ids that no other image uses. Picklable: worker processes may do the reading. A `partial`,
+                where something of the annotation file goes in, so that its arguments tell when that changes.
             files: the files that `read` reads; when one of them changes, so have the masks. Picklable.
         """
         if image_id in self._images:
-            self._later.setdefault(image_id, (read, partial(_stamps, files)))
+            self._later.setdefault(image_id, (read, partial(_stamps, files, read)))
 
     def instances_on_demand(
         self,
@@ -258,9 +259,9 @@ def _read_instances(
     return tuple(alone._instances[image_id]), alone.skipped
 
 
-def _stamps(files: Callable[[], Iterable[Path]]) -> str:
-    """Names, sizes and times of files."""
-    stamps = []
+def _stamps(files: Callable[[], Iterable[Path]], read: Callable) -> str:
+    """Names, sizes and times of files, and what is read of them."""
+    stamps = [getattr(read, "args", ())]
     for path in files():
         try:
             status = path.stat()
