@@ -790,9 +790,10 @@ def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title
             axes.plot(values, [y + 0.2] * len(values), "o", color=PALETTE["after"], ms=3, mew=0, alpha=0.5)
             axes.plot([low, high], [y, y], color=PALETTE["after"], lw=1.5, gid="interval")
             axes.plot(mean, y, "D", ms=5, color=PALETTE["after"], mec="white", mew=0.6, gid="mean")
-        axes.set(title=metric, yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
+        axes.set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
+        axes.set_title(metric, fontsize=7.5)
         axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=3)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
     return figure
