@@ -247,7 +247,7 @@ def file_size(path: Path) -> int:
         return -1
 
 
-Images = Sequence  # of AmodalImage; not said to the type checker of the tests, which would look at one of them
+ImageSequence = Sequence  # of AmodalImage; not said to the type checker of the tests, which would look at one of them
 
 
 # ---------------------------------------------------------------------------------------------------- what is counted
@@ -281,7 +281,7 @@ class Census:
 _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_area", "amodal_area", "visible_area")
 
 
-def _take_census(images: Images, skipped: Mapping[str, list[str]], title: str) -> Census:
+def _take_census(images: ImageSequence, skipped: Mapping[str, list[str]], title: str) -> Census:
     """Reads all masks once."""
     skipped = {rule: list(records) for rule, records in skipped.items()}
     names: dict[str, int] = {}
@@ -294,7 +294,7 @@ def _take_census(images: Images, skipped: Mapping[str, list[str]], title: str) -
         amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))
         for item, visible in zip(items, _areas([item.visible_rle for item in items]), strict=True):
             name, area = names.setdefault(item.category, len(names)), -1 if item.amodal_rle is None else next(amodal)
-            numbers_of = int(number), item.instance_id, item.category_id, name, item.is_stuff
+            numbers_of = number, item.instance_id, item.category_id, name, item.is_stuff
             rows.append((*numbers_of, image.height * image.width, area, visible))
         if isinstance(image.instances, InstancesOnDemand):
             for rule, records in image.instances.skipped.items():
@@ -334,7 +334,7 @@ class AmodalDataset(Sequence):
         root: Path,
         split: str,
         categories: dict[int, str],
-        images: Images,
+        images: ImageSequence,
         skipped: dict[str, list[str]],
         frequencies: dict[int, str] | None = None,
         census: Census | None = None,
@@ -495,7 +495,7 @@ class _Selection(LazyImages):
 
     def __init__(
         self,
-        source: Images,
+        source: ImageSequence,
         numbers: Int64[np.ndarray, " images"],
         counts: Int64[np.ndarray, " images"],
         starts: Int64[np.ndarray, " images+1"],
