@@ -1029,9 +1029,11 @@ def test_a_file_where_the_folder_should_be_is_named(objects, tmp_path):
 def test_the_teacher_has_not_seen_what_it_judges():
     paper = synthesis.teacher_profile(load_profile("paper"))
     assert paper.data.train == tuple(name for name in load_profile("paper").data.train if name != "amodal_lvis")
-    mini = load_profile("mini", train=["cocoa", "lvis", "amodal_lvis"])
-    assert synthesis.teacher_profile(mini).data.train == ("cocoa",)
-    assert synthesis.teacher_profile(mini).training == mini.training
+    mini = load_profile("mini", teacher=["cocoa", "lvis", "amodal_lvis"])
+    teacher = synthesis.teacher_profile(mini)
+    assert teacher.data.train == ("cocoa",)
+    assert teacher.training == mini.override(unoccluded_share=None).training  # not held back from continuing objects
+    assert mini.training.unoccluded_share
 
 
 LENIENT = {"min_agreement": 0.0, "max_predicted_hidden": 1e9, "train_images": 10, "pairs_per_shard": 2}

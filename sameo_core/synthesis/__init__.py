@@ -51,7 +51,9 @@ def teacher_profile(profile: Profile) -> Profile:
     `unoccluded_share` holds a decoder back from continuing objects. A teacher is not: one that continues too much
     costs complete objects, one that continues too little lets cut ones pass.
     """
-    return profile.override(train=profile.data.teacher, unoccluded_share=None)
+    judged = {"amodal_lvis", *profile.data.visible_only}
+    train = tuple(name for name in profile.data.teacher if name not in judged)
+    return profile.override(train=train, unoccluded_share=None)
 
 
 def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = "train") -> Pool:
