@@ -462,7 +462,7 @@ def test_the_verb(tmp_path, capsys):
     assert main(["download", "dyce", "--root", str(tmp_path)]) == 1
     assert "FETCH BY HAND" in capsys.readouterr().out
     assert main(["download", "amodal_lvis", "--root", str(tmp_path)]) == 0
-    assert "made, by notebook 02" in capsys.readouterr().out
+    assert "made from lvis and lvvis, by" in capsys.readouterr().out
     assert main(["download", "nothing", "--root", str(tmp_path)]) == 2
     assert "known are" in capsys.readouterr().err
 
