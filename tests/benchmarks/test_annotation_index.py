@@ -82,8 +82,8 @@ def test_a_million_objects_open_in_less_time_and_memory_than_json_load(tmp_path,
     """First opening: at most 3 x json.load's CPU time, in less memory. Again: 5 s and 1 GB, torch's import included.
 
     On a Xeon, with 100,000 images: json.load 9.8 s and 2.5 GB; first opening 8.6 s and 0.66 GB, of which 0.65 GB are
-    torch's; again 0.3 s (the whole process 1.9 s) and 0.65 GB. With a million images: 11 s and 2.9 GB; 12 s and 0.75 GB;
-    0.7 s (2.3 s) and 0.73 GB.
+    torch's; again 0.3 s (the whole process 1.9 s) and 0.65 GB. With a million images: 11 s and 2.9 GB; 12 s and
+    0.75 GB; 0.7 s (2.3 s) and 0.73 GB.
     """
     path = tmp_path / "annotations" / "val.json"
     write_file(path, images)
