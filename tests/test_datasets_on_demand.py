@@ -173,23 +173,42 @@ def expected_by_hand(data):
 
 odd = st.sampled_from([None, True, "1", 1.0, -1, 0, 3, 2**63, [1], {}])
 ids = st.one_of(st.integers(0, 3), odd)
+often = st.integers(0, 9)
+lengths = often.flatmap(lambda n: st.just(SIDE) if n else odd)
 some_images = st.lists(
-    st.one_of(
-        st.fixed_dictionaries(
-            {"id": ids, "file_name": st.sampled_from(["a.jpg", "a.jpg", "é", "", None, 3])},
-            optional={key: st.one_of(st.just(SIDE), st.just(SIDE), odd) for key in ("height", "width")},
-        ),
-        odd,
+    often.flatmap(
+        lambda n: (
+            st.fixed_dictionaries(
+                {"id": ids, "height": lengths, "width": lengths},
+                optional={"file_name": st.sampled_from(["a.jpg", "b.jpg", "é", "", None, 3])},
+            ).map(lambda image: {"file_name": "c.jpg", **image})
+            if n
+            else odd
+        )
     ),
     max_size=6,
 )
 some_annotations = st.lists(
-    st.one_of(
-        st.fixed_dictionaries({"id": ids, "image_id": ids}, optional={"iscrowd": st.sampled_from([0, 1, "no", None])}),
-        odd,
+    often.flatmap(
+        lambda n: (
+            st.fixed_dictionaries(
+                {"id": ids, "image_id": ids}, optional={"iscrowd": st.sampled_from([0, 0, 1, "no", None])}
+            )
+            if n
+            else odd
+        )
     ),
     max_size=8,
 )
+
+
+def test_of_two_annotations_with_one_id_the_first_counts(tmp_path):
+    data = document()
+    data["annotations"][1] |= {"id": 100, "image_id": data["annotations"][0]["image_id"] % 2 + 10 + 2}  # another image
+    dataset = load(tmp_path, data)
+    assert dataset.skipped == {"annotation id used twice": ["annotation 100"]}
+    found = [(image.image_id, item.instance_id) for image in dataset for item in image.instances]
+    assert (data["annotations"][0]["image_id"], 100) in found and len(found) == 19
 
 
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))

@@ -128,6 +128,13 @@ def test_any_document_is_read_as_json_loads_does(path, document, layout, chunk):
     assert not "".join(keys).isascii() or index.tables["a"].keys == tuple(keys)
 
 
+def test_whatever_is_cut_at_the_end_of_a_piece_is_read_whole(path):
+    values = '[-12.75, 1.5e+10, 2E-5, 0, -Infinity, NaN, true, null, 123456789012345, {}, [], {"id": 12.5}]'
+    for pad in range(200):
+        index = index_json(write(path, " " * pad + f'{{"a": {values}, "b": []}}'), LISTS, 1)
+        assert list(map(repr, index.records("a"))) == list(map(repr, json.loads(values)))
+
+
 # ------------------------------------------------------------------------------------------------ what it refuses
 
 
@@ -205,6 +212,13 @@ def test_files_that_are_refused(path, text, rule, chunk):
     assert error.value.rule.startswith(rule) and error.value.file == str(path) and error.value.remedy
 
 
+def test_bytes_that_are_not_utf8_are_named_wherever_a_piece_ends(path):
+    for pad in range(150):
+        text = b'{"a": ["' + b"x" * pad + b'\xe2\x82"], "b": []}' + b" " * 200
+        with pytest.raises(InputError, match=f"not UTF-8 at byte {8 + pad} of {len(text)}"):
+            index_json(write(path, text), LISTS, 1)
+
+
 def test_a_folder_or_a_missing_file_is_an_input_error(tmp_path):
     for path in (tmp_path, tmp_path / "missing.json"):
         with pytest.raises(InputError, match="the file cannot be read"):
@@ -219,11 +233,17 @@ def pieces(monkeypatch):
     return calls
 
 
-def test_a_fault_is_reported_without_reading_on(path, pieces):
-    write(path, '{"a": [1 2' + ", 3" * 100_000)
-    with pytest.raises(InputError, match="breaks at byte 9 of 300010"):
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [("1 2", "breaks at byte 9 of"), ('{"x" 1}', "breaks at byte 12 of"), ("[1, fal]", "breaks at byte 11 of"),
+     ("9" * 5000, "cannot be parsed"), ("[" * 5000, "nested too deeply")],
+    ids=lambda v: v[:8],
+)  # fmt: skip
+def test_a_fault_is_reported_without_reading_on(path, pieces, fault, where):
+    write(path, '{"a": [' + fault + ", 3" * 300_000)
+    with pytest.raises(InputError, match=where):
         index_json(path, LISTS, 1000)
-    assert len(pieces) <= 3
+    assert len(pieces) <= 8
 
 
 def test_a_long_record_is_tried_a_few_times_and_a_string_without_end_too(path, pieces):
