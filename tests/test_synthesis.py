@@ -924,7 +924,7 @@ def test_a_scheduler_that_does_not_answer_is_named(objects, tmp_path, monkeypatc
     with pytest.raises(InputError, match="nonsense://.*a Dask scheduler must answer"):
         synthesize(objects, tmp_path / "a", IMAGES, config=SMALL, scheduler="nonsense://here:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r'needs the package distributed.*pip install "sameo\[cluster\]"'):
+    with pytest.raises(InputError, match=r'needs the package distributed.*pip install -e "\.\[cluster\]"'):
         synthesize(objects, tmp_path / "b", IMAGES, config=SMALL, scheduler="tcp://localhost:1")
 
 

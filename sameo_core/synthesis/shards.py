@@ -132,7 +132,7 @@ def _backend(scheduler: str | None, workers: int) -> Iterator[int]:
         from distributed import Client
     except ImportError as error:
         rule = "a scheduler needs the package distributed, which is not installed"
-        raise InputError(file="scheduler", rule=rule, remedy='Install it: pip install "sameo[cluster]"') from error
+        raise InputError(file="scheduler", rule=rule, remedy='Install it: pip install -e ".[cluster]"') from error
     try:
         client = Client(scheduler, timeout=30)
     except (OSError, ValueError, TypeError) as error:
