@@ -1,7 +1,7 @@
 """Front-ends: whatever gives boxes and scores for an image; SAMEO turns them into amodal masks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -9,6 +9,7 @@ from jaxtyping import Int
 from sameo_core import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
+from sameo_core.masks import RLE
 
 BOX_KINDS = ("visible", "amodal")
 
@@ -21,6 +22,7 @@ class Detections:
     scores: Scores  # "n", 0..1
     category_ids: Int[np.ndarray, " n"]
     instance_ids: Int[np.ndarray, " n"]  # the ground-truth object each box was made from; -1 for a detector's own boxes
+    masks: tuple[RLE, ...] | None = None  # the front-end's own masks, one a box, of the image's size; None: it has none
 
 
 FrontEnd = Callable[[AmodalImage], Detections]
@@ -76,6 +78,6 @@ def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd
         low = np.minimum(np.maximum(boxes[:, :2], 0), limits[:2] - 1)
         high = np.maximum(np.minimum(boxes[:, 2:], limits[2:]), low + 1)
         boxes = np.concatenate([low, high], 1).astype(np.float32)
-        return Detections(boxes, found.scores, found.category_ids, found.instance_ids)
+        return replace(found, boxes=boxes)
 
     return detect
