@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from sameo_core.errors import InputError
 
@@ -113,17 +113,45 @@ class TrainingConfig:
     iterations: int = 40_000  # zero-shot model
     batch_images: int = 32
     boxes_per_image: int = 2  # objects prompted in each image of a batch; the paper does not say
+    # An image of a batch is of each data set with probability proportional to the logarithm of its images (paper), or
+    # to be compared: of each set alike, or proportional to its images
+    sampling: Literal["log", "uniform", "size"] = "log"
     amodal_prompt_share: float = 0.5  # the others are visible boxes
     unoccluded_share: float | None = None  # of the prompted objects; None: as they come. See BatchSampler
-    learning_rate: float = 1e-4  # development used Adam with 1e-4; the paper does not say
-    warmup_iterations: int = 500
-    weight_decay: float = 0.0
+    optimiser: Literal["adamw", "sgd"] = "adamw"  # the paper does not say; development used Adam, which AdamW is
+    # without weight decay. "sgd": with momentum 0.9
+    learning_rate: float = 1e-4  # development's; the paper does not say
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up: half a cosine to zero, or the full rate.
+    # The paper does not say; a rate that ends at zero makes the last weights the ones to keep
+    warmup_iterations: int = 500  # ours: the first steps of Adam are as large as any, on moments it hardly knows yet
+    max_warmup_share: float = 0.2  # of all iterations: the supervised recipes are short. Ours
+    weight_decay: float = 0.0  # as development; a decoder is moved a little, not made small
     clip: float = 1.0  # largest norm of the gradient; ours
     bf16: bool = True  # autocast on GPUs; on a CPU the decoder's small attention heads are slower in bf16
     cpu_threads: int | None = None  # of a training on a CPU: the last digits of the weights depend on it; None: torch's
+    half_embeddings: bool = True  # image embeddings are rounded to half precision, kept on disk or not: half the disk
     iou_weight: float = 0.05  # Dice + focal + 0.05 x L1 of the predicted IoU
     seeds: tuple[int, ...] = (0,)  # one fine-tuning each
     log_every: int = 100  # iterations
+
+
+@dataclass(frozen=True)
+class RecipesConfig:
+    """How long the recipes of `recipes.py` train, where that is not `TrainingConfig.iterations`."""
+
+    cocoa_cls_iterations: int = 1_440  # supervised, on COCOA-cls alone; paper
+    d2sa_iterations: int = 2_340  # paper
+    muva_iterations: int = 22_500  # paper
+    teacher_iterations: int = 40_000  # of Amodal-LVIS; the paper does not say: as the zero-shot model
+    ablation_iterations: int = 40_000  # of every arm of an ablation; the paper does not say: as the zero-shot model
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What is kept to be quicker; no result depends on it."""
+
+    embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`): all
+    # sets but the giants. Beyond, the least recently used leave. None: no bound; 0: none are kept, all made as needed
 
 
 @dataclass(frozen=True)
@@ -144,6 +172,8 @@ class Profile:
     data: DataConfig = field(default_factory=DataConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    recipes: RecipesConfig = field(default_factory=RecipesConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
@@ -214,6 +244,13 @@ def _mini() -> Profile:
             seeds=(0, 1, 2),
             log_every=25,
         ),
+        recipes=RecipesConfig(
+            cocoa_cls_iterations=150,
+            d2sa_iterations=150,
+            muva_iterations=150,
+            teacher_iterations=300,
+            ablation_iterations=100,  # eight arms and three seeds, within ten minutes on two cores
+        ),
     )
 
 
@@ -227,10 +264,12 @@ def _override(profile: Profile, key: str, value: object) -> Profile:
     declared = get_type_hints(type(owner))[key]
     if isinstance(value, list):  # what papermill passes for a tuple
         value = tuple(value)
-    if declared is float and type(value) is int:
+    if type(value) is int and not _fits(value, declared) and _fits(float(value), declared):
         value = float(value)
     if not _fits(value, declared):
-        rule = f"a {getattr(declared, '__name__', declared)}, found {value!r}"
+        options = get_args(declared) if get_origin(declared) is Literal else ()
+        kind = f"one of {', '.join(map(repr, options))}" if options else f"a {getattr(declared, '__name__', declared)}"
+        rule = f"{kind}, found {value!r}"
         raise InputError(file=f"profile {profile.name}", record=key, rule=rule, remedy="Give a value of that type")
     changed = replace(owner, **{key: value})
     for section, (name, _) in zip(reversed(sections), reversed(owners[key]), strict=True):
@@ -249,7 +288,9 @@ def _owners(config: object, path: tuple = ()) -> Iterator[tuple[str, tuple[tuple
 
 
 def _fits(value: object, declared: object) -> bool:
-    """Is a value of the type that a field declares: a plain type, `tuple[t, ...]`, or one of several."""
+    """Is a value of the type that a field declares: a plain type, `tuple[t, ...]`, one of several, or some words."""
+    if get_origin(declared) is Literal:
+        return value in get_args(declared)
     if isinstance(declared, UnionType):
         return any(_fits(value, option) for option in get_args(declared))
     if get_origin(declared) is tuple:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,9 +27,11 @@ from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
+from sameo_core.errors import InputError
 from sameo_core.losses import SameoLoss, sameo_loss
+from sameo_core.recipes import teacher_profile
 from sameo_core.sameo import Sameo, default_device
-from sameo_core.synthesis import synthetic_set, teacher_profile
+from sameo_core.synthesis import synthetic_set
 
 ENCODING_BATCH = 16  # images encoded at once
 
@@ -162,7 +165,7 @@ def _run(sameo: Sameo, sampler: "BatchSampler", recipe: TrainingConfig, folder: 
     """The loop."""
     model = sameo.model
     parameters = list(sameo.trainable_parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = build_optimiser(parameters, recipe)
     checkpoint, start = folder / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -209,20 +212,40 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     return sameo_loss(logits, iou, batch.targets.to(device), recipe.iou_weight)
 
 
+def build_optimiser(parameters: Sequence[nn.Parameter], recipe: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser that `recipe.optimiser` names."""
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
 def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
-    """Share of the full learning rate: linear warm-up, then half a cosine to zero (ours; the paper says nothing)."""
-    if iteration < recipe.warmup_iterations:
-        return (iteration + 1) / recipe.warmup_iterations
-    progress = (iteration - recipe.warmup_iterations) / max(1, recipe.iterations - recipe.warmup_iterations)
+    """Share of the full learning rate: a linear warm-up, then what `recipe.schedule` says."""
+    warmup = min(recipe.warmup_iterations, int(recipe.max_warmup_share * recipe.iterations))
+    if iteration < warmup:
+        return (iteration + 1) / warmup
+    if recipe.schedule == "constant":
+        return 1.0
+    progress = (iteration - warmup) / max(1, recipe.iterations - warmup)
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def set_probabilities(sizes: Sequence[int]) -> Float[np.ndarray, " sets"]:
-    """Probability that an image of a batch comes from each data set: proportional to the logarithm of its size.
+def set_probabilities(
+    sizes: Sequence[int], sampling: Literal["log", "uniform", "size"] = "log"
+) -> Float[np.ndarray, " sets"]:
+    """Probability that an image of a batch comes from each data set, by the numbers of their images.
 
-    Paper, section "Training"; the normalisation is ours: log(1 + images), so that a set of one image still counts.
+    "log" is the paper's (section "Training"): proportional to the logarithm of the size. The normalisation is ours:
+    log(1 + images), so that a set of one image still counts.
+
+    Raises:
+        InputError: another sampling.
     """
-    weights = np.log1p(np.array(sizes, float))
+    weigh = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
+    if sampling not in weigh:
+        rule = f"one of {', '.join(weigh)}, found {sampling!r}"
+        raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
+    weights = weigh[sampling](np.array(sizes, float))
     return weights / weights.sum()
 
 
@@ -243,7 +266,7 @@ class BatchSampler:
         seed: int,
     ):
         self.sets, self.caches, self.recipe, self.side, self.seed = sets, caches, recipe, side, seed
-        self.probabilities = set_probabilities([len(dataset) for dataset in sets])
+        self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
         """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""

@@ -64,6 +64,7 @@ class World:
             "train_images": 6,
             "val_images": 4,
             "iterations": 6,
+            "teacher_iterations": 6,
             "batch_images": 2,
             "warmup_iterations": 2,
             "log_every": 2,

@@ -4,17 +4,19 @@ import re
 import runpy
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from sameo_core import config
 from sameo_core.config import (
+    CacheConfig,
     CleaningConfig,
     CompletenessConfig,
     DataConfig,
     EvaluationConfig,
     Profile,
+    RecipesConfig,
     SynthesisConfig,
     TrainingConfig,
     config_hash,
@@ -26,6 +28,8 @@ SECTIONS = {
     "data": DataConfig,
     "synthesis": SynthesisConfig,
     "training": TrainingConfig,
+    "recipes": RecipesConfig,
+    "cache": CacheConfig,
     "evaluation": EvaluationConfig,
 }
 
@@ -52,6 +56,11 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "warmup_iterations": 40,
         "seeds": (0, 1, 2),
         "log_every": 25,
+        "cocoa_cls_iterations": 150,
+        "d2sa_iterations": 150,
+        "muva_iterations": 150,
+        "teacher_iterations": 300,
+        "ablation_iterations": 100,
     }
 
 
@@ -100,12 +109,15 @@ def test_overrides_reach_every_section_and_leave_the_rest():
         ("seeds", [3, 4], (3, 4)),  # papermill passes lists
         ("train", ["cocoa", "kins"], ("cocoa", "kins")),
         ("train_images", None, None),
+        ("embedding_cache_gigabytes", 5, 5.0),
+        ("embedding_cache_gigabytes", None, None),
+        ("sampling", "uniform", "uniform"),
         ("weights", None, None),
     ],
 )
 def test_values_that_mean_the_same_are_taken(key, given, stored):
     profile = load_profile("mini", **{key: given})
-    (value,) = [getattr(s, key) for s in (profile.data, profile.training, profile.evaluation) if hasattr(s, key)]
+    (value,) = [getattr(s, key) for s in map(profile.__getattribute__, SECTIONS) if hasattr(s, key)]
     assert value == stored and type(value) is type(stored)
 
 
@@ -127,12 +139,20 @@ def test_values_that_mean_the_same_are_taken(key, given, stored):
         ("train", "cocoa"),
         ("seeds", 0),
         ("seeds", (0.5,)),
+        ("sampling", "Log"),
+        ("sampling", None),
+        ("embedding_cache_gigabytes", "5"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name, key, value):
     with pytest.raises(InputError, match=re.escape(f"found {value!r}.")) as error:
         load_profile(name, **{key: value})
     assert (error.value.file, error.value.record) == (f"profile {name}", key)
+
+
+def test_a_word_that_is_none_of_a_fields_words_is_refused_with_those():
+    with pytest.raises(InputError, match="one of 'log', 'uniform', 'size', found 'logarithm'"):
+        load_profile("mini", sampling="logarithm")
 
 
 def test_an_unknown_name_is_refused_with_the_closest_one():
@@ -160,7 +180,9 @@ def test_hash_is_pinned():
 
 
 def other_value(value, declared=None):
-    """Another value of the same type; of a type that a field declares, where it is None."""
+    """Another value of the same type; of a type that a field declares, where it is None or one of some words."""
+    if get_origin(declared) is Literal:
+        return next(word for word in get_args(declared) if word != value)
     if value is None:
         return next(option(7) for option in get_args(declared) if option in (int, float, str))
     if isinstance(value, bool):

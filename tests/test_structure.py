@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors",
     "config",
+    "recipes",
     "array_cache",
     "masks",
     "photographs",

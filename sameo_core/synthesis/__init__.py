@@ -9,6 +9,7 @@ from pathlib import Path
 from sameo_core.collection import open_dataset
 from sameo_core.config import Profile, config_hash
 from sameo_core.errors import InputError
+from sameo_core.recipes import teacher_profile
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis.composition import Pair, draw_pair, ladder
 from sameo_core.synthesis.painting import compose
@@ -43,17 +44,6 @@ __all__ = [
     "synthetic_set",
     "teacher_profile",
 ]
-
-
-def teacher_profile(profile: Profile) -> Profile:
-    """The profile of the teacher: fine-tuned on the amodal sets without LVIS (paper), on their objects as they come.
-
-    `unoccluded_share` holds a decoder back from continuing objects. A teacher is not: one that continues too much
-    costs complete objects, one that continues too little lets cut ones pass.
-    """
-    judged = {"amodal_lvis", *profile.data.visible_only}
-    train = tuple(name for name in profile.data.teacher if name not in judged)
-    return profile.override(train=train, unoccluded_share=None)
 
 
 def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = "train") -> Pool:

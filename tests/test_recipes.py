@@ -1,0 +1,125 @@
+"""Trainings by name: what each changes of a profile, and that nothing else changes with it."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from sameo_core.config import load_profile
+from sameo_core.errors import InputError
+from sameo_core.recipes import QUESTIONS, RECIPES, ablation, recipe, teacher_profile
+
+PROFILES = pytest.mark.parametrize("name", ["paper", "mini"])
+PAPER_AMODAL = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")
+
+
+def changed(profile, other):
+    """Fields of data and training that differ, with the values of `other`."""
+    sections = [(asdict(getattr(profile, s)), asdict(getattr(other, s))) for s in ("data", "training")]
+    return {key: after[key] for before, after in sections for key in before if before[key] != after[key]}
+
+
+def test_the_zero_shot_recipe_is_the_papers():
+    paper = recipe("zero_shot", load_profile("paper"))
+    assert set(paper.data.train) == {*PAPER_AMODAL, "amodal_lvis"}
+    assert (paper.training.batch_images, paper.training.iterations) == (32, 40_000)
+    assert recipe("zero_shot", load_profile("mini")) == load_profile("mini")
+    with_held_out = load_profile("paper", train=("d2sa", "kins", "cocoa_cls"))
+    assert recipe("zero_shot", with_held_out).data.train == ("kins",)
+
+
+@pytest.mark.parametrize(("name", "iterations"), [("cocoa_cls", 1_440), ("d2sa", 2_340), ("muva", 22_500)])
+def test_a_supervised_recipe_learns_from_its_set_alone(name, iterations):
+    for profile, length in ((load_profile("paper"), iterations), (load_profile("mini"), 150)):
+        supervised = recipe(f"supervised_{name}", profile)
+        assert supervised.data.train == (name,) and supervised.training.iterations == length
+        assert name not in supervised.data.held_out
+        assert changed(profile, supervised).keys() <= {"train", "held_out", "iterations"}
+
+
+@PROFILES
+def test_the_teacher_learns_the_same_whatever_an_arm_varies(name):
+    profile = load_profile(name)
+    teacher = teacher_profile(profile)
+    assert teacher.data.train == PAPER_AMODAL and teacher.training.unoccluded_share is None
+    assert teacher.training.iterations == {"paper": 40_000, "mini": 300}[name]
+    for arm in RECIPES:
+        if arm.startswith("mix_") and int(arm[4:]) > len(profile.data.train):
+            continue
+        seen = teacher_profile(recipe(arm, profile))
+        assert (seen.training, seen.data.train) == (teacher.training, teacher.data.train), arm
+
+
+@PROFILES
+def test_arms_differ_from_the_common_one_in_what_their_name_says(name):
+    profile = load_profile(name)
+    common = recipe("prompt_random", profile)
+    assert common == recipe("dual_on", profile) == recipe("sampling_log", profile)
+    assert common == recipe(f"mix_{len(profile.data.train)}", profile)
+    assert common.training.amodal_prompt_share == 0.5 and common.training.sampling == "log"
+    assert common.data.dual_annotation and common.training.unoccluded_share is None
+    assert common.training.iterations == {"paper": 40_000, "mini": 100}[name]
+    expected = {
+        "prompt_amodal": {"amodal_prompt_share": 1.0},
+        "prompt_visible": {"amodal_prompt_share": 0.0},
+        "dual_off": {"dual_annotation": False},
+        "alone_dual_on": {"train": ("amodal_lvis",)},
+        "alone_dual_off": {"train": ("amodal_lvis",), "dual_annotation": False},
+        "mix_1": {"train": ("cocoa",)},
+        "mix_2": {"train": profile.data.train[:2]},
+        "sampling_uniform": {"sampling": "uniform"},
+        "sampling_size": {"sampling": "size"},
+    }
+    for arm, difference in expected.items():
+        assert changed(common, recipe(arm, profile)) == difference, arm
+
+
+def test_in_paper_the_common_arm_is_the_zero_shot_model():
+    paper = load_profile("paper")
+    assert recipe("prompt_random", paper) == recipe("zero_shot", paper)
+
+
+def test_arms_do_not_take_over_what_another_arm_is_about():
+    profile = load_profile("mini", amodal_prompt_share=1.0, sampling="size", dual_annotation=False, iterations=7)
+    assert changed(recipe("prompt_visible", load_profile("mini")), recipe("prompt_visible", profile)) == {}
+    kept = recipe("prompt_visible", load_profile("mini", learning_rate=0.5, seeds=(4,)))
+    assert (kept.training.learning_rate, kept.training.seeds) == (0.5, (4,))
+
+
+def test_questions_of_the_ablations_and_their_arms():
+    mini = load_profile("mini")
+    arms = {question: ablation(question, mini) for question in QUESTIONS}
+    assert list(arms["training prompt"]) == ["prompt_amodal", "prompt_visible", "prompt_random"]
+    assert [arm.data.train for arm in arms["data mix"].values()] == [mini.data.train[:n] for n in (1, 2, 3)]
+    assert len(ablation("data mix", load_profile("paper"))) == 9
+    common = recipe("prompt_random", mini)
+    assert all(common == list(arms[q].values())[-1] for q in QUESTIONS if q != "dual annotation alone")
+    different = {str(asdict(arm)) for question in arms for arm in arms[question].values()}
+    assert len(different) == 10  # the common one, and 2 + 1 + 2 + 2 + 2 others
+    assert {name for names in QUESTIONS.values() for name in names} == RECIPES.keys() - {
+        "zero_shot",
+        "teacher",
+        *(name for name in RECIPES if name.startswith("supervised_")),
+    }
+
+
+def test_a_recipe_twice_is_a_recipe_once():
+    mini = load_profile("mini")
+    for name in RECIPES:
+        if not name.startswith("mix_"):
+            assert recipe(name, recipe(name, mini)) == recipe(name, mini)
+    assert replace(recipe("mix_2", recipe("mix_2", mini))) == recipe("mix_2", mini)
+
+
+def test_every_recipe_says_what_it_is():
+    sentences = [entry.sentence for entry in RECIPES.values()]
+    assert len(set(sentences)) == len(sentences) and all(s.endswith(".") and "\n" not in s for s in sentences)
+
+
+def test_unknown_names_and_too_large_mixes_are_refused():
+    mini = load_profile("mini")
+    with pytest.raises(InputError, match="found 'zeroshot'"):
+        recipe("zeroshot", mini)
+    with pytest.raises(InputError, match="found 'prompts'"):
+        ablation("prompts", mini)
+    with pytest.raises(InputError, match="4 sets, found 3: cocoa, muva, amodal_lvis"):
+        recipe("mix_4", mini)
