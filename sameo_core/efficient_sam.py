@@ -253,6 +253,16 @@ class TwoWayTransformer(nn.Module):
         return self.norm_final_attn(tokens), image
 
 
+def doubled(layer: nn.ConvTranspose2d, x: Float[Tensor, "b n i"]) -> Float[Tensor, "b 4*n o"]:
+    """Each cell becomes 2 x 2 cells, one after another: a transposed convolution, as the matrix product that it is."""
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4*o i
+    return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
+
+
+def channels_last(norm: nn.GroupNorm, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+    return norm(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+
+
 class MaskDecoder(nn.Module):
     """Image embedding and prompt tokens to mask logits and predicted IoU."""
 
@@ -275,14 +285,16 @@ class MaskDecoder(nn.Module):
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
         image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: still one for all boxes
         tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
-        pixels = image.flatten(0, 1).transpose(1, 2).unflatten(2, (he, we))  # b*q c he we
-        pixels = self.final_output_upscaling_layers(pixels)  # b*q c 4he 4we
+        (grow, norm, act), (grow_again, act_again) = self.final_output_upscaling_layers
+        pixels = act(channels_last(norm, doubled(grow, image.flatten(0, 1))))  # b*q 4*he*we c
+        pixels = act_again(doubled(grow_again, pixels))  # b*q 16*he*we c
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         weights = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
-        weights = torch.stack(weights, dim=2)  # b q m c
-        logits = weights.flatten(0, 1) @ pixels.flatten(2)  # b*q m 16he*we
+        weights = torch.stack(weights, dim=-1)  # b q c m
+        logits = pixels @ weights.flatten(0, 1)  # b*q 16*he*we m
+        logits = logits.view(b, q, he, we, 2, 2, 2, 2, -1).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)  # b q m he 2 2 we 2 2
         iou = self.iou_prediction_head(tokens[:, :, 0])[..., chosen.start : chosen.stop]  # b q m
-        return logits.view(b, q, len(chosen), *pixels.shape[-2:]), iou
+        return logits.reshape(b, q, len(chosen), 4 * he, 4 * we), iou
 
 
 class EfficientSam(nn.Module):
