@@ -6,21 +6,36 @@ taken for the paper's. `style` holds the one palette, `statistics` the numbers o
 """
 
 from sameo_core.reporting.base import PROFILES, Row
-from sameo_core.reporting.comparison import Comparison, comparisons, figure_before_after
+from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, verdict
+from sameo_core.reporting.comparison import (
+    Comparison,
+    comparisons,
+    covering_detections,
+    figure_before_after,
+    worst_median_best,
+)
 from sameo_core.reporting.data_figures import figure_contact_sheet, figure_occlusion_histograms, figure_scenes
+from sameo_core.reporting.detection_figures import (
+    figure_buckets,
+    figure_detection_curves,
+    figure_noise,
+    figure_reliability,
+)
 from sameo_core.reporting.evaluation_figures import figure_arms, figure_gains, figure_occlusion_curve
 from sameo_core.reporting.figure_files import figure_png, overlay_mark, save_figure, save_overlay
 from sameo_core.reporting.objects import Mask, draw_object
 from sameo_core.reporting.photograph_figures import OVERLAY_PIXELS, figure_cut_outs, figure_overlay
-from sameo_core.reporting.readme import README_METRICS, README_PICTURE, readme_results, update_readme
+from sameo_core.reporting.published import paper_table, per_cent, read_published
+from sameo_core.reporting.readme import README_METRICS, README_PICTURE, readme_claims, readme_results, update_readme
 from sameo_core.reporting.screen import DASHES, Screen, object_picture, scene_picture
-from sameo_core.reporting.statistics import arm_differences, gains, mean_interval
+from sameo_core.reporting.statistics import Calibration, arm_differences, calibration, gains, mean_interval, over_seeds
 from sameo_core.reporting.style import PALETTE, STYLE, WIDTH, Picture
 from sameo_core.reporting.synthesis_figures import figure_ladder, figure_pool, figure_precision_recall, figure_rates
-from sameo_core.reporting.tables import Table, read_table, table_html, table_markdown, write_table
+from sameo_core.reporting.tables import Table, read_table, save_table, table_html, table_markdown, write_table
 from sameo_core.reporting.training_figures import figure_training_curves
 
 __all__ = [
+    "CLAIMS",
     "DASHES",
     "OVERLAY_PIXELS",
     "PALETTE",
@@ -29,6 +44,7 @@ __all__ = [
     "README_PICTURE",
     "STYLE",
     "WIDTH",
+    "Calibration",
     "Comparison",
     "Mask",
     "Picture",
@@ -36,14 +52,21 @@ __all__ = [
     "Screen",
     "Table",
     "arm_differences",
+    "calibration",
+    "claims_shown",
+    "claims_table",
     "comparisons",
+    "covering_detections",
     "draw_object",
     "figure_arms",
     "figure_before_after",
+    "figure_buckets",
     "figure_contact_sheet",
     "figure_cut_outs",
+    "figure_detection_curves",
     "figure_gains",
     "figure_ladder",
+    "figure_noise",
     "figure_occlusion_curve",
     "figure_occlusion_histograms",
     "figure_overlay",
@@ -51,19 +74,28 @@ __all__ = [
     "figure_pool",
     "figure_precision_recall",
     "figure_rates",
+    "figure_reliability",
     "figure_scenes",
     "figure_training_curves",
     "gains",
     "mean_interval",
     "object_picture",
+    "over_seeds",
     "overlay_mark",
+    "paper_table",
+    "per_cent",
+    "read_published",
     "read_table",
+    "readme_claims",
     "readme_results",
     "save_figure",
     "save_overlay",
+    "save_table",
     "scene_picture",
     "table_html",
     "table_markdown",
     "update_readme",
+    "verdict",
+    "worst_median_best",
     "write_table",
 ]

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from sameo_core import BoxXYXY, Image
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.evaluation import region_iou
+from sameo_core.evaluation import evaluate_regions, region_iou
+from sameo_core.front_ends import BOX_KINDS
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.reporting.base import require
 from sameo_core.reporting.objects import Mask, draw_object, window
@@ -27,6 +29,72 @@ class Comparison:
     predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
 
 
+def covering_detections(
+    dataset: AmodalDataset, results: Sequence[Mapping], kind: str = "visible", least: float | int = 0.5
+) -> list[dict]:
+    """The detections that cover an annotated object, each with that object's `instance_id`; the others are left out.
+
+    Detections are taken for objects from the best IoU of their boxes down, each once, at equal IoU the surer one. Only
+    boxes and front-end scores count, so that of one front-end the same detections are taken whatever model drew masks.
+
+    Args:
+        results: COCO results with `box` (xyxy), and `front_end_score` or `score`.
+        kind: what a box is compared with: "visible" or "amodal" boxes of the objects.
+        least: IoU from which on a detection is taken for an object.
+
+    Returns:
+        In the order of the data set's objects; those that no detection covers are not there.
+
+    Raises:
+        InputError: another kind.
+    """
+    require(kind in BOX_KINDS, "kind", f"one of {', '.join(BOX_KINDS)}, found {kind!r}", "Choose what the boxes mean")
+    by_image: dict[object, list[Mapping]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    covering = []
+    for image in dataset:
+        found = by_image.get(image.image_id, [])
+        boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
+        ious = _box_ious(np.array(boxes, float).reshape(-1, 4), np.array([r["box"] for r in found]).reshape(-1, 4))
+        scores = np.array([r.get("front_end_score", r["score"]) for r in found], float)
+        taken: dict[int, int] = {}  # object -> detection
+        order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
+        for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
+            if ious[i, j] >= least and i not in taken and j not in taken.values():
+                taken[int(i)] = int(j)
+        for i, item in enumerate(image.instances):
+            if i in taken:
+                covering.append({**found[taken[i]], "instance_id": item.instance_id})
+    return covering
+
+
+def _box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = np.maximum(sides, 0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
+
+
+def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least: float | int = 0.1) -> list[int]:
+    """Three objects, by their number in the data set: worst, median and best by the IoU of the hidden region.
+
+    Args:
+        covering: COCO results with `instance_id`, at most one an object; objects without one are passed over.
+        least: only objects with at least this occlusion rate.
+
+    Raises:
+        InputError: no such object.
+    """
+    masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in covering}
+    objects = [(image.image_id, item) for image in dataset for item in image.instances]
+    numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]
+    predicted = [masks[objects[i][0], objects[i][1].instance_id] for i in numbers]
+    truth = [objects[i][1] for i in numbers]
+    table = evaluate_regions(predicted, [item.amodal_rle for item in truth], [item.visible_rle for item in truth])
+    return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least)]
+
+
 def comparisons(
     dataset: AmodalDataset, chosen: Sequence[int], results: Mapping[str, Sequence[Mapping]]
 ) -> list[Comparison]:
@@ -34,16 +102,20 @@ def comparisons(
 
     Args:
         chosen: numbers of objects, counted over the whole data set in its order.
-        results: model -> COCO results with `instance_id` and `box`, one an object, all of one front-end.
+        results: model -> COCO results with `instance_id` and `box`, one an object, all of one front-end; of a detector
+            what `covering_detections` leaves of them.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: a model without a mask of a chosen object; an image cannot be read.
     """
     objects = [(image, item) for image in dataset for item in image.instances]
     by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
     found = []
     for image, item in (objects[i] for i in chosen):
         key = (image.image_id, item.instance_id)
+        for name, listed in by_object.items():
+            rule = f"a mask of object {key[1]} in image {key[0]}, found none"
+            require(key in listed, "results", rule, "Choose objects that all models have", name)
         box = np.array(next(iter(by_object.values()))[key]["box"], np.float32)
         masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
         found.append(Comparison(image.read(), item.visible, item.amodal, box, masks))
@@ -51,16 +123,23 @@ def comparisons(
 
 
 @styled
-def figure_before_after(objects: Sequence[Comparison], title: str, profile: str) -> Figure:
+def figure_before_after(
+    objects: Sequence[Comparison], title: str, profile: str, rows: Sequence[str] | None = None
+) -> Figure:
     """A row an object: the prompt and the visible part | each model's amodal mask | the truth.
 
     Hatched in a model's panel is what it says is hidden: prediction minus visible truth. The IoU of the whole object
     and of its hidden region are computed here, by `region_iou`. Panels are cut out around the object.
 
+    Args:
+        rows: a word beside each object, e.g. ("worst", "median", "best").
+
     Raises:
-        InputError: no objects, objects with different models, masks of different size.
+        InputError: no objects, objects with different models, masks of different size, not a word an object.
     """
     require(len(objects), "objects", "a comparison needs at least one object, found none", "Choose objects first")
+    rule = f"a word an object, found {len(rows or ())} for {len(objects)}"
+    require(rows is None or len(rows) == len(objects), "rows", rule, "Give as many")
     names = list(objects[0].predictions)
     figure = new_figure(title, profile, 0.35 + 1.9 * len(objects) * 4 / (len(names) + 2), layout="compressed")
     grid = figure.subplots(len(objects), len(names) + 2, squeeze=False)
@@ -78,6 +157,7 @@ def figure_before_after(objects: Sequence[Comparison], title: str, profile: str)
         draw_object(row[-1], item.image, item.visible, item.amodal, role="truth")
         rate = 1 - np.count_nonzero(item.visible & item.amodal) / np.count_nonzero(item.amodal)
         row[-1].set_xlabel(f"{100 * rate:.0f} % hidden", loc="left", labelpad=2)
+        row[0].set_ylabel(rows[i] if rows else "")
         x0, y0, x1, y1 = window(mask_box(item.amodal), *item.amodal.shape)
         for axes in row:
             axes.set(xlim=(x0, x1), ylim=(y1, y0))

@@ -6,6 +6,7 @@ import PIL.Image
 
 from sameo_core.config import RESULTS, RUNS
 from sameo_core.reporting.base import require, write_whole
+from sameo_core.reporting.claims import claims_shown
 from sameo_core.reporting.tables import read_table, table_markdown
 
 README_PICTURE = "05_before_after.png"
@@ -29,22 +30,39 @@ def readme_results(folder: Path | None = None) -> str:
     return table_markdown(shown)
 
 
+def readme_claims(folder: Path | None = None) -> str:
+    """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile.
+
+    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table.
+    """
+    return str(claims_shown(read_table((RESULTS / "mini" if folder is None else folder) / "claims.csv")))
+
+
 def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
-    """Put `readme_results` between the two ``results`` marks of README, and its picture, in 256 colours, beside them.
+    """Put `readme_results` and `readme_claims` between their marks in README, and the picture beside the tables.
+
+    The claims wait until there are any: without ``claims.csv`` README needs no marks for them.
 
     Args:
         path: of README.
-        folder: instead of ``data/results/mini``, where the tables are and the picture goes.
+        folder: instead of ``data/results/mini``, where the tables are and the picture goes, in 256 colours.
         figures: instead of ``data/runs/mini/figures``, where `save_figure` left the picture.
 
     Raises:
         InputError: README without these marks.
     """
     folder, figures = folder or RESULTS / "mini", figures or RUNS / "mini" / "figures"
+    text = _between(path, path.read_text(), "results", readme_results(folder))
+    if (folder / "claims.csv").is_file():
+        text = _between(path, text, "claims", readme_claims(folder))
     with PIL.Image.open(figures / README_PICTURE) as picture:
         picture.convert("RGB").quantize(256).save(folder / README_PICTURE, optimize=True)
-    text, begin, end = path.read_text(), "<!-- results -->\n", "<!-- /results -->"
+    write_whole(path, text.encode())
+
+
+def _between(path: Path, text: str, name: str, block: str) -> str:
+    """README's text with a block between the marks of this name; all else stays."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     found = begin in text and end in text
-    require(found, path, "README has the marks <!-- results --> and <!-- /results -->", "Put them back")
-    before, after = text.split(begin)[0], text.split(end)[1]
-    write_whole(path, f"{before}{begin}{readme_results(folder)}\n{end}{after}".encode())
+    require(found, path, f"README has the marks <!-- {name} --> and <!-- /{name} -->", "Put them back")
+    return f"{text.split(begin)[0]}{begin}{block}\n{end}{text.split(end)[1]}"

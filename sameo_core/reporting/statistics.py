@@ -1,10 +1,13 @@
-"""Numbers over seeds: means with intervals, what fine-tuning gains, what the arms of an ablation change."""
+"""Numbers over seeds: means with intervals, what fine-tuning gains, what an ablation's arms change; and calibration."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy import stats
 
 from sameo_core.reporting.base import Row, require
@@ -79,3 +82,95 @@ def arm_differences(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) 
                 values = {"baseline": before, "mean": after, "difference": mean, "ci_low": low, "ci_high": high}
                 found.append({"data set": place, "arm": arm, "metric": metric, **values, "seeds": len(pairs)})
     return found
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a predicted IoU can be trusted: bins of equal width over 0..1, by the prediction."""
+
+    edges: Float[np.ndarray, " bins+1"]
+    count: Int[np.ndarray, " bins"]
+    predicted: Float[np.ndarray, " bins"]  # mean prediction in the bin; NaN where the bin is empty
+    true: Float[np.ndarray, " bins"]  # mean true IoU in the bin; NaN where the bin is empty
+    error: float  # expected calibration error: |mean predicted - mean true| of a bin, weighted with its count
+    bias: float  # mean predicted - mean true: above 0 the model thinks too well of its masks
+    correlation: float  # Pearson's, of all pairs; NaN where one of the two never changes
+
+
+def calibration(
+    predicted: Sequence[Real] | np.ndarray, true: Sequence[Real] | np.ndarray, bins: int = 10
+) -> Calibration:
+    """Predicted against true IoU, one pair a mask.
+
+    Args:
+        predicted, true: n numbers each. True ones in 0..1; a prediction outside falls into the first or the last bin.
+        bins: their number; each holds its lower edge, the last one 1 too.
+
+    Raises:
+        InputError: no pairs, not as many of one as of the other, a true IoU outside 0..1, a prediction that is NaN.
+
+    Source: expected calibration error as in Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), the
+        confidence being the predicted IoU, the accuracy the true one.
+    """
+    predicted, true = np.asarray(predicted, float).ravel(), np.asarray(true, float).ravel()
+    rule = f"as many predicted as true IoUs, at least one, found {predicted.size} and {true.size}"
+    require(predicted.size and predicted.size == true.size, "predicted, true", rule, "Give one of each a mask")
+    fine = np.isfinite(predicted).all() and ((true >= 0) & (true <= 1)).all()
+    require(fine, "predicted, true", "predictions that are finite, true IoUs in 0..1", "Leave out masks without truth")
+    require(bins > 0, "bins", f"at least one bin, found {bins}", "Give 10")
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    means = [
+        np.divide(np.bincount(place, values, bins), count, where=count > 0, out=np.full(bins, math.nan))
+        for values in (predicted, true)
+    ]
+    gaps = np.abs(means[0] - means[1])[count > 0]
+    varies = np.ptp(predicted) > 0 and np.ptp(true) > 0
+    return Calibration(
+        edges=edges,
+        count=count,
+        predicted=means[0],
+        true=means[1],
+        error=float(gaps @ count[count > 0] / predicted.size),
+        bias=float(predicted.mean() - true.mean()),
+        correlation=float(np.corrcoef(predicted, true)[0, 1]) if varies else math.nan,
+    )
+
+
+class OverSeeds(NamedTuple):
+    """One number of a model at one place: a value a seed, their mean and its 95 % interval (Student's t)."""
+
+    values: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+
+
+def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[object, OverSeeds]]:
+    """model -> place -> a column over the seeds, in the order of the rows; None and NaN are left out.
+
+    Args:
+        rows: one a model, place and seed: `model`, `seed`, the place (e.g. `bucket`, `noise`) and the column.
+
+    Raises:
+        InputError: no rows, one without model, place or column, or the same model, place and seed twice.
+    """
+    require(len(rows), "rows", "at least one row, found none", "Give one row a model, seed and " + place)
+    seen, found = set(), {}
+    for i, row in enumerate(rows):
+        missing = sorted({"model", place, column} - row.keys())
+        rule = f"rows with model, {place} and {column}, this one is without {', '.join(missing)}"
+        require(not missing, "rows", rule, "Add what is missing", f"row {i}")
+        key = row["model"], row[place], row.get("seed")
+        require(
+            key not in seen, "rows", f"one row a model, {place} and seed, found {key} twice", "Leave one", f"row {i}"
+        )
+        seen.add(key)
+        values = found.setdefault(row["model"], {}).setdefault(row[place], [])
+        if row[column] is not None and not math.isnan(row[column]):
+            values.append(float(row[column]))
+    return {
+        model: {at: OverSeeds(tuple(values), *mean_interval(values)) for at, values in places.items() if values}
+        for model, places in found.items()
+    }

@@ -6,7 +6,7 @@ too, so that a greyscale print is enough. Figures are made without pyplot, so no
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sameo_core.reporting.base import PROFILES, check_profile
+from sameo_core.reporting.base import PROFILES, check_profile, require
 
 # The roles of colours, the same in every figure.
 PALETTE = MappingProxyType(
@@ -28,6 +28,18 @@ PALETTE = MappingProxyType(
         "before": "#56B4E9",  # light blue: the un-tuned model
         "after": "#0072B2",  # blue: the fine-tuned model
     }
+)
+
+# Lines of a figure that compares models or arms, in order; the first is what the figure is about. Colour, dashes and
+# marker all say which one it is.
+SERIES = (
+    ("#0072B2", "-", "D"),
+    ("#D55E00", "--", "o"),
+    ("#009E73", "-.", "s"),
+    ("#CC79A7", ":", "^"),
+    ("#000000", (0, (5, 1, 1, 1, 1, 1)), "v"),
+    ("#E69F00", (0, (1, 2, 5, 2)), "X"),
+    ("#56B4E9", (0, (8, 2)), "P"),
 )
 
 WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
@@ -50,6 +62,7 @@ STYLE = MappingProxyType(
         "grid.color": "0.9",
         "grid.linewidth": 0.6,
         "hatch.linewidth": 0.8,
+        "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
         "legend.fontsize": 7,
         "legend.frameon": False,
         "lines.solid_capstyle": "round",
@@ -66,6 +79,15 @@ STYLE = MappingProxyType(
 
 def styled(function: Callable) -> Callable:
     return matplotlib.rc_context(dict(STYLE))(function)
+
+
+def series(names: Iterable[str]) -> dict[str, dict[str, object]]:
+    """name -> colour, line style and marker of `SERIES`. InputError for more names than can be told apart."""
+    names = list(names)
+    rule = f"at most {len(SERIES)} lines in a figure, found {len(names)}"
+    require(len(names) <= len(SERIES), "names", rule, "Draw two figures")
+    keys = ("color", "ls", "marker")
+    return {name: dict(zip(keys, line, strict=True)) for name, line in zip(names, SERIES, strict=False)}
 
 
 class Picture(Figure):
@@ -103,6 +125,6 @@ def panels(title: str, profile: str, count: int, across: int, height: float) -> 
 
 def rendered(figure: Figure, kind: str, dpi: Real, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind] | dict(texts)
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind] | dict(texts)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

@@ -89,20 +89,22 @@ def cell_text(value: object, decimals: int, record: str = "", nan: str = "") -> 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a notebook shows as HTML, GitHub as Markdown, and a terminal as the same Markdown text."""
+    """A table that a notebook shows as HTML, GitHub as Markdown, a terminal as the same text, a paper as LaTeX."""
 
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]  # a tuple a row
     numeric: tuple[bool, ...]  # a flag a column: right-aligned
     bold: frozenset[tuple[int, int]]  # (row, column)
     title: str | None
+    heads: tuple[tuple[tuple[str, int], ...], ...] = ()  # lines above `columns`: (text, columns below it)
+    note: str | None = None  # a sentence below
 
     def _repr_markdown_(self) -> str:
         rows = [
             [f"**{text}**" if (i, j) in self.bold else text.replace("|", "\\|") for j, text in enumerate(row)]
             for i, row in enumerate(self.cells)
         ]
-        rows.insert(0, [column.replace("|", "\\|") for column in self.columns])
+        rows.insert(0, [column.replace("|", "\\|") for column in self._full_columns()])
         widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * (w - n) + ":" * n for w, n in zip(widths, self.numeric, strict=True)])
         aligned = [
@@ -110,7 +112,13 @@ class Table:
             for row in rows
         ]
         title = [f"**{self.title}**", ""] if self.title else []
-        return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned)])
+        note = ["", self.note] if self.note else []
+        return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned), *note])
+
+    def _full_columns(self) -> list[str]:
+        """Each column with what stands above it: Markdown has one line of headings."""
+        above = [[text for text, span in line for _ in range(span)] for line in self.heads]
+        return [" \N{MIDDLE DOT} ".join(filter(None, texts)) for texts in zip(*above, self.columns, strict=True)]
 
     def _repr_html_(self) -> str:
         def line(tag: str, texts: Sequence[str], row: int) -> str:
@@ -121,11 +129,72 @@ class Table:
                 cells.append(f'<{tag} style="text-align: {"right" if self.numeric[j] else "left"}">{text}</{tag}>')
             return f"<tr>{''.join(cells)}</tr>"
 
+        def spanning(text: str, span: int) -> str:
+            return f'<th colspan="{span}" style="text-align: center">{html.escape(text, quote=False)}</th>'
+
         caption = [f"<caption>{html.escape(self.title, quote=False)}</caption>"] if self.title else []
+        heads = [f"<tr>{''.join(spanning(*head) for head in above)}</tr>" for above in self.heads]
         body = [line("td", row, i) for i, row in enumerate(self.cells)]
-        return "\n".join(["<table>", *caption, line("th", self.columns, -1), *body, "</table>"])
+        note = [f"<p>{html.escape(self.note, quote=False)}</p>"] if self.note else []
+        return "\n".join(["<table>", *caption, *heads, line("th", self.columns, -1), *body, "</table>", *note])
 
     __repr__ = __str__ = _repr_markdown_
+
+    def latex(self, label: str | None = None) -> str:
+        """The table for a paper: a float with caption, to be used with the package booktabs.
+
+        Args:
+            label: what ``\\ref`` calls it, e.g. "tab:zero-shot".
+        """
+
+        def line(texts: Sequence[str], row: int) -> str:
+            cells = [_latex_text(text) for text in texts]
+            return " & ".join(f"\\textbf{{{c}}}" if (row, j) in self.bold else c for j, c in enumerate(cells)) + r" \\"
+
+        caption = ". ".join(_latex_text(text) for text in (self.title, self.note) if text)
+        heads = []
+        for above in self.heads:
+            spanning = [rf"\multicolumn{{{span}}}{{c}}{{{_latex_text(text)}}}" for text, span in above]
+            heads.append(" & ".join(spanning) + r" \\")
+            ends = np.cumsum([span for _, span in above])
+            rules = [f"{end - span + 1}-{end}" for (text, span), end in zip(above, ends, strict=True) if text]
+            heads.append(" ".join(rf"\cmidrule(lr){{{rule}}}" for rule in rules))
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            *([rf"\caption{{{caption}}}"] if caption else []),
+            *([rf"\label{{{label}}}"] if label else []),
+            rf"\begin{{tabular}}{{{''.join('lr'[n] for n in self.numeric)}}}",
+            r"\toprule",
+            *heads,
+            line(self.columns, -1),
+            r"\midrule",
+            *(line(row, i) for i, row in enumerate(self.cells)),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines)
+
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MIDDLE DOT}": r"$\cdot$",
+    "\N{RIGHTWARDS ARROW}": r"$\to$",
+}
+
+
+def _latex_text(text: str) -> str:
+    """Text as LaTeX prints it; a minus before a number becomes one."""
+    escaped = "".join(_LATEX.get(sign, sign) for sign in text)
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
 
 def table_html(
@@ -167,6 +236,20 @@ def table_html(
 def table_markdown(rows: Sequence[Row], *args: object, **options: object) -> str:
     """Rows as Markdown text, for a README; everything as in `table_html`."""
     return str(table_html(rows, *args, **options))
+
+
+def save_table(table: Table, name: str, profile: str, folder: Path | None = None) -> Path:
+    """Write ``<name>.md`` and ``<name>.tex`` beside ``<name>.csv``, each whole or not at all; the Markdown's path.
+
+    `folder` stands in for ``data/results/<profile>``. LaTeX knows the table as ``tab:<name>``.
+
+    Raises:
+        InputError: a name with folder or ending, no such profile.
+    """
+    path = named_file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".md")
+    write_whole(path.with_suffix(".tex"), (table.latex(f"tab:{name}") + "\n").encode())
+    write_whole(path, (str(table) + "\n").encode())
+    return path
 
 
 def is_number(value: object) -> bool:
