@@ -8,13 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from sameo_core import BoxesXYXY
 from sameo_core.datasets.builder import is_int
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections
+from sameo_core.front_ends import Detections, Sizes, usable
 from sameo_core.masks import xywh_to_xyxy
 
 BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
@@ -60,15 +61,11 @@ def boxes_in_pixels(
     if box_format is None:
         _check_plausible(array, image_size, usual, file)
     form = box_format or usual
-    if form == "xywh":
-        array = xywh_to_xyxy(array)
-    elif form == "normalised":
-        if array.max() > 2:
-            rule = f"normalised boxes are shares 0..1 of the picture, found {array.max():g}"
-            raise InputError(file=file, rule=rule, remedy="These look like pixels: leave the box format out")
-        array = array * np.array([width, height] * 2, np.float32)
-    x0, y0, x1, y1 = array.T
-    bad = np.flatnonzero(~((x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)))
+    if form == "normalised" and array.max() > 2:
+        rule = f"normalised boxes are shares 0..1 of the picture, found {array.max():g}"
+        raise InputError(file=file, rule=rule, remedy="These look like pixels: leave the box format out")
+    array = as_xyxy(array, form, image_size)
+    bad = np.flatnonzero(~usable(array, image_size))
     if len(bad):
         rule = f"a box has x0 < x1 and y0 < y1 and meets the picture, {width} wide and {height} high upright; found "
         rule += f"{np.round(array[bad[0]], 2).tolist()} (x0, y0, x1, y1)"
@@ -80,23 +77,39 @@ def boxes_in_pixels(
 def _check_plausible(boxes: BoxesXYXY, image_size: tuple[int, int], usual: str, file: str | Path) -> None:
     """Refuses boxes that cannot well be what they are supposed to be and would fit as something else."""
     height, width = image_size
-    if boxes.min() >= 0 and boxes.max() <= 1 and min(image_size) > 1:
+    if looks_normalised(boxes, image_size):
         rule = f"boxes are pixels of a picture {width} wide and {height} high, found nothing but numbers in 0..1"
         remedy = 'If they are shares of its sides, say so: box_format="normalised" (--box-format normalised)'
         raise InputError(file=file, rule=rule, remedy=remedy)
     other = "xywh" if usual == "xyxy" else "xyxy"
-    readings = {"xyxy": boxes, "xywh": xywh_to_xyxy(boxes)}
-    limits = np.array([width, height]) + 1
-    fits = {
-        name: (box[:, 2:] > box[:, :2]).all(1) & (box[:, :2] >= -1).all(1) & (box[:, 2:] <= limits).all(1)
-        for name, box in readings.items()
-    }
+    fits = {form: fits_image(boxes, form, image_size) for form in (usual, other)}
     if not fits[usual].all() and fits[other].all():
         i = int(np.flatnonzero(~fits[usual])[0])
         rule = f"boxes here are {usual}, but {boxes[i].tolist()} does not fit so into the picture, {width} wide and "
         rule += f"{height} high; as {other} all {len(boxes)} do"
         remedy = f'Say which they are: box_format="{other}" or "{usual}" (--box-format)'
         raise InputError(file=file, record=f"box {i}", rule=rule, remedy=remedy)
+
+
+def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
+    """Boxes of one of `BOX_FORMATS` as xyxy pixels."""
+    if box_format == "xywh":
+        return xywh_to_xyxy(boxes)
+    if box_format == "normalised":
+        return boxes * np.asarray(image_sizes, np.float32)[..., [1, 0, 1, 0]]
+    return boxes
+
+
+def fits_image(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
+    """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the picture by no more than a pixel."""
+    boxes, limits = as_xyxy(boxes, box_format, image_sizes), np.asarray(image_sizes)[..., ::-1] + 1
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return ((low < high) & (low >= -1) & (high <= limits)).all(1)
+
+
+def looks_normalised(boxes: BoxesXYXY, image_sizes: Sizes) -> bool:
+    """Whether all numbers are in 0..1, which is hardly a pixel's."""
+    return bool(len(boxes) > 0 and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1)
 
 
 @dataclass(frozen=True)
@@ -197,15 +210,15 @@ def read_box_file(path: str | Path, box_format: str | None = None) -> BoxFile:
             rule = f"an object here is COCO annotations with images and annotations, found the keys {', '.join(data)}"
             raise InputError(file=path, rule=rule, remedy=remedy)
         images, records, categories = (part if isinstance(part, list) else [] for part in parts)
-        _check_records(path, images, "image", {"id": int | str, "file_name": str})
-        _check_records(path, categories, "category", {"id": int, "name": str})
-        _check_records(path, records, "annotation", {"image_id": int | str, "bbox": list})
+        check_records(path, images, "image", {"id": int | str, "file_name": str})
+        check_records(path, categories, "category", {"id": int, "name": str})
+        check_records(path, records, "annotation", {"image_id": int | str, "bbox": list})
         named = {category["id"]: category["name"] for category in categories}
         return BoxFile(path, box_format, None, records, images, named or {1: "object"})
     if not isinstance(data, list):
         raise InputError(file=path, rule=f"boxes are a list, found {type(data).__name__}", remedy=remedy)
     if data and all(isinstance(item, dict) for item in data):
-        _check_records(path, data, "result", {"image_id": int | str, "bbox": list})
+        check_records(path, data, "result", {"image_id": int | str, "bbox": list})
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
         return BoxFile(
             path, box_format, None, data, categories={i: f"category {i}" if i > 1 else "object" for i in ids}
@@ -219,7 +232,8 @@ def number_of(name: str) -> int:
     return int(number[1]) if number else zlib.crc32(name.encode()) >> 1
 
 
-def _check_records(path: Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
+def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError for the first of some JSON records that lacks a key, or holds another type under it."""
     for i, record in enumerate(records):
         for key, form in wanted.items():
             value = record.get(key) if isinstance(record, Mapping) else None

@@ -311,11 +311,7 @@ class EfficientSam(nn.Module):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
-        digest = hashlib.sha256()
-        for name, value in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
@@ -368,6 +364,15 @@ def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "
     """Mask logits at the resolution of the original image, bilinearly; ``size`` is (height, width) in pixels."""
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return larger.unflatten(0, logits.shape[:2])
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with any weight of a network."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:

@@ -1,10 +1,12 @@
 """Front-ends: whatever gives boxes and scores for an image; SAMEO turns them into amodal masks."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from sameo_core import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalImage
@@ -12,6 +14,14 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE
 
 BOX_KINDS = ("visible", "amodal")
+COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
+COCO80_TO_91 = "coco80_to_91"
+
+Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of the one image, or of each box's
+
+# A detector's category ids -> a data set's; None for what shall be left out. Or the word above: COCO's classes as
+# mmdetection, detectron2 and ultralytics count them, 0..79, -> COCO's own ids.
+CategoryMap = Mapping[int, int | None] | str
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,12 @@ class Detections:
     category_ids: Int[np.ndarray, " n"]
     instance_ids: Int[np.ndarray, " n"]  # the ground-truth object each box was made from; -1 for a detector's own boxes
     masks: tuple[RLE, ...] | None = None  # the front-end's own masks, one a box, of the image's size; None: it has none
+
+    def take(self, rows: Int[np.ndarray, " k"] | slice) -> "Detections":
+        """Those of some rows, in their order."""
+        rows = np.arange(len(self.boxes))[rows]
+        masks = None if self.masks is None else tuple(self.masks[i] for i in rows)
+        return Detections(self.boxes[rows], self.scores[rows], self.category_ids[rows], self.instance_ids[rows], masks)
 
 
 FrontEnd = Callable[[AmodalImage], Detections]
@@ -81,3 +97,74 @@ def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd
         return replace(found, boxes=boxes)
 
     return detect
+
+
+# ------------------------------------------------------------------------------------------ what detectors share
+
+
+def strongest(found: Detections, image_size: tuple[int, int], min_score: float | int, most: int) -> Detections:
+    """The detections of an image that a mask can be asked for, highest score first; equal ones keep their order.
+
+    Args:
+        image_size: (height, width) in pixels. Boxes without an area, or wholly outside of it, are left out.
+        min_score: those below are left out, too.
+        most: at most so many are kept.
+    """
+    rows = np.argsort(-found.scores, kind="stable")
+    good = usable(found.boxes, image_size) & (found.scores >= min_score)
+    return found.take(rows[good[rows]][:most])
+
+
+def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
+    """Which xyxy boxes have an area and meet their image."""
+    low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
+    return ((low < high) & (low < limits) & (high > 0)).all(1)
+
+
+def check_scores(scores: Scores, file: str | Path) -> None:
+    """Raises InputError for the first score that is not in 0..1, with what it may be instead."""
+    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if not len(bad):
+        return
+    remedy = "Pass them through a sigmoid, if they are logits"
+    if not np.isfinite(scores).all():
+        bad, remedy = np.flatnonzero(~np.isfinite(scores)), "The detector broke down there: look at its weights"
+    elif scores.min() >= 0 and scores.max() <= 100:
+        remedy = "Divide by 100, if they are per cent"
+    rule = f"scores are in 0..1, found {scores[bad[0]]:g}; {len(bad):,} of {len(scores):,} are not"
+    raise InputError(file=file, record=f"detection {bad[0]}", rule=rule, remedy=remedy)
+
+
+def map_categories(
+    ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, file: str | Path
+) -> Int[np.ndarray, " n"]:
+    """A detector's category ids as a data set's own; -1 for those that the map leaves out.
+
+    Args:
+        category_map: None: they are the same.
+        file: where they come from.
+
+    Raises:
+        InputError: another word than "coco80_to_91"; ids that are not in the map, with how often they occur.
+    """
+    if category_map is None:
+        return ids
+    if isinstance(category_map, str) and category_map != COCO80_TO_91:
+        rule = f"a map is a dict or {COCO80_TO_91!r}, found {category_map!r}"
+        raise InputError(file="category_map", rule=rule, remedy="Give {the detector's id: the data set's id, ...}")
+    mapped = dict(enumerate(COCO_IDS)) if isinstance(category_map, str) else category_map
+    unknown = Counter(int(i) for i in ids if int(i) not in mapped)
+    if unknown:
+        rule = f"every category must be in the category_map, not in it are {counted(unknown)}"
+        remedy = "Add them; an id that maps to None is left out"
+        if isinstance(category_map, str):
+            rule += "; it maps 0..79"
+            remedy = "If these are COCO's own ids, 1..90, leave category_map out"
+        raise InputError(file=file, rule=rule, remedy=remedy)
+    return np.array([-1 if mapped[int(i)] is None else mapped[int(i)] for i in ids], int)
+
+
+def counted(found: Counter) -> str:
+    """ "7 (120 times), 3 (2 times) and 5 others": the most frequent first."""
+    first = ", ".join(f"{key!r} ({times:,} times)" for key, times in found.most_common(8))
+    return first + (f" and {len(found) - 8} others" if len(found) > 8 else "")

@@ -120,7 +120,7 @@ class Sameo:
         Raises:
             InputError: not an 8-bit RGB image.
         """
-        _check_image(image)
+        check_image(image)
         pixels = torch.from_numpy(np.array(image, order="C")).to(self.device).permute(2, 0, 1)[None] / 255
         return self.model.encode_images(pixels)
 
@@ -212,7 +212,8 @@ def _stated_variant(path: Path) -> str:
     raise InputError(file=path, rule=rule, remedy=f"Pass variant= one of {', '.join(VARIANTS)}")
 
 
-def _check_image(image: object) -> None:
+def check_image(image: object) -> None:
+    """Raises InputError for anything but a uint8 array "h w 3"."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         return
     found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

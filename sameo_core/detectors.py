@@ -1,0 +1,272 @@
+"""Live detectors as front-ends: torchvision's models, and through `supervision` those of most other toolboxes.
+
+    detector = load_detector("maskrcnn_resnet50_fpn_v2")
+    found = detector.detect(image)                                   # Detections, masks included
+    predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
+
+A front-end is asked once an image, whatever the number of models behind it (`inference.predict_dataset`). A detector
+remembers the last image that it was called on, so that variants of it (`jittered(detector, 0.1)`) do not run it again.
+"""
+
+import difflib
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from sameo_core import Image
+from sameo_core.config import config_hash
+from sameo_core.datasets import AmodalImage
+from sameo_core.efficient_sam import weights_fingerprint
+from sameo_core.errors import InputError
+from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
+from sameo_core.masks import encode_mask
+from sameo_core.sameo import check_image, default_device
+
+MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
+DETECTORS = tuple(list_models(module=detection))  # torchvision's own names
+
+
+# ---------------------------------------------------------------------------------------------- torchvision's models
+
+
+class LiveDetector:
+    """A detection model of torchvision as a front-end: call it on an image of a data set, or `detect` in an array.
+
+    Args:
+        model: one of torchvision's detectors, or a model built like them. It is put into evaluation mode, on `device`,
+            and its own thresholds become those given here.
+        categories: label -> name.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest that are kept.
+        device: a GPU if there is one, by default.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        categories: Mapping[int, str],
+        min_score: float | int = 0.05,
+        max_per_image: int = 100,
+        device: str | torch.device | None = None,
+    ):
+        self.device = torch.device(device) if device else default_device()
+        self.model = model.eval().to(self.device)
+        self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
+        head = getattr(model, "roi_heads", model)  # of R-CNNs; the others keep the thresholds themselves
+        head.score_thresh, head.detections_per_img = min_score, max_per_image
+        self._last: tuple[AmodalImage | None, Detections | None] = None, None
+
+    def __call__(self, image: AmodalImage) -> Detections:
+        """What is in an image of a data set; category ids are the model's labels. InputError as of `image.read`."""
+        if self._last[0] is not image:
+            self._last = image, self.detect(image.read())
+        return self._last[1]
+
+    @torch.inference_mode()
+    def detect(self, image: Image) -> Detections:
+        """What is in an image, highest score first; instance ids are -1. Mask R-CNN's masks are of what is visible.
+
+        Args:
+            image: UInt8 "h w 3", RGB, any size.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        check_image(image)
+        size = image.shape[:2]
+        pixels = torch.from_numpy(np.array(image, order="C")).to(self.device).permute(2, 0, 1) / 255
+        found = {key: value.cpu() for key, value in self._answer(pixels).items()}
+        boxes, scores, labels = (found[key].numpy() for key in ("boxes", "scores", "labels"))
+        rows = np.arange(len(boxes))
+        all_found = Detections(boxes.astype(np.float32), scores.astype(np.float32), labels.astype(int), rows)
+        best = strongest(all_found, size, self.min_score, self.max_per_image)
+        masks = None
+        if "masks" in found:
+            small = [(found["masks"][i : i + 1], found["boxes"][i : i + 1]) for i in best.instance_ids]
+            full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
+            masks = tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
+        return Detections(best.boxes, best.scores, best.category_ids, np.full(len(best.boxes), -1), masks)
+
+    def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The model's answer, its masks "n 1 28 28" within the boxes: at full size they would fill the memory."""
+        transform = self.model.transform
+        postprocess, small = transform.postprocess, []
+
+        def keep_masks_small(found, *sizes):
+            small.append(found[0].pop("masks", None))
+            return postprocess(found, *sizes)
+
+        transform.postprocess = keep_masks_small
+        try:
+            (found,) = self.model([pixels])
+        finally:
+            del transform.postprocess  # the class's own again
+        return found if small[0] is None else found | {"masks": small[0]}
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""
+        return config_hash(weights_fingerprint(self.model), self.min_score, self.max_per_image, self.categories)
+
+
+def load_detector(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    categories: Mapping[int, str] | None = None,
+    min_score: float | int = 0.05,
+    max_per_image: int = 100,
+    device: str | torch.device | None = None,
+) -> LiveDetector:
+    """A detector by torchvision's own name for it, e.g. "fasterrcnn_resnet50_fpn_v2"; all in `DETECTORS`.
+
+    Args:
+        name: of the architecture.
+        weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
+            cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
+            also under "model" as torchvision's training scripts write it. Nothing in it is executed.
+        categories: label -> name of a checkpoint, labels from 1; by default COCO's.
+        min_score, max_per_image, device: see `LiveDetector`.
+
+    Raises:
+        InputError: unknown name or weights; weights that cannot be fetched; a checkpoint that is missing, damaged, or
+            of another architecture or number of classes.
+    """
+    if name not in DETECTORS:
+        close = difflib.get_close_matches(name, DETECTORS, n=1)
+        rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
+        remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
+        raise InputError(file="detector", rule=rule, remedy=remedy)
+    published = get_model_weights(name)
+    names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
+    coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
+    weights = "DEFAULT" if weights is None else str(weights)
+    if weights in published.__members__:
+        model = _published_model(name, published[weights])
+    elif Path(weights).suffix in (".pt", ".pth", ".safetensors") or Path(weights).exists():
+        model = _own_model(name, Path(weights), 1 + max(categories) if categories else len(names))
+    else:
+        rule = (
+            f"weights of {name} are {', '.join(published.__members__)} or the path of a checkpoint, found {weights!r}"
+        )
+        raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
+    return LiveDetector(model, categories or coco, min_score, max_per_image, device)
+
+
+def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
+    try:
+        return get_model(name, weights=weights, weights_backbone=None)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no connection; a file that is not what it was
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        remedy = f"Check the connection; or fetch it elsewhere, put it there as {cache}, and run this again"
+        rule = f"cannot be fetched or read ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=weights.url, rule=rule, remedy=remedy) from error
+
+
+def _own_model(name: str, path: Path, classes: int) -> nn.Module:
+    if not path.is_file():
+        remedy = "Check the path, or give torchvision's name for weights"
+        raise InputError(file=path, rule="the checkpoint must exist", remedy=remedy)
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path, device="cpu")
+        else:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        state = state.get("model", state)
+    except Exception as error:  # these readers raise almost anything on a damaged file
+        rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=path, rule=rule, remedy="Save it anew, as .safetensors or as a state dict") from error
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        rule = f"not a checkpoint of {name} with {classes - 1} classes ({' '.join(str(error).split()):.200})"
+        remedy = "Give the architecture that it is of, and categories={label: name, ...} as it was trained"
+        raise InputError(file=path, rule=rule, remedy=remedy) from error
+    return model
+
+
+# ---------------------------------------------------------------------------------------------- other toolboxes
+
+
+def from_supervision(found: object, category_map: CategoryMap | None = None) -> Detections:
+    """`supervision.Detections`, of whatever toolbox, as ours; the package itself is not needed for it.
+
+    Args:
+        found: with `xyxy` "n 4" in pixels, and `confidence` (1 where it is None), `class_id` (1 where it is None) and
+            `mask` ("n h w" or None).
+        category_map: {class id: the data set's id, or None to leave it out}, or "coco80_to_91": most toolboxes count
+            COCO's 80 classes from 0. By default the ids stay as they are.
+
+    Raises:
+        InputError: something else; boxes that are not finite; scores outside 0..1; a class without a place in the map.
+    """
+    if not all(hasattr(found, name) for name in ("xyxy", "confidence", "class_id", "mask")):
+        rule = f"supervision.Detections, found {type(found).__name__}"
+        remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    boxes = np.asarray(found.xyxy, np.float32).reshape(-1, 4)
+    if not np.isfinite(boxes).all():
+        rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    n = len(boxes)
+    scores = np.ones(n, np.float32) if found.confidence is None else np.asarray(found.confidence, np.float32)
+    check_scores(scores, "detections")
+    ids = np.ones(n, int) if found.class_id is None else np.asarray(found.class_id, int)
+    ids = map_categories(ids, category_map, "detections")
+    masks = None if found.mask is None else tuple(encode_mask(np.asarray(mask, bool)) for mask in found.mask)
+    return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(ids >= 0))
+
+
+def supervision_front_end(
+    detect: Callable[[Image], object],
+    converter: str | None = None,
+    *,
+    category_map: CategoryMap | None = None,
+    min_score: float | int = 0.0,
+    max_per_image: int = 100,
+) -> FrontEnd:
+    """A front-end of any detector whose answers `supervision` can convert.
+
+        supervision_front_end(YOLO("yolo11n-seg.pt"), "ultralytics", category_map="coco80_to_91")
+
+    Args:
+        detect: called on an image, uint8 "h w 3", RGB. Toolboxes built on OpenCV want BGR: then give
+            `lambda image: model(image[..., ::-1])`.
+        converter: how `supervision` calls the toolbox, the part behind `from_`: "ultralytics", "mmdetection",
+            "detectron2", "transformers", "inference", ... None: `detect` gives `supervision.Detections` itself.
+        category_map: see `from_supervision`.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest that are kept.
+
+    Raises:
+        InputError: the package is needed and not there; it has no such converter.
+    """
+    convert = _converter(converter) if converter else None
+
+    def front_end(image: AmodalImage) -> Detections:
+        answer = detect(image.read())
+        found = from_supervision(convert(answer) if convert else answer, category_map)
+        return strongest(found, (image.height, image.width), min_score, max_per_image)
+
+    return front_end
+
+
+def _converter(name: str) -> Callable[[object], object]:
+    try:
+        import supervision
+    except ImportError as error:
+        remedy = 'Install it: pip install -e ".[detectors]"; or leave the converter out and give boxes as it would'
+        raise InputError(file="supervision", rule="its converters need the package", remedy=remedy) from error
+    known = sorted(key.removeprefix("from_") for key in dir(supervision.Detections) if key.startswith("from_"))
+    if name not in known:
+        rule = f"supervision {supervision.__version__} converts from {', '.join(known)}, found {name!r}"
+        raise InputError(file="converter", rule=rule, remedy="Give one of these, or convert in `detect` yourself")
+    return getattr(supervision.Detections, f"from_{name}")

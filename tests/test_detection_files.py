@@ -1,0 +1,343 @@
+"""Result files of any toolbox: read as what they are, or refused with what was found and what to write instead."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import rectangle
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
+
+from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.detection_files import coco_results
+from sameo_core.errors import InputError
+from sameo_core.front_ends import COCO_IDS
+from sameo_core.masks import decode_rle, encode_mask, mask_to_polygons
+
+H, W = 48, 64
+BOX, XYXY = [10, 20, 30, 15], [10, 20, 40, 35]
+
+
+def dataset(ids=(3, 7, 8), categories=(1, 2), names="{}.jpg"):
+    """Images of 48 x 64 pixels without annotations."""
+    images = [AmodalImage(i, names.format(i), Path("nowhere"), H, W, ()) for i in ids]
+    return AmodalDataset("plain", Path("nowhere"), "val", {i: f"class {i}" for i in categories}, images, {})
+
+
+def result(image_id=7, box=BOX, score=0.5, category_id=1, **more):
+    return {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score} | more
+
+
+def masked(mask, **more):
+    """A record without a box, as pycocotools' users write them."""
+    record = result(segmentation=encode_mask(mask), **more)
+    del record["bbox"]
+    return record
+
+
+def refused(results, data=None, **options):
+    with pytest.raises(InputError) as error:
+        coco_results(results, dataset() if data is None else data, **options)
+    return str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------ what is read
+
+
+def test_boxes_scores_and_categories_by_hand(tmp_path):
+    records = [result(score=0.25), result(8, [0, 0, 64, 48], 1), result(7, [1.5, 2, 3, 4.25], 0.75, 2)]
+    (tmp_path / "r.json").write_text(json.dumps(records))
+    for given_results in (records, tmp_path / "r.json", str(tmp_path / "r.json")):
+        front_end = coco_results(given_results, dataset())
+        found = [front_end(image) for image in dataset()]
+        assert [len(item.boxes) for item in found] == [0, 2, 1]
+        assert found[1].boxes.tolist() == [[1.5, 2, 4.5, 6.25], XYXY] and found[1].boxes.dtype == np.float32
+        assert found[1].scores.tolist() == [0.75, 0.25] and found[1].category_ids.tolist() == [2, 1]
+        assert found[1].instance_ids.tolist() == [-1, -1] and found[1].masks is None
+        assert found[2].boxes.tolist() == [[0, 0, 64, 48]]
+    assert repr(front_end) == f"{tmp_path / 'r.json'}: 3 detections in 2 of 3 images"
+
+
+def test_no_results_at_all():
+    front_end = coco_results([], dataset())
+    assert front_end(dataset()[0]).boxes.shape == (0, 4) and front_end(dataset()[0]).masks is None
+
+
+def test_results_are_only_of_the_data_set_they_were_read_for():
+    with pytest.raises(InputError, match="image 99: these results were read for another data set"):
+        coco_results([result()], dataset())(dataset([99])[0])
+
+
+corner = st.integers(0, 40)
+boxes = st.tuples(corner, corner, st.integers(1, 24), st.integers(1, 8)).map(list)
+scores = st.integers(0, 1000).map(lambda n: n / 1000)
+records = st.lists(st.builds(result, st.sampled_from([3, 7, 8]), boxes, scores, st.sampled_from([1, 2])), max_size=30)
+
+
+@given(records, st.floats(0, 1, width=32), st.integers(0, 5))
+def test_nothing_is_lost_or_mixed_up(records, least, most):
+    """Against the plain way: filter, sort and cut the list of each image."""
+    front_end = coco_results(records, dataset(), min_score=least, max_per_image=most, box_format="xywh")
+    kept = 0
+    for image in dataset():
+        mine = [r for r in records if r["image_id"] == image.image_id and np.float32(r["score"]) >= np.float32(least)]
+        mine = sorted(mine, key=lambda r: -r["score"])[:most]  # stable: equal scores in the order of the file
+        found = front_end(image)
+        expected = [[x, y, x + w, y + h] for x, y, w, h in (r["bbox"] for r in mine)]
+        assert found.boxes.tolist() == expected
+        assert found.scores.tolist() == [np.float32(r["score"]) for r in mine]
+        assert found.category_ids.tolist() == [r["category_id"] for r in mine]
+        kept += len(mine)
+    assert kept + sum(front_end.left_out.values()) == len(records)
+
+
+# ------------------------------------------------------------------------------------------------------ masks
+
+
+MASKS = [rectangle((H, W), 5, 6, 20, 30), rectangle((H, W), 0, 0, 64, 3), rectangle((H, W), 40, 10, 41, 11)]
+
+
+@pytest.mark.parametrize("kind", ["RLE", "uncompressed", "polygons"])
+def test_masks_in_every_encoding(kind):
+    encode = {
+        "RLE": encode_mask,
+        "polygons": mask_to_polygons,
+        "uncompressed": lambda mask: {"size": [H, W], "counts": runs(mask)},
+    }[kind]
+    records = [result(score=0.9 - i / 10, segmentation=encode(mask)) for i, mask in enumerate(MASKS)]
+    found = coco_results(records, dataset())(dataset()[1])
+    assert all(np.array_equal(decode_rle(rle), mask) for rle, mask in zip(found.masks, MASKS, strict=True))
+    assert found.boxes.tolist() == [XYXY] * 3  # of the record, not of the mask
+
+
+def runs(mask):
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    return np.diff([0, *ends, flat.size]).tolist() if not flat[0] else [0, *np.diff([0, *ends, flat.size]).tolist()]
+
+
+def test_a_record_without_box_has_that_of_its_mask():
+    records = [masked(mask, score=0.9 - i / 10) for i, mask in enumerate(MASKS)] + [masked(MASKS[0] & False, score=1)]
+    front_end = coco_results(records, dataset())
+    found = front_end(dataset()[1])
+    assert found.boxes.tolist() == [[5, 6, 20, 30], [0, 0, 64, 3], [40, 10, 41, 11]]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7]) and len(found.masks) == 3
+    assert "left out: 1 with neither a box nor a pixel" in repr(front_end)
+    assert coco_results(records, dataset())(dataset()[0]).masks == ()
+
+
+def test_an_empty_mask_with_a_box_stays():
+    found = coco_results([result(segmentation=encode_mask(MASKS[0] & False))], dataset())(dataset()[1])
+    assert found.boxes.tolist() == [XYXY] and not decode_rle(found.masks[0]).any()
+
+
+def test_masks_of_weak_or_foreign_records_are_not_even_read():
+    records = [result(segmentation="rubbish", score=0.1), result(segmentation="rubbish", image_id=55), masked(MASKS[0])]
+    front_end = coco_results(records, dataset(), min_score=0.2)
+    assert front_end.left_out["of other images"] == front_end.left_out["below the least score"] == 1
+
+
+BAD_MASKS = {
+    "of another size": (encode_mask(np.ones((W, H), bool)), "RLE of another size: its (h, w) is (64, 48)"),
+    "corrupt": ({"size": [H, W], "counts": "~~~"}, "corrupt"),
+    "text": ("rubbish", "unknown type"),
+    "an open polygon": ([[1, 2, 3]], "fewer than 6 numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MASKS)
+def test_a_bad_mask_is_named_by_its_record(kind):
+    segmentation, words = BAD_MASKS[kind]
+    message = refused([masked(MASKS[0], image_id=55), masked(MASKS[0]), result(segmentation=segmentation)])
+    assert "results, result 2: " in message and words in message
+
+
+def test_masks_in_some_records_only():
+    message = refused([result(segmentation=encode_mask(MASKS[0])), result(), result()])
+    assert "result 1: all results have a segmentation or none, found some; 2 of 3 lack it" in message
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+BAD = {  # results, words of the error
+    "annotations": ({"images": [], "annotations": []}, "these are COCO annotations"),
+    "an object": ({"results": []}, "are a list, found dict"),
+    "a number": (3, "are a list, found int"),
+    "a list of lists": ([[1, 2, 3, 4]], "result 0: needs image_id"),
+    "no image": ([{"bbox": BOX, "score": 1.0}], "needs image_id (int | str)"),
+    "no score": ([{"image_id": 7, "category_id": 1, "bbox": BOX}], "needs score"),
+    "no category": ([{"image_id": 7, "score": 1.0, "bbox": BOX}], "needs category_id (int)"),
+    "a category by name": ([result(), result(category_id="cup")], "result 1: needs category_id"),
+    "neither box nor mask": ([result(), result(box=None)], "result 1: a result has a bbox or a segmentation"),
+    "three numbers": ([result(box=[1, 2, 3])], "4 finite numbers, found [1, 2, 3]"),
+    "words": ([result(box=["a", 1, 2, 3])], "4 finite numbers"),
+    "a box of nested lists": ([result(box=[[1, 2], [3]])], "4 finite numbers"),
+    "NaN in a box": ([result(), result(box=[1, 2, float("nan"), 4])], "result 1: a bbox is 4 finite numbers"),
+    "per cent": ([result(score=0.5), result(score=90)], "found 90; 1 of 2 are not. Divide by 100"),
+    "logits": ([result(score=-2.5)], "found -2.5; 1 of 1 are not. Pass them through a sigmoid"),
+    "a NaN score": ([result(), result(score=float("nan"))], "detection 1: scores are in 0..1, found nan; 1 of 2"),
+    "an infinite score": ([result(score=float("inf"))], "The detector broke down"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_cannot_be_meant(kind, tmp_path):
+    content, words = BAD[kind]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    message = refused(tmp_path / "r.json")
+    assert message.startswith(str(tmp_path / "r.json")) and words in message
+
+
+def test_a_missing_or_damaged_file(tmp_path):
+    assert "the file of results must exist" in refused(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text(json.dumps([result()])[:-9])
+    assert "not valid JSON" in refused(tmp_path / "half.json")
+
+
+# ------------------------------------------------------------------------------------------------------ images
+
+
+@pytest.mark.parametrize("name", ["7.jpg", "val/7.jpg", "7"])
+def test_file_names_as_image_ids(name):
+    found = coco_results([result(name)], dataset(names="val/{}.jpg"))(dataset()[1])
+    assert found.boxes.tolist() == [XYXY]
+
+
+def test_a_name_that_several_images_have():
+    data = dataset([1, 2, 3])
+    data.images[0] = replace(data.images[0], file_name="a/x.jpg")
+    data.images[1] = replace(data.images[1], file_name="b/x.jpg")
+    message = refused([result("x"), result("3.jpg")], data)
+    assert "several are called 'x' (1 times)" in message and "with their folders" in message
+    assert coco_results([result("b/x.jpg")], data)(data[1]).boxes.tolist() == [XYXY]
+
+
+def test_another_split():
+    message = refused([result(100), result(101), result(101)])
+    assert "no image of the data set is among these results: found 101 (2 times), 100 (1 times)" in message
+    assert "plain val has ids like 3 for 3.jpg" in message and "this data set and split" in message
+    assert "no image of the data set" in refused([result("street")])
+    assert "ids like none at all" in refused([result()], dataset([]))
+
+
+def test_more_images_than_the_data_set_has():
+    front_end = coco_results([result(3), result(100), result(101), result("street")], dataset())
+    assert repr(front_end) == "results: 1 detections in 1 of 3 images; left out: 3 of other images"
+
+
+def test_numbers_of_file_names_in_the_place_of_ids():
+    data = dataset([0, 1, 2, 3], names="COCO_val2014_{:06d}.jpg")
+    data.images[:] = [replace(image, image_id=10 * image.image_id) for image in data.images]
+    message = refused([result(1), result(2), result(0)], data)
+    assert "the numbers in the file names" in message and "ids like 0 for COCO_val2014_000000.jpg" in message
+    few = dataset([0, 2, 4])  # named 1.jpg, 3.jpg, 5.jpg: results by id, for more images, are no such case
+    few.images[:] = [replace(image, file_name=f"{image.image_id + 1}.jpg") for image in few.images]
+    assert coco_results([result(i) for i in range(6)], few).left_out["of other images"] == 3
+
+
+# ------------------------------------------------------------------------------------------------------ categories
+
+
+def test_coco_ids_are_those_of_torchvision():
+    names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
+    assert [i for i, name in enumerate(names) if i and name != "N/A"] == list(COCO_IDS) and len(COCO_IDS) == 80
+
+
+def test_dense_ids_against_coco_s_own():
+    data = dataset(categories=COCO_IDS)
+    records = [result(category_id=i) for i in (0, 0, 0, 11, 79)]
+    message = refused(records, data)
+    assert "no category 0 (3 times)" in message and "COCO's 80 classes counted from 0" in message
+    assert "category_map='coco80_to_91'" in message
+    found = coco_results(records, data, category_map="coco80_to_91")(data[1])
+    assert found.category_ids.tolist() == [1, 1, 1, 13, 90]
+    message = refused([result(category_id=i) for i in (1, 90, 90)], data, category_map="coco80_to_91")
+    assert "not in it are 90 (2 times); it maps 0..79" in message and "leave category_map out" in message
+
+
+def test_dense_ids_of_other_data_sets():
+    data = dataset(categories=(5, 10, 20))
+    message = refused([result(category_id=i) for i in (0, 2)], data)
+    assert (
+        "no category 0 (1 times), 2 (1 times); these ids look like the data set's categories counted from 0" in message
+    )
+    assert "category_map=dict(enumerate(sorted(dataset.categories)))" in message
+    remedy = dict(enumerate(sorted(data.categories)))
+    records = [result(category_id=i) for i in (0, 2)]
+    assert coco_results(records, data, category_map=remedy)(data[1]).category_ids.tolist() == [5, 20]
+    assert "sorted(dataset.categories), 1)" in refused([result(category_id=i) for i in (1, 3)], data)
+
+
+def test_other_mismatches_are_counted():
+    message = refused([result(category_id=i) for i in (1, 40, 40, 41, 2)])
+    assert "the data set has no category 40 (2 times), 41 (1 times). Map them" in message
+    assert "look like" not in message and "class_agnostic=True" in message
+    message = refused([result(category_id=i) for i in range(1, 20)])
+    assert "and 9 others" in message
+
+
+def test_a_map_of_one_s_own():
+    records = [result(category_id=i) for i in (4, 5, 6, 6)]
+    front_end = coco_results(records, dataset(), category_map={4: 2, 5: 1, 6: None})
+    assert front_end(dataset()[1]).category_ids.tolist() == [2, 1]
+    assert "2 of categories that the map leaves out" in repr(front_end)
+    message = refused(records, category_map={4: 2, 5: 1})
+    assert "not in it are 6 (2 times)" in message and "maps to None" in message
+    assert "no category 9" in refused(records, category_map={4: 9, 5: 1, 6: 1})
+    assert "'coco'" in refused(records, category_map="coco")
+
+
+def test_class_agnostic():
+    records = [result(category_id=77), result(category_id="cup", score=0.4), result(score=0.3)]
+    del records[2]["category_id"]
+    assert coco_results(records, dataset(), class_agnostic=True)(dataset()[1]).category_ids.tolist() == [77, 1, 1]
+
+
+def test_categories_of_other_images_do_not_matter():
+    assert coco_results([result(), result(99, category_id=50)], dataset()).left_out["of other images"] == 1
+
+
+# ------------------------------------------------------------------------------------------------------ boxes
+
+
+def many(box, images=(3, 7, 8), count=20):
+    return [result(images[i % len(images)], [value + (i % 3) for value in box]) for i in range(count)]
+
+
+def test_boxes_that_are_xyxy():
+    records = many([30, 20, 50, 40])
+    message = refused(records)
+    assert "20 of 20 are not inside, e.g. [30.0, 20.0, 50.0, 40.0] in one 64 wide and 48 high" in message
+    assert "as x0, y0, x1, y1 they are" in message and 'box_format="xyxy"' in message
+    found = coco_results(records, dataset(), box_format="xyxy")(dataset()[0])
+    assert found.boxes[0].tolist() == [30, 20, 50, 40]
+
+
+def test_boxes_of_resized_images():
+    message = refused(many([100, 100, 50, 40]))
+    assert "in pixels of the original images, not of resized ones" in message and "as x0" not in message
+    assert 'If they may reach so far, say box_format="xywh"' in message
+
+
+def test_normalised_boxes():
+    records = [result(box=[0.25, 0.5, 0.5, 1])]
+    assert 'box_format="normalised"' in refused(records)
+    found = coco_results(records, dataset(), box_format="normalised")(dataset()[1])
+    assert found.boxes.tolist() == [[16, 24, 32, 48]]
+
+
+def test_a_few_boxes_may_reach_beyond_and_some_are_useless():
+    records = many([10, 20, 30, 15]) + [result(box=[50, 20, 30, 15], score=0.9)]
+    assert coco_results(records, dataset())(dataset()[1]).boxes[0].tolist() == [50, 20, 80, 35]
+    useless = [result(box=box) for box in ([5, 5, 0, 9], [5, 5, 9, -1], [-20, 5, 10, 9], [5, 48, 4, 4])]
+    front_end = coco_results(records + useless, dataset(), box_format="xywh")
+    assert front_end.left_out["with a box that has no area in its image"] == 4
+    assert len(front_end.detections.boxes) == len(records)
+
+
+def test_a_format_that_is_none():
+    assert "xyxy, xywh, normalised, found 'yolo'" in refused([result()], box_format="yolo")
