@@ -44,6 +44,8 @@ ORDER = [
     "synthesis",
     "training",
     "pretraining",
+    "nano_detector",
+    "amodal_rcnn",
     "evaluation",
     "playground",
     "reporting",
