@@ -299,11 +299,7 @@ class EfficientSam(nn.Module):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
-        digest = hashlib.sha256()
-        for name, value in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_weights(self)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
@@ -350,6 +346,15 @@ class EfficientSam(nn.Module):
         positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
         embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
+
+
+def fingerprint_weights(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with any name or value of the model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:

@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from sameo_core.training import append_log, save_checkpoint, truncate_log
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
 ANCHORS = (24, 48, 96, 160)  # side of a level's square anchor in pixels of the square input; objects measure 20 to 190
+PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that a detector, nano or ResNet, does not start afresh
 WIDTH = 64  # channels of the pyramid and of the heads
 
 
@@ -171,6 +172,15 @@ def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None
 
 
 # ------------------------------------------------------------------------------------------------------------- training
+@dataclass(frozen=True)
+class DetectionBatch:
+    """What a detector learns from in one step, as torchvision's detectors take it."""
+
+    images: tuple[Float[Tensor, "3 _ _"], ...]
+    targets: tuple[dict[str, Tensor], ...]
+    names: tuple[str, ...]  # to name in an error
+
+
 class DetectionScenes(Dataset):
     """Scenes by number, as torchvision's detectors take them: image Float "3 h w", and a dict of its objects."""
 
@@ -209,13 +219,64 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
     """
     folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, config)
-    torch.manual_seed(config.seed)
-    model = build_nano_detector()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_nano_detector()
     encoder = build_efficient_sam("nano", WEIGHTS / config.encoder).image_encoder
     model.backbone.encoder.load_state_dict(encoder.state_dict())
     model.backbone.bf16 = config.bf16
-    optimiser = detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay)
+
+    def measure() -> dict[str, float]:
+        domains = {"box_ap50_seen": "pretraining", "box_ap50_unseen": "cocoa_cls"}
+        scenes = config.evaluation_scenes
+        return {name: round(box_average_precision(model, of, scenes, config.seed), 4) for name, of in domains.items()}
+
+    end = min(until or config.steps, config.steps)
+    run_detector_training(
+        model.train(),
+        detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay),
+        lambda start: _batches(config, start, end),
+        folder,
+        end=end,
+        factor=lambda step: learning_rate_factor(step, config),
+        seed=config.seed,
+        clip=config.clip,
+        log_every=config.evaluate_every,
+        measure=measure,
+    )
+    return save_detector(model, folder / NANO_DETECTOR) if end == config.steps else folder / "checkpoint.pt"
+
+
+def run_detector_training(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Callable[[int], Iterable[DetectionBatch]],
+    folder: Path,
+    *,
+    end: int,
+    factor: Callable[[int], float],
+    seed: int,
+    clip: float | int,
+    log_every: int,
+    measure: Callable[[], dict[str, float]] = dict,
+) -> None:
+    """The loop of a torchvision detector, in training mode; goes on from checkpoint.pt in `folder`.
+
+    Args:
+        batches: from a step on, one batch a step, up to `end`.
+        folder: receives log.csv (mean losses, what `measure` says, seconds a step) and checkpoint.pt.
+        end: steps to have been done at last.
+        factor: share of the full learning rate at a step.
+        seed: with the step it decides which anchors and proposals are sampled.
+        clip: largest norm of the gradient.
+        log_every: steps.
+        measure: more columns for the log.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the message names the images of the batch.
+    """
     rates = [group["lr"] for group in optimiser.param_groups]
+    device = next(model.parameters()).device
     checkpoint, start = folder / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -223,39 +284,37 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
     truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
-    end = min(until or config.steps, config.steps)
     running: dict[str, float] = {}
     logged, began = start, time.perf_counter()
-    batches = _batches(config, start, end)
-    model.train()
-    for step, batch in tqdm(batches, desc="training the detector", initial=start, total=end, unit="step"):
+    bar = tqdm(batches(start), desc="training the detector", initial=start, total=end, unit="step")
+    for step, batch in enumerate(bar, start):
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * learning_rate_factor(step, config)
-        torch.manual_seed(_step_seed(config.seed, step))  # which proposals are sampled
-        images, targets = zip(*batch, strict=True)
-        terms = model(list(images), list(targets))
+            group["lr"] = rate * factor(step)
+        images = [image.to(device) for image in batch.images]
+        targets = [{key: value.to(device) for key, value in target.items()} for target in batch.targets]
+        with torch.random.fork_rng():
+            torch.manual_seed(int(np.random.default_rng([seed, step, 2]).integers(2**31)))
+            terms = model(images, targets)
         loss = sum(terms.values())
         if not loss.isfinite():
-            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
+            rule = f"step {step}: the loss is {loss.item()}, with images {', '.join(batch.names)}"
+            raise FloatingPointError(f"{folder}: {rule}. Inspect these images, or lower the learning rate.")
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimiser.step()
         for name, value in terms.items():
             running[name] = running.get(name, 0.0) + value.item()
         done = step + 1
-        if done % config.evaluate_every == 0 or done == end:
-            row = {"step": done, "scenes": done * config.images}
-            row |= {name: round(total / (done - logged), 5) for name, total in running.items()}
-            for name, domain in (("box_ap50_seen", "pretraining"), ("box_ap50_unseen", "cocoa_cls")):
-                row[name] = round(box_average_precision(model, domain, config.evaluation_scenes, config.seed), 4)
+        if done % log_every == 0 or done == end:
+            row = {"step": done} | {name: round(total / (done - logged), 5) for name, total in running.items()}
+            row |= measure()
             row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
             append_log(folder / "log.csv", row)
             save_checkpoint(
                 {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": done}, checkpoint
             )
             running, logged, began = {}, done, time.perf_counter()
-    return save_detector(model, folder / NANO_DETECTOR) if end == config.steps else checkpoint
 
 
 def learning_rate_factor(step: int, config: DetectorConfig) -> float:
@@ -269,7 +328,7 @@ def detector_optimiser(
     """AdamW; the pre-trained encoder learns at `encoder_rate` x the learning rate, vectors are not decayed."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith("backbone.encoder."), parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((name.startswith(PRETRAINED), parameter.ndim > 1), []).append(parameter)
     options = [
         {
             "params": parameters,
@@ -290,11 +349,7 @@ def save_detector(model: nn.Module, path: Path) -> Path:
     return path
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.default_rng([seed, step, 2]).integers(2**31))
-
-
-def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[tuple[int, list]]:
+def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[DetectionBatch]:
     scenes = range(start * config.images, end * config.images)
     loader = DataLoader(
         DetectionScenes(config),
@@ -304,7 +359,9 @@ def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[tuple[int
         num_workers=1,
         prefetch_factor=4 if scenes else None,
     )
-    yield from enumerate(loader, start)
+    for step, pairs in enumerate(loader, start):
+        names = tuple(f"scene {step * config.images + i}" for i in range(len(pairs)))
+        yield DetectionBatch(*zip(*pairs, strict=True), names)
 
 
 @torch.inference_mode()

@@ -274,7 +274,8 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
         yield step, PromptedScenes(*tensors)
 
 
-def claim_folder(folder: Path, config: PretrainingConfig) -> None:
+def claim_folder(folder: Path, config: object) -> None:
+    """Write the recipe, a dataclass with `steps`, to config.json; raises InputError where another one's run lies."""
     path, recipe = folder / "config.json", asdict(config)
     if path.exists():
         earlier = json.loads(path.read_text())
