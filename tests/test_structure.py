@@ -47,6 +47,8 @@ ORDER = [
     "training",
     "pretraining",
     "detectors",
+    "nano_detector",
+    "amodal_rcnn",
     "evaluation",
     "playground",
     "reporting",
