@@ -28,7 +28,7 @@ from torchvision.ops import roi_align
 
 from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.efficient_sam import weights_fingerprint, read_weights
+from sameo_core.efficient_sam import read_weights, weights_fingerprint
 from sameo_core.errors import InputError
 from sameo_core.nano_detector import (
     DetectionBatch,
