@@ -6,7 +6,7 @@ taken for the paper's. `style` holds the one palette, `statistics` the numbers o
 """
 
 from sameo_core.reporting.base import PROFILES, Row
-from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, verdict
+from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, paper_claims, verdict
 from sameo_core.reporting.comparison import (
     Comparison,
     comparisons,
@@ -28,7 +28,15 @@ from sameo_core.reporting.photograph_figures import OVERLAY_PIXELS, figure_cut_o
 from sameo_core.reporting.published import paper_table, per_cent, read_published
 from sameo_core.reporting.readme import README_METRICS, README_PICTURE, readme_claims, readme_results, update_readme
 from sameo_core.reporting.screen import DASHES, Screen, object_picture, scene_picture
-from sameo_core.reporting.statistics import Calibration, arm_differences, calibration, gains, mean_interval, over_seeds
+from sameo_core.reporting.statistics import (
+    Calibration,
+    arm_differences,
+    calibration,
+    gains,
+    mean_interval,
+    method_differences,
+    over_seeds,
+)
 from sameo_core.reporting.style import PALETTE, STYLE, WIDTH, Picture
 from sameo_core.reporting.synthesis_figures import figure_ladder, figure_pool, figure_precision_recall, figure_rates
 from sameo_core.reporting.tables import Table, read_table, save_table, table_html, table_markdown, write_table
@@ -79,9 +87,11 @@ __all__ = [
     "figure_training_curves",
     "gains",
     "mean_interval",
+    "method_differences",
     "object_picture",
     "over_seeds",
     "overlay_mark",
+    "paper_claims",
     "paper_table",
     "per_cent",
     "read_published",

@@ -1,12 +1,15 @@
 """The claims table: what the paper claims, what the miniature finds, and whether the claim holds there."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 
 from sameo_core.reporting.base import Row, require
+from sameo_core.reporting.published import read_published
 from sameo_core.reporting.statistics import mean_interval
-from sameo_core.reporting.tables import Table, table_html
+from sameo_core.reporting.tables import Table, read_table, table_html
 
 CLAIMS = ("claim", "paper_effect", "mini_effect", "ci_low", "ci_high", "seeds", "verdict")
 DIRECTIONS = ("more", "less")
@@ -85,3 +88,119 @@ def claims_shown(rows: Sequence[Row], title: str | None = None) -> Table:
             }
         )
     return table_html(shown, title=title)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper: what it says, the published numbers it rests on, and where `mini` or `paper` shows it.
+
+    Source: the paper's section "Experiments", by way of `data/published.csv`.
+    """
+
+    text: str
+    metric: str  # of our table
+    table: str  # of ours, with `difference`, `ci_low`, `ci_high`, `seeds`
+    where: Mapping[str, str]  # columns of its row
+    published: tuple[Mapping[str, str], Mapping[str, str]] | None = None  # rows: minuend, subtrahend; None: no number
+    claimed: str = "more"  # of our difference: "less" where the paper claims one below zero
+    turned: bool = False  # our difference is taken the other way round: arm minus the paper's arm
+
+
+def _arm(question: str, arm: str) -> dict[str, str]:
+    return {"question": question, "arm": arm}
+
+
+def _claims() -> Iterator[Claim]:
+    supervised, zero_shot = {"table": "supervised"}, {"table": "zero-shot", "method": "SAMEO"}
+    for place, title in (("cocoa_cls", "COCOA-cls"), ("d2sa", "D2SA")):
+        here = {"data set": place, "metric": "AP"}
+        end_to_end = supervised | here | {"front-end": "AISFormer", "method": "own amodal masks"}
+        yield Claim(
+            f"{title}, zero-shot: a detector with SAMEO beats a network trained end to end",
+            "AP",
+            "zero_shot_differences",
+            {"data set": place, "baseline": "AISFormer-style (ours)"},
+            (zero_shot | here, end_to_end),
+        )
+        yield Claim(
+            f"{title}: SAMEO on the boxes of the end-to-end network beats that network's own masks",
+            "AP",
+            "zero_shot_differences",
+            {"data set": place, "front-end": "AISFormer-style (ours)"},
+            (supervised | here | {"front-end": "AISFormer", "method": "SAMEO"}, end_to_end),
+        )
+        modal = supervised | here | {"front-end": "RTMDet*"}
+        yield Claim(
+            f"{title}, supervised: SAMEO beats the detector's visible masks taken as they are",
+            "AP",
+            "supervised_differences",
+            {"data set": place, "baseline": "its own masks"},
+            (modal | {"method": "SAMEO"}, modal | {"method": "own visible masks"}),
+        )
+    rescoring = {"table": "ablation of IoU re-scoring", "metric": "AP"}
+    yield Claim(
+        "IoU re-scoring raises AP",
+        "AP",
+        "rescoring",
+        {"arm": "with re-scoring"},
+        (rescoring | {"setting": "with IoU re-scoring"}, rescoring | {"setting": "without IoU re-scoring"}),
+    )
+    prompt = {"table": "ablation of the training prompt", "metric": "AP"}
+    for kind in ("amodal", "visible"):
+        yield Claim(
+            f"Training on both kinds of boxes beats training on {kind} boxes alone",
+            "AP",
+            "ablation_differences",
+            _arm("training prompt", f"prompt_{kind}"),
+            (prompt | {"setting": "random"}, prompt | {"setting": f"{kind} boxes"}),
+            turned=True,
+        )
+    excess = "un-occluded excess"
+    for question, arm, words in (
+        ("dual annotation", "dual_off", "among the other sets"),
+        ("dual annotation alone", "alone_dual_off", "when nothing else is learnt from"),
+    ):
+        text = f"Dual annotation keeps un-occluded objects from being continued, {words}"
+        yield Claim(text, excess, "ablation_differences", _arm(question, arm), claimed="less", turned=True)
+    yield Claim(
+        "Adding Amodal-LVIS to the other training sets raises AP",
+        "AP",
+        "ablation_differences",
+        {"question": "data mix", "arm": "mix_2"},
+        turned=True,
+    )
+
+
+def paper_claims(results: Path) -> list[dict[str, object]]:
+    """`claims_table` of the paper's claims, from the tables of a profile; a table that is not there: not tried.
+
+    Args:
+        results: folder of the profile's tables, e.g. ``data/results/mini``.
+
+    Raises:
+        InputError: a table without the row of a claim, or with two.
+    """
+    published, rows = read_published(), []
+    for claim in _claims():
+        row = {"claim": claim.text, "claimed": claim.claimed, "differences": ()}
+        if claim.published:
+            best = [max(r["value"] for r in published if _matches(r, wanted)) for wanted in claim.published]
+            row["paper_effect"] = round((best[0] - best[1]) / 100, 4)
+        path = results / f"{claim.table}.csv"
+        if path.is_file():
+            wanted = {"metric": claim.metric, **claim.where}
+            listed = [r for r in read_table(path) if _matches(r, wanted)]
+            require(len(listed) == 1, path, f"one row with {wanted}, found {len(listed)}", "Run the notebook again")
+            (ours,) = listed
+            signs = (-1, ours["ci_high"], ours["ci_low"]) if claim.turned else (1, ours["ci_low"], ours["ci_high"])
+            del row["differences"]
+            row |= {"mini_effect": signs[0] * ours["difference"], "ci_low": None, "ci_high": None}
+            row["seeds"] = ours["seeds"]
+            if ours["ci_low"] is not None:
+                row |= {"ci_low": signs[0] * signs[1], "ci_high": signs[0] * signs[2]}
+        rows.append(row)
+    return claims_table(rows)
+
+
+def _matches(row: Row, wanted: Mapping[str, str]) -> bool:
+    return all(row[key] == value for key, value in wanted.items())

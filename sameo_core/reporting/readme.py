@@ -10,6 +10,7 @@ from sameo_core.reporting.claims import claims_shown
 from sameo_core.reporting.tables import read_table, table_markdown
 
 README_PICTURE = "05_before_after.png"
+README_DATA_SET = "cocoa_cls"
 README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
 
@@ -19,7 +20,9 @@ def readme_results(folder: Path | None = None) -> str:
     `folder` stands in for ``data/results/mini``. Raises InputError where the table lacks the prompt or a metric.
     """
     rows = read_table((RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv")
-    named = {row["metric"]: row for row in rows if row["prompt"] == "visible boxes"}
+    named = {
+        row["metric"]: row for row in rows if row["prompt"] == "visible boxes" and row["data set"] == README_DATA_SET
+    }
     shown = []
     for metric in README_METRICS:
         require(metric in named, "zero_shot_gains.csv", f"visible boxes and {metric}, found no such row", "Run 05")

@@ -1,7 +1,7 @@
 """Numbers over seeds: means with intervals, what fine-tuning gains, what an ablation's arms change; and calibration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import NamedTuple
@@ -81,6 +81,52 @@ def arm_differences(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) 
                 mean, low, high = mean_interval([new - old for old, new in pairs])
                 values = {"baseline": before, "mean": after, "difference": mean, "ci_low": low, "ci_high": high}
                 found.append({"data set": place, "arm": arm, "metric": metric, **values, "seeds": len(pairs)})
+    return found
+
+
+def method_differences(
+    rows: Sequence[Row],
+    ours: tuple[str, str],
+    others: Mapping[str, tuple[str, str]],
+    metrics: Sequence[str],
+) -> list[dict[str, object]]:
+    """How much better one method is than others, on each data set: mean over seeds and 95 % interval.
+
+    Where both have the same seeds, differences are paired by seed; where the other has none (nothing in it was
+    trained), it is the same for every seed.
+
+    Args:
+        rows: one a data set, front-end, method and seed ("" where nothing was trained): `data set`, `front-end`,
+            `method`, `seed`, and the metrics.
+        ours: (front-end, method).
+        others: name -> (front-end, method).
+
+    Returns:
+        `data set`, `front-end` and `method` (ours), `baseline` (name), `metric`, `other` and `mean` (over seeds),
+        `difference`, `ci_low`, `ci_high` (Student's t), `seeds`.
+
+    Raises:
+        InputError: a method without rows, or with other seeds than ours.
+    """
+    found = []
+    for place in dict.fromkeys(row["data set"] for row in rows):
+        by_method = {}
+        for row in rows:
+            if row["data set"] == place:
+                by_method.setdefault((row["front-end"], row["method"]), {})[row["seed"]] = row
+        mine = by_method.get(ours, {})
+        require(mine, "rows", f"rows of {ours}, found none", "Evaluate it", str(place))
+        for name, key in others.items():
+            theirs = by_method.get(key, {})
+            rule = f"the seeds {list(mine)} or one row without a seed, found {list(theirs)}"
+            require(theirs.keys() in (mine.keys(), {""}), "rows", rule, "Train both with the same seeds", str(key))
+            for metric in metrics:
+                pairs = [(theirs.get(seed, theirs.get("")), row) for seed, row in mine.items()]
+                before, after = np.mean([(old[metric], new[metric]) for old, new in pairs], axis=0).tolist()
+                mean, low, high = mean_interval([new[metric] - old[metric] for old, new in pairs])
+                values = {"other": before, "mean": after, "difference": mean, "ci_low": low, "ci_high": high}
+                labels = {"data set": place, "front-end": ours[0], "method": ours[1], "baseline": name}
+                found.append(labels | {"metric": metric} | values | {"seeds": len(pairs)})
     return found
 
 
