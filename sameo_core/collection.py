@@ -59,6 +59,14 @@ def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str,
     return present, absent
 
 
+def open_clean_present(
+    splits: Mapping[str, str], profile: Profile
+) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
+    """`open_present`, each set cleaned as by `open_clean_dataset`; arguments, result and errors as theirs."""
+    present, absent = open_present(splits, profile)
+    return {name: _cleaned(dataset, profile) for name, dataset in present.items()}, absent
+
+
 def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | None = None) -> AmodalDataset:
     """`open_dataset`, cleaned with the profile's thresholds (`cleaning.clean`).
 
@@ -68,7 +76,10 @@ def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | Non
     Raises:
         InputError: as `open_dataset`, or no object is left.
     """
-    dataset = load_dataset(name, root, split) if root else open_dataset(name, split, profile)
+    return _cleaned(load_dataset(name, root, split) if root else open_dataset(name, split, profile), profile)
+
+
+def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
     cleaned, report = clean(dataset, profile.data)
     if not len(cleaned):
         rule = f"no object is left after cleaning: of {report.instances_in} it removed {report.removed}"

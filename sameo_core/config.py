@@ -175,6 +175,7 @@ class AmodalRcnnConfig:
 class EvaluationConfig:
     """How a fine-tuned decoder is compared with the one it started from."""
 
+    detector: str = "maskrcnn_resnet50_fpn_v2"  # the live front-end: a name of `load_detector`; with masks of its own
     box_jitter: float = 0.1  # corners move by up to this share of the box's sides; the field's usual error is 10 %
     jitter_seed: int = 0
     boxes_per_pass: int = 64  # boxes decoded at once: bounds memory, does not change results
@@ -277,6 +278,7 @@ def _mini() -> Profile:
             rcnn_backbone_rate=0.3,
             rcnn_warmup_iterations=20,
         ),
+        evaluation=EvaluationConfig(detector="nano"),
     )
 
 

@@ -114,11 +114,11 @@ def _mix(count: int) -> Recipe:
     return Recipe(f"Ablation, data mix: the first {count} of the training sets.", changes)
 
 
+SUPERVISED = ("cocoa_cls", "d2sa", "muva")  # the sets that the paper trains a model for, each alone
+
 RECIPES: dict[str, Recipe] = {
     "zero_shot": Recipe("All training sets but the held-out ones (COCOA-cls and D2SA): the main result.", _zero_shot),
-    "supervised_cocoa_cls": _supervised("cocoa_cls"),
-    "supervised_d2sa": _supervised("d2sa"),
-    "supervised_muva": _supervised("muva"),
+    **{f"supervised_{name}": _supervised(name) for name in SUPERVISED},
     "teacher": Recipe(
         "The amodal sets without LVIS: the teacher that finds complete objects for Amodal-LVIS.", _teacher
     ),
