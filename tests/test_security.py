@@ -2,7 +2,7 @@
 
 Attacks on one format stand with the tests of that format. Pickles in MP3D-Amodal, objects in npz, png bombs:
 test_datasets_files. Code in checkpoints: test_efficient_sam. Archives with "..", absolute paths and symbolic links,
-wrong checksums, a redirect to ftp: test_downloads. Malformed run lengths and polygons: test_masks. Bombs among photographs:
+wrong checksums, a redirect to ftp: test_downloads. Malformed run lengths and polygons: test_masks. Bombs:
 test_photographs. Depth of single records: test_datasets, test_json_index.
 """
 
@@ -29,6 +29,7 @@ import PIL.Image
 import pytest
 import safetensors.torch
 import torch
+from conftest import plain_dataset
 
 from sameo_core import config, downloads, efficient_sam, photographs
 from sameo_core.array_cache import load_arrays
@@ -48,7 +49,6 @@ from sameo_core.sameo import Sameo
 from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics
 from sameo_core.training import EmbeddingCache
-from tests.conftest import plain_dataset
 
 PACKAGE = sorted((config.ROOT / "sameo_core").rglob("*.py"))
 NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
