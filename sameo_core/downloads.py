@@ -32,6 +32,7 @@ from sameo_core import __version__
 from sameo_core.errors import InputError
 from sameo_core.sources import Source, SourceFile, load_sources
 
+LARGEST = 2**38  # bytes of a file whose size nobody states; a server that goes on for ever is left
 CHUNK = 2**20  # bytes read and written at once
 TIMEOUT = 60.0  # seconds without an answer
 TRIES = 4  # attempts that bring nothing new
@@ -275,6 +276,7 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
                 remedy=f"It was replaced, or something else is sent: compare with {page} and correct the entry",
             )
         _check_space(target.parent, (total or file.bytes or have) - have, target.name)
+        most = file.bytes or total or LARGEST
         with _full_disk(target.parent, partial):
             if not have:  # in this order: the memo must never speak of bytes of an older version
                 partial.unlink(missing_ok=True)
@@ -284,9 +286,17 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
                 tqdm(total=total, initial=have, desc=target.name, unit="B", unit_scale=True) as bar,
             ):
                 while chunk := response.read(CHUNK):
+                    if (have := have + len(chunk)) > most:
+                        raise _endless(file, partial, most)
                     _write(out, chunk)
                     bar.update(len(chunk))
     return total is None or partial.stat().st_size == total
+
+
+def _endless(file: SourceFile, partial: Path, most: int) -> InputError:
+    partial.unlink(missing_ok=True)
+    rule = f"the server sends more than {most:,} bytes, which is all that the file may have"
+    return InputError(file=file.url, rule=rule, remedy="Fetch the file by hand, and see what the address leads to")
 
 
 def _version(headers: http.client.HTTPMessage) -> str | None:
@@ -406,6 +416,7 @@ def _untar(archive: Path, folder: Path) -> None:
         content.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 on: the same once more
         for member in content:
             _check_member(archive, member.name, folder, not (member.isfile() or member.isdir()))
+            _check_space(folder, member.size, f"{member.name} of {archive.name}")
             content.extract(member, folder)
             bar.update()
 

@@ -30,6 +30,7 @@ from sameo_core.errors import InputError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POINTS_PER_PROMPT = 6  # the decoder was trained with six points: a box is two of them, the rest is padding
+MAX_NUMBERS = 2**28  # of a checkpoint; EfficientSAM-S has 26 million. What claims more is a bomb
 MASK_TOKENS = 4  # mask 0 is the single-mask answer, masks 1..3 are the alternatives of `multimask`
 
 Tokens = Float[Tensor, "b q n c"]  # of the decoder: n for each box
@@ -411,9 +412,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         elif path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
-                state = torch.load(io.BytesIO(archive.read(inside)), weights_only=True, map_location="cpu")
+                _check_unpacked(archive)
+                state = _load_plain(io.BytesIO(archive.read(inside)))
         else:
-            state = torch.load(path, weights_only=True, map_location="cpu")
+            with path.open("rb") as file:
+                state = _load_plain(file)
     except Exception as error:  # these readers raise almost anything on a damaged file
         rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=path, rule=rule, remedy=again) from error
@@ -421,13 +424,35 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = state["model"]
     if not isinstance(state, dict):
         raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
+    numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
+    if numbers > MAX_NUMBERS:  # a few bytes can be seen as any number of numbers
+        raise InputError(file=path, rule=f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}", remedy=again)
     for key, value in state.items():
+        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
+            rule = f"an entry is a dense tensor, found {'no data' if value.is_meta else value.layout}"
+            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             rule = f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
             raise InputError(file=path, record=str(key), rule=rule, remedy=again)
         if not value.isfinite().all():
             raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
     return {key: value.float() for key, value in state.items()}
+
+
+def _load_plain(file: io.IOBase) -> object:
+    """What PyTorch's own format holds, as far as that are tensors and plain containers."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            _check_unpacked(archive)
+    file.seek(0)
+    return torch.load(file, weights_only=True, map_location="cpu")
+
+
+def _check_unpacked(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError where a small file would unfold into an absurd one."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 4 * MAX_NUMBERS + 2**20:
+        raise ValueError(f"{unpacked:,} bytes when unpacked")
 
 
 def _check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:

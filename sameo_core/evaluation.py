@@ -162,7 +162,7 @@ def _read(source: Source, name: str) -> tuple[str, Any]:
         return str(source), json.loads(Path(source).read_text(encoding="utf-8"))
     except OSError as error:
         rule, remedy = f"cannot be read ({error.strerror})", "Check the path"
-    except ValueError as error:  # broken JSON, or bytes that are no text
+    except (ValueError, RecursionError) as error:  # broken or too deep JSON, or bytes that are no text
         rule, remedy = f"not complete JSON ({error})", "Write or download the file again: it may have been cut short"
     raise InputError(file=source, rule=rule, remedy=remedy)
 

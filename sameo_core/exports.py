@@ -20,6 +20,7 @@ from skimage.measure import approximate_polygon
 
 from sameo_core import AmodalMask, AmodalMasks, VisibleMask
 from sameo_core.boxes import number_of
+from sameo_core.datasets.builder import is_int
 from sameo_core.errors import InputError
 from sameo_core.masks import (
     decode_segmentation,
@@ -30,6 +31,7 @@ from sameo_core.masks import (
     occlusion_rate,
     xyxy_to_xywh,
 )
+from sameo_core.photographs import MAX_PIXELS
 from sameo_core.prediction import PhotographPrediction, write_json
 from sameo_core.reporting import PALETTE
 
@@ -37,6 +39,7 @@ CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
 TOLERANCES = (2.0, 1.0, 0.5)  # pixels that an outline may move, tried in this order
 LABELME_VERSION = "5.5.0"  # whose format is written
+MAX_MASKS = 2**33  # pixels of all masks of a picture together: a small file can ask for more than there is memory
 RUN_BITS = (3, 4, 8, 16)  # Label Studio's RLE: bits for the length of a run
 
 
@@ -221,7 +224,7 @@ def from_labelme(document: Mapping) -> LabelledMasks:
     """The objects of labelme's JSON: polygons with the same `group_id` are one, those without one each.
 
     Raises:
-        InputError: a key is missing, or a shape is no polygon.
+        InputError: a key is missing, a shape is no polygon, or the size is none.
     """
     try:
         size, shapes = (document["imageHeight"], document["imageWidth"]), document["shapes"]
@@ -238,7 +241,19 @@ def from_labelme(document: Mapping) -> LabelledMasks:
     except (KeyError, TypeError, ValueError) as error:
         rule = f"not labelme's JSON ({type(error).__name__}: {error})"
         raise InputError(file="labelme", rule=rule, remedy="Give the JSON that labelme saved") from error
+    _check_size(size, len(parts), "labelme")
     return _labelled([(label, decode_segmentation(polygons, *size)) for label, polygons in parts.values()], size)
+
+
+def _check_size(size: tuple[object, object], masks: int, file: str) -> None:
+    """Raises InputError unless (height, width) is a picture's size, and so many masks of it fit into a memory."""
+    whole = all(is_int(side) and side > 0 for side in size)
+    if not whole or size[0] * size[1] > MAX_PIXELS or size[0] * size[1] * masks > MAX_MASKS:
+        rule = (
+            f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture and {MAX_MASKS:,} in all its masks, found "
+        )
+        rule += f"{size!r:.60} and {masks} masks"
+        raise InputError(file=file, rule=rule, remedy="Correct the size, or export fewer objects at once")
 
 
 def _labelled(found: Sequence[tuple[str, AmodalMask]], size: tuple[int, int]) -> LabelledMasks:
@@ -304,6 +319,8 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
         if not sizes:
             rule, remedy = "a task with brush masks, found none", "Without a mask its size is unknown: leave it out"
             raise InputError(file="Label Studio", rule=rule, remedy=remedy)
+        for size in sizes:
+            _check_size(size, len(sizes), "Label Studio")
         masks = [decode_brush(value["rle"], *size) for value, size in zip(values, sizes, strict=True)]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         rule = f"not a task of Label Studio's JSON ({type(error).__name__}: {error})"
@@ -339,6 +356,7 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
     Raises:
         InputError: the RLE is damaged, or of a picture of another size.
     """
+    _check_size((height, width), 1, "Label Studio")
     remedy = "Export the task again, and check that picture and annotation belong together"
     try:
         stream = "".join(f"{byte:08b}" for byte in bytes(rle))
@@ -363,7 +381,7 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
             values += found
             lengths += [length] if repeated else [1] * length
             done += length
-        pixels = np.repeat(np.array(values), lengths).reshape(height, width, 4)
+        pixels = np.repeat(np.minimum(values, 255).astype(np.uint8), lengths).reshape(height, width, 4)
     except InputError:
         raise
     except (ValueError, TypeError) as error:  # the stream ends too early, or holds no bytes

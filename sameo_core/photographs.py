@@ -13,6 +13,7 @@ from sameo_core.errors import InputError
 
 MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; of others it would run programs (EPS)
 RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would find their thumbnail
 AGAIN = "The file is damaged or incomplete: copy or download it again"
 EXPORT = "Export it as JPEG or PNG"
@@ -94,7 +95,7 @@ def _from_bytes(content: bytes, name: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # MAX_PIXELS stands in for it
-            with PIL.Image.open(io.BytesIO(content)) as picture:
+            with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 _check_size(*picture.size, name)
                 return _from_picture(picture, name)
     except PIL.UnidentifiedImageError as error:
@@ -102,6 +103,10 @@ def _from_bytes(content: bytes, name: str) -> Image:
         raise InputError(file=name, rule=rule, remedy=remedy) from error
     except PIL.Image.DecompressionBombError as error:
         raise _too_large(str(error), name) from error
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers of headers raise many types, too
+        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
 
 
 def _diagnosis(content: bytes) -> tuple[str, str]:

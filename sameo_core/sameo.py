@@ -200,10 +200,10 @@ def _stated_variant(path: Path) -> str:
         try:
             with safetensors.safe_open(path, "pt") as file:
                 stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
-        except (safetensors.SafetensorError, ValueError) as error:
+        except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             remedy = "The file is damaged or incomplete: save or fetch it again"
             raise InputError(file=path, rule=f"not a safetensors file ({error})", remedy=remedy) from error
-        if isinstance(stated, dict) and stated.get("variant") in VARIANTS:
+        if isinstance(stated, dict) and str(stated.get("variant")) in VARIANTS:
             return stated["variant"]
     for ending, variant in (("vitt", "vit_t"), ("vits", "vit_s"), ("nano", "nano")):
         if ending in path.stem:

@@ -70,7 +70,7 @@ def load_sources(path: Path = SOURCES) -> dict[str, Source]:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(file=path, rule="the list of sources must exist", remedy="Restore it from git") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(file=path, rule=f"not valid YAML: {error}", remedy="Correct it at that line") from error
     if not isinstance(entries, dict):
         raise InputError(file=path, rule="must map names to entries", remedy="Restore it from git")
@@ -95,16 +95,22 @@ def _source(path: Path, name: str, entry: object) -> Source:
     for url in [source.page, *(file.url for file in source.files if file.url)]:
         if not re.match(r"https?://[^/]+", url):
             raise _broken(path, name, f"only http and https addresses are fetched, found {url!r}")
+    for inside in (source.name, *(folder for linked in source.images_of.values() for folder in linked)):
+        _check_inside(path, name, inside)
     for file in source.files:
         if (file.url is None) == (file.manual is None):
             raise _broken(path, f"{name}, {file.name}", "a file has either url or manual")
         for inside in (file.name, file.to, file.creates or ""):
-            if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
-                raise _broken(path, f"{name}, {file.name}", f"{inside!r} leads out of the set's folder")
+            _check_inside(path, f"{name}, {file.name}", inside)
         for digest, digits in ((file.md5, 32), (file.sha256, 64)):
             if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
                 raise _broken(path, f"{name}, {file.name}", f"a checksum has {digits} digits, found {digest!r}")
     return source
+
+
+def _check_inside(path: Path, record: str, inside: str) -> None:
+    if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
+        raise _broken(path, record, f"{inside!r} leads out of the set's folder")
 
 
 def _checked(path: Path, record: str, kind: type, values: dict):
@@ -116,11 +122,23 @@ def _checked(path: Path, record: str, kind: type, values: dict):
         annotation = known[key].type
         for kind_of in (str, int, bool):
             if annotation in (kind_of, kind_of | None) and type(value) is not kind_of:
-                raise _broken(path, record, f"{key} is a {kind_of.__name__}, found {value!r}")
+                raise _broken(path, record, f"{key} is a {kind_of.__name__}, found {_shown(value)}")
+        if annotation == Mapping[str, Sequence[str]] and not _is_map_of_lists(value):
+            raise _broken(path, record, f"{key} maps entries to lists of folders, found {_shown(value)}")
     for key, item in known.items():
         if item.default is MISSING and (key not in values or values[key] == ""):
             raise _broken(path, record, f"{key} is missing")
     return kind(**values)
+
+
+def _is_map_of_lists(value: object) -> bool:
+    lists = list(value.values()) if isinstance(value, dict) else [None]
+    return all(isinstance(item, list) and all(isinstance(name, str) for name in item) for item in lists)
+
+
+def _shown(value: object) -> str:
+    """A value in few words: references in YAML can make a list of a kilobyte endless."""
+    return f"a {type(value).__name__}" if isinstance(value, (list, dict, set)) else repr(value)[:60]
 
 
 def _broken(path: Path, record: str, rule: str) -> InputError:

@@ -24,6 +24,7 @@ from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
+from sameo_core.photographs import FORMATS
 
 CENSUS_VERSION = 1  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
@@ -176,7 +177,7 @@ class AmodalImage:
                 remedy=f"Download the images to {self.path.parent}, see data/README.md",
             )
         try:
-            with PIL.Image.open(self.path) as image:
+            with PIL.Image.open(self.path, formats=FORMATS) as image:
                 if image.size != (self.width, self.height):
                     raise InputError(
                         file=self.path,

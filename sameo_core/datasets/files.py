@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sameo_core.errors import InputError
 
+MAX_BYTES = 2**32  # of a JSON file that is held in memory as a whole; LV-VIS has the largest, below 1 GiB
+
 
 def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
     """The first of `candidates` (paths below `root`) that exists. InputError names what was looked for and found."""
@@ -34,8 +36,11 @@ def parse_json(path: Path) -> object:
     """What a JSON file holds.
 
     Raises:
-        InputError: not JSON (with the byte where it breaks).
+        InputError: not JSON (with the byte where it breaks), nested too deeply, or larger than `MAX_BYTES`.
     """
+    if path.stat().st_size > MAX_BYTES:
+        rule = f"a JSON file has at most {MAX_BYTES:,} bytes, found {path.stat().st_size:,}"
+        raise InputError(file=path, rule=rule, remedy="Split it, or look whether this is the right file")
     text = path.read_bytes()
     try:
         return json.loads(text)

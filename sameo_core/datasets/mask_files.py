@@ -13,6 +13,7 @@ import PIL.Image
 from jaxtyping import Bool, UInt8, UInt16
 
 from sameo_core.errors import InputError
+from sameo_core.photographs import FORMATS
 
 MAX_PIXELS = 2 * 89_478_485  # of an image; beyond, Pillow takes it for a decompression bomb
 MAX_OBJECTS = 1000  # of one npz; CWALT pastes 30
@@ -90,7 +91,7 @@ class _opened:
 
     def __enter__(self) -> PIL.Image.Image:
         try:
-            self.image = PIL.Image.open(self.path)
+            self.image = PIL.Image.open(self.path, formats=FORMATS)
         except Exception as error:
             raise _unreadable(self.path, error) from error
         return self.image

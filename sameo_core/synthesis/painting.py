@@ -11,6 +11,7 @@ from PIL import ImageStat, JpegImagePlugin
 
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
+from sameo_core.photographs import FORMATS
 from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
 from sameo_core.synthesis.pool import Pool
 
@@ -126,7 +127,7 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
         rule = f"the source image must exist: {error.strerror}"
         raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
     try:
-        image = PIL.Image.open(BytesIO(data))
+        image = PIL.Image.open(BytesIO(data), formats=FORMATS)
         image.load()
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged: fetch it again"

@@ -160,7 +160,7 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
         try:
             found = json.loads(path.read_text())
             differs = {key for key in recipe | found if recipe.get(key) != found.get(key)}
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             remedy = "Delete the folder, or give another one"
             raise InputError(file=path, rule=f"not a recipe: {error}", remedy=remedy) from error
         if differs:
@@ -318,7 +318,7 @@ def read_statistics(root: str | Path, split: str = "train") -> list[dict]:
                 start = path.read_text()[:1_000_000]
                 info, _ = json.JSONDecoder().raw_decode(start, start.index('"info":') + len('"info": '))
                 found.append(info["statistics"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 rule, remedy = f"a shard begins with its info: {error}", "Synthesise it again"
                 raise InputError(file=path, rule=rule, remedy=remedy) from error
     if not found:
