@@ -83,7 +83,7 @@ def detector_note(detector: object) -> str | None:
 def box_source(
     boxes: str | Path | None, detector: str | None, weights: str | None = None, min_score: float | int = SHOWN_SCORE
 ) -> Path | LiveDetector:
-    """What gives the boxes, from the words of a command line.
+    """What gives the boxes, from the words of a command line or of a notebook's parameters; "" is as good as None.
 
     Args:
         boxes: path of a JSON file or of a folder of them; or
@@ -92,10 +92,13 @@ def box_source(
         min_score: of a detector given by name.
 
     Raises:
-        InputError: see `load_detector`; weights without a detector to load.
+        InputError: see `load_detector`; neither boxes nor a detector, or both; weights without a detector to load.
     """
-    path = boxes if detector is None else detector
-    if detector is None or Path(detector).suffix == ".json" or Path(detector).is_dir():
+    if bool(boxes) == bool(detector):
+        rule = f"boxes come from a file or from a detector, found {'both' if boxes else 'neither'}"
+        raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
+    path = boxes or detector
+    if not detector or Path(detector).suffix == ".json" or Path(detector).is_dir():
         if weights:
             rule = f"weights belong to a detector that is loaded, found boxes from {path}"
             raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
@@ -106,7 +109,7 @@ def box_source(
 def predict_photograph(
     model: Sameo,
     photograph: object,
-    boxes: ArrayLike | BoxFile | Detections | LiveDetector,
+    boxes: ArrayLike | str | Path | BoxFile | Detections | LiveDetector,
     *,
     name: str | None = None,
     box_format: str | None = None,
@@ -118,10 +121,10 @@ def predict_photograph(
     Args:
         model: SAMEO.
         photograph: a path, bytes or an array: see `read_photograph`.
-        boxes: "n 4"; or those of a file (`read_box_file`); or what a detector found, or shall find: a live one's masks,
-            if it has any, are the visible ones of the answer.
+        boxes: "n 4"; or those of a file, its path or already read (`read_box_file`); or what a detector found, or shall
+            find: a live one's masks, if it has any, are the visible ones of the answer.
         name: file name; by default that of the path, else "photograph.png".
-        box_format: of "n 4" boxes, see `boxes_in_pixels`; a file was told its format when it was read.
+        box_format: of "n 4" boxes or of a path, see `boxes_in_pixels`; other files were told when they were read.
         alone: whether a file with the boxes of one image only must mean this one, whatever it is called.
         min_score: boxes with a lower score are left out.
 
@@ -131,6 +134,8 @@ def predict_photograph(
     if name is None:
         name = Path(photograph).name if isinstance(photograph, str | Path) else "photograph.png"
     image = read_photograph(photograph, name)
+    if isinstance(boxes, str | Path):
+        boxes = read_box_file(boxes, box_format)
     size, categories, image_id = image.shape[:2], {1: "object"}, None
     if isinstance(boxes, LiveDetector):
         found = boxes.detect(image)

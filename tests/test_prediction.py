@@ -103,6 +103,15 @@ def test_a_detector_s_boxes(nano):
     assert answer.found is found and set(answer.categories) == {1, 3}
 
 
+def test_boxes_in_a_file(nano, boxes):
+    expected = nano.predict(pixels(), BOXES)
+    for given in (boxes, str(boxes), read_box_file(boxes)):
+        assert np.array_equal(predict_photograph(nano, pixels(), given).prediction.masks, expected.masks)
+    write_json((np.array(BOXES) / [W, H, W, H]).tolist(), boxes)
+    found = predict_photograph(nano, pixels(), boxes, box_format="normalised")
+    assert np.allclose(found.found.boxes, BOXES)
+
+
 def test_boxes_that_are_written_otherwise(nano):
     shares = np.array(BOXES) / [W, H, W, H]
     found = predict_photograph(nano, pixels(), shares, box_format="normalised")
@@ -350,6 +359,9 @@ def test_what_a_command_line_can_name(boxes, tmp_path, monkeypatch):
     for given in ((boxes, None), (None, str(boxes))):
         with pytest.raises(InputError, match="weights belong to a detector"):
             box_source(*given, "COCO_V1")
+    for given, words in ((("", ""), "found neither"), ((boxes, "nano"), "found both")):
+        with pytest.raises(InputError, match=words):
+            box_source(*given)
 
 
 # ------------------------------------------------------------------------------------------------------- command line
