@@ -166,7 +166,12 @@ def add_predict(verbs) -> None:
     verb = verbs.add_parser("predict", help="amodal masks of your own photographs and boxes")
     verb.add_argument("photographs", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
     boxes = "[[x0, y0, x1, y1], ...] in pixels, COCO results or COCO annotations; or a folder, a JSON a photograph"
-    verb.add_argument("--boxes", type=Path, required=True, metavar="JSON", help=boxes)
+    source = verb.add_mutually_exclusive_group(required=True)
+    source.add_argument("--boxes", type=Path, metavar="JSON", help=boxes)
+    named = "torchvision's name of one, e.g. maskrcnn_resnet50_fpn_v2, or the JSON that one wrote down"
+    source.add_argument("--detector", metavar="NAME", help=f"what finds the boxes: {named}")
+    verb.add_argument("--detector-weights", metavar="W", help="a name of torchvision's, or a checkpoint")
+    verb.add_argument("--min-score", type=float, help="leave weaker boxes out (default: 0.5 with --detector)")
     verb.add_argument("--box-format", metavar="F", help="xyxy, xywh or normalised, where the boxes are not as usual")
     verb.add_argument("--weights", help="name or checkpoint (default: EfficientSAM in data/weights, else nano)")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png")
@@ -175,10 +180,14 @@ def add_predict(verbs) -> None:
 
 def run_predict(options) -> int:
     """0: all done, 1: some photographs could not be used, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.prediction import predict_photographs
+    from sameo_core.prediction import SHOWN_SCORE, box_source, predict_photographs
 
+    score = options.min_score
+    if score is None:
+        score = SHOWN_SCORE if options.detector else 0
     try:
-        run = predict_photographs(options.photographs, options.boxes, options.out, options.weights, options.box_format)
+        boxes = box_source(options.boxes, options.detector, options.detector_weights, score)
+        run = predict_photographs(options.photographs, boxes, options.out, options.weights, options.box_format, score)
     except KeyboardInterrupt:
         print("\ninterrupted; run this again to go on from here", file=sys.stderr)
         return 130

@@ -47,6 +47,7 @@ class LiveDetector:
         min_score: weaker detections are left out.
         max_per_image: the strongest that are kept.
         device: a GPU if there is one, by default.
+        name: for notes and titles.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class LiveDetector:
         min_score: float | int = 0.05,
         max_per_image: int = 100,
         device: str | torch.device | None = None,
+        name: str = "detector",
     ):
+        self.name = name
         self.device = torch.device(device) if device else default_device()
         self.model = model.eval().to(self.device)
         self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
@@ -157,7 +160,7 @@ def load_detector(
             f"weights of {name} are {', '.join(published.__members__)} or the path of a checkpoint, found {weights!r}"
         )
         raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
-    return LiveDetector(model, categories or coco, min_score, max_per_image, device)
+    return LiveDetector(model, categories or coco, min_score, max_per_image, device, name)
 
 
 def _published_model(name: str, weights: WeightsEnum) -> nn.Module:

@@ -15,14 +15,16 @@ from tqdm import tqdm
 from sameo_core import Image, VisibleMasks
 from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
+from sameo_core.detectors import LiveDetector, load_detector
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.inference import Results, coco_results
-from sameo_core.masks import mask_box, xyxy_to_xywh
+from sameo_core.masks import decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
 from sameo_core.sameo import NAMED_WEIGHTS, AmodalPrediction, Sameo
 
+SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
 RELEASED = ("efficient_sam_vit_s", "efficient_sam_vit_t")  # best first
 
 
@@ -37,7 +39,7 @@ class PhotographPrediction:
     prediction: AmodalPrediction
     categories: Mapping[int, str]
     visible: VisibleMasks | None = (
-        None  # where a front-end or another model knows them: `dataclasses.replace` adds them
+        None  # a live detector's; where another model knows them, `dataclasses.replace` adds them
     )
 
 
@@ -71,24 +73,60 @@ def weights_note(weights: str | Path, variant: str) -> str | None:
     return None
 
 
+def detector_note(detector: object) -> str | None:
+    """The same for a detector; None for boxes of whatever origin."""
+    if isinstance(detector, LiveDetector) and detector.name == "nano":
+        return "the detector nano knows drawn shapes only: on photographs its boxes are a demonstration"
+    return None
+
+
+def box_source(
+    boxes: str | Path | None, detector: str | None, weights: str | None = None, min_score: float | int = SHOWN_SCORE
+) -> Path | LiveDetector:
+    """What gives the boxes, from the words of a command line or of a notebook's parameters; "" is as good as None.
+
+    Args:
+        boxes: path of a JSON file or of a folder of them; or
+        detector: a name for `load_detector`, or the path of what a detector wrote down: JSON, as for `boxes`.
+        weights: of a detector given by name, see `load_detector`.
+        min_score: of a detector given by name.
+
+    Raises:
+        InputError: see `load_detector`; neither boxes nor a detector, or both; weights without a detector to load.
+    """
+    if bool(boxes) == bool(detector):
+        rule = f"boxes come from a file or from a detector, found {'both' if boxes else 'neither'}"
+        raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
+    path = boxes or detector
+    if not detector or Path(detector).suffix == ".json" or Path(detector).is_dir():
+        if weights:
+            rule = f"weights belong to a detector that is loaded, found boxes from {path}"
+            raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
+        return Path(path)
+    return load_detector(detector, weights, min_score=min_score)
+
+
 def predict_photograph(
     model: Sameo,
     photograph: object,
-    boxes: ArrayLike | BoxFile | Detections,
+    boxes: ArrayLike | str | Path | BoxFile | Detections | LiveDetector,
     *,
     name: str | None = None,
     box_format: str | None = None,
     alone: bool = True,
+    min_score: float | int = 0,
 ) -> PhotographPrediction:
     """Amodal masks of the objects of one photograph.
 
     Args:
         model: SAMEO.
         photograph: a path, bytes or an array: see `read_photograph`.
-        boxes: "n 4"; or those of a file (`read_box_file`); or what a detector found.
+        boxes: "n 4"; or those of a file, its path or already read (`read_box_file`); or what a detector found, or shall
+            find: a live one's masks, if it has any, are the visible ones of the answer.
         name: file name; by default that of the path, else "photograph.png".
-        box_format: of "n 4" boxes, see `boxes_in_pixels`; a file was told its format when it was read.
+        box_format: of "n 4" boxes or of a path, see `boxes_in_pixels`; other files were told when they were read.
         alone: whether a file with the boxes of one image only must mean this one, whatever it is called.
+        min_score: boxes with a lower score are left out.
 
     Raises:
         InputError: see `read_photograph`, `boxes_in_pixels`, `BoxFile.detections`.
@@ -96,8 +134,13 @@ def predict_photograph(
     if name is None:
         name = Path(photograph).name if isinstance(photograph, str | Path) else "photograph.png"
     image = read_photograph(photograph, name)
+    if isinstance(boxes, str | Path):
+        boxes = read_box_file(boxes, box_format)
     size, categories, image_id = image.shape[:2], {1: "object"}, None
-    if isinstance(boxes, BoxFile):
+    if isinstance(boxes, LiveDetector):
+        found = boxes.detect(image)
+        categories = {i: boxes.categories.get(i, f"category {i}") for i in np.unique(found.category_ids).tolist()}
+    elif isinstance(boxes, BoxFile):
         found, categories, image_id = boxes.detections(name, size, alone), boxes.categories, boxes.image_id(name, alone)
     elif isinstance(boxes, Detections):
         found = boxes
@@ -106,66 +149,83 @@ def predict_photograph(
         array = boxes_in_pixels(boxes, size, box_format)
         ones = np.ones(len(array), int)
         found = Detections(array, ones.astype(np.float32), ones, -ones)
+    if min_score:
+        found = found.take(np.flatnonzero(found.scores >= min_score))
     prediction = model.predict(image, found.boxes, found.scores)
+    visible = None
+    if isinstance(boxes, LiveDetector) and found.masks is not None:  # others' masks may be amodal: nobody says
+        visible = np.array([decode_rle(rle) for rle in found.masks], bool).reshape(-1, *size)
     image_id = number_of(name) if image_id is None else image_id
-    return PhotographPrediction(name, image_id, image, found, prediction, categories)
+    return PhotographPrediction(name, image_id, image, found, prediction, categories, visible)
 
 
 def photograph_results(found: PhotographPrediction) -> Results:
-    """As COCO results: keys as in `predict_dataset`, and `bbox`, the box of the amodal mask, and `file_name`."""
+    """As COCO results: keys as in `predict_dataset`, and `bbox`, the box of the amodal mask, and `file_name`.
+
+    Where visible masks are known, `visible_mask` is the part of them inside the amodal mask.
+    """
     results = coco_results(found.image_id, found.found, found.prediction)
-    for result, mask in zip(results, found.prediction.masks, strict=True):
+    for i, (result, mask) in enumerate(zip(results, found.prediction.masks, strict=True)):
         del result["instance_id"]  # of annotated objects: there are none
         box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
         result |= {"bbox": box, "file_name": found.name}
+        if found.visible is not None:
+            result["visible_mask"] = encode_mask(found.visible[i] & mask)
     return results
 
 
 def predict_photographs(
     photographs: str | Path,
-    boxes: str | Path,
+    boxes: str | Path | LiveDetector,
     out: str | Path,
     weights: str | Path | None = None,
     box_format: str | None = None,
+    min_score: float | int = 0,
 ) -> PredictionRun:
     """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or for all of a folder.
 
-    A photograph whose two files are there and were made from the same weights, pixels and boxes is skipped. In a folder
-    a bad photograph does not stop the others.
+    A photograph whose two files are there and were made from the same weights, pixels and boxes, or by the same
+    detector, is skipped. In a folder a bad photograph does not stop the others.
 
     Args:
         photographs: path of a photograph or of a folder of them.
-        boxes: JSON with boxes, see `read_box_file`; for a folder also a folder of JSON files named as the photographs.
+        boxes: JSON with boxes, see `read_box_file`; for a folder also a folder of JSON files named as the photographs;
+            or a detector (`load_detector`).
         out: folder for the results.
         weights: as for `Sameo.load`; None: `default_weights`.
         box_format: how the boxes are written, see `boxes_in_pixels`.
+        min_score: boxes with a lower score are left out.
 
     Raises:
         InputError: a single photograph or its boxes are bad; weights or box file that cannot be read; no photograph of
             the folder is known to the box file; a result would overwrite a photograph or the boxes.
     """
-    photographs, boxes, out = Path(photographs), Path(boxes), Path(out)
+    photographs, out = Path(photographs), Path(out)
+    live = boxes if isinstance(boxes, LiveDetector) else None
+    boxes = None if live else Path(boxes)
     alone = not photographs.is_dir()
     paths = [photographs] if alone else find_photographs(photographs)
-    sources = {path: boxes / f"{path.stem}.json" if boxes.is_dir() else boxes for path in paths}
+    apart = boxes is not None and boxes.is_dir()  # a JSON file for each photograph
+    sources = {path: boxes / f"{path.stem}.json" if apart else boxes for path in paths}
     _check_out(out, sources, None if alone else photographs)
-    shared = None if boxes.is_dir() else read_box_file(boxes, box_format)
-    if not alone and shared is not None and all(shared.image_id(path.name) is None for path in paths):
+    shared = live or (None if apart else read_box_file(boxes, box_format))
+    if not alone and isinstance(shared, BoxFile) and all(shared.image_id(path.name) is None for path in paths):
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
         raise InputError(file=boxes, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
     weights = default_weights() if weights is None else weights
     model = Sameo.load(weights)
-    run = PredictionRun(note=weights_note(weights, model.variant))
-    recipe = model.fingerprint()
+    notes = [weights_note(weights, model.variant), detector_note(live)]
+    run = PredictionRun(note="; ".join(filter(None, notes)) or None)
+    recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint()
     for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
         try:
-            box_file = shared or read_box_file(sources[path], box_format)
-            mark = config_hash(recipe, box_format, path.name, *map(_bytes_hash, (path, sources[path])))
+            box_source = shared or read_box_file(sources[path], box_format)
+            mark = config_hash(*recipe, path.name, *(_bytes_hash(file) for file in (path, sources[path]) if file))
             if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
                 run.skipped.append(target)
                 continue
-            found = predict_photograph(model, path, box_file, alone=alone or shared is None)
+            found = predict_photograph(model, path, box_source, alone=alone or apart, min_score=min_score)
             write_json(photograph_results(found), target)
             save_overlay(_overlay(found, weights, model.variant), target.with_suffix(".png"), mark)  # last: it marks
             run.written.append(target)
@@ -189,11 +249,13 @@ def _overlay(found: PhotographPrediction, weights: str | Path, variant: str) -> 
     drawn = ", which knows drawn shapes only" if variant == "nano" else ""
     title = f"{found.name}: amodal masks by {Path(weights).name}{drawn}"
     labels = [f"{i}  {score:.2f}" for i, score in enumerate(found.prediction.scores, start=1)]
-    return figure_overlay(found.image, found.found.boxes, found.prediction.masks, title, None, labels=labels)
+    masks = found.prediction.masks
+    visible = None if found.visible is None else found.visible & masks
+    return figure_overlay(found.image, found.found.boxes, masks, title, None, visible=visible, labels=labels)
 
 
-def _check_out(out: Path, sources: Mapping[Path, Path], folder: Path | None) -> None:
-    given = {path.resolve() for pair in sources.items() for path in pair}
+def _check_out(out: Path, sources: Mapping[Path, Path | None], folder: Path | None) -> None:
+    given = {path.resolve() for pair in sources.items() for path in pair if path}
     ours = {(out / f"{path.stem}{ending}").resolve() for path in sources for ending in (".json", ".png")}
     clash = sorted(given & ours)
     if clash or (folder is not None and folder.resolve() == out.resolve()):

@@ -54,6 +54,8 @@ def tiny(kind="MaskRCNN", **options):
         last = model.head.classification_head.cls_logits
         nn.init.normal_(last.weight, std=0.1)
         last.bias.data = torch.tensor([-100.0, 0, 0]).repeat(len(last.bias) // 3)
+    if kind == "FCOS":
+        model.head.regression_head.bbox_reg.bias.data += 1  # of the distances to the four sides
     return model.eval()
 
 
@@ -103,6 +105,16 @@ def test_large_images_do_not_fill_the_memory(mask_rcnn, monkeypatch):
     found = mask_rcnn.detect(np.tile(PIXELS, (4, 4, 1)))
     assert sizes == [(1, 1, 28, 28)] * len(found.masks) and len(sizes) > 2
     assert "postprocess" not in vars(mask_rcnn.model.transform)  # the model is as it was
+
+
+def test_boxes_without_an_area_are_left_out():
+    """FCOS gives them where a point lies on the border; no mask can be asked for there."""
+    model = tiny("FCOS")
+    model.head.regression_head.bbox_reg.bias.data -= 1
+    sides = own_answer(model, PIXELS)["boxes"].reshape(-1, 2, 2)
+    areas = np.prod(sides[:, 1] - sides[:, 0], axis=1)
+    found = LiveDetector(model, NAMES, 0.0, device="cpu").detect(PIXELS)
+    assert 0 < len(found.boxes) == (areas > 0).sum() < len(areas)
 
 
 def test_nothing_found():

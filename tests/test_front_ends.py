@@ -5,7 +5,16 @@ import pytest
 from conftest import plain_dataset
 
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
+from sameo_core.front_ends import (
+    Detections,
+    check_scores,
+    ground_truth_boxes,
+    jittered,
+    map_categories,
+    strongest,
+    usable,
+)
+from sameo_core.masks import encode_mask
 
 IMAGE = plain_dataset(1)[0]  # 40 x 60 pixels
 VISIBLE = [[4, 10, 14, 30], [14, 5, 44, 35]]  # the right half of the first object is hidden
@@ -39,6 +48,41 @@ def test_visible_is_the_default():
 def test_another_kind_is_refused():
     with pytest.raises(InputError, match="visible or amodal, found 'modal'"):
         ground_truth_boxes("modal")
+
+
+# ---------------------------------------------------------------------------------------------- what detectors share
+
+
+def test_the_strongest_that_a_mask_can_be_asked_for():
+    boxes = [[1, 1, 9, 9], [5, 5, 5, 9], [-9, 0, 0, 5], [50, 30, 99, 99], [0, 0, 60, 40], [60, 0, 70, 9], [2, 2, 3, 3]]
+    scores = np.array([0.25, 0.9, 0.9, 0.5, 0.75, 0.9, 0.5], np.float32)
+    masks = tuple(encode_mask(np.full((40, 60), i % 2 == 0)) for i in range(7))
+    found = Detections(np.array(boxes, np.float32), scores, np.arange(7), 10 + np.arange(7), masks)
+    assert usable(found.boxes, (40, 60)).tolist() == [True, False, False, True, True, False, True]
+    best = strongest(found, (40, 60), 0.25, 100)
+    assert best.category_ids.tolist() == [4, 3, 6, 0]  # of the two with 0.5, the first comes first
+    assert best.instance_ids.tolist() == [14, 13, 16, 10] and best.masks == tuple(masks[i] for i in (4, 3, 6, 0))
+    assert np.array_equal(best.boxes, found.boxes[[4, 3, 6, 0]]) and best.scores.tolist() == [0.75, 0.5, 0.5, 0.25]
+    assert strongest(found, (40, 60), 0.5, 2).category_ids.tolist() == [4, 3]
+    assert strongest(found, (40, 60), 0.8, 100).boxes.shape == (0, 4)
+    assert found.take(slice(2, 4)).category_ids.tolist() == [2, 3]
+
+
+def test_scores_in_0_to_1():
+    check_scores(np.array([0, 1, 0.5], np.float32), "detector")
+    check_scores(np.zeros(0, np.float32), "detector")
+    with pytest.raises(InputError, match="detection 1: .*found 1.5; 2 of 3 are not. Divide by 100"):
+        check_scores(np.array([0, 1.5, 7], np.float32), "detector")
+    with pytest.raises(InputError, match="found 101.*sigmoid"):
+        check_scores(np.array([101], np.float32), "detector")
+
+
+def test_categories_by_hand():
+    ids = np.array([0, 79, 11])
+    assert map_categories(ids, None, "x") is ids
+    assert map_categories(ids, "coco80_to_91", "x").tolist() == [1, 90, 13]
+    assert map_categories(ids, {0: 5, 79: None, 11: 0}, "x").tolist() == [5, -1, 0]
+    assert map_categories(np.zeros(0, int), "coco80_to_91", "x").dtype == int
 
 
 # ------------------------------------------------------------------------------------------------------------ jitter

@@ -23,6 +23,7 @@ from sameo_core.reproduction import (
 
 LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 200_000
 HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
+BYTES_OF_A_RUN = 1_000_000  # with all figures and tables
 WIDGETS = "application/vnd.jupyter.widget"
 
 
@@ -259,6 +260,8 @@ def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch
     with kernel_environment(), quiet_logs():
         execute(tmp_path / path.name, run, {"profile": "mini"} | SHORTER.get(path.stem[:2], {}), timeout=300)
     assert run.status == "passed", run.error
+    executed = nbformat.read(run.output, as_version=4)  # of 06, whose widgets are shown here: none of their state
+    assert "widgets" not in executed.metadata and run.output.stat().st_size < BYTES_OF_A_RUN
 
 
 def test_data_preparation_in_paper_runs_on_what_is_present(tmp_path, monkeypatch):

@@ -8,16 +8,20 @@ import shutil
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from matplotlib.figure import Figure
 
 from sameo_core import onnx_export, prediction
 from sameo_core.__main__ import main
 from sameo_core.boxes import number_of, read_box_file
 from sameo_core.config import WEIGHTS
+from sameo_core.detectors import LiveDetector
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.photographs import read_photograph
 from sameo_core.prediction import (
+    box_source,
     default_weights,
     photograph_results,
     predict_photograph,
@@ -97,6 +101,15 @@ def test_a_detector_s_boxes(nano):
     answer = predict_photograph(nano, pixels(), found)
     assert np.array_equal(answer.prediction.scores, found.scores * answer.prediction.iou)
     assert answer.found is found and set(answer.categories) == {1, 3}
+
+
+def test_boxes_in_a_file(nano, boxes):
+    expected = nano.predict(pixels(), BOXES)
+    for given in (boxes, str(boxes), read_box_file(boxes)):
+        assert np.array_equal(predict_photograph(nano, pixels(), given).prediction.masks, expected.masks)
+    write_json((np.array(BOXES) / [W, H, W, H]).tolist(), boxes)
+    found = predict_photograph(nano, pixels(), boxes, box_format="normalised")
+    assert np.allclose(found.found.boxes, BOXES)
 
 
 def test_boxes_that_are_written_otherwise(nano):
@@ -256,6 +269,101 @@ def test_nothing_that_was_given_is_overwritten(folder, photo, boxes, weights, tm
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+# ----------------------------------------------------------------------------------------------------- live detectors
+
+
+class Stub(torch.nn.Module):
+    """Answers like torchvision's Mask R-CNN: three boxes, the last one weak, each with a mask that fills its middle."""
+
+    def __init__(self, shift=0):
+        super().__init__()
+        self.shift, self.transform = torch.nn.Parameter(torch.tensor(float(shift))), Transform()
+
+    def forward(self, images):
+        middle = torch.zeros(3, 1, 28, 28)
+        middle[..., 7:21, 7:21] = 1
+        boxes = torch.tensor(BOXES, dtype=torch.float32) + self.shift.detach()
+        scores, labels = torch.tensor([0.9, 0.6, 0.3]), torch.tensor([2, 1, 1])
+        answer = [{"boxes": boxes, "scores": scores, "labels": labels, "masks": middle}]
+        return self.transform.postprocess(answer, [(H, W)], [(H, W)])
+
+
+class Transform(torch.nn.Module):
+    def postprocess(self, answer, sizes, originals):
+        return answer
+
+
+@pytest.fixture
+def small_overlay(monkeypatch):
+    """Overlays that are drawn in no time, for tests that need many and look at none."""
+    monkeypatch.setattr(prediction, "figure_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
+
+
+def stub(shift=0, min_score=0.05, **options):
+    return LiveDetector(Stub(shift), {1: "cup", 2: "plate"}, min_score, device="cpu", **options)
+
+
+def test_a_live_detector_finds_boxes_and_what_is_visible(nano):
+    found = predict_photograph(nano, pixels(), stub(), min_score=0.5)
+    expected = nano.predict(pixels(), BOXES[:2], [0.9, 0.6])
+    assert np.array_equal(found.prediction.masks, expected.masks)
+    assert np.array_equal(found.prediction.scores, expected.scores)
+    assert found.categories == {1: "cup", 2: "plate"} and found.found.category_ids.tolist() == [2, 1]
+    assert found.visible.shape == (2, H, W)
+    for visible, (x0, y0, x1, y1) in zip(found.visible, BOXES, strict=False):
+        middle, (rows, columns) = visible[(y0 + y1) // 2, (x0 + x1) // 2], np.nonzero(visible)
+        assert middle and x0 < columns.min() and columns.max() < x1 and y0 < rows.min() and rows.max() < y1
+    results = photograph_results(found)
+    for result, visible, amodal in zip(results, found.visible, expected.masks, strict=True):
+        assert np.array_equal(decode_rle(result["visible_mask"]), visible & amodal)
+    assert [r["category_id"] for r in results] == [2, 1]
+
+
+def test_masks_of_boxes_from_elsewhere_are_not_taken_for_visible_ones(nano):
+    found = predict_photograph(nano, pixels(), stub().detect(pixels()))
+    assert found.visible is None and "visible_mask" not in photograph_results(found)[0]
+
+
+def test_a_detector_that_finds_nothing(weights, photo, tmp_path):
+    run = predict_photographs(photo, stub(min_score=0.95), tmp_path / "out", weights)
+    assert json.loads(run.written[0].read_text()) == [] and overlay_mark(tmp_path / "out/photo.png")
+
+
+@pytest.mark.usefixtures("small_overlay")
+def test_a_folder_and_a_detector(folder, weights, tmp_path):
+    out = tmp_path / "out"
+    run = predict_photographs(folder, stub(), out, weights)
+    assert [path.name for path in run.written] == ["0.json", "2.json"] and len(run.failures) == 1
+    assert [len(json.loads(path.read_text())) for path in run.written] == [3, 3]
+    assert {r["image_id"] for r in json.loads(run.written[1].read_text())} == {2}
+    assert len(predict_photographs(folder, stub(), out, weights).skipped) == 2
+    for another, options in ((stub(1), {}), (stub(1, min_score=0.5), {}), (stub(1), {"min_score": 0.7})):
+        run = predict_photographs(folder, another, out, weights, **options)
+        assert len(run.written) == 2 and run.skipped == []
+
+
+@pytest.mark.usefixtures("small_overlay")
+def test_notes_name_what_knows_drawn_shapes_only(weights, photo, boxes, tmp_path):
+    for detector, times in ((stub(name="nano"), 2), (stub(), 1), (boxes, 1)):
+        run = predict_photographs(photo, detector, tmp_path / "out", weights)
+        assert run.note.count("drawn shapes only") == times
+
+
+def test_what_a_command_line_can_name(boxes, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(prediction, "load_detector", lambda *given, **options: calls.append((given, options)) or stub())
+    assert box_source(boxes, None) == box_source(None, str(boxes)) == boxes
+    assert box_source(None, str(tmp_path)) == tmp_path and calls == []
+    box_source(None, "fcos_resnet50_fpn", "COCO_V1", 0.3)
+    assert calls == [(("fcos_resnet50_fpn", "COCO_V1"), {"min_score": 0.3})]
+    for given in ((boxes, None), (None, str(boxes))):
+        with pytest.raises(InputError, match="weights belong to a detector"):
+            box_source(*given, "COCO_V1")
+    for given, words in ((("", ""), "found neither"), ((boxes, "nano"), "found both")):
+        with pytest.raises(InputError, match=words):
+            box_source(*given)
+
+
 # ------------------------------------------------------------------------------------------------------- command line
 
 
@@ -308,6 +416,34 @@ def test_bad_input_is_told_in_one_line(kind, weights, tmp_path, capsys):
     code, out, err = run_main(capsys, *arguments, "--weights", weights, *options)
     assert code == 2 and out == "" and len(err.strip().splitlines()) == 1
     assert [word for word in words if word not in err] == [] and not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("small_overlay")
+def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prediction, "load_detector", lambda name, weights, min_score: stub(min_score=min_score))
+    arguments = ["predict", photo, "--weights", weights, "--out", tmp_path / "out"]
+    for options, kept in ((["--detector", "x"], 2), (["--detector", "x", "--min-score", "0.1"], 3)):
+        assert run_main(capsys, *arguments, *options)[0] == 0
+        assert len(json.loads((tmp_path / "out/photo.json").read_text())) == kept
+    write_json([{"image_id": "photo", "bbox": [5, 5, 30, 30], "score": s} for s in (0.9, 0.2)], boxes)
+    for options, kept in ((["--detector"], 1), (["--boxes"], 2), (["--min-score", "0.5", "--boxes"], 1)):
+        assert run_main(capsys, *arguments, *options, boxes)[0] == 0
+        assert len(json.loads((tmp_path / "out/photo.json").read_text())) == kept
+
+
+@pytest.mark.parametrize("options", [[], ["--detector", "x", "--boxes", "y"]])
+def test_boxes_or_a_detector(photo, tmp_path, capsys, options):
+    with pytest.raises(SystemExit):
+        run_main(capsys, "predict", photo, "--out", tmp_path, *options)
+    assert "--boxes" in capsys.readouterr().err
+
+
+def test_an_unknown_detector_is_told_in_one_line(photo, tmp_path, capsys):
+    arguments = ("predict", photo, "--out", tmp_path / "out")
+    code, _, err = run_main(capsys, *arguments, "--detector", "retinanet_v2")
+    assert code == 2 and "Did you mean 'retinanet_resnet50_fpn_v2'?" in err and len(err.strip().splitlines()) == 1
+    code, _, err = run_main(capsys, *arguments, "--boxes", "b.json", "--detector-weights", "COCO_V1")
+    assert code == 2 and "weights belong to a detector" in err
 
 
 @pytest.mark.parametrize(("box_format", "boxes"), [("xywh", [[5, 5, 35, 45]]), ("normalised", [[0.1, 0.1, 0.5, 0.9]])])
