@@ -1,0 +1,283 @@
+"""AP and AR of scored detections: class-agnostic and class-aware, by occlusion, of visible masks, COCOA's own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from sameo_core.errors import InputError
+from sameo_core.evaluation.matching import match
+from sameo_core.evaluation.occlusion import (
+    COCOA_RANGES,
+    OCCLUSION_BUCKETS,
+    Buckets,
+    Wanted,
+    closed_bucket,
+    inside,
+    occlusion_rates,
+    visible_masks,
+)
+from sameo_core.evaluation.overlaps import Overlaps, overlaps
+from sameo_core.evaluation.precision_recall import Precision, PrecisionRecall, precision_recall
+from sameo_core.evaluation.records import (
+    Found,
+    Objects,
+    Source,
+    Truth,
+    category_places,
+    known_categories,
+    read_found,
+    read_objects,
+)
+from sameo_core.evaluation.regions import RegionTable, regions_of_own_boxes
+
+LIMITS = (1, 10, 100)  # detections an image
+COCOA_LIMITS = (*LIMITS, 1000)
+
+Numbers = dict[str, float]
+Table = dict[str, Numbers]  # a setting -> its numbers
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one pass over the predictions gives. Shares are in 0..1; NaN: there is nothing to find.
+
+    Numbers are those of `evaluate_amodal`. Their settings: "all"; the occlusion buckets; "occluded" and "un-occluded",
+    the objects with and without a hidden pixel. What a setting leaves out is ignored, see `evaluate_by_occlusion`.
+    """
+
+    class_agnostic: Table  # as in SAMEO's tables
+    class_aware: Table  # as in AISFormer's; {} where not asked for
+    visible: Table  # "class-agnostic" and "class-aware"; {} where visible masks are not known on both sides
+    cocoa: dict[str, Table]  # "both"; "things" and "stuff" where some is; then "all", "none", "partial", "heavy"
+    regions: RegionTable | None  # the mIoU protocol; None unless each object has exactly one prediction of its own box
+    objects: dict[str, int]  # setting -> objects to be found
+    curves: dict[str, Precision]  # setting -> class-agnostic precision at IOU_THRESHOLDS x RECALLS
+    class_aware_curves: dict[str, Precision]  # the mean over categories
+    score: Float64[np.ndarray, " detections"]  # a row a prediction, in their order
+    predicted_iou: Float64[np.ndarray, " detections"]  # NaN where the record says nothing
+    true_iou: Float64[np.ndarray, " detections"]  # with the object of highest IoU, whatever its category; no crowds
+
+    def numbers(self) -> dict:
+        """All numbers as one plain nested dict, ready for JSON."""
+        regions = {} if self.regions is None else self.regions.summary()
+        names = ("class_agnostic", "class_aware", "visible", "cocoa")
+        return {name: getattr(self, name) for name in names} | {"regions": regions, "objects": self.objects}
+
+
+def evaluate(
+    ground_truth: Truth, predictions: Source, class_aware: bool = True, buckets: Buckets = OCCLUSION_BUCKETS
+) -> Evaluation:
+    """Everything this project reports about a data set, from one pass: each mask's IoUs are computed once.
+
+    Args:
+        ground_truth: as in `evaluate_by_occlusion`, or a data set, which costs less than its `to_coco()`. Visible masks
+            are needed for `visible` and `regions`; an object without one whose `occlude_rate` is 0 is visible as a
+            whole. `isStuff` as in COCOA.
+        predictions: as in `evaluate_amodal`. `visible_mask` (RLE), `predicted_iou` and `instance_id`, the object whose
+            box was the prompt, are used where they are there.
+        class_aware: False leaves class-aware numbers out, for front-ends with categories of their own.
+        buckets: as in `evaluate_by_occlusion`.
+
+    Raises:
+        InputError: as `evaluate_by_occlusion`, and as `evaluate_amodal` class-aware; a prediction without a visible
+            mask where others have one.
+
+    Source: AP and AR: pycocotools' COCOeval, to the last bit. Visible masks: AISFormer (BMVC 2022),
+        detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm', visible masks in the place of `segmentation`
+        on both sides. Its forked pycocotools also puts 1 - occlude_rate in the place of the area, which only its
+        APs/APm/APl see. COCOA: amodalAPI (CVPR 2017), myPyAmodalEvalDemo.py and amodaleval.py: class-agnostic, amodal
+        masks, no crowds, at most 1000 detections an image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy
+        0.25..1, both ends included; objects outside, and stuff or things, are ignored.
+    """
+    objects = read_objects(ground_truth, with_visible=True)
+    found = read_found(predictions, objects.sizes, with_visible=True)
+    rates = occlusion_rates(objects)
+    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
+    wanted = {"all": ~objects.crowd, **inside(rates, closed), "occluded": rates > 0, "un-occluded": rates == 0}
+    categories = _Categories.known(objects, found) if class_aware else None
+    lined_up = _LinedUp.of(objects, found)
+
+    amodal = lined_up.compare(objects.amodal, found.amodal)
+    agnostic = lined_up.precision_recall(amodal, wanted, LIMITS)
+    aware = lined_up.precision_recall(amodal, wanted, LIMITS, categories) if categories else None
+    cocoa = {}
+    for part, members in _parts(objects).items():
+        ranges = {name: chosen & members for name, chosen in inside(rates, COCOA_RANGES).items()}
+        cocoa[part] = _table(lined_up.precision_recall(amodal, ranges, COCOA_LIMITS), ranges)
+    visible, truth = {}, visible_masks(objects, rates)
+    if _carry_visible_masks(found) and truth is not None:
+        compared, everything = lined_up.compare(truth, found.visible), {"all": wanted["all"]}
+        for name, by in (("class-agnostic", None), ("class-aware", categories)):
+            if name == "class-agnostic" or categories:
+                visible[name] = lined_up.precision_recall(compared, everything, LIMITS, by).numbers(0)
+    return Evaluation(
+        class_agnostic=_table(agnostic, wanted),
+        class_aware=_table(aware, wanted) if aware else {},
+        visible=visible,
+        cocoa=cocoa,
+        regions=regions_of_own_boxes(objects, found, truth),
+        objects={name: int(chosen.sum()) for name, chosen in wanted.items()},
+        curves={name: agnostic.curve(i) for i, name in enumerate(wanted)},
+        class_aware_curves={name: aware.curve(i) for i, name in enumerate(wanted)} if aware else {},
+        score=found.score,
+        predicted_iou=found.predicted_iou,
+        true_iou=lined_up.in_file_order(amodal.best),
+    )
+
+
+def evaluate_amodal(ground_truth: Truth, predictions: Source, class_agnostic: bool = True) -> Numbers:
+    """AP and AR of amodal masks over a data set, exactly as pycocotools' COCOeval 'segm' counts them.
+
+    Args:
+        ground_truth: COCO dict or path of one, its `segmentation` the amodal mask in any encoding; or a data set.
+            `iscrowd` defaults to 0; `id`, `area` and `bbox` play no part (COCOeval takes id 0 for "unmatched"; no
+            number here depends on the area).
+        predictions: COCO results list or path of one: `image_id`, `segmentation`, `score`, and `category_id` when
+            class-aware. A `bbox` plays no part. An empty list is legitimate: every number is 0.
+        class_agnostic: True as in SAMEO's tables: category ids, missing or unknown ones too, are not looked at.
+
+    Returns:
+        "AP" (mean over IoU 0.50:0.05:0.95), "AP50", "AP75", "AR1", "AR10", "AR100" (at most so many detections an
+        image), each in 0..1, or NaN where COCOeval says -1: there is no ground truth to find.
+
+    Raises:
+        InputError: unreadable file, unknown image or category id, mask of another size than its image, missing key,
+            score that is not finite. Inputs are not modified.
+
+    Source: COCOeval; class-agnostic on amodal masks as in SAMEO's tables (CVPR 2025).
+    """
+    objects = read_objects(ground_truth, with_visible=False)
+    found = read_found(predictions, objects.sizes, with_visible=False)
+    return _numbers(objects, found, class_agnostic, {"all": ~objects.crowd})["all"]
+
+
+def evaluate_by_occlusion(
+    ground_truth: Truth, predictions: Source, class_agnostic: bool = True, buckets: Buckets = OCCLUSION_BUCKETS
+) -> Table:
+    """`evaluate_amodal` for the objects of each occlusion bucket; mask IoUs are computed once for all buckets.
+
+    Ground truth outside a bucket is "ignore", as in COCO's area ranges: missing it costs nothing, and a detection
+    matched to it counts neither way. A detection matched to no object at all is a false positive in every bucket (it
+    has no occlusion rate that could excuse it), so AP of a bucket with few objects is low by nature: compare AP
+    between models within a bucket, and AR between buckets.
+
+    Args:
+        ground_truth: as in `evaluate_amodal`; the occlusion rate of an object is that of its `visible_mask`, or its
+            `occlude_rate` where it has none. Crowds need neither: they are ignored everywhere.
+        predictions: as in `evaluate_amodal`.
+        class_agnostic: as in `evaluate_amodal`.
+        buckets: name -> (low, high), shares in 0..1, for low <= rate < high (rate <= 1 if high is 1). May overlap.
+
+    Returns:
+        Bucket name -> the dict of `evaluate_amodal`; all NaN for a bucket without objects.
+
+    Raises:
+        InputError: as `evaluate_amodal`; also an object without an occlusion rate, and a bucket that is none.
+
+    Source: COCOeval's area ranges, with the occlusion rate in the place of the area.
+    """
+    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
+    objects = read_objects(ground_truth, with_visible=True)
+    found = read_found(predictions, objects.sizes, with_visible=False)
+    return _numbers(objects, found, class_agnostic, inside(occlusion_rates(objects), closed))
+
+
+def _numbers(objects: Objects, found: Found, class_agnostic: bool, wanted: Wanted) -> Table:
+    categories = None if class_agnostic else _Categories.known(objects, found)
+    lined_up = _LinedUp.of(objects, found)
+    compared = lined_up.compare(objects.amodal, found.amodal)
+    return _table(lined_up.precision_recall(compared, wanted, LIMITS, categories), wanted)
+
+
+def _table(measured: PrecisionRecall, wanted: Wanted) -> Table:
+    return {name: measured.numbers(i) for i, name in enumerate(wanted)}
+
+
+def _parts(objects: Objects) -> Wanted:
+    """What COCOA's protocol is asked for: both things and stuff, and each alone."""
+    both = {"both": ~objects.crowd}
+    if objects.stuff is None or not objects.stuff.any():
+        return both
+    return both | {"things": both["both"] & ~objects.stuff, "stuff": both["both"] & objects.stuff}
+
+
+def _carry_visible_masks(found: Found) -> bool:
+    missing = [row for row, mask in enumerate(found.visible) if mask is None]
+    if missing and len(missing) < len(found.visible):
+        rule = f"lacks a 'visible_mask', as {len(missing)} of {len(found.visible)} predictions do"
+        raise InputError(
+            **found.where(missing[0]), rule=rule, remedy="Give visible masks to all predictions or to none"
+        )
+    return bool(found.visible) and not missing
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """For class-aware numbers, rows in the order of the files."""
+
+    count: int
+    of_objects: Int64[np.ndarray, " objects"]
+    of_found: Int64[np.ndarray, " detections"]
+
+    @classmethod
+    def known(cls, objects: Objects, found: Found) -> "_Categories":
+        return cls(*known_categories(objects, found))
+
+
+@dataclass(frozen=True)
+class _LinedUp:
+    """Objects and detections in the order in which COCOeval meets them.
+
+    By image; detections from the best score to the worst; what is equal by category, even class-agnostic, then as in
+    the file. So every group below is a stretch of these rows, or a part of one in its order.
+    """
+
+    images: int
+    crowd: Bool[np.ndarray, " objects"]
+    objects_image: Int64[np.ndarray, " objects"]
+    found_image: Int64[np.ndarray, " detections"]
+    score: Float64[np.ndarray, " detections"]
+    objects_order: Int64[np.ndarray, " objects"]  # rows of the file
+    found_order: Int64[np.ndarray, " detections"]  # rows of the file
+
+    @classmethod
+    def of(cls, objects: Objects, found: Found) -> "_LinedUp":
+        category_of_objects, category_of_found = category_places(objects, found)
+        by_object = np.lexsort((category_of_objects, objects.image))
+        by_found = np.lexsort((category_of_found, -found.score, found.image))
+        return cls(
+            images=len(objects.sizes),
+            crowd=objects.crowd[by_object],
+            objects_image=objects.image[by_object],
+            found_image=found.image[by_found],
+            score=found.score[by_found],
+            objects_order=by_object,
+            found_order=by_found,
+        )
+
+    def compare(self, objects: list, found: list) -> Overlaps:
+        """IoUs of masks that stand in the order of the files."""
+        ordered = [found[row] for row in self.found_order], [objects[row] for row in self.objects_order]
+        return overlaps(ordered[0], self.found_image, ordered[1], self.objects_image, self.crowd, self.images)
+
+    def in_file_order(self, values: Float64[np.ndarray, " detections"]) -> Float64[np.ndarray, " detections"]:
+        back = np.empty_like(values)
+        back[self.found_order] = values
+        return back
+
+    def precision_recall(
+        self, compared: Overlaps, wanted: Wanted, limits: tuple[int, ...], categories: _Categories | None = None
+    ) -> PrecisionRecall:
+        """For each setting; class-agnostic without `categories`."""
+        chosen = np.stack(list(wanted.values()), axis=1)[self.objects_order]
+        pairs, count = compared.pairs, 1
+        of_objects, of_found = np.zeros(len(chosen), np.int64), np.zeros(len(self.score), np.int64)
+        if categories:
+            count = categories.count
+            of_objects, of_found = categories.of_objects[self.objects_order], categories.of_found[self.found_order]
+            same = of_objects[pairs.object] == of_found[pairs.detection]
+            pairs = type(pairs)(*(column[same] for column in pairs))
+        group = self.found_image * count + of_found
+        to_find = np.stack([np.bincount(of_objects[column], minlength=count) for column in chosen.T], axis=1)
+        return precision_recall(match(pairs, group, chosen, self.crowd), self.score, group, of_found, to_find, limits)

@@ -1,0 +1,288 @@
+"""Ground truth and predictions as columns, with everything checked that would spoil a number without a word."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from sameo_core.datasets import AmodalDataset
+from sameo_core.errors import InputError
+from sameo_core.masks import are_canonical_rles, segmentation_to_rle
+
+Source = dict | list | str | Path  # JSON as Python objects, or a file of it
+Truth = Source | AmodalDataset
+Sizes = Mapping[Any, tuple[int, int, int]]  # image id -> place, height, width
+Masks = list  # of RLE, or None; not said to the type checker of the tests, which would look at one of them
+Where = Callable[[int], dict[str, str]]  # a row -> file and record, for errors
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Ground truth, a row an object in the order of the file."""
+
+    sizes: Sizes  # places go by ascending image id, as COCOeval takes images
+    image: Int64[np.ndarray, " n"]  # place
+    category: list  # as found: checked by `check_categories` where it matters
+    categories: list  # ids of the categories, as found
+    crowd: Bool[np.ndarray, " n"]
+    amodal: Masks
+    visible: Masks  # None where the record says nothing
+    stated_rate: list  # `occlude_rate` as found
+    stuff: Bool[np.ndarray, " n"] | None  # None where no record says `isStuff`
+    ids: list  # of the records
+    where: Where
+
+
+@dataclass(frozen=True)
+class Found:
+    """Predictions, a row a detection in the order of the file."""
+
+    image: Int64[np.ndarray, " n"]  # place in `Objects.sizes`
+    category: list  # as found
+    score: Float64[np.ndarray, " n"]
+    predicted_iou: Float64[np.ndarray, " n"]  # NaN where the record says nothing
+    amodal: Masks
+    visible: Masks  # None where the record says nothing
+    instance: list  # `instance_id` as found; None where the record says nothing
+    where: Where
+
+
+def read_objects(source: Truth, with_visible: bool) -> Objects:
+    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are looked at only if asked for.
+
+    Raises:
+        InputError: see `evaluate_amodal`.
+    """
+    if isinstance(source, AmodalDataset):
+        return _objects_of(source)
+    file, content = _read(source, "ground_truth")
+    sizes = _image_sizes(content, file)
+    records = content["annotations"]
+
+    def where(row: int) -> dict[str, str]:
+        record = records[row]
+        named = isinstance(record, dict) and "id" in record
+        return {"file": file, "record": f"annotation {record['id']}" if named else f"annotations[{row}]"}
+
+    images = _images_of(records, ("image_id", "segmentation"), sizes, where, "annotations[{}]")
+    category = [record.get("category_id") for record in records]
+    categories = [c["id"] for c in content.get("categories") or []]
+    stuff = [record.get("isStuff") for record in records]
+    return Objects(
+        sizes=sizes,
+        image=np.array([place for place, _, _ in images], np.int64),
+        category=category,
+        categories=categories or category,
+        crowd=np.array([int(record.get("iscrowd") or 0) != 0 for record in records], bool),
+        amodal=_checked([record["segmentation"] for record in records], images, where),
+        visible=_checked_visible(records, images, where) if with_visible else [None] * len(records),
+        stated_rate=[record.get("occlude_rate") for record in records],
+        stuff=None if all(flag is None for flag in stuff) else np.array([bool(flag) for flag in stuff], bool),
+        ids=[record.get("id") for record in records],
+        where=where,
+    )
+
+
+def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Found:
+    """Predictions of a COCO results list, or of a file of one; visible masks are looked at only if asked for.
+
+    Raises:
+        InputError: see `evaluate_amodal`.
+    """
+    file, records = _read(source, "predictions")
+    if not isinstance(records, list):
+        keys = f" with keys {list(records)}" if isinstance(records, dict) else ""
+        rule = f"predictions are a COCO results list, found a {type(records).__name__}{keys}"
+        remedy = "Give the list alone: that is result['annotations'] where the masks lie in a COCO dict"
+        raise InputError(file=file, rule=rule, remedy=remedy)
+
+    def where(row: int) -> dict[str, str]:
+        return {"file": file, "record": f"prediction {row}"}
+
+    images = _images_of(records, ("image_id", "segmentation", "score"), sizes, where, "prediction {}")
+    scores = [record["score"] for record in records]
+    for row, score in enumerate(scores):
+        if not isinstance(score, Real) or not math.isfinite(score):
+            rule = f"a score is a finite number, found {score!r}"
+            raise InputError(**where(row), rule=rule, remedy="Look for overflow in the model's output")
+    return Found(
+        image=np.array([place for place, _, _ in images], np.int64),
+        category=[record.get("category_id") for record in records],
+        score=np.array(scores, np.float64),
+        predicted_iou=np.array([_number(record.get("predicted_iou")) for record in records], np.float64),
+        amodal=_checked([record["segmentation"] for record in records], images, where),
+        visible=_checked_visible(records, images, where) if with_visible else [None] * len(records),
+        instance=[record.get("instance_id") for record in records],
+        where=where,
+    )
+
+
+def category_places(
+    objects: Objects, found: Found
+) -> tuple[Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
+    """Place of each record's category among all ids, ascending: COCOeval lines up equal scores by it, even with
+    useCats=0. What is no whole number counts as 0.
+    """
+    columns = [[c if isinstance(c, Integral) else 0 for c in column] for column in (objects.category, found.category)]
+    places = {category: place for place, category in enumerate(sorted({c for column in columns for c in column}))}
+    of_objects, of_found = (np.array([places[c] for c in column], np.int64) for column in columns)
+    return of_objects, of_found
+
+
+def known_categories(
+    objects: Objects, found: Found
+) -> tuple[int, Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
+    """How many categories the ground truth has, and each record's place among them.
+
+    Raises:
+        InputError: a record of another category: pycocotools drops those without a word, the classic AP 0.
+    """
+    known = sorted({c for c in objects.categories if isinstance(c, Integral)})
+    places = {category: place for place, category in enumerate(known)}
+    columns = []
+    for records in (objects, found):
+        for row, category in enumerate(records.category):
+            if not isinstance(category, Integral) or category not in places:
+                raise _unknown_category(records, row, known)
+        columns.append(np.array([places[category] for category in records.category], np.int64))
+    return len(known), *columns
+
+
+def _unknown_category(records: Objects | Found, row: int, known: list) -> InputError:
+    used = {c for c in records.category if isinstance(c, Integral)}
+    used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (used, known))
+    rule = (
+        f"category id {records.category[row]!r} is none of the ground truth's categories, so class-aware its mask "
+        f"would count for nothing; here category ids are {used}, the ground truth's categories {there}"
+    )
+    remedy = (
+        "Map the detector's classes to the ids under 'categories' (for COCO's 80 classes, detectors often say "
+        "0..79 and the files 1..90 with gaps), or evaluate with class_agnostic=True"
+    )
+    return InputError(**records.where(row), rule=rule, remedy=remedy)
+
+
+# ---------------------------------------------------------------------------------------------------- one by one
+
+
+def _objects_of(dataset: AmodalDataset) -> Objects:
+    """A data set's masks are checked when they are read: as they are."""
+    file, listed = f"{dataset.name} {dataset.split}", []
+    sizes = _places({image.image_id: (image.height, image.width) for image in dataset})
+    if len(sizes) != len(dataset):
+        rule = f"an image id twice: {len(dataset)} images have {len(sizes)} ids"
+        raise InputError(file=file, rule=rule, remedy="Number images afresh where data sets are joined")
+    for image in dataset:
+        place = sizes[image.image_id][0]
+        listed += [(place, instance) for instance in image.instances]
+    instances = [instance for _, instance in listed]
+    if any(instance.amodal_rle is None for instance in instances):
+        rule = "no amodal masks: this data set (LVIS, LV-VIS) has visible masks only"
+        raise InputError(file=file, rule=rule, remedy="Evaluate on a data set with amodal masks")
+    categories = [instance.category_id for instance in instances]
+    return Objects(
+        sizes=sizes,
+        image=np.array([place for place, _ in listed], np.int64),
+        category=categories,
+        categories=list(dataset.categories) or categories,
+        crowd=np.zeros(len(listed), bool),
+        amodal=[instance.amodal_rle for instance in instances],
+        visible=[instance.visible_rle for instance in instances],
+        stated_rate=[None] * len(listed),
+        stuff=np.array([instance.is_stuff for instance in instances], bool),
+        ids=[instance.instance_id for instance in instances],
+        where=lambda row: {"file": file, "record": f"instance {instances[row].instance_id}"},
+    )
+
+
+def _read(source: Source, name: str) -> tuple[str, Any]:
+    """What to call a source in an error, and its content."""
+    if not isinstance(source, str | Path):
+        return name, source
+    try:
+        return str(source), json.loads(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        rule, remedy = f"cannot be read ({error.strerror})", "Check the path"
+    except (ValueError, RecursionError) as error:  # broken or too deep JSON, or bytes that are no text
+        rule, remedy = f"not complete JSON ({error})", "Write or download the file again: it may have been cut short"
+    raise InputError(file=source, rule=rule, remedy=remedy)
+
+
+def _check_keys(record: Any, keys: Sequence[str], where: dict[str, str]) -> None:
+    if missing := [key for key in keys if not isinstance(record, dict) or key not in record]:
+        found = f"the keys {list(record)}" if isinstance(record, dict) else repr(record)
+        rule = f"lacks {', '.join(map(repr, missing))}, found {found}"
+        raise InputError(**where, rule=rule, remedy="Write records of the COCO format")
+
+
+def _image_sizes(content: Any, file: str) -> Sizes:
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        found = f"a dict with keys {list(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        rule = f"ground truth is a COCO dict with the lists 'images' and 'annotations', found {found}"
+        raise InputError(file=file, rule=rule, remedy="Give ground truth first, predictions second")
+    sizes = {}
+    for index, image in enumerate(content["images"]):
+        where = {"file": file, "record": f"images[{index}]"}
+        _check_keys(image, ("id", "height", "width"), where)
+        if image["id"] in sizes:
+            rule = f"an earlier image has the id {image['id']} too"
+            raise InputError(**where, rule=rule, remedy="Number images afresh where data sets are joined")
+        sizes[image["id"]] = (int(image["height"]), int(image["width"]))
+    return _places(sizes)
+
+
+def _places(sizes: Mapping[Any, tuple[int, int]]) -> Sizes:
+    try:
+        ids = sorted(sizes)
+    except TypeError:  # numbers and names
+        ids = sorted(sizes, key=lambda image_id: (type(image_id).__name__, str(image_id)))
+    return {image_id: (place, *sizes[image_id]) for place, image_id in enumerate(ids)}
+
+
+def _images_of(
+    records: list, keys: Sequence[str], sizes: Sizes, where: Where, place: str
+) -> list[tuple[int, int, int]]:
+    """Place, height and width of each record's image; each record has the keys."""
+    images, wanted = [], set(keys)
+    for row, record in enumerate(records):
+        if not isinstance(record, dict) or not wanted <= record.keys():
+            _check_keys(record, keys, where(row) | {"record": place.format(row)})
+        try:
+            images.append(sizes[record["image_id"]])
+        except (KeyError, TypeError):
+            ids = list(sizes)
+            rule = f"image id {record['image_id']!r} is none of the ground truth's {len(ids)} images, e.g. {ids[:3]}"
+            raise InputError(**where(row), rule=rule, remedy="Use the split that was predicted on") from None
+    return images
+
+
+def _checked(segmentations: list, images: list[tuple[int, int, int]], where: Where) -> Masks:
+    """Masks as RLE of their images' size; pycocotools would compare masks of unequal size without a word."""
+    sizes = [(height, width) for _, height, width in images]
+    masks = list(segmentations)
+    for row in np.flatnonzero(~are_canonical_rles(segmentations, sizes)).tolist():
+        try:
+            masks[row] = segmentation_to_rle(segmentations[row], *sizes[row])
+        except InputError as error:
+            raise InputError(**where(row), rule=error.rule, remedy=error.remedy) from None
+    return masks
+
+
+def _checked_visible(records: list, images: list[tuple[int, int, int]], where: Where) -> Masks:
+    """As `_checked`; None where a record has no `visible_mask`."""
+    rows = [row for row, record in enumerate(records) if record.get("visible_mask")]
+    given = [records[row]["visible_mask"] for row in rows]
+    masks: Masks = [None] * len(records)
+    for row, mask in zip(rows, _checked(given, [images[row] for row in rows], lambda i: where(rows[i])), strict=True):
+        masks[row] = mask
+    return masks
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, Real) else math.nan

@@ -1,0 +1,227 @@
+"""The mIoU protocol: one predicted mask for each object, prompted by the object's own box.
+
+Per object, P predicted amodal mask, A true amodal mask, V its visible part (V within A), H = A minus V hidden:
+full = IoU(P, A), visible = IoU(P minus H, V), hidden = IoU(P minus V, H). Spilling outside A costs in all three.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from pycocotools import mask as mask_ops
+
+from sameo_core.datasets import AmodalDataset
+from sameo_core.errors import InputError
+from sameo_core.evaluation.occlusion import OCCLUSION_BUCKETS, Buckets, closed_bucket
+from sameo_core.evaluation.overlaps import pixels, shared_pixels
+from sameo_core.evaluation.precision_recall import mean_defined
+from sameo_core.evaluation.records import Found, Objects
+from sameo_core.masks import encode_mask, intersect_rle, segmentation_to_rle
+
+Mask = Bool[np.ndarray, "_ _"] | Mapping  # a bitmap or an RLE; "_": objects of one list differ in size
+Masks = Sequence[Mask] | Bool[np.ndarray, "n h w"]
+
+
+def region_table(dataset: AmodalDataset, results: Sequence[dict]) -> "RegionTable":
+    """`evaluate_regions`, a row for each object of a data set in its order; arguments as `evaluate_predictions`."""
+    objects = {(image.image_id, item.instance_id): item for image in dataset for item in image.instances}
+    predicted = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in results}
+    if len(results) != len(objects) or predicted.keys() != objects.keys():
+        rule = f"one mask for each of the {len(objects)} objects, found {len(results)} for {len(predicted)} objects"
+        remedy = "Use front-ends made of ground-truth boxes; a detector's masks are for evaluate_amodal"
+        raise InputError(file="results", rule=rule, remedy=remedy)
+    amodal, visible = zip(*((item.amodal_rle, item.visible_rle) for item in objects.values()), strict=True)
+    return evaluate_regions([predicted[key] for key in objects], amodal, visible)
+
+
+class Failure(NamedTuple):
+    """One object, and how little of its hidden region was found."""
+
+    row: int  # of `region_table`: the object's number in the data set
+    image: int  # place in the data set
+    instance: int  # place in the image
+    hidden: float  # IoU of the hidden region, 0..1
+
+
+def worst_hidden(dataset: AmodalDataset, results: Sequence[dict], least: float | int = 0.1) -> list[Failure]:
+    """The objects of which at least `least` is hidden, from the worst IoU of the hidden region to the best.
+
+    Arguments and errors as `evaluate_predictions`.
+    """
+    table = region_table(dataset, results)
+    places = [(i, j) for i, image in enumerate(dataset) for j in range(len(image.instances))]
+    return [Failure(row, *places[row], float(table.hidden[row])) for row in table.ranked("hidden", least)]
+
+
+class RegionIoU(NamedTuple):
+    """IoU of one object's regions, in 0..1; see the module's head. NaN: the true region has no pixel."""
+
+    full: float
+    visible: float
+    hidden: float
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """One row an object, in the order given: sort by a column to find worst, median and best (NaN sorts last)."""
+
+    full: Float[np.ndarray, " n"]  # IoU in 0..1, see the module's head
+    visible: Float[np.ndarray, " n"]  # IoU; NaN where nothing of the object is visible
+    hidden: Float[np.ndarray, " n"]  # IoU; NaN where nothing is hidden
+    recalled_pixels: Int[np.ndarray, " n"]  # hidden pixels that the prediction covers
+    hidden_pixels: Int[np.ndarray, " n"]
+    occlusion_rate: Float[np.ndarray, " n"]  # hidden share of the amodal area, 0..1
+    excess: Float[np.ndarray, " n"]  # predicted pixels outside the amodal mask / pixels of the amodal mask
+
+    def at_quantiles(self, column: str, quantiles: Sequence[float | int], least: float | int = 0) -> list[int]:
+        """Rows that stand at these quantiles (0 worst, 0.5 median, 1 best) of a column, to be shown without choosing.
+
+        Args:
+            column: "full", "visible" or "hidden"; rows with NaN are passed over.
+            quantiles: each in 0..1.
+            least: only rows with at least this occlusion rate.
+
+        Raises:
+            InputError: no row is left.
+        """
+        ranked = self.ranked(column, least)
+        if not ranked:
+            rule = f"a row with {column} and an occlusion rate of at least {least}, found none"
+            raise InputError(file="least", rule=rule, remedy="Lower it")
+        return [ranked[round(q * (len(ranked) - 1))] for q in quantiles]
+
+    def ranked(self, column: str, least: float | int = 0) -> list[int]:
+        """Rows from the worst of a column to its best, without those that have NaN there or are occluded less."""
+        values = getattr(self, column)
+        rows = np.flatnonzero(~np.isnan(values) & (self.occlusion_rate >= least))
+        return rows[np.argsort(values[rows], kind="stable")].tolist()
+
+    def summary(self, buckets: Buckets = OCCLUSION_BUCKETS) -> dict[str, float]:
+        """Means over objects, in 0..1; NaN where no object has the region or lies in the bucket.
+
+        "mIoU", "visible mIoU", "hidden mIoU" (objects with a hidden part), "hidden recall" (hidden pixels of all
+        objects pooled: large objects weigh more), "mean hidden recall" (mean over objects with a hidden part),
+        "un-occluded mIoU" (full mask, occlusion rate exactly 0), "un-occluded excess" (the same objects: what was
+        invented around them, as a share of their area), and "mIoU 0-10 %" ...: the full mask by bucket.
+
+        Raises:
+            InputError: a bucket that is not 0 <= low < high <= 1.
+        """
+        occluded = self.hidden_pixels > 0
+        recalled, hidden = self.recalled_pixels[occluded], self.hidden_pixels[occluded]
+        numbers = {
+            "mIoU": mean_defined(self.full),
+            "visible mIoU": mean_defined(self.visible),
+            "hidden mIoU": mean_defined(self.hidden),
+            "hidden recall": float(recalled.sum() / hidden.sum()) if occluded.any() else math.nan,
+            "mean hidden recall": mean_defined(recalled / hidden),
+            "un-occluded mIoU": mean_defined(self.full[~occluded]),
+            "un-occluded excess": mean_defined(self.excess[~occluded]),
+        }
+        for name, bucket in buckets.items():
+            low, high = closed_bucket(name, *bucket)
+            inside = (self.occlusion_rate >= low) & (self.occlusion_rate <= high)
+            numbers[f"mIoU {name}"] = mean_defined(self.full[inside])
+        return numbers
+
+
+def region_iou(predicted_amodal: Mask, amodal: Mask, visible: Mask) -> RegionIoU:
+    """IoU of one object's full, visible and hidden region, each mask a bool bitmap "h w" or a compressed RLE.
+
+    Raises:
+        InputError: as `evaluate_regions`.
+
+    Source: as `evaluate_regions`.
+    """
+    table = evaluate_regions([predicted_amodal], [amodal], [visible])
+    return RegionIoU(float(table.full[0]), float(table.visible[0]), float(table.hidden[0]))
+
+
+def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionTable:
+    """The mIoU protocol: one predicted mask for each ground-truth object (prompted by its own box).
+
+    Args:
+        predicted, amodal, visible: n masks each, in the same order; bool bitmaps, or compressed RLE so that a data
+            set fits in memory. The masks of one object have one size; objects may differ. Visible pixels outside
+            the amodal mask are dropped: they exist in some data sets as rounding.
+
+    Raises:
+        InputError: lists of unequal length, masks of one object that differ in size, an empty amodal mask.
+
+    Source: full and hidden as the mIoU and "invisible mIoU" of C2F-Seg (ICCV 2023): visible truth is subtracted from
+        both masks, un-occluded objects do not enter the mean. Visible mirrors hidden: that definition is ours.
+    """
+    if not len(predicted) == len(amodal) == len(visible):
+        rule = f"one mask of each kind an object, found {len(predicted)} predicted, {len(amodal)}, {len(visible)}"
+        raise InputError(file="predicted, amodal, visible", rule=rule, remedy="Keep objects that were not predicted")
+    areas = [_region_areas(i, *masks) for i, masks in enumerate(zip(predicted, amodal, visible, strict=True))]
+    return _table(np.array(areas, dtype=np.int64).reshape(-1, 5).T)
+
+
+def regions_of_own_boxes(objects: Objects, found: Found, visible: list | None) -> RegionTable | None:
+    """`evaluate_regions` where the predictions hold exactly one with the `instance_id` of each object, else None.
+
+    Rows are the objects in their order, crowds left out. Masks were checked when they were read.
+
+    Args:
+        visible: masks of all objects; None where they are not known.
+    """
+    rows = np.flatnonzero(~objects.crowd).tolist()
+    keys = [(image, instance) for image, instance in zip(found.image.tolist(), found.instance, strict=True)]
+    of_object = {key: row for row, key in enumerate(keys) if isinstance(key[1], Integral) and key[1] >= 0}
+    wanted = [(int(objects.image[row]), objects.ids[row]) for row in rows]
+    given = sum(isinstance(instance, Integral) and instance >= 0 for instance in found.instance)
+    if visible is None or not rows or given != len(rows) or of_object.keys() != set(wanted):
+        return None
+    p = [found.amodal[of_object[key]] for key in wanted]
+    a = [objects.amodal[row] for row in rows]
+    v = [visible[row] for row in rows]
+    shown, areas = shared_pixels(a, v), pixels(v)
+    for i in np.flatnonzero(shown < areas).tolist():  # visible pixels outside the amodal mask
+        v[i] = intersect_rle([v[i], a[i]])
+    in_amodal = shared_pixels(p, a)
+    occluded = np.flatnonzero(shown < pixels(a)).tolist()
+    in_visible = in_amodal.copy()
+    in_visible[occluded] = shared_pixels([p[i] for i in occluded], [v[i] for i in occluded])
+    return _table(np.stack([pixels(p), pixels(a), shown, in_amodal, in_visible]))
+
+
+def _table(areas: Int[np.ndarray, "5 n"]) -> RegionTable:
+    """From pixels of P, A, V, P and A, P and V: every number of the protocol follows from these."""
+    p, a, v, pa, pv = areas
+    hidden, recalled = a - v, pa - pv
+    return RegionTable(
+        full=pa / (p + a - pa),
+        visible=np.where(v > 0, pv / np.maximum(p - recalled + v - pv, 1), np.nan),
+        hidden=np.where(hidden > 0, recalled / np.maximum(p - pv + hidden - recalled, 1), np.nan),
+        recalled_pixels=recalled,
+        hidden_pixels=hidden,
+        occlusion_rate=hidden / a,
+        excess=(p - pa) / a,
+    )
+
+
+def _region_areas(index: int, *masks: Mask) -> Int[np.ndarray, "5"]:
+    """Pixels of P, A, V, P and A, P and V."""
+    where = {"file": "predicted, amodal, visible", "record": f"object {index}"}
+    sizes = [mask.shape if isinstance(mask, np.ndarray) else tuple(mask.get("size", (0, 0))) for mask in masks]
+    if len(set(sizes)) > 1:
+        rule = f"the three masks of an object have one size (height, width), found {sizes}"
+        raise InputError(**where, rule=rule, remedy="Bring predictions to the original image's size")
+    p, a, v = (encode_mask(m) if isinstance(m, np.ndarray) else _checked_rle(m, sizes[0], where) for m in masks)
+    v = mask_ops.merge([v, a], intersect=True)
+    areas = mask_ops.area([p, a, v, mask_ops.merge([p, a], intersect=True), mask_ops.merge([p, v], intersect=True)])
+    if areas[1] == 0:
+        raise InputError(**where, rule="the amodal mask is empty", remedy="Leave out objects without a pixel")
+    return areas.astype(np.int64)
+
+
+def _checked_rle(mask: Mapping, size: tuple[int, int], where: dict[str, str]) -> Mapping:
+    try:
+        return segmentation_to_rle(mask, *size)
+    except InputError as error:
+        raise InputError(**where, rule=error.rule, remedy=error.remedy) from None
