@@ -123,7 +123,7 @@ class AmodalRoIHeads(RoIHeads):
 
 
 def four_masks(
-    masks: UInt8[Tensor, "2*n h w"], boxes: Float[Tensor, "k 4"], objects: Tensor, size: int
+    masks: UInt8[Tensor, "_ h w"], boxes: Float[Tensor, "k 4"], objects: Tensor, size: int
 ) -> Float[Tensor, "k 4 {size} {size}"]:
     """What each RoI must show, in the order of `MASKS`, as the share of each cell (0..1).
 
