@@ -21,13 +21,14 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sameo_core import BoxPrompts, ImageEmbedding, Images
+from sameo_core.batches import shrink_masks
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.run_folder import append_log, save_checkpoint, truncate_log
 from sameo_core.sameo import Sameo
-from sameo_core.training import append_log, save_checkpoint, shrink_masks, truncate_log
 
 
 @dataclass(frozen=True)

@@ -1,87 +1,115 @@
 """Fine-tuning of the mask decoder on boxes that are half visible, half amodal (paper, section "Training").
 
-The image encoder is frozen, so every image is encoded once; what learns works on cached embeddings. Iteration `i` of a
-seed draws its batch from (seed, i) alone: a run that was killed resumes from its last checkpoint, bit for bit.
+The image encoder is frozen, so what learns works on embeddings that are made once. Iteration `i` of a seed draws its
+batch from (seed, i) alone: a run that was killed resumes from its last checkpoint, bit for bit. On several GPUs,
+`torchrun ... -m sameo_core train` shares each batch among them: plain DistributedDataParallel.
 """
 
-import csv
 import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+import torch.distributed as dist
 from joblib import Parallel, delayed
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from sameo_core import BoxPrompts, ImageEmbedding
+from sameo_core.batches import Batch, BatchSampler, set_probabilities, shrink_masks
 from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
-from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalDataset
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
-from sameo_core.errors import InputError
+from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
+from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.recipes import teacher_profile
+from sameo_core.run_folder import append_log, claimed, follow_log, read_log, save_checkpoint, truncate_log
 from sameo_core.sameo import Sameo, default_device
 from sameo_core.synthesis import synthetic_set
 
-ENCODING_BATCH = 16  # images encoded at once
+__all__ = [
+    "Batch",
+    "BatchSampler",
+    "EmbeddingCache",
+    "build_optimiser",
+    "fine_tune",
+    "fine_tune_all",
+    "follow_log",
+    "learning_rate_factor",
+    "open_amodal_lvis",
+    "open_training_sets",
+    "sampling",
+    "set_probabilities",
+    "shrink_masks",
+    "training_log",
+    "training_loss",
+]
 
-
-@dataclass(frozen=True)
-class Batch:
-    """What the decoder learns from in one iteration; everything in the frame of the square network input."""
-
-    embedding: ImageEmbedding  # b c he we
-    boxes: BoxPrompts  # b q 4
-    targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
-    image_ids: tuple[str, ...]  # data set and image, to name in an error
+RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
+BEST = "best.safetensors"  # of one that was interrupted
 
 
 def fine_tune(profile: Profile, seed: int = 0) -> Path:
     """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
 
     The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, sampling.json (how often each set is drawn),
-    log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done.
+    log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks for the
+    same run waits for the first, and takes what it finds. All ranks of `torchrun` call this alike.
+
+    Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
+    lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
+    and takes no data from the training. The same call goes on from the last checkpoint; a run that comes to its end
+    has its last weights, for there the learning rate has come to zero.
 
     Args:
         profile: data sets and recipe.
         seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
 
     Raises:
-        InputError: weights or data sets are missing or damaged.
+        InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally.
         FloatingPointError: the loss is not finite; the message names the images of the batch.
+        KeyboardInterrupt: with the place of the best weights so far.
     """
     recipe = replace(profile.training, seeds=(seed,))
     model, sets = _starting_model(recipe), open_training_sets(profile)
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
-    result = folder / "sameo.safetensors"
-    if result.exists():
+    result = folder / RESULT
+    if agreed(result.exists()):
         return result
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"data": asdict(profile.data), "training": asdict(recipe)}
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
-    sampler = BatchSampler(sets, _caches(model, sets, profile), recipe, model.config.image_size, seed)
-    (folder / "sampling.json").write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
-    with cpu_threads(recipe.cpu_threads):
-        _run(Sameo(model, recipe.variant), sampler, recipe, folder)
-    return Sameo(model, recipe.variant).save(result)
+    cache = EmbeddingCache(
+        model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
+    )
+    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks())
+    with _claimed_by_rank_zero(folder):
+        if agreed(result.exists()):  # another process has been at work on it
+            return result
+        if rank() == 0:
+            config = {"data": asdict(profile.data), "training": asdict(recipe)}
+            (folder / "config.json").write_text(json.dumps(config, indent=1))
+            (folder / "sampling.json").write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
+        with cpu_threads(recipe.cpu_threads):
+            _run(Sameo(model, recipe.variant), sampler, recipe, folder)
+        if rank() == 0:
+            Sameo(model, recipe.variant).save(result)
+            for name in (BEST, "checkpoint.pt"):
+                (folder / name).unlink(missing_ok=True)
+        barrier()
+    return result
 
 
 def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
     """`fine_tune` for several (profile, seed), on a CPU as many at once as there are cores.
 
-    What the runs share, data sets and embeddings, is made before and once. The weights do not depend on how many run
-    at once where the profile states `cpu_threads`.
+    What is asked for twice is trained once. The data sets are made before; embeddings are shared as they come. The
+    weights do not depend on how many run at once where the profile states `cpu_threads`.
 
     Returns:
         the weights of each run, in order.
@@ -90,8 +118,9 @@ def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
         InputError, FloatingPointError: as `fine_tune`.
     """
     if runs_at_once(len(runs)) > 1:
-        for profile in {config_hash(profile): profile for profile, _ in runs}.values():
-            _caches(_starting_model(profile.training), open_training_sets(profile), profile)
+        collections = {config_hash(profile.data, teacher_profile(profile)): profile for profile, _ in runs}
+        for profile in collections.values():
+            open_training_sets(profile)
     return run_all(fine_tune, runs, "fine-tuning")
 
 
@@ -101,10 +130,13 @@ def runs_at_once(runs: int) -> int:
 
 
 def run_all(train: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
-    """What `train` returns for each (profile, seed), in order; several at once (`runs_at_once`)."""
-    at_once = runs_at_once(len(runs))
-    weights = Parallel(n_jobs=at_once, return_as="generator")(delayed(train)(*run) for run in runs)
-    return list(tqdm(weights, total=len(runs), desc=f"{what}, {at_once} at once", unit="run"))
+    """What `train` returns for each (profile, seed), in order; equal ones once, several at once (`runs_at_once`)."""
+    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
+    at_once = runs_at_once(len(different))
+    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(train)(*run) for run in different.values())
+    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
+    weights = dict(zip(different, bar, strict=True))
+    return [weights[config_hash(profile, seed)] for profile, seed in runs]
 
 
 def open_training_sets(profile: Profile) -> list[AmodalDataset]:
@@ -113,10 +145,13 @@ def open_training_sets(profile: Profile) -> list[AmodalDataset]:
     Raises:
         InputError: one of them is missing or damaged, or nothing is left of it.
     """
-    return [
-        open_amodal_lvis(profile) if name == "amodal_lvis" else open_clean_dataset(name, "train", profile)
-        for name in profile.data.train
-    ]
+    synthetic = "amodal_lvis" in profile.data.train
+    amodal_lvis = _open_amodal_lvis(profile, _amodal_lvis_root(profile)) if synthetic else None
+    with rank_zero_first(), claimed(profile.runs / "preparation"):
+        return [
+            amodal_lvis if name == "amodal_lvis" else open_clean_dataset(name, "train", profile)
+            for name in profile.data.train
+        ]
 
 
 def open_amodal_lvis(profile: Profile) -> AmodalDataset:
@@ -127,11 +162,21 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
     Raises:
         InputError: as `fine_tune` and `synthetic_set`.
     """
+    return _open_amodal_lvis(profile, _amodal_lvis_root(profile))
+
+
+def _amodal_lvis_root(profile: Profile) -> Path:
     root = profile.data_folder / "amodal_lvis"
-    if not root.is_dir():
-        teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])
-        root = synthetic_set(profile, teacher, workers=-1)
-    dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
+    if agreed(root.is_dir()):
+        return root
+    teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])  # by all ranks together
+    with rank_zero_first(), claimed(profile.runs / "preparation"):
+        return synthetic_set(profile, teacher, workers=-1)
+
+
+def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
+    with rank_zero_first():
+        dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
     if not profile.data.dual_annotation:
         census = dataset.census()
         dataset = dataset.select(census.visible_area < census.amodal_area)
@@ -145,8 +190,13 @@ def _starting_model(recipe: TrainingConfig) -> EfficientSam:
         return build_efficient_sam(recipe.variant, weights).to(default_device())
 
 
-def _caches(model: EfficientSam, sets: Sequence[AmodalDataset], profile: Profile) -> list["EmbeddingCache"]:
-    return [EmbeddingCache(model, dataset, profile.runs / "embeddings") for dataset in sets]
+@contextmanager
+def _claimed_by_rank_zero(folder: Path) -> Iterator[None]:
+    if rank():
+        yield
+        return
+    with claimed(folder):
+        yield
 
 
 @contextmanager
@@ -161,9 +211,11 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def training_log(weights: str | Path) -> list[dict[str, float]]:
-    """The log of the run that made `weights` (what `fine_tune` returned): iteration, losses, learning rate."""
-    with (Path(weights).parent / "log.csv").open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate.
+
+    Of a run that another process is at work on, `follow_log(folder, "sameo.safetensors")` gives it as it grows.
+    """
+    return read_log(Path(weights).parent / "log.csv")
 
 
 def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:
@@ -171,42 +223,89 @@ def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:
     return json.loads((Path(weights).parent / "sampling.json").read_text())
 
 
-def _run(sameo: Sameo, sampler: "BatchSampler", recipe: TrainingConfig, folder: Path) -> None:
-    """The loop."""
+class _Step(nn.Module):
+    """The loss of a batch as a module, which is what DistributedDataParallel takes."""
+
+    def __init__(self, model: EfficientSam, recipe: TrainingConfig):
+        super().__init__()
+        self.model, self.recipe = model, recipe
+
+    def forward(self, batch: Batch) -> SameoLoss:
+        return training_loss(self.model, batch, self.recipe)
+
+
+def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Path) -> None:
+    """The loop. Losses and gradients are means over objects and ranks have equally many: their mean is the batch's."""
     model = sameo.model
     parameters = list(sameo.trainable_parameters())
+    step = _Step(model, recipe)
+    if ranks() > 1:  # three of the four masks do not learn: "unused"
+        step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
     optimiser = build_optimiser(parameters, recipe)
     checkpoint, start = folder / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    best = {"total": math.inf, "step": 0, "decoder": {}}
+    if agreed(checkpoint.exists()):
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         model.mask_decoder.load_state_dict(state["decoder"])
         optimiser.load_state_dict(state["optimiser"])
-        start = state["iteration"]
-    truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
+        start, best = state["iteration"], state["best"]
+    if rank() == 0:
+        truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
+    barrier()  # nobody writes the next checkpoint while another reads this one
     running = np.zeros(4)
-    bar = tqdm(range(start, recipe.iterations), desc="fine-tuning", initial=start, total=recipe.iterations, unit="it")
-    for iteration in bar:
-        rate = recipe.learning_rate * learning_rate_factor(iteration, recipe)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        batch = sampler.batch(iteration)
-        loss = training_loss(model, batch, recipe)
-        if not loss.total.isfinite():
-            rule = f"iteration {iteration}: the loss is {loss.total.item()}, with images {', '.join(batch.image_ids)}"
-            raise FloatingPointError(f"{folder}: {rule}. Inspect these images, or lower the learning rate.")
-        optimiser.zero_grad()
-        loss.total.backward()
-        nn.utils.clip_grad_norm_(parameters, recipe.clip)
-        optimiser.step()
-        running += [term.item() for term in loss]
-        done = iteration + 1
-        if done % recipe.log_every == 0 or done == recipe.iterations:
-            means = running / (recipe.log_every if done % recipe.log_every == 0 else done % recipe.log_every)
-            row = {"step": done, **dict(zip(SameoLoss._fields, means.round(6), strict=True)), "learning_rate": rate}
-            append_log(folder / "log.csv", row)
-            running[:] = 0
-            state = {"decoder": model.mask_decoder.state_dict(), "optimiser": optimiser.state_dict(), "iteration": done}
-            save_checkpoint(state, checkpoint)
+    bar = tqdm(
+        range(start, recipe.iterations),
+        desc="fine-tuning",
+        initial=start,
+        total=recipe.iterations,
+        unit="it",
+        disable=rank() > 0 or None,
+    )
+    try:
+        for iteration in bar:
+            rate = recipe.learning_rate * learning_rate_factor(iteration, recipe)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            batch = sampler.batch(iteration)
+            loss = step(batch)
+            if not loss.total.isfinite():
+                found = f"the loss is {loss.total.item()}, with images {', '.join(batch.image_ids)}"
+                remedy = "Inspect these images, or lower the learning rate"
+                raise FloatingPointError(f"{folder}: iteration {iteration}: {found}. {remedy}.")
+            optimiser.zero_grad()
+            loss.total.backward()
+            nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            optimiser.step()
+            running += [term.item() for term in loss]
+            done = iteration + 1
+            if done % recipe.log_every == 0 or done == recipe.iterations:
+                means = _mean_of_ranks(running / (done % recipe.log_every or recipe.log_every))
+                running[:] = 0
+                decoder = model.mask_decoder.state_dict()
+                if means[0] < best["total"]:
+                    kept = {name: value.detach().cpu().clone() for name, value in decoder.items()}
+                    best = {"total": float(means[0]), "step": done, "decoder": kept}
+                if rank() == 0:
+                    losses = dict(zip(SameoLoss._fields, means.round(6), strict=True))
+                    append_log(folder / "log.csv", {"step": done, **losses, "learning_rate": rate})
+                    bar.set_postfix(loss=f"{means[0]:.4f}")
+                    state = {"decoder": decoder, "optimiser": optimiser.state_dict(), "iteration": done, "best": best}
+                    save_checkpoint(state, checkpoint)
+    except KeyboardInterrupt:
+        if rank() or not best["decoder"]:
+            raise
+        model.mask_decoder.load_state_dict(best["decoder"])
+        path = sameo.save(folder / BEST)
+        found = f"mean loss {best['total']:.4f} up to iteration {best['step']}"
+        raise KeyboardInterrupt(f"best weights so far ({found}): {path}; the same call goes on from here") from None
+
+
+def _mean_of_ranks(values: np.ndarray) -> np.ndarray:
+    if ranks() == 1:
+        return values
+    total = torch.from_numpy(values.copy())  # on the CPU: float64, by gloo
+    dist.all_reduce(total)
+    return total.numpy() / ranks()
 
 
 def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> SameoLoss:
@@ -238,178 +337,3 @@ def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
         return 1.0
     progress = (iteration - warmup) / max(1, recipe.iterations - warmup)
     return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def set_probabilities(
-    sizes: Sequence[int], sampling: Literal["log", "uniform", "size"] = "log"
-) -> Float[np.ndarray, " sets"]:
-    """Probability that an image of a batch comes from each data set, by the numbers of their images.
-
-    "log" is the paper's (section "Training"): proportional to the logarithm of the size. The normalisation is ours:
-    log(1 + images), so that a set of one image still counts.
-
-    Raises:
-        InputError: another sampling.
-    """
-    weigh = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
-    if sampling not in weigh:
-        rule = f"one of {', '.join(weigh)}, found {sampling!r}"
-        raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
-    weights = weigh[sampling](np.array(sizes, float))
-    return weights / weights.sum()
-
-
-class BatchSampler:
-    """Batches by number: which images, which of their objects, visible or amodal box, all from (seed, iteration).
-
-    With `unoccluded_share` a prompted object is un-occluded with that probability, where its image has both kinds.
-    It is for collections without the paper's dual annotation (each object shown occluded and whole), on which the
-    decoder learns to invent hidden parts of objects that nothing hides.
-    """
-
-    def __init__(
-        self,
-        sets: Sequence[AmodalDataset],
-        caches: Sequence["EmbeddingCache"],
-        recipe: TrainingConfig,
-        side: int,
-        seed: int,
-    ):
-        self.sets, self.caches, self.recipe, self.side, self.seed = sets, caches, recipe, side, seed
-        self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
-
-    def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
-        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
-        drawn = np.zeros(len(self.sets), int)
-        for iteration in range(iterations):
-            drawn += np.bincount(self._sources(self._generator(iteration)), minlength=len(self.sets))
-        names = [dataset.name for dataset in self.sets]
-        columns = zip(names, map(len, self.sets), self.probabilities.tolist(), drawn.tolist(), strict=True)
-        return [
-            {"data set": name, "images": images, "probability": share, "drawn": count, "realised": count / drawn.sum()}
-            for name, images, share, count in columns
-        ]
-
-    def _generator(self, iteration: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, iteration])
-
-    def _sources(self, rng: np.random.Generator) -> Int[np.ndarray, " images"]:
-        """Which set each image of a batch comes from: the first thing that is drawn for it."""
-        return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
-
-    def batch(self, iteration: int) -> Batch:
-        rng = self._generator(iteration)
-        sources = self._sources(rng)
-        embeddings, boxes, targets, names = [], [], [], []
-        for source in sources:
-            index = int(rng.integers(len(self.sets[source])))
-            image, embedding = self.sets[source][index], self.caches[source][index]
-            items = self._choose(rng, image)
-            amodal_prompt = rng.random(len(items)) < self.recipe.amodal_prompt_share
-            prompts = [
-                item.amodal_box if amodal else item.visible_box
-                for item, amodal in zip(items, amodal_prompt, strict=True)
-            ]
-            scale = np.array([self.side / image.width, self.side / image.height] * 2, np.float32)
-            low = 4 * np.array(embedding.shape[-2:])  # the decoder's resolution
-            embeddings.append(embedding)
-            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
-            targets.append(shrink_masks(np.stack([item.amodal for item in items]), (int(low[0]), int(low[1]))))
-            names.append(f"{self.sets[source].name} {image.image_id}")
-        return Batch(torch.stack(embeddings).float(), torch.stack(boxes), torch.stack(targets), tuple(names))
-
-    def _choose(self, rng: np.random.Generator, image: AmodalImage) -> list[AmodalInstance]:
-        """The objects of an image that are prompted; one comes again only where there are too few."""
-        items, share = [image.instances[i] for i in rng.permutation(len(image.instances))], self.recipe.unoccluded_share
-        if share is None:
-            return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
-        kinds = [[item for item in items if (item.occlusion_rate > 0) == occluded] for occluded in (False, True)]
-        wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
-        return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
-
-
-def shrink_masks(masks: Bool[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n hm wm"]:
-    """Masks stretched to the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
-
-    An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays below 1.
-    """
-    pixels = torch.from_numpy(masks)[:, None].float()
-    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
-
-
-class EmbeddingCache:
-    """The image embeddings of a data set on disk, half precision, one memory-mapped file; built at first use.
-
-    Images are encoded in groups of one size. An interrupted build goes on where it stopped.
-    """
-
-    def __init__(self, model: EfficientSam, dataset: AmodalDataset, folder: Path):
-        key = config_hash(dataset.fingerprint(), model.fingerprint())
-        self.path = folder / f"{dataset.name}-{dataset.split}-{key}.npy"
-        if not self.path.exists():
-            self._build(model, dataset)
-        self._embeddings = np.load(self.path, mmap_mode="r")
-
-    def __len__(self) -> int:
-        return len(self._embeddings)
-
-    def __getitem__(self, index: int) -> Float[Tensor, "c he we"]:
-        return torch.from_numpy(np.array(self._embeddings[index]))
-
-    @torch.inference_mode()
-    def _build(self, model: EfficientSam, dataset: AmodalDataset) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial, count = self.path.with_suffix(".partial"), self.path.with_suffix(".count")
-        config = model.config
-        grid = config.image_size // config.patch_size
-        done = int(count.read_text() or 0) if count.exists() and partial.exists() else 0
-        mode, shape = ("r+" if done else "w+"), (len(dataset), config.embedding_dim, grid, grid)
-        file = np.lib.format.open_memmap(partial, mode, None if done else np.float16, None if done else shape)
-        groups = _groups_of_one_size(dataset)
-        device = model.prompt_encoder.invalid_points.weight.device
-        for number, group in enumerate(tqdm(groups, desc=f"encoding {dataset.name} {dataset.split}", unit="batch")):
-            if number < done:
-                continue
-            pixels = np.stack([dataset[int(i)].read() for i in group])
-            images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2) / 255
-            file[group] = model.encode_images(images).half().cpu().numpy()
-            file.flush()
-            count.write_text(str(number + 1))
-        del file
-        os.replace(partial, self.path)
-        count.unlink()
-
-
-def _groups_of_one_size(dataset: AmodalDataset) -> list[Int[np.ndarray, " images"]]:
-    sizes = np.array([(image.height, image.width) for image in dataset])
-    groups = []
-    for size in np.unique(sizes, axis=0):
-        members = np.flatnonzero((sizes == size).all(1))
-        groups += np.split(members, range(ENCODING_BATCH, len(members), ENCODING_BATCH))
-    return groups
-
-
-def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint in one step: a kill leaves the old one or the new one, never half of one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def append_log(path: Path, row: dict[str, int | float | str]) -> None:
-    """Add a row to a CSV log, with a header where it is the first."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def truncate_log(path: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint, at `step`, that is resumed."""
-    rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
-    path.unlink(missing_ok=True)
-    for row in rows:
-        if int(row["step"]) <= step:
-            append_log(path, row)

@@ -326,4 +326,4 @@ def test_a_loss_that_is_not_finite_names_its_images(world, monkeypatch):
     (cocoa,) = open_training_sets(profile)
     with pytest.raises(FloatingPointError, match="step 0: the loss is nan, with images cocoa"):
         train_amodal_rcnn(profile)
-    assert len(cocoa) > 0 and config.RUNS == profile.runs.parent
+    assert len(cocoa) > 0 and profile.runs.parent == config.RUNS

@@ -8,6 +8,7 @@ import torch
 from conftest import rectangle
 
 from sameo_core import pretraining
+from sameo_core.batches import shrink_masks
 from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
@@ -21,7 +22,6 @@ from sameo_core.pretraining import (
     pretrain,
     visible_ious,
 )
-from sameo_core.training import shrink_masks
 
 SIDE = 256
 

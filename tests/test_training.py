@@ -2,43 +2,35 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from collections import Counter
-from dataclasses import replace
+from contextlib import contextmanager
 
-import numpy as np
 import pytest
 import torch
-from conftest import plain_dataset, rectangle, seeded_nano
+from conftest import seeded_nano
 from joblib.externals.loky import get_reusable_executor
 
 from sameo_core import training
-from sameo_core.collection import open_clean_dataset
 from sameo_core.config import TrainingConfig, load_profile
 from sameo_core.efficient_sam import build_efficient_sam
 from sameo_core.errors import InputError
+from sameo_core.recipes import recipe
 from sameo_core.training import (
     BatchSampler,
-    EmbeddingCache,
+    build_optimiser,
     fine_tune,
     fine_tune_all,
     learning_rate_factor,
+    open_training_sets,
     sampling,
-    set_probabilities,
-    shrink_masks,
     training_log,
 )
 
-# ------------------------------------------------------------------------------------------------------- by hand
-
-
-def test_sets_are_drawn_by_the_logarithm_of_their_size():
-    assert set_probabilities([1, 7]) == pytest.approx([1 / 4, 3 / 4])  # log 2 : log 8
-    assert set_probabilities([5]) == pytest.approx([1])
-    assert set_probabilities([9, 9, 99]) == pytest.approx([1 / 4, 1 / 4, 1 / 2])  # log 10 : log 10 : log 100
+# ------------------------------------------------------------------------------------------------- rate and optimiser
 
 
 def test_learning_rate_rises_linearly_and_falls_with_a_cosine():
@@ -53,161 +45,32 @@ def test_learning_rate_rises_linearly_and_falls_with_a_cosine():
     assert learning_rate_factor(0, TrainingConfig(iterations=1, warmup_iterations=0)) == 1
 
 
-def test_shrunken_masks_are_soft_at_the_border():
-    # Half as large, antialiased: a cell weighs pixels at distance 1/2, 1/2, 3/2 from its centre with 3/4, 3/4, 1/4.
-    left_half = rectangle((4, 4), 0, 0, 2, 4)
-    found = shrink_masks(np.stack([left_half, left_half.T, ~left_half, left_half | True]), (2, 2))
-    assert found.dtype == torch.float32
-    row = torch.tensor([[6 / 7, 1 / 7]]).expand(2, 2)
-    assert torch.allclose(found, torch.stack([row, row.T, 1 - row, torch.ones(2, 2)]), atol=1e-6)
-    assert shrink_masks(left_half[None], (8, 8)).shape == (1, 8, 8)  # an image smaller than the decoder's output
-    assert torch.equal(shrink_masks(left_half[None], (4, 4))[0] >= 0.5, torch.from_numpy(left_half))
+def test_a_short_run_warms_up_for_a_fifth_of_it():
+    recipe = TrainingConfig(iterations=100, warmup_iterations=500)
+    assert [learning_rate_factor(i, recipe) for i in (0, 9, 19, 20, 60)] == pytest.approx([0.05, 0.5, 1, 1, 0.5])
+    longer = TrainingConfig(iterations=100, warmup_iterations=500, max_warmup_share=0.5)
+    assert learning_rate_factor(24, longer) == pytest.approx(0.5)
 
 
-# --------------------------------------------------------------------------------------------------------- batches
+def test_a_constant_rate_stays_where_the_warm_up_leads():
+    recipe = TrainingConfig(iterations=100, warmup_iterations=10, schedule="constant")
+    assert [learning_rate_factor(i, recipe) for i in (4, 9, 10, 99)] == pytest.approx([0.5, 1, 1, 1])
 
 
-class Numbered(EmbeddingCache):
-    """Instead of embeddings, the image's index everywhere: "2 4 4"."""
-
-    def __init__(self, images):
-        self._embeddings = np.broadcast_to(np.arange(images, dtype=np.float16)[:, None, None, None], (images, 2, 4, 4))
-
-
-def plain_sampler(sizes=(1, 7), seed=0, **recipe):
-    sets = [plain_dataset(size, f"set{size}") for size in sizes]
-    recipe = TrainingConfig(**{"batch_images": 4, "boxes_per_image": 2} | recipe)
-    return BatchSampler(sets, [Numbered(size) for size in sizes], recipe, 120, seed)  # from 40 x 60 pixels: x 3 and x 2
-
-
-def equal(a, b):
-    tensors = all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("embedding", "boxes", "targets"))
-    return tensors and a.image_ids == b.image_ids
-
-
-def test_a_batch_depends_on_seed_and_iteration_alone():
-    used, fresh = plain_sampler(), plain_sampler()
-    for iteration in (0, 1, 2):
-        used.batch(iteration)
-    assert equal(used.batch(3), fresh.batch(3)) and equal(used.batch(3), fresh.batch(3))
-    assert not equal(fresh.batch(3), fresh.batch(4))
-    assert not equal(fresh.batch(3), plain_sampler(seed=1).batch(3))
-
-
-def test_shapes_of_a_batch():
-    batch = plain_sampler(boxes_per_image=3).batch(0)  # images have two objects: one of them comes twice
-    assert batch.embedding.shape == (4, 2, 4, 4) and batch.embedding.dtype == torch.float32
-    assert batch.boxes.shape == (4, 3, 4) and batch.targets.shape == (4, 3, 16, 16)
-    assert all(len(row.unique(dim=0)) >= 2 for row in batch.targets)
-
-
-def drawn_objects(sampler, iterations):
-    """(data set's size, image, object, kind of box) of every prompt; asserts that everything belongs together."""
-    sets = {dataset.name: dataset for dataset in sampler.sets}
-    for batch in map(sampler.batch, range(iterations)):
-        for name, embedding, boxes, targets in zip(
-            batch.image_ids, batch.embedding, batch.boxes, batch.targets, strict=True
-        ):
-            dataset = sets[name.split()[0]]
-            image = dataset[int(name.split()[1])]
-            assert (embedding == image.image_id).all()
-            for box, target in zip((boxes / torch.tensor([2, 3, 2, 3])).tolist(), targets, strict=True):
-                kinds = [
-                    (j, kind)
-                    for j, item in enumerate(image.instances)
-                    for kind in ("visible", "amodal")
-                    if np.allclose(getattr(item, f"{kind}_box"), box, atol=1e-3)
-                ]
-                number = kinds[0][0]
-                assert torch.equal(target, shrink_masks(image.instances[number].amodal[None], (16, 16))[0])
-                yield len(dataset), image.image_id, number, kinds[0][1] if len(kinds) == 1 else "both"
-
-
-def test_prompts_targets_and_embeddings_are_of_the_same_object():
-    drawn = list(drawn_objects(plain_sampler(), 100))
-    assert len(drawn) == 800
-    assert {(size, image) for size, image, *_ in drawn} == {(1, 0)} | {(7, image) for image in range(7)}
-    large = np.mean([size == 7 for size, *_ in drawn[::2]])  # one draw an image
-    assert abs(large - 3 / 4) < 4 * (3 / 16 / 400) ** 0.5
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
-def test_share_of_amodal_prompts(share):
-    drawn = list(drawn_objects(plain_sampler(amodal_prompt_share=share), 150))
-    kinds = [kind for _, _, number, kind in drawn if number == 0]  # occluded: its two boxes differ
-    assert {kind for _, _, number, kind in drawn if number == 1} == {"both"}
-    assert len(kinds) == 600
-    found = np.mean([kind == "amodal" for kind in kinds])
-    assert abs(found - share) <= 4 * (share * (1 - share) / len(kinds)) ** 0.5
-
-
-# ----------------------------------------------------------------------------------------------------------- cache
-
-
-@pytest.fixture
-def dataset(world, monkeypatch):
-    monkeypatch.setattr(training, "ENCODING_BATCH", 2)
-    return open_clean_dataset("cocoa", "train", world.profile())
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """How many images each call of the encoder got; `encoded.fail_at` interrupts that call."""
-
-    class Calls(list):
-        fail_at = None
-
-    calls, encode = Calls(), training.EfficientSam.encode_images
-
-    def counted(model, images):
-        if len(calls) == calls.fail_at:
-            raise KeyboardInterrupt
-        calls.append(len(images))
-        return encode(model, images)
-
-    monkeypatch.setattr(training.EfficientSam, "encode_images", counted)
-    return calls
-
-
-def test_the_cache_holds_what_the_encoder_says(nano, dataset, tmp_path, encoded):
-    cache = EmbeddingCache(nano.model, dataset, tmp_path)
-    assert len(cache) == len(dataset) == sum(encoded) and cache[0].dtype == torch.float16
-    assert len({(image.height, image.width) for image in dataset}) > 1 and max(encoded) == 2  # groups of one size
-    for index, image in enumerate(dataset):
-        expected = nano.embed(image.read())[0].half().float()
-        assert torch.allclose(cache[index].float(), expected, rtol=2e-3, atol=1e-3)
-
-
-def test_every_image_is_encoded_once(nano, dataset, tmp_path, encoded):
-    first = EmbeddingCache(nano.model, dataset, tmp_path)
-    second = EmbeddingCache(seeded_nano(), dataset, tmp_path)  # equal weights
-    assert sum(encoded) == len(dataset) and first.path == second.path
-    assert torch.equal(first[1], second[1]) and [path.name for path in tmp_path.glob("*.*")] == [first.path.name]
-
-
-def test_an_interrupted_cache_goes_on_where_it_stopped(nano, dataset, tmp_path, encoded):
-    whole = EmbeddingCache(nano.model, dataset, tmp_path / "whole")
-    calls = len(encoded)
-    assert calls > 2
-    encoded.clear()
-    encoded.fail_at = 2
-    with pytest.raises(KeyboardInterrupt):
-        EmbeddingCache(nano.model, dataset, tmp_path / "parts")
-    assert not list((tmp_path / "parts").glob("*.npy"))
-    encoded.fail_at = None
-    resumed = EmbeddingCache(nano.model, dataset, tmp_path / "parts")
-    assert len(encoded) == calls  # nothing was encoded twice
-    assert resumed.path.read_bytes() == whole.path.read_bytes()
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == [whole.path.name]
-
-
-def test_other_weights_or_images_have_another_cache(nano, dataset, tmp_path):
-    path = EmbeddingCache(nano.model, dataset, tmp_path).path
-    other = EmbeddingCache(seeded_nano(seed=1), dataset, tmp_path)
-    assert other.path != path and other.path.read_bytes() != path.read_bytes()
-    fewer = dataset.select(dataset.census().image < len(dataset) - 1)
-    assert len(fewer) == len(dataset) - 1
-    assert EmbeddingCache(nano.model, fewer, tmp_path).path not in (path, other.path)
+@pytest.mark.parametrize(
+    ("optimiser", "after"),
+    [
+        ("adamw", [0.9, 0.8]),  # the gradient's sign, whatever its size
+        ("sgd", [1 - 0.1 * 2, 1 - 0.1 * 2 - 0.1 * (0.9 * 2 + 2)]),  # momentum 0.9
+    ],
+)
+def test_two_steps_of_an_optimiser(optimiser, after):
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    stepper = build_optimiser([weight], TrainingConfig(optimiser=optimiser, learning_rate=0.1))
+    for expected in after:
+        weight.grad = torch.tensor([2.0])
+        stepper.step()
+        assert weight.item() == pytest.approx(expected, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------ fine-tuning
@@ -249,6 +112,12 @@ def test_the_run_folder_says_how_it_came_about(world):
     profile = world.profile()
     path = fine_tune(profile, seed=5)
     folder = path.parent
+    assert {file.name for file in folder.iterdir()} - {"lock"} == {
+        "config.json",
+        "sampling.json",
+        "log.csv",
+        "sameo.safetensors",
+    }
     assert path.name == "sameo.safetensors" and folder.parent == profile.runs and folder.name.startswith("sameo-")
     written = json.loads((folder / "config.json").read_text())
     assert written["training"]["seeds"] == [5] and written["training"]["iterations"] == 6
@@ -325,6 +194,100 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(world, undisturbed, where, aft
     assert (path.read_bytes(), (path.parent / "log.csv").read_bytes()) == undisturbed
 
 
+def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
+    saved, save = [], training.save_checkpoint
+
+    def recorded(state, path):
+        saved.append({"step": state["iteration"], "decoder": {k: v.clone() for k, v in state["decoder"].items()}})
+        save(state, path)
+
+    def interrupted(model, batch, recipe, calls=iter(range(99)), loss=training.training_loss):
+        number = next(calls)
+        if number == 5:
+            raise KeyboardInterrupt
+        terms = loss(model, batch, recipe)  # windows of two iterations: the second is the best
+        return terms._replace(total=terms.total - (10 if number in (2, 3) else 0))
+
+    profile = world.profile(iterations=8, log_every=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", recorded)
+        patch.setattr(training, "training_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"up to iteration 4\): .*best.safetensors; the same call goes on"):
+            fine_tune(profile)
+    (folder,) = [path.parent for path in profile.runs.glob("sameo-*/best.safetensors")]
+    best = build_efficient_sam("nano", folder / "best.safetensors").mask_decoder.state_dict()
+    assert [state["step"] for state in saved] == [2, 4]
+    assert all(torch.equal(best[name], value) for name, value in saved[1]["decoder"].items())
+    assert not (folder / "sameo.safetensors").exists()
+    path = fine_tune(profile)
+    assert path.parent == folder and not (folder / "best.safetensors").exists()
+
+
+def test_the_best_weights_outlive_a_kill(world):
+    """Interrupted in a later process, before anything better came: the best are those of the killed one."""
+    profile = world.profile(iterations=8, log_every=2)
+
+    def lucky(model, batch, recipe, calls=iter(range(99)), loss=training.training_loss):
+        number = next(calls)
+        if number in (3, 6):
+            raise Killed if number == 3 else KeyboardInterrupt
+        terms = loss(model, batch, recipe)
+        return terms._replace(total=terms.total - (10 if number < 2 else 0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "training_loss", lucky)
+        with pytest.raises(Killed):
+            fine_tune(profile)
+        with pytest.raises(KeyboardInterrupt, match="up to iteration 2"):
+            fine_tune(profile)
+
+
+def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "training_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="^$"):
+        fine_tune(world.profile())
+    assert not list(world.profile().runs.glob("sameo-*/*.safetensors"))
+
+
+def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
+    path = fine_tune(world.profile())
+    finished = shutil.copytree(path.parent, world.root / "finished")
+    shutil.rmtree(path.parent)
+    waited = []
+
+    @contextmanager
+    def waiting(folder):
+        if folder == path.parent:  # the other process comes to its end while this one waits
+            waited.append(folder)
+            shutil.copytree(finished, folder)
+        yield
+
+    monkeypatch.setattr(training, "claimed", waiting)
+    calls = interrupt(monkeypatch, after=0)
+    assert fine_tune(world.profile()) == path and waited == [path.parent] and not calls
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
+    """With a cache, without, and with one that is too small: same batches, same losses, same weights."""
+    files = []
+    for gigabytes in (None, 0, 1e-4 if half else 2e-4):  # the last: one embedding of 64 KiB (128 KiB), not six
+        path = fine_tune(world.profile(half_embeddings=half, embedding_cache_gigabytes=gigabytes))
+        kept = list((path.parent.parent / "embeddings").rglob("*.embedding"))
+        assert len(kept) == (6 if not files else 0 if gigabytes == 0 else 1)
+        files.append((path.read_bytes(), (path.parent / "log.csv").read_bytes()))
+        shutil.rmtree(path.parent)
+        shutil.rmtree(path.parent.parent / "embeddings", ignore_errors=True)
+    assert files[0] == files[1] == files[2]
+
+
+def test_half_precision_is_another_run(world):
+    assert fine_tune(world.profile()) != fine_tune(world.profile(half_embeddings=False))
+
+
 KILL = """
     import os, signal, torch
     from sameo_core import training
@@ -389,25 +352,11 @@ def test_several_runs_at_once_give_the_weights_of_one_after_the_other(world, und
     monkeypatch.setattr(training.os, "cpu_count", lambda: 2)
     get_reusable_executor().shutdown(wait=True)  # workers that started before know another root
     profile = world.profile()
-    first, second = fine_tune_all([(profile, 0), (profile, 1)])
+    first, second, again = fine_tune_all([(profile, 0), (profile, 1), (recipe("zero_shot", profile), 0)])
     get_reusable_executor().shutdown(wait=True)
-    assert first.parent != second.parent and first.read_bytes() != second.read_bytes()
+    assert again == first and first.parent != second.parent and first.read_bytes() != second.read_bytes()
     assert (first.read_bytes(), (first.parent / "log.csv").read_bytes()) == undisturbed
     assert fine_tune(profile, 1) == second  # found
-
-
-def test_realised_frequencies_are_those_of_the_batches():
-    sampler = plain_sampler((7, 1), seed=3)
-    rows = sampler.frequencies(20)
-    drawn = Counter(name.split()[0] for i in range(20) for name in sampler.batch(i).image_ids)
-    assert [(row["data set"], row["images"], row["drawn"]) for row in rows] == [
-        ("set7", 7, drawn["set7"]),
-        ("set1", 1, drawn["set1"]),
-    ]
-    assert [row["probability"] for row in rows] == pytest.approx([3 / 4, 1 / 4])  # log 8 : log 2
-    assert [row["realised"] for row in rows] == pytest.approx([drawn["set7"] / 80, drawn["set1"] / 80])
-    many = sampler.frequencies(2000)
-    assert many[0]["realised"] == pytest.approx(0.75, abs=0.02)  # 8,000 draws: four standard deviations
 
 
 def test_a_run_says_how_often_it_drew_from_each_set(world, undisturbed):
@@ -415,19 +364,14 @@ def test_a_run_says_how_often_it_drew_from_each_set(world, undisturbed):
     assert row == {"data set": "cocoa", "images": 6, "probability": 1.0, "drawn": 12, "realised": 1.0}
 
 
+def test_a_supervised_recipe_trains_on_the_training_split_of_its_set_alone(world):
+    profile = recipe("supervised_cocoa_cls", world.profile(cocoa_cls_iterations=2, train_images=8, log_every=1))
+    (dataset,) = open_training_sets(profile)
+    assert (dataset.name, dataset.split) == ("cocoa_cls", "train")
+    assert len(training_log(fine_tune(profile))) == 2
+
+
 def test_missing_weights_are_named(world):
     with pytest.raises(InputError, match="must exist") as error:
         fine_tune(world.profile(weights="absent.safetensors"))
     assert error.value.file == str(world.root / "data/weights/absent.safetensors")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
-def test_share_of_unoccluded_objects(share):
-    """In images that have one object of each kind: with probability `share` the one that nothing hides."""
-    recipe = replace(load_profile("mini").training, unoccluded_share=share, batch_images=8, boxes_per_image=2)
-    dataset = plain_dataset(4)
-    sampler = BatchSampler([dataset], [], recipe, 256, seed=0)
-    rng = np.random.default_rng(0)
-    chosen = [item for _ in range(500) for item in sampler._choose(rng, dataset[0])]
-    found = np.mean([item.occlusion_rate == 0 for item in chosen])
-    assert abs(found - share) <= 4 * (share * (1 - share) / len(chosen)) ** 0.5

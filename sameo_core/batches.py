@@ -1,0 +1,171 @@
+"""What the decoder learns from: images of several data sets, two objects each, boxes that are visible or amodal.
+
+Each image of a batch is drawn from the seed, the iteration and its place in the batch alone: any rank can make its
+share of any batch, and a resumed run sees what an undisturbed one would have seen.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sameo_core import BoxPrompts, ImageEmbedding
+from sameo_core.config import TrainingConfig
+from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.embedding_cache import EmbeddingCache
+from sameo_core.errors import InputError
+
+TARGET_BYTES = 2**29  # of targets kept in memory; a target is made of an RLE of the whole image, and comes again
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the decoder learns from in one iteration; everything in the frame of the square network input."""
+
+    embedding: ImageEmbedding  # b c he we, in the precision it is kept in
+    boxes: BoxPrompts  # b q 4
+    targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
+    image_ids: tuple[str, ...]  # data set and image, to name in an error
+
+
+def set_probabilities(
+    sizes: Sequence[int], sampling: Literal["log", "uniform", "size"] = "log"
+) -> Float[np.ndarray, " sets"]:
+    """Probability that an image of a batch comes from each data set, by the numbers of their images.
+
+    "log" is the paper's (section "Training"): proportional to the logarithm of the size. The normalisation is ours:
+    log(1 + images), so that a set of one image still counts.
+
+    Raises:
+        InputError: another sampling.
+    """
+    weigh = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
+    if sampling not in weigh:
+        rule = f"one of {', '.join(weigh)}, found {sampling!r}"
+        raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
+    weights = weigh[sampling](np.array(sizes, float))
+    return weights / weights.sum()
+
+
+class BatchSampler:
+    """Batches by number: which images, which of their objects, visible or amodal box.
+
+    With `unoccluded_share` a prompted object is un-occluded with that probability, where its image has both kinds.
+    It is for collections without the paper's dual annotation (each object shown occluded and whole), on which the
+    decoder learns to invent hidden parts of objects that nothing hides.
+
+    Args:
+        sets: data sets with amodal masks.
+        embeddings: of their images.
+        recipe: sizes of a batch, and how it is drawn.
+        side: of the network's square input, in pixels.
+        seed: of everything that is drawn.
+        rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
+
+    Raises:
+        InputError: a batch that cannot be divided among the ranks.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[AmodalDataset],
+        embeddings: EmbeddingCache,
+        recipe: TrainingConfig,
+        side: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        if recipe.batch_images % ranks:
+            rule = f"a batch is shared equally by all {ranks} processes, found {recipe.batch_images} images"
+            remedy = f"Start another number of processes, or override batch_images, e.g. with {ranks}"
+            raise InputError(file="training", record="batch_images", rule=rule, remedy=remedy)
+        share = recipe.batch_images // ranks
+        self.places = range(rank * share, (rank + 1) * share)
+        self.sets, self.embeddings, self.recipe, self.side, self.seed = sets, embeddings, recipe, side, seed
+        self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
+        self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+
+    def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
+        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
+        drawn = np.zeros(len(self.sets), int)
+        for iteration in range(iterations):
+            drawn += np.bincount(self._sources(iteration), minlength=len(self.sets))
+        names = [dataset.name for dataset in self.sets]
+        columns = zip(names, map(len, self.sets), self.probabilities.tolist(), drawn.tolist(), strict=True)
+        return [
+            {"data set": name, "images": images, "probability": share, "drawn": count, "realised": count / drawn.sum()}
+            for name, images, share, count in columns
+        ]
+
+    def _sources(self, iteration: int) -> Int[np.ndarray, " images"]:
+        """Which set each image of a batch comes from."""
+        rng = np.random.default_rng([self.seed, iteration])
+        return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
+
+    def batch(self, iteration: int) -> Batch:
+        """This rank's share of a batch.
+
+        Raises:
+            InputError: an image file is missing or damaged.
+        """
+        sources, images, objects, boxes = self._sources(iteration), [], [], []
+        for place in self.places:
+            rng = np.random.default_rng([self.seed, iteration, 1 + place])
+            source = int(sources[place])
+            index = int(rng.integers(len(self.sets[source])))
+            image = self.sets[source][index]
+            chosen = self._choose(rng, image)
+            prompts = [
+                image.instances[i].amodal_box if amodal else image.instances[i].visible_box
+                for i, amodal in zip(chosen, rng.random(len(chosen)) < self.recipe.amodal_prompt_share, strict=True)
+            ]
+            scale = np.array([self.side / image.width, self.side / image.height] * 2, np.float32)
+            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
+            images.append(image)
+            objects.append([(source, index, i) for i in chosen])
+        embedding = self.embeddings.embed(images)
+        height, width = embedding.shape[-2:]
+        size = 4 * height, 4 * width  # the decoder's resolution
+        targets = [
+            torch.stack([self._target(image, key, size) for key in keys])
+            for image, keys in zip(images, objects, strict=True)
+        ]
+        names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
+        return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
+
+    def _choose(self, rng: np.random.Generator, image: AmodalImage) -> list[int]:
+        """Places of the objects of an image that are prompted; one comes again only where there are too few."""
+        items, share = rng.permutation(len(image.instances)).tolist(), self.recipe.unoccluded_share
+        if share is None:
+            return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
+        occluded = [image.instances[i].occlusion_rate > 0 for i in items]
+        kinds = [[item for item, hidden in zip(items, occluded, strict=True) if hidden == kind] for kind in (0, 1)]
+        wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
+        return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
+
+    def _target(self, image: AmodalImage, key: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
+        """The mask of the object `key` = (set, image, object), shrunk; in half precision, kept in memory or not."""
+        if key in self._targets:
+            self._targets.move_to_end(key)
+            return self._targets[key]
+        target = shrink_masks(image.instances[key[2]].amodal[None], size)[0].half()
+        self._targets[key] = target
+        if len(self._targets) * target.nbytes > TARGET_BYTES:
+            self._targets.popitem(last=False)
+        return target
+
+
+def shrink_masks(masks: Bool[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n hm wm"]:
+    """Masks stretched to the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+
+    An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays below 1.
+    """
+    pixels = torch.from_numpy(masks)[:, None].float()
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)

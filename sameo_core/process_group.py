@@ -1,0 +1,65 @@
+"""One training on several GPUs, machines or processes: `torchrun` starts them, each is a rank, rank 0 writes.
+
+Without `torchrun` there is one rank, 0, and nothing here does anything.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+PATIENCE = timedelta(days=2)  # of ranks that wait while rank 0 prepares; where one dies, torchrun ends the others
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the group that `torchrun` has started this process for: nccl on GPUs, one a process, else gloo."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until all ranks are here."""
+    agreed(True)
+
+
+def agreed(answer: bool) -> bool:
+    """Rank 0's answer, for all; all wait for it."""
+    if ranks() == 1:
+        return answer
+    word = torch.tensor([answer], dtype=torch.uint8)  # on the CPU, by gloo: waiting for it keeps no GPU busy
+    dist.broadcast(word, src=0)
+    everybody = torch.ones(1)
+    dist.all_reduce(everybody)  # rank 0, too, waits for the others
+    return bool(word.item())
+
+
+@contextmanager
+def rank_zero_first() -> Iterator[None]:
+    """What is inside is done by rank 0, then by the others, who find what it has made."""
+    if rank():
+        barrier()
+    yield
+    if not rank():
+        barrier()

@@ -1,0 +1,183 @@
+"""What a batch holds, and from what it is drawn."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import plain_dataset, rectangle
+
+from sameo_core import batches
+from sameo_core.batches import BatchSampler, set_probabilities, shrink_masks
+from sameo_core.config import TrainingConfig, load_profile
+from sameo_core.embedding_cache import EmbeddingCache
+from sameo_core.errors import InputError
+
+
+def test_sets_are_drawn_by_the_logarithm_of_their_size():
+    assert set_probabilities([1, 7]) == pytest.approx([1 / 4, 3 / 4])  # log 2 : log 8
+    assert set_probabilities([5]) == pytest.approx([1])
+    assert set_probabilities([9, 9, 99]) == pytest.approx([1 / 4, 1 / 4, 1 / 2])  # log 10 : log 10 : log 100
+
+
+def test_sets_are_drawn_alike_or_by_their_size_where_that_is_asked_for():
+    assert set_probabilities([1, 7], "uniform") == pytest.approx([1 / 2, 1 / 2])
+    assert set_probabilities([1, 7], "size") == pytest.approx([1 / 8, 7 / 8])
+    for sampling, share in (("uniform", 1 / 2), ("log", 3 / 4), ("size", 7 / 8)):
+        rows = plain_sampler(sampling=sampling).frequencies(500)
+        assert rows[1]["probability"] == pytest.approx(share)
+        assert rows[1]["realised"] == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5)
+
+
+def test_another_sampling_is_refused(unchecked):
+    with pytest.raises(InputError, match="one of log, uniform, size, found 'square'"):
+        set_probabilities([1, 7], "square")
+
+
+def test_shrunken_masks_are_soft_at_the_border():
+    # Half as large, antialiased: a cell weighs pixels at distance 1/2, 1/2, 3/2 from its centre with 3/4, 3/4, 1/4.
+    left_half = rectangle((4, 4), 0, 0, 2, 4)
+    found = shrink_masks(np.stack([left_half, left_half.T, ~left_half, left_half | True]), (2, 2))
+    assert found.dtype == torch.float32
+    row = torch.tensor([[6 / 7, 1 / 7]]).expand(2, 2)
+    assert torch.allclose(found, torch.stack([row, row.T, 1 - row, torch.ones(2, 2)]), atol=1e-6)
+    assert shrink_masks(left_half[None], (8, 8)).shape == (1, 8, 8)  # an image smaller than the decoder's output
+    assert torch.equal(shrink_masks(left_half[None], (4, 4))[0] >= 0.5, torch.from_numpy(left_half))
+
+
+class Numbered(EmbeddingCache):
+    """Instead of embeddings, the image's number everywhere: "2 4 4"."""
+
+    def __init__(self):
+        pass
+
+    def embed(self, images):
+        numbers = torch.tensor([image.image_id for image in images], dtype=torch.float16)
+        return numbers[:, None, None, None].expand(-1, 2, 4, 4)
+
+
+def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, **recipe):
+    sets = [plain_dataset(size, f"set{size}") for size in sizes]
+    recipe = TrainingConfig(**{"batch_images": 4, "boxes_per_image": 2} | recipe)
+    return BatchSampler(sets, Numbered(), recipe, 120, seed, rank, ranks)  # from 40 x 60 pixels: x 3 and x 2
+
+
+def equal(a, b):
+    tensors = all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("embedding", "boxes", "targets"))
+    return tensors and a.image_ids == b.image_ids
+
+
+def test_a_batch_depends_on_seed_and_iteration_alone():
+    used, fresh = plain_sampler(), plain_sampler()
+    for iteration in (0, 1, 2):
+        used.batch(iteration)
+    assert equal(used.batch(3), fresh.batch(3)) and equal(used.batch(3), fresh.batch(3))
+    assert not equal(fresh.batch(3), fresh.batch(4))
+    assert not equal(fresh.batch(3), plain_sampler(seed=1).batch(3))
+
+
+def test_shapes_of_a_batch():
+    batch = plain_sampler(boxes_per_image=3).batch(0)  # images have two objects: one of them comes twice
+    assert batch.embedding.shape == (4, 2, 4, 4) and batch.embedding.dtype == torch.float16
+    assert batch.boxes.shape == (4, 3, 4) and batch.targets.shape == (4, 3, 16, 16)
+    assert all(len(row.unique(dim=0)) >= 2 for row in batch.targets)
+
+
+def test_ranks_share_a_batch_and_miss_nothing():
+    whole = plain_sampler().batch(3)
+    shares = [plain_sampler(rank=rank, ranks=2).batch(3) for rank in (0, 1)]
+    assert [len(share.image_ids) for share in shares] == [2, 2]
+    assert tuple(name for share in shares for name in share.image_ids) == whole.image_ids
+    for name in ("embedding", "boxes", "targets"):
+        assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name))
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused():
+    with pytest.raises(InputError, match="shared equally by all 3 processes, found 4 images"):
+        plain_sampler(ranks=3)
+
+
+def test_a_target_is_made_once_and_memory_is_bounded(monkeypatch):
+    fresh, calls, shrink = plain_sampler(), [], shrink_masks
+
+    def counted(masks, size):
+        calls.append(len(masks))
+        return shrink(masks, size)
+
+    expected = [fresh.batch(i) for i in range(30)]
+    monkeypatch.setattr(batches, "shrink_masks", counted)
+    sampler = plain_sampler()
+    assert all(equal(sampler.batch(i), expected[i]) for i in range(30))
+    assert sum(calls) == 16  # 8 images, two objects each, of 240 prompts
+    monkeypatch.setattr(batches, "TARGET_BYTES", 3 * 16 * 16 * 2)
+    bounded = plain_sampler()
+    assert all(equal(bounded.batch(i), expected[i]) for i in range(30))
+    assert len(bounded._targets) == 3
+
+
+def drawn_objects(sampler, iterations):
+    """(data set's size, image, object, kind of box) of every prompt; asserts that everything belongs together."""
+    sets = {dataset.name: dataset for dataset in sampler.sets}
+    for batch in map(sampler.batch, range(iterations)):
+        for name, embedding, boxes, targets in zip(
+            batch.image_ids, batch.embedding, batch.boxes, batch.targets, strict=True
+        ):
+            dataset = sets[name.split()[0]]
+            image = dataset[int(name.split()[1])]
+            assert (embedding == image.image_id).all()
+            for box, target in zip((boxes / torch.tensor([2, 3, 2, 3])).tolist(), targets, strict=True):
+                kinds = [
+                    (j, kind)
+                    for j, item in enumerate(image.instances)
+                    for kind in ("visible", "amodal")
+                    if np.allclose(getattr(item, f"{kind}_box"), box, atol=1e-3)
+                ]
+                number = kinds[0][0]
+                shrunk = shrink_masks(image.instances[number].amodal[None], (16, 16))[0]
+                assert target.dtype == torch.float32 and torch.equal(target, shrunk.half().float())
+                yield len(dataset), image.image_id, number, kinds[0][1] if len(kinds) == 1 else "both"
+
+
+def test_prompts_targets_and_embeddings_are_of_the_same_object():
+    drawn = list(drawn_objects(plain_sampler(), 100))
+    assert len(drawn) == 800
+    assert {(size, image) for size, image, *_ in drawn} == {(1, 0)} | {(7, image) for image in range(7)}
+    large = np.mean([size == 7 for size, *_ in drawn[::2]])  # one draw an image
+    assert abs(large - 3 / 4) < 4 * (3 / 16 / 400) ** 0.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
+def test_share_of_amodal_prompts(share):
+    drawn = list(drawn_objects(plain_sampler(amodal_prompt_share=share), 150))
+    kinds = [kind for _, _, number, kind in drawn if number == 0]  # occluded: its two boxes differ
+    assert {kind for _, _, number, kind in drawn if number == 1} == {"both"}
+    assert len(kinds) == 600
+    found = np.mean([kind == "amodal" for kind in kinds])
+    assert abs(found - share) <= 4 * (share * (1 - share) / len(kinds)) ** 0.5
+
+
+def test_realised_frequencies_are_those_of_the_batches():
+    sampler = plain_sampler((7, 1), seed=3)
+    rows = sampler.frequencies(20)
+    drawn = Counter(name.split()[0] for i in range(20) for name in sampler.batch(i).image_ids)
+    assert [(row["data set"], row["images"], row["drawn"]) for row in rows] == [
+        ("set7", 7, drawn["set7"]),
+        ("set1", 1, drawn["set1"]),
+    ]
+    assert [row["probability"] for row in rows] == pytest.approx([3 / 4, 1 / 4])  # log 8 : log 2
+    assert [row["realised"] for row in rows] == pytest.approx([drawn["set7"] / 80, drawn["set1"] / 80])
+    many = sampler.frequencies(2000)
+    assert many[0]["realised"] == pytest.approx(0.75, abs=0.02)  # 8,000 draws: four standard deviations
+
+
+@pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
+def test_share_of_unoccluded_objects(share):
+    """In images that have one object of each kind: with probability `share` the one that nothing hides."""
+    recipe = replace(load_profile("mini").training, unoccluded_share=share, batch_images=8, boxes_per_image=2)
+    dataset = plain_dataset(4)
+    sampler = BatchSampler([dataset], Numbered(), recipe, 256, seed=0)
+    rng = np.random.default_rng(0)
+    chosen = [item for _ in range(500) for item in sampler._choose(rng, dataset[0])]
+    found = np.mean([dataset[0].instances[i].occlusion_rate == 0 for i in chosen])
+    assert abs(found - share) <= 4 * (share * (1 - share) / len(chosen)) ** 0.5

@@ -1,0 +1,257 @@
+"""The cache of image embeddings: named by content, checked when read, bounded, shared by processes, never needed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import seeded_nano
+from filelock import FileLock
+
+from sameo_core import embedding_cache
+from sameo_core.collection import open_clean_dataset
+from sameo_core.efficient_sam import EfficientSam
+from sameo_core.embedding_cache import EmbeddingCache, encoder_fingerprint
+from sameo_core.errors import InputError
+
+BYTES = 128 * 16 * 16 * 2 + 4  # of a file: half precision and checksum
+
+
+@pytest.fixture
+def images(world):
+    return list(open_clean_dataset("cocoa", "train", world.profile()))
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How many images each call of the encoder got."""
+    calls, encode = [], EfficientSam.encode_images
+
+    def counted(model, pixels):
+        calls.append(len(pixels))
+        return encode(model, pixels)
+
+    monkeypatch.setattr(EfficientSam, "encode_images", counted)
+    return calls
+
+
+def files(folder):
+    return sorted(folder.rglob("*.embedding"))
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_the_cache_holds_what_the_encoder_says(nano, images, tmp_path, half):
+    cache = EmbeddingCache(nano.model, tmp_path, half)
+    found = cache.embed(images)
+    assert found.dtype == (torch.float16 if half else torch.float32) and found.shape == (len(images), 128, 16, 16)
+    assert len({(image.height, image.width) for image in images}) > 1  # encoded together all the same
+    for image, embedding in zip(images, found, strict=True):
+        expected = nano.embed(image.read())[0]
+        assert torch.allclose(embedding.float(), expected, rtol=2e-3 if half else 1e-4, atol=1e-3 if half else 1e-4)
+    again = EmbeddingCache(nano.model, tmp_path, half)
+    assert torch.equal(again.embed(images), found) and again.encoded == 0
+    assert len(files(tmp_path)) == len(images)
+
+
+def test_images_are_encoded_in_groups(nano, images, tmp_path, encoded, monkeypatch):
+    monkeypatch.setattr(embedding_cache, "ENCODING_BATCH", 4)
+    EmbeddingCache(nano.model, tmp_path).embed(images)
+    assert encoded == [4, len(images) - 4]
+
+
+def test_every_image_is_encoded_once_for_all_decoders(nano, images, tmp_path, encoded):
+    first = EmbeddingCache(nano.model, tmp_path).embed(images[:2])
+    other = seeded_nano()
+    with torch.no_grad():
+        other.mask_decoder.iou_token.weight += 1
+    cache = EmbeddingCache(other, tmp_path)
+    assert torch.equal(cache.embed([images[1], images[2], images[0]])[[2, 0]], first)
+    assert encoded == [2, 1] and cache.encoded == 1
+
+
+def test_another_encoder_or_precision_has_other_files(nano, images, tmp_path):
+    other = seeded_nano()
+    with torch.no_grad():
+        other.image_encoder.neck[0].weight[0, 0] += 1e-3
+    assert encoder_fingerprint(other) != encoder_fingerprint(nano.model) == encoder_fingerprint(seeded_nano())
+    for model, half in ((nano.model, True), (nano.model, False), (other, True)):
+        cache = EmbeddingCache(model, tmp_path, half)
+        cache.embed(images[:1])
+        assert cache.encoded == 1
+    assert len({path.parent for path in files(tmp_path)}) == 3 and len({path.name for path in files(tmp_path)}) == 1
+
+
+def test_an_image_is_known_by_its_bytes(nano, images, tmp_path):
+    cache = EmbeddingCache(nano.model, tmp_path / "cache")
+    before = cache.embed(images[:1])
+    moved = shutil.copy(images[0].path, tmp_path / "elsewhere.jpg")
+    assert torch.equal(cache.embed([replace(images[0], path=moved, image_id=77)]), before) and cache.encoded == 1
+    alike = next(image for image in images[1:] if (image.height, image.width) == (images[0].height, images[0].width))
+    state = moved.stat()
+    shutil.copy(alike.path, moved)
+    os.utime(moved, ns=(state.st_atime_ns, state.st_mtime_ns))  # the same name and time, other pixels
+    after = cache.embed([replace(images[0], path=moved)])
+    assert cache.encoded == 2 and not torch.equal(after, before)
+
+
+def half_of(path):
+    os.truncate(path, BYTES // 2)
+
+
+def nothing_of(path):
+    os.truncate(path, 0)
+
+
+def one_bit_other(path):
+    content = bytearray(path.read_bytes())
+    content[BYTES // 3] ^= 4
+    path.write_bytes(content)
+
+
+def more_than(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def zeros(path):
+    path.write_bytes(bytes(BYTES))  # what a file system may leave after a crash
+
+
+@pytest.mark.parametrize("damage", [half_of, nothing_of, one_bit_other, more_than, zeros])
+def test_a_damaged_file_is_made_anew(nano, images, tmp_path, damage):
+    found = EmbeddingCache(nano.model, tmp_path).embed(images[:1])
+    (path,) = files(tmp_path)
+    assert path.stat().st_size == BYTES
+    damage(path)
+    cache = EmbeddingCache(nano.model, tmp_path)
+    assert torch.equal(cache.embed(images[:1]), found) and cache.encoded == 1
+    assert torch.equal(cache.embed(images[:1]), found) and cache.encoded == 1
+
+
+def test_an_interrupted_write_leaves_nothing_that_is_taken_for_whole(nano, images, tmp_path, monkeypatch):
+    cache, checksum = EmbeddingCache(nano.model, tmp_path), embedding_cache._checksum
+
+    def killed(content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedding_cache, "_checksum", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cache.embed(images[:1])
+    monkeypatch.setattr(embedding_cache, "_checksum", checksum)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# ------------------------------------------------------------------------------------------------------------- bound
+
+
+def bounded(model, folder, entries):
+    return EmbeddingCache(model, folder, gigabytes=entries * BYTES / 1e9)
+
+
+def test_the_least_recently_used_leaves(nano, images, tmp_path):
+    cache = bounded(nano.model, tmp_path, 3)
+    for image in (*images[:3], images[0], images[3]):  # image 0 is looked at again before the fourth comes
+        cache.embed([image])
+        assert sum(path.stat().st_size for path in files(tmp_path)) <= 3 * BYTES
+    assert cache.encoded == 4
+    cache.embed([images[0], images[2], images[3]])
+    assert cache.encoded == 4
+    cache.embed([images[1]])
+    assert cache.encoded == 5 and len(files(tmp_path)) == 3
+
+
+def test_what_other_encoders_keep_counts(nano, images, tmp_path):
+    EmbeddingCache(seeded_nano(seed=1), tmp_path).embed(images[:3])
+    bounded(nano.model, tmp_path, 3).embed(images[:2])
+    kept = [path.parent.parent.name for path in files(tmp_path)]
+    assert len(kept) == 3 and kept.count(f"{encoder_fingerprint(nano.model)}-half") == 2
+
+
+def test_a_bound_below_one_embedding_keeps_none(nano, images, tmp_path):
+    expected = EmbeddingCache(nano.model, None).embed(images[:2])
+    cache = bounded(nano.model, tmp_path, 0.9)
+    assert torch.equal(cache.embed(images[:2]), expected) and files(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", [{"folder": None}, {"gigabytes": 0}])
+def test_without_a_cache_every_look_encodes(nano, images, tmp_path, how):
+    cache = EmbeddingCache(nano.model, **{"folder": tmp_path} | how)
+    assert torch.equal(cache.embed(images[:2]), cache.embed(images[:2]))
+    assert cache.encoded == 4 and list(tmp_path.iterdir()) == []
+
+
+def test_while_another_process_makes_room_nobody_waits(nano, images, tmp_path):
+    cache = bounded(nano.model, tmp_path, 2)
+    cache.embed(images[:2])
+    with FileLock(tmp_path / "lock"):
+        cache.embed(images[2:4])
+    assert len(files(tmp_path)) == 4
+    cache.embed(images[4:5])
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_full_disk_is_told_once_and_stops_nothing(nano, images, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    expected = EmbeddingCache(nano.model, None).embed(images)
+    cache = EmbeddingCache(nano.model, tmp_path)
+    monkeypatch.setattr(embedding_cache.os, "replace", full)
+    with pytest.warns(UserWarning, match="No space left on device. Every image is encoded anew"):
+        assert torch.equal(cache.embed(images), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(cache.embed(images[:1]), expected[:1])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_missing_image_is_named(nano, images, tmp_path):
+    gone = replace(images[0], path=tmp_path / "gone.jpg")
+    with pytest.raises(InputError, match="the image file must exist"):
+        EmbeddingCache(nano.model, tmp_path).embed([gone])
+
+
+SHARING = """
+    import sys, torch
+    from pathlib import Path
+    from sameo_core.collection import open_clean_dataset
+    from sameo_core.config import load_profile
+    from sameo_core.embedding_cache import EmbeddingCache
+    from sameo_core.efficient_sam import build_efficient_sam
+
+    torch.set_num_threads(1)
+    images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))
+    model = build_efficient_sam("nano", Path(sys.argv[1])).eval()
+    plain = EmbeddingCache(model, None).embed(images)
+    cache = EmbeddingCache(model, sys.argv[2], gigabytes=float(sys.argv[3]))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(15):
+        assert torch.equal(cache.embed(images), plain)
+    print(cache.encoded)
+"""
+
+
+@pytest.mark.parametrize("entries", [None, 4])
+def test_two_processes_share_a_folder(world, tmp_path, entries):
+    """Both write and read the same six embeddings at once; with room for four they take each other's away."""
+    gigabytes = str(1e3 if entries is None else entries * BYTES / 1e9)
+    weights = str(world.root / "data/weights/start.safetensors")
+    command = [sys.executable, "-c", textwrap.dedent(SHARING), weights, str(tmp_path / "shared"), gigabytes]
+    environment = os.environ | {"SAMEO_ROOT": str(world.root), "TQDM_DISABLE": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and "Warning" not in err, err
+        assert entries or int(out) <= 6
+    assert len(files(tmp_path)) == 6 if entries is None else len(files(tmp_path)) <= entries + 1

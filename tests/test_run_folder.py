@@ -1,0 +1,98 @@
+"""A run folder belongs to one process at a time; its log can be read while it grows."""
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from sameo_core.run_folder import append_log, claimed, follow_log, read_log, truncate_log
+
+HOLDING = """
+    import sys
+    from pathlib import Path
+    from sameo_core.run_folder import claimed
+
+    with claimed(Path(sys.argv[1])):
+        print("claimed", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has claimed tmp_path / "run" until it is told to go, or killed."""
+    command = [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "claimed\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("end", ["leaves", "is killed"])
+def test_a_second_process_waits_for_the_first(holder, tmp_path, end):
+    order = []
+
+    def second():
+        with claimed(tmp_path / "run"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive() and not order
+    order.append("first")
+    if end == "leaves":
+        holder.communicate("go\n")
+    else:
+        holder.kill()
+    thread.join(20)
+    assert order == ["first", "second"]
+
+
+def test_a_process_may_claim_what_it_has(tmp_path):
+    with claimed(tmp_path / "run"), claimed(tmp_path / "run"):
+        pass
+    with claimed(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+
+
+def test_a_log_forgets_what_came_after_the_checkpoint(tmp_path):
+    path = tmp_path / "log.csv"
+    truncate_log(path, 0)
+    assert not path.exists()
+    for step in (25, 50, 125):
+        append_log(path, {"step": step, "loss": step / 8})
+    whole = path.read_bytes()
+    truncate_log(path, 125)
+    assert path.read_bytes() == whole
+    path.write_bytes(whole[:-6])  # killed while it wrote the last row: "125,15.625" is now "125,1"
+    assert [row["step"] for row in read_log(path)] == [25, 50]
+    truncate_log(path, 125)
+    assert path.read_bytes() == whole[: whole.index(b"125,")]
+    truncate_log(path, 25)
+    assert read_log(path) == [{"step": 25.0, "loss": 3.125}]
+    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_a_log_is_followed_to_the_end_of_the_run(tmp_path):
+    folder = tmp_path / "run"  # not there yet
+
+    def run():
+        folder.mkdir()
+        for step in (1, 2):
+            time.sleep(0.1)
+            append_log(folder / "log.csv", {"step": step, "loss": 1 / step})
+        time.sleep(0.1)
+        append_log(folder / "log.csv", {"step": 3, "loss": 0.25})
+        (folder / "result").touch()  # at once after the last row: it must not be missed
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    seen = list(follow_log(folder, "result", seconds=0.01))
+    thread.join()
+    assert [len(rows) for rows in seen] == [1, 2, 3] and seen[-1][-1] == {"step": 3.0, "loss": 0.25}
+    assert [len(rows) for rows in follow_log(folder, "result")] == [3]  # of a run that is done already
