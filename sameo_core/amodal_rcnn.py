@@ -28,6 +28,7 @@ from torchvision.ops import roi_align
 
 from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.detectors import LiveDetector
 from sameo_core.efficient_sam import read_weights, weights_fingerprint
 from sameo_core.errors import InputError
 from sameo_core.nano_detector import (
@@ -45,7 +46,6 @@ from sameo_core.training import (
     learning_rate_factor,
     open_training_sets,
     run_all,
-    runs_at_once,
     set_probabilities,
 )
 
@@ -159,6 +159,8 @@ class AmodalTransform(GeneralizedRCNNTransform):
     def postprocess(self, result, image_shapes, original_image_sizes):
         result = super().postprocess(result, image_shapes, original_image_sizes)  # pastes "masks", scales the boxes
         for answer, size in zip(result, original_image_sizes, strict=False):  # no answers in training mode
+            if "visible_masks" not in answer:  # taken away to be pasted one by one
+                continue
             answer["visible_masks"] = paste_masks_in_image(answer["visible_masks"], answer["boxes"], size)
         return result
 
@@ -225,6 +227,14 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
     model = build_amodal_rcnn(_blank_detector(detector))
     load_exactly(model, read_weights(Path(path)), Path(path))
     return model.eval().to(default_device())
+
+
+def amodal_front_end(path: str | Path, detector: str = "nano") -> LiveDetector:
+    """The baseline as a front-end: amodal boxes, with its amodal and its visible masks.
+
+    Arguments and errors as `load_amodal_rcnn`.
+    """
+    return LiveDetector(load_amodal_rcnn(path, detector), {1: "object"}, name="AISFormer-style (ours)")
 
 
 def _blank_detector(name: str) -> MaskRCNN:
@@ -300,16 +310,15 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     return save_detector(model, result)
 
 
-def train_all_amodal_rcnn(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`train_amodal_rcnn` for several (profile, seed), on a CPU as many at once as there are cores.
+def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
+    """`train_amodal_rcnn` for each seed of the profile, on a CPU as many at once as there are cores: seed -> weights.
 
     Raises:
         InputError, FloatingPointError: as `train_amodal_rcnn`.
     """
-    if runs_at_once(len(runs)) > 1:
-        for profile in {config_hash(profile): profile for profile, _ in runs}.values():
-            open_training_sets(profile)  # drawn and synthesised once, before
-    return run_all(train_amodal_rcnn, runs, "training the baseline")
+    seeds = profile.training.seeds
+    open_training_sets(profile)  # drawn and synthesised once, before
+    return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
 
 
 def _batches(

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from jaxtyping import Int
 from torch import nn
 from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
 from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -27,9 +28,10 @@ from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import weights_fingerprint
 from sameo_core.errors import InputError
 from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
-from sameo_core.masks import encode_mask
+from sameo_core.masks import RLE, encode_mask
 from sameo_core.sameo import check_image, default_device
 
+MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
 DETECTORS = tuple(list_models(module=detection))  # torchvision's own names
 
@@ -75,7 +77,9 @@ class LiveDetector:
 
     @torch.inference_mode()
     def detect(self, image: Image) -> Detections:
-        """What is in an image, highest score first; instance ids are -1. Mask R-CNN's masks are of what is visible.
+        """What is in an image, highest score first; instance ids are -1.
+
+        `masks` of a model are of what is visible; where it answers with `visible_masks` as well they are amodal.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
@@ -91,20 +95,26 @@ class LiveDetector:
         rows = np.arange(len(boxes))
         all_found = Detections(boxes.astype(np.float32), scores.astype(np.float32), labels.astype(int), rows)
         best = strongest(all_found, size, self.min_score, self.max_per_image)
-        masks = None
-        if "masks" in found:
-            small = [(found["masks"][i : i + 1], found["boxes"][i : i + 1]) for i in best.instance_ids]
-            full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
-            masks = tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
-        return Detections(best.boxes, best.scores, best.category_ids, np.full(len(best.boxes), -1), masks)
+        own = {name: self._full_size(found, name, best.instance_ids, size) for name in MASKS if name in found}
+        visible, amodal = own.get("visible_masks", own.get("masks")), own.get("masks") if len(own) == 2 else None
+        nobodys = np.full(len(best.boxes), -1)
+        return Detections(best.boxes, best.scores, best.category_ids, nobodys, visible, amodal)
+
+    @staticmethod
+    def _full_size(
+        found: Mapping[str, torch.Tensor], name: str, rows: Int[np.ndarray, " n"], size: tuple[int, int]
+    ) -> tuple[RLE, ...]:
+        small = [(found[name][i : i + 1], found["boxes"][i : i + 1]) for i in rows]
+        full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
+        return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
 
     def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's answer, its masks "n 1 28 28" within the boxes: at full size they would fill the memory."""
         transform = self.model.transform
-        postprocess, small = transform.postprocess, []
+        postprocess, small = transform.postprocess, {}
 
         def keep_masks_small(found, *sizes):
-            small.append(found[0].pop("masks", None))
+            small.update({name: found[0].pop(name) for name in MASKS if name in found[0]})
             return postprocess(found, *sizes)
 
         transform.postprocess = keep_masks_small
@@ -112,7 +122,7 @@ class LiveDetector:
             (found,) = self.model([pixels])
         finally:
             del transform.postprocess  # the class's own again
-        return found if small[0] is None else found | {"masks": small[0]}
+        return found | small
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""

@@ -32,13 +32,19 @@ class Detections:
     scores: Scores  # "n", 0..1
     category_ids: Int[np.ndarray, " n"]
     instance_ids: Int[np.ndarray, " n"]  # the ground-truth object each box was made from; -1 for a detector's own boxes
-    masks: tuple[RLE, ...] | None = None  # the front-end's own masks, one a box, of the image's size; None: it has none
+    masks: tuple[RLE, ...] | None = (
+        None  # the front-end's own visible masks, one a box, of the image's size; None: none
+    )
+    amodal_masks: tuple[RLE, ...] | None = None  # where the front-end draws whole objects itself
 
     def take(self, rows: Int[np.ndarray, " k"] | slice) -> "Detections":
         """Those of some rows, in their order."""
         rows = np.arange(len(self.boxes))[rows]
-        masks = None if self.masks is None else tuple(self.masks[i] for i in rows)
-        return Detections(self.boxes[rows], self.scores[rows], self.category_ids[rows], self.instance_ids[rows], masks)
+        masks, amodal_masks = (
+            None if kind is None else tuple(kind[i] for i in rows) for kind in (self.masks, self.amodal_masks)
+        )
+        boxes, scores, categories = self.boxes[rows], self.scores[rows], self.category_ids[rows]
+        return Detections(boxes, scores, categories, self.instance_ids[rows], masks, amodal_masks)
 
 
 FrontEnd = Callable[[AmodalImage], Detections]
