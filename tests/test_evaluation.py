@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +16,21 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sameo_core import evaluate_amodal as public_evaluate_amodal
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import (
+    IOU_THRESHOLDS,
     OCCLUSION_BUCKETS,
+    RECALLS,
+    evaluate,
     evaluate_amodal,
     evaluate_by_occlusion,
+    evaluate_predictions,
     evaluate_regions,
     region_iou,
+    region_table,
 )
-from sameo_core.masks import encode_mask
+from sameo_core.masks import decode_rle, encode_mask
 
 NUMBERS = ["AP", "AP50", "AP75", "AR1", "AR10", "AR100"]
 nan = math.nan
@@ -343,6 +350,296 @@ def test_a_crowd_needs_no_occlusion_rate():
     assert evaluate_by_occlusion(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)
 
 
+# --- everything in one pass -----------------------------------------------------------------------------------------
+
+# Both ends belong to a range: 0.1 is of the bucket above 10 %, and 5e-324 is the least that is hidden.
+BUCKETS = {name: (low, high if high == 1 else np.nextafter(high, 0)) for name, (low, high) in OCCLUSION_BUCKETS.items()}
+SETTINGS = {"all": (0, 1), **BUCKETS, "occluded": (5e-324, 1), "un-occluded": (0, 0)}
+COCOA = {"all": (0, 1), "none": (0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1)}  # as amodalAPI has them
+
+
+def rate_of(annotation):
+    amodal, visible = (decode_rle(annotation[key]) for key in ("segmentation", "visible_mask"))
+    return (amodal & ~visible).sum() / max(amodal.sum(), 1)
+
+
+def cocoeval(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
+    """One COCOeval for all ranges, by its own means: an object's "area" is its occlusion rate, a detection has none."""
+    coco, results = COCO(), COCO()
+    coco.dataset = truth | {"annotations": [a | {"area": rate_of(a)} for a in truth["annotations"]]}
+    listed = [p | {"id": i, "area": nan, "iscrowd": 0} for i, p in enumerate(predictions, start=1)]
+    results.dataset = truth | {"annotations": listed}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        results.createIndex()
+        run = COCOeval(coco, results, "segm")
+        run.params.useCats, run.params.maxDets = 0 if class_agnostic else 1, list(limits)
+        run.params.areaRng = [list(ends) for ends in ranges.values()]
+        run.evaluate()
+        run.accumulate()
+    return run.eval["precision"], run.eval["recall"]
+
+
+def numbers_of(precision, recall, limits):
+    """As COCOeval.summarize: precision "iou recall category", recall "iou category limit"."""
+
+    def mean(values):
+        return np.mean(values[values > -1]) if (values > -1).any() else nan
+
+    stats = {"AP": mean(precision), "AP50": mean(precision[:1]), "AP75": mean(precision[5:6])}
+    return stats | {f"AR{limit}": mean(recall[..., i]) for i, limit in enumerate(limits)}
+
+
+def table_of(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
+    precision, recall = cocoeval(truth, predictions, class_agnostic, ranges, limits)
+    return {name: numbers_of(precision[..., r, -1], recall[..., r, :], limits) for r, name in enumerate(ranges)}
+
+
+def with_visible_masks(truth, predictions):
+    """Both sides' visible masks in the place of the amodal ones, as AISFormer's evaluator."""
+    swapped = [a | {"segmentation": a["visible_mask"]} for a in truth["annotations"]]
+    return truth | {"annotations": swapped}, [p | {"segmentation": p["visible_mask"]} for p in predictions]
+
+
+@st.composite
+def tied_scenes(draw):
+    """Few shapes, few scores, so that IoUs and scores are equal and objects are found twice; crowds, empty images."""
+    side = st.integers(0, 4)
+    shapes = []
+    for y, x, h, w in draw(
+        st.lists(st.tuples(side, side, st.integers(2, 6), st.integers(2, 6)), min_size=2, max_size=5)
+    ):
+        shapes.append(np.zeros((6, 6), bool))
+        shapes[-1][y : y + h, x : x + w] = True
+    image, category, shape = st.sampled_from([3, 7, 10]), st.sampled_from([9, 2, 5]), st.sampled_from(shapes)
+    truth, predictions = [], []
+    for i, c, amodal, crowd, hidden in draw(
+        st.lists(st.tuples(image, category, shape, st.sampled_from([0, 0, 0, 1]), st.integers(0, 6)), max_size=8)
+    ):
+        visible = amodal.copy()
+        visible[:, :hidden] = False
+        masks = {"segmentation": encode_mask(amodal), "visible_mask": encode_mask(visible)}
+        truth.append({"id": len(truth) + 1, "image_id": i, "category_id": c, "iscrowd": crowd, **masks})
+    for i, c, mask, seen, score in draw(
+        st.lists(st.tuples(image, category, shape, shape, st.sampled_from([0.25, 0.5, 0.75])), min_size=1, max_size=14)
+    ):
+        masks = {"segmentation": encode_mask(mask), "visible_mask": encode_mask(seen & mask)}
+        predictions.append({"image_id": i, "category_id": c, "score": score, **masks})
+    images = [{"id": i, "height": 6, "width": 6} for i in (10, 3, 7)]
+    return {"images": images, "categories": [{"id": c} for c in (5, 9, 2)], "annotations": truth}, predictions
+
+
+def check_against_cocoeval(truth, predictions):
+    found = evaluate(truth, predictions)
+    for class_agnostic, table in ((True, found.class_agnostic), (False, found.class_aware)):
+        same(table, table_of(truth, predictions, class_agnostic, SETTINGS))
+        name = "class-agnostic" if class_agnostic else "class-aware"
+        same(
+            found.visible[name],
+            table_of(*with_visible_masks(truth, predictions), class_agnostic, {"all": (0, 1)})["all"],
+        )
+    same(found.cocoa["both"], table_of(truth, predictions, True, COCOA, (1, 10, 100, 1000)))
+    return found
+
+
+@settings(max_examples=40)
+@given(tied_scenes())
+def test_every_number_equals_cocoeval_where_scores_and_ious_tie(scene):
+    check_against_cocoeval(*scene)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_number_equals_cocoeval_on_random_scenes(seed):
+    truth, predictions = random_data(seed, images=8)
+    found = check_against_cocoeval(truth, with_visible(predictions))
+    assert 0 < found.visible["class-aware"]["AP"] < found.class_aware["all"]["AP"] < 1
+
+
+def with_visible(predictions):
+    """What lies to the right of column 25 is hidden."""
+    for p in predictions:
+        mask = decode_rle(p["segmentation"])
+        mask[:, 25:] = False
+        p["visible_mask"] = encode_mask(mask)
+    return predictions
+
+
+def test_more_detections_than_are_looked_at():
+    """One object; the 1st, 11th, 101st, 1000th and 1001st best detection find it, each better than the one before."""
+    masks = [TOP, bitmap("####", "####", "#...", "...."), bitmap("####", "####", "##..", "...."), TOP_3, FULL]
+    predictions = [found(0, NONE, 1 - i / 2000) for i in range(1001)]
+    for place, mask in zip([0, 10, 100, 999, 1000], masks, strict=True):
+        predictions[place]["segmentation"] = encode_mask(mask)
+    truth = ground_truth(FULL, visible_mask=[encode_mask(FULL)], iscrowd=[0])
+    stats = evaluate(truth, predictions[::-1]).cocoa["both"]["all"]
+    expected = [(np.array(iou) >= IOU_THRESHOLDS).mean() for iou in (8 / 16, 8 / 16, 9 / 16, 12 / 16)]
+    assert [stats[f"AR{n}"] for n in (1, 10, 100, 1000)] == expected == [0.1, 0.1, 0.2, 0.6]
+    same(stats, table_of(truth, predictions[::-1], True, COCOA, (1, 10, 100, 1000))["all"])
+
+
+def test_curves_are_cocoevals():
+    truth, predictions = random_data(1)
+    found = evaluate(truth, predictions)
+    for class_agnostic, curves in ((True, found.curves), (False, found.class_aware_curves)):
+        precision, _ = cocoeval(truth, predictions, class_agnostic, SETTINGS)
+        assert list(curves) == list(SETTINGS)
+        for r, name in enumerate(SETTINGS):
+            theirs = precision[..., r, -1]
+            defined = theirs[..., theirs[0, 0] > -1]
+            expected = defined.mean(-1) if defined.size else np.full((10, 101), nan)
+            np.testing.assert_array_equal(curves[name], expected)
+    assert found.curves["all"].shape == (len(IOU_THRESHOLDS), len(RECALLS))
+
+
+def test_true_iou_stands_beside_the_predicted_one_in_the_order_of_the_predictions():
+    truth = ground_truth(FULL, LEFT, FULL, iscrowd=[0, 0, 1], visible_mask=[encode_mask(FULL)] * 3)
+    truth["annotations"].append(truth["annotations"][0] | {"id": 9, "segmentation": encode_mask(TOP)})
+    predictions = [
+        found(1, LEFT, 0.2, predicted_iou=0.7, category_id=1),
+        found(0, TOP_3, 0.9, predicted_iou=0.8),
+        found(2, FULL, 0.5),  # in a crowd only
+        found(0, NONE, 0.1, predicted_iou=0.1),
+    ]
+    scored = evaluate(truth, predictions)
+    assert scored.true_iou.tolist() == [1, 12 / 16, 0, 0]
+    assert scored.score.tolist() == [0.2, 0.9, 0.5, 0.1]
+    np.testing.assert_array_equal(scored.predicted_iou, [0.7, 0.8, nan, 0.1])
+
+
+def test_objects_are_counted_by_setting_and_crowds_by_none():
+    visible = [FULL, LEFT, LEFT, FULL]
+    truth = ground_truth(*[FULL] * 4, iscrowd=[0, 0, 1, 0], visible_mask=list(map(encode_mask, visible)))
+    counts = evaluate(truth, []).objects
+    expected = {"all": 3, "0-10 %": 2, "10-50 %": 0, "50-90 %": 1, "90-100 %": 0, "occluded": 1, "un-occluded": 2}
+    assert counts == expected
+
+
+def test_buckets_of_ones_own():
+    truth, predictions = random_data(2)
+    halves = {"less": (0, 0.5), "more": (0.5, 1)}
+    table = evaluate(truth, predictions, buckets=halves).class_agnostic
+    assert list(table) == ["all", "less", "more", "occluded", "un-occluded"]
+    same({name: table[name] for name in halves}, evaluate_by_occlusion(truth, predictions, buckets=halves))
+
+
+def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
+    truth = ground_truth(FULL, LEFT, occlude_rate=[0, 1e-5], isStuff=[1, 0])
+    cocoa = evaluate(truth, [found(0, FULL, 0.9), found(1, TOP, 0.8)]).cocoa
+    assert list(cocoa) == ["both", "things", "stuff"]
+    assert [cocoa[part]["all"]["AR1000"] for part in cocoa] == [0.5, 0, 1]
+    assert [cocoa["things"][name]["AR1"] for name in ("none", "partial")] == [0, 0]  # its end belongs to both
+    assert math.isnan(cocoa["things"]["heavy"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
+    assert cocoa["stuff"]["all"]["AP"] == pytest.approx(
+        1
+    )  # the missed thing, and what was found there, count neither way
+    assert list(evaluate(ground_truth(FULL, occlude_rate=[0], isStuff=[0]), []).cocoa) == ["both"]
+
+
+def test_numbers_are_plain_and_complete():
+    truth, predictions = random_data(3)
+    found = evaluate(truth, with_visible(predictions))
+    numbers = json.loads(json.dumps(found.numbers()))
+    assert list(numbers) == ["class_agnostic", "class_aware", "visible", "cocoa", "regions", "objects"]
+    assert numbers["class_aware"]["10-50 %"]["AR10"] == found.class_aware["10-50 %"]["AR10"]
+    assert numbers["regions"] == {}
+
+
+def test_without_visible_masks_there_are_no_numbers_of_them():
+    truth, predictions = random_data(3, crowds=False)
+    assert evaluate(truth, predictions).visible == {} == evaluate(truth, []).visible
+    stated = copy.deepcopy(truth)
+    for a in stated["annotations"]:
+        a["occlude_rate"] = rate_of(a)
+        del a["visible_mask"]
+    found = evaluate(stated, with_visible(predictions))
+    assert found.visible == {}
+    same(found.class_agnostic, evaluate(truth, predictions).class_agnostic)
+
+
+def test_what_is_not_occluded_needs_no_visible_mask_nor_does_a_crowd():
+    truth = ground_truth(FULL, TOP, LEFT, occlude_rate=[0, 0.5, None], iscrowd=[0, 0, 1])
+    truth["annotations"][1]["visible_mask"] = encode_mask(bitmap("####", "....", "....", "...."))
+    seen = [found(0, NONE, visible_mask=encode_mask(FULL)), found(1, NONE, visible_mask=encode_mask(TOP))]
+    assert evaluate(truth, seen).visible["class-agnostic"]["AR1"] == pytest.approx((1 + 0.1) / 2)
+
+
+def test_a_prediction_without_visible_mask_among_others_is_named():
+    truth = ground_truth(FULL, visible_mask=[encode_mask(FULL)])
+    predictions = [found(0, FULL, visible_mask=encode_mask(FULL)), found(0, FULL)]
+    with pytest.raises(InputError, match="predictions, prediction 1: lacks a 'visible_mask', as 1 of 2"):
+        evaluate(truth, predictions)
+
+
+def test_foreign_categories_are_refused_unless_class_aware_numbers_are_left_out():
+    truth = ground_truth(FULL, visible_mask=[encode_mask(FULL)])
+    predictions = [found(0, FULL, category_id=7, visible_mask=encode_mask(FULL))]
+    with pytest.raises(InputError, match="prediction 0: category id 7"):
+        evaluate(truth, predictions)
+    found_ = evaluate(truth, predictions, class_aware=False)
+    assert found_.class_aware == found_.class_aware_curves == {} and list(found_.visible) == ["class-agnostic"]
+    assert found_.class_agnostic["all"]["AP"] == pytest.approx(1)
+
+
+def small_dataset():
+    """Three images in another order than their ids; instance ids from 0, as some files count."""
+    images = []
+    for i, (amodal, visible) in ((8, (FULL, TOP)), (2, (TOP_3, TOP_3)), (5, (LEFT, QUARTER))):
+        items = [AmodalInstance(len(images), 4, "thing", i == 2, encode_mask(amodal), encode_mask(visible))]
+        images.append(AmodalImage(i, f"{i}.png", Path(), 4, 4, tuple(items)))
+    return AmodalDataset("cocoa", Path(), "val", {4: "thing"}, images, {})
+
+
+def own_box_results():
+    guesses = {8: TOP_3, 2: TOP, 5: LEFT}
+    return [
+        found(i, mask, 0.5, category_id=4, instance_id=number, visible_mask=encode_mask(mask & TOP))
+        for number, (i, mask) in enumerate(guesses.items())
+    ]
+
+
+def test_a_data_set_is_ground_truth():
+    dataset, results = small_dataset(), own_box_results()
+    from_dataset, from_coco = evaluate(dataset, results), evaluate(dataset.to_coco(), results)
+    for name in ("class_agnostic", "class_aware", "visible"):
+        same(getattr(from_dataset, name), getattr(from_coco, name))
+    assert list(from_dataset.cocoa) == ["both", "things", "stuff"]
+    assert from_dataset.cocoa["stuff"]["all"]["AR1"] == pytest.approx(0.4)  # 8 of 12 pixels: 0.50 .. 0.65
+    same(evaluate_amodal(dataset, results), evaluate_amodal(dataset.to_coco(), results))
+    same(evaluate_predictions(dataset, results), evaluate_amodal(dataset, results) | from_dataset.regions.summary())
+
+
+def test_the_miou_protocol_is_there_for_one_prediction_of_each_objects_own_box():
+    dataset, results = small_dataset(), own_box_results()
+    same(evaluate(dataset, results[::-1]).regions.__dict__, region_table(dataset, results).__dict__)
+    strays = [r | {"instance_id": -1} for r in results]
+    same(evaluate(dataset, results + strays).regions.summary(), region_table(dataset, results).summary())
+    for others in (strays, results[:2], results + results[:1], [*results[:2], results[2] | {"instance_id": 7}]):
+        assert evaluate(dataset, others).regions is None
+
+
+def test_visible_pixels_outside_the_amodal_mask_are_dropped_in_the_miou_protocol():
+    truth = ground_truth(LEFT, visible_mask=[encode_mask(TOP)])
+    table = evaluate(truth, [found(0, QUARTER, instance_id=0)]).regions
+    assert [table.full[0], table.visible[0], table.hidden[0]] == [4 / 8, 1, 0]
+
+
+def test_a_data_set_without_amodal_masks_is_refused():
+    seen = AmodalInstance(1, 4, "thing", False, None, encode_mask(TOP))
+    images = [AmodalImage(1, "1.png", Path(), 4, 4, (seen,))]
+    with pytest.raises(InputError, match="lvis val: no amodal masks"):
+        evaluate_amodal(AmodalDataset("lvis", Path(), "val", {4: "thing"}, images, {}), [])
+
+
+def test_image_ids_may_be_names():
+    truth, predictions = random_data(4)
+    names = {i: f"image {chr(122 - i)}" for i in range(1, 7)}
+    for record in [*truth["annotations"], *predictions]:
+        record["image_id"] = names[record["image_id"]]
+    for image in truth["images"]:
+        image["id"] = names[image["id"]]
+    same(evaluate_amodal(truth, predictions), pycocotools_stats(truth, predictions, True))
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -377,10 +674,10 @@ WIDE = encode_mask(np.ones((4, 5), bool))
     ],
 )
 def test_bad_predictions(predictions, said):
-    for evaluate in (evaluate_amodal, evaluate_by_occlusion):
+    for protocol in (evaluate, evaluate_amodal, evaluate_by_occlusion):
         truth = ground_truth(FULL, occlude_rate=[0.0])
         with pytest.raises(InputError) as error:
-            evaluate(truth, predictions)
+            protocol(truth, predictions)
         assert error.value.remedy and all(words in str(error.value) for words in said), str(error.value)
 
 

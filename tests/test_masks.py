@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from sameo_core.errors import InputError
 from sameo_core.masks import (
+    are_canonical_rles,
     decode_rle,
     decode_rle_inside,
     decode_segmentation,
@@ -328,3 +329,85 @@ def test_polygons_agree_with_pycocotools(points):
     flat = [v for point in points for v in point]
     expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([flat], H, W)))
     np.testing.assert_array_equal(decode_segmentation(flat, H, W), expected.astype(bool))
+
+
+# ------------------------------------------------------------------------------------------------ many at once
+
+
+def unchanged(segmentation, height, width):
+    """What `are_canonical_rles` has to say of one mask, by asking for it."""
+    try:
+        return segmentation_to_rle(segmentation, height, width) == segmentation
+    except InputError:
+        return False
+
+
+@settings(max_examples=60)
+@given(st.lists(masks, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_many_masks_are_told_apart_as_one_by_one(some, random):
+    """Sound ones, and some with a character more, less or another; each kind alone, so that one cannot hide another."""
+    rles = [encode_mask(mask) for mask in some]
+    sizes = [mask.shape for mask in some]
+    assert are_canonical_rles(rles, sizes).all()
+    for rle, size in zip(rles, sizes, strict=True):
+        place = random.randrange(len(rle["counts"]) + 1)
+        insert = chr(random.randrange(40, 120))
+        for cut in (0, 1):
+            damaged = {
+                **rle,
+                "counts": rle["counts"][:place] + insert * random.randrange(2) + rle["counts"][place + cut :],
+            }
+            assert are_canonical_rles([damaged], [size]).tolist() == [unchanged(damaged, *size)]
+            assert are_canonical_rles([*rles, damaged, *rles], [*sizes, size, *sizes])[len(rles)] == unchanged(
+                damaged, *size
+            )
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        [],
+        POLYGON,
+        [POLYGON],
+        RLE_AMODAL["counts"],
+        {"counts": RLE_AMODAL["counts"]},
+        {"size": [W, H], "counts": RLE_AMODAL["counts"]},
+        {"size": [float(H), W], "counts": RLE_AMODAL["counts"]},
+        {"size": [H, True * W], "counts": ""},
+        {"size": [H, W], "counts": RLE_AMODAL["counts"].encode()},
+        {"size": [H, W], "counts": [13, 4, 2, 4, 2, 4, 2, 4, 13]},
+        {
+            "size": [H, W],
+            "counts": coco_mask.frPyObjects({"size": [H, W], "counts": [8, 40, 0]}, H, W)["counts"].decode(),
+        },
+        {"size": [H, W], "counts": "`1"},  # 48 in two characters
+        {"size": [H, W], "counts": "`A0"},  # 48 in three
+        {"size": [H, W], "counts": "=420000;é"},
+        {"size": [H, W], "counts": "=4N00000;"},
+    ],
+    ids=lambda s: str(s)[:50],
+)
+def test_only_what_would_come_back_unchanged_is_canonical(segmentation):
+    among = [RLE_AMODAL, segmentation, RLE_VISIBLE]
+    expected = isinstance(segmentation, dict) and unchanged(segmentation, H, W)
+    assert are_canonical_rles([segmentation], [(H, W)]).tolist() == [expected]
+    assert are_canonical_rles(among, [(H, W)] * 3)[1] == expected
+
+
+def test_one_mask_that_is_wrong_in_value_does_not_cast_doubt_on_others():
+    short = {"size": [H, W], "counts": "=420"}
+    assert are_canonical_rles([RLE_AMODAL, short, RLE_VISIBLE], [(H, W)] * 3).tolist() == [True, False, True]
+
+
+def test_no_masks_and_more_masks_than_fit_one_look():
+    assert are_canonical_rles([], []).tolist() == []
+    noise = encode_mask(np.indices((600, 600)).sum(0) % 2 > 0)
+    wrong = {**noise, "counts": noise["counts"][:-1] + "2"}
+    some = [noise, noise, wrong, noise]
+    assert len(noise["counts"]) > 2**18 and are_canonical_rles(some, [(600, 600)] * 4).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]

@@ -163,7 +163,7 @@ def _unknown_category(records: Objects | Found, row: int, known: list) -> InputE
     )
     remedy = (
         "Map the detector's classes to the ids under 'categories' (for COCO's 80 classes, detectors often say "
-        "0..79 and the files 1..90 with gaps), or evaluate with class_agnostic=True"
+        "0..79 and the files 1..90 with gaps), or evaluate with class_agnostic=True (class_aware=False in `evaluate`)"
     )
     return InputError(**records.where(row), rule=rule, remedy=remedy)
 

@@ -1,0 +1,152 @@
+"""Everything that is reported of 5,000 images, beside what pycocotools needs for one class-aware 'segm' run.
+
+Both start from the same two files: 20 predictions and about 7 objects an image of 480 x 640, outlines with bumps,
+visible masks on both sides, 80 categories. Turns alternate in one process without pytest and its type checks; what
+counts is CPU time. `python -m pytest -m benchmark -s tests/benchmarks/test_evaluation_speed.py`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sameo_core.evaluation import evaluate
+from sameo_core.masks import encode_mask
+
+ROOT = Path(__file__).resolve().parents[2]
+HEIGHT, WIDTH = 480, 640
+IMAGES, DRAWN = 5_000, 100  # the drawn ones come again and again, with other categories and scores
+ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
+
+pytestmark = pytest.mark.benchmark
+
+
+def outline(rng):
+    """Where an object lies, its size and its bumps."""
+    centre, radius = rng.uniform(0, (HEIGHT, WIDTH)), np.exp(rng.uniform(np.log(15), np.log(130)))
+    return np.concatenate([centre, [radius], rng.uniform(0, 2 * np.pi, 5), rng.uniform(0, 0.15, 5)])
+
+
+def shape(numbers):
+    y, x = ROWS - numbers[0], COLUMNS - numbers[1]
+    angle = np.arctan2(y, x)
+    bumps = sum(size * np.sin(k * angle + at) for k, (at, size) in enumerate(numbers[3:].reshape(2, 5).T, start=2))
+    return np.hypot(y, x) < numbers[2] * (1 + bumps)
+
+
+def draw_image(rng):
+    """Objects and predictions as (amodal, visible); most predictions are near an object, some nearer than others."""
+    outlines = [outline(rng) for _ in range(rng.poisson(7) + 1)]
+    masks = [shape(numbers) for numbers in outlines]
+    objects, cover = [], np.zeros((HEIGHT, WIDTH), bool)
+    for mask in reversed(masks):
+        objects.append((encode_mask(mask), encode_mask(mask & ~cover)))
+        cover |= mask
+    predictions = []
+    for number in range(20):
+        numbers = outline(rng) if rng.random() < 0.2 else outlines[number % len(outlines)].copy()
+        spread = rng.choice([0.02, 0.1, 0.3])
+        numbers[:3] += spread * numbers[2] * rng.normal(size=3) * (1, 1, 0.5)
+        numbers[3:8] += spread * rng.normal(size=5)
+        mask = shape(numbers)
+        predictions.append((encode_mask(mask), encode_mask(mask & ~np.roll(cover, 200, axis=1))))
+    return objects[::-1], predictions
+
+
+def write_files(folder: Path, images: int, categories: int) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_image(rng) for _ in range(min(DRAWN, images))]
+    annotations, results = [], []
+    for image in range(1, images + 1):
+        objects, predictions = drawn[image % len(drawn)]
+        ids = [len(annotations) + i for i in range(1, len(objects) + 1)]
+        labels = rng.integers(1, categories + 1, len(objects)).tolist()
+        for number, category, (amodal, visible) in zip(ids, labels, objects, strict=True):
+            about = {"id": number, "image_id": image, "category_id": category, "iscrowd": 0, "area": 1}
+            annotations.append(about | {"bbox": [0, 0, 1, 1], "segmentation": amodal, "visible_mask": visible})
+        for i, (amodal, visible) in enumerate(predictions):
+            category = labels[i % len(labels)] if rng.random() < 0.8 else int(rng.integers(1, categories + 1))
+            about = {"image_id": image, "category_id": category, "score": float(rng.random()), "predicted_iou": 0.5}
+            own = ids[i] if i < len(ids) else -1
+            results.append(about | {"segmentation": amodal, "visible_mask": visible, "instance_id": own})
+    listed = [{"id": i, "height": HEIGHT, "width": WIDTH, "file_name": f"{i}.jpg"} for i in range(1, images + 1)]
+    content = {
+        "images": listed,
+        "categories": [{"id": c} for c in range(1, categories + 1)],
+        "annotations": annotations,
+    }
+    (folder / "truth.json").write_text(json.dumps(content))
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def pycocotools_segm(folder: Path) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(folder / "truth.json"))
+        run = COCOeval(truth, truth.loadRes(str(folder / "results.json")), "segm")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return [float(run.stats[i]) for i in (0, 1, 2, 6, 7, 8)]
+
+
+def speed(folder: Path) -> dict:
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(3):
+        for name, run in (("ours", lambda: evaluate(*files(folder))), ("theirs", lambda: pycocotools_segm(folder))):
+            start = time.process_time()
+            numbers = run()
+            seconds[name].append(time.process_time() - start)
+            if name == "ours":
+                everything = numbers
+    assert everything.visible and everything.regions and everything.cocoa
+    return seconds | {"numbers": list(everything.class_aware["all"].values()), "expected": numbers}
+
+
+def memory(folder: Path) -> dict:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    evaluate(*files(folder))
+    unit = 1024 if sys.platform != "darwin" else 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"before": before * unit / 1e6, "peak": peak * unit / 1e6}
+
+
+def files(folder: Path) -> tuple[Path, Path]:
+    return folder / "truth.json", folder / "results.json"
+
+
+def measured_alone(what: str, folder: Path) -> dict:
+    """What one of the functions above gives in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, __file__, what, str(folder)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("categories", [80, 7])
+def test_everything_takes_no_longer_than_one_class_aware_run_of_pycocotools(tmp_path, categories):
+    """MEASURED"""
+    write_files(tmp_path, IMAGES, categories)
+    run, used = measured_alone("speed", tmp_path), measured_alone("memory", tmp_path)
+    ours, theirs = min(run["ours"]), min(run["theirs"])
+    print(f"\n{IMAGES:,} images, {categories} categories: everything {ours:.1f} s, pycocotools {theirs:.1f} s of CPU: ")
+    print(f"{ours / theirs:.2f} x; peak {used['peak']:.0f} MB, of which {used['before']:.0f} MB before the files")
+    assert run["numbers"] == pytest.approx(run["expected"], abs=1e-9)
+    assert ours <= theirs
+    assert used["peak"] < 2000
+
+
+if __name__ == "__main__":
+    print(json.dumps({"speed": speed, "memory": memory}[sys.argv[1]](Path(sys.argv[2]))))
