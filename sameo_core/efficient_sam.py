@@ -191,7 +191,12 @@ class Mlp(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention inside each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image."""
+    """Attention inside each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image.
+
+    Three ways to the same numbers. `forward` is the usual one. The other two are for few tokens and many cells of the
+    image: there heads x tokens are fewer than the channels to which each cell would be projected, and it is cheaper to
+    bring the tokens to the cells' space: q (W k) = (q W) k, and sums over a (W v) = W (sum over a v).
+    """
 
     def __init__(self, dim: int, heads: int, downsample: int = 1):
         super().__init__()
@@ -208,9 +213,39 @@ class CrossAttention(nn.Module):
         # Shared queries (the first image-to-token attention) are repeated only here, after their projection.
         q = q.flatten(1, 2).unsqueeze(1) if k.shape[1] == 1 else q.expand(-1, boxes, -1, -1)
         # b g n c -> b*g heads n c/heads
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (self.split(t).flatten(0, 1).transpose(1, 2) for t in (q, k, v))
         x = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(x.transpose(1, 2).reshape(b, boxes, n, -1))
+
+    def few_to_many(
+        self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
+    ) -> Float[Tensor, "b g n c"]:
+        """`forward` for few queries. The bias of the keys' projection is left out: it changes no softmax."""
+        q = self.split(self.q_proj(queries)) * self.scale  # b g n heads c/heads
+        q = torch.einsum("bgnhd,hdc->bghnc", q, self.k_proj.weight.unflatten(0, (self.heads, -1)))
+        share = (q.flatten(2, 3) @ keys.transpose(2, 3)).softmax(-1)  # b g heads*n m
+        x = (share @ values).unflatten(2, (self.heads, -1))  # b g heads n c
+        x = torch.einsum("bghnc,hdc->bgnhd", x, self.v_proj.weight.unflatten(0, (self.heads, -1)))
+        return self.out_proj(x.flatten(3) + self.v_proj.bias)
+
+    def many_to_few(
+        self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
+    ) -> Float[Tensor, "b g n c"]:
+        """`forward` for few keys."""
+        k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
+        bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
+        k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
+        v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
+        score = queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)  # b g n heads*m
+        share = score.unflatten(3, (self.heads, -1)).softmax(-1).flatten(3)
+        return share @ v.flatten(2, 3) + self.out_proj.bias
+
+    def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
+        return x.unflatten(-1, (self.heads, -1))
+
+    @property
+    def scale(self) -> float:
+        return (self.q_proj.out_features / self.heads) ** -0.5
 
 
 class TwoWayLayer(nn.Module):
@@ -228,12 +263,14 @@ class TwoWayLayer(nn.Module):
     def forward(
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
-        if not self.first:  # the first layer's tokens are the prompt itself
-            tokens = tokens + prompt
+        look, answer = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        if not self.first:  # the first layer's tokens are the prompt itself, and its image is one for all boxes
+            tokens, look, answer = tokens + prompt, look.few_to_many, answer.many_to_few
+        placed = image + positions
         tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, image + positions, image))
+        tokens = self.norm2(tokens + look(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(image + positions, tokens + prompt, tokens))
+        image = self.norm4(image + answer(placed, tokens + prompt, tokens))
         return tokens, image
 
 
@@ -250,7 +287,7 @@ class TwoWayTransformer(nn.Module):
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)
-        tokens = tokens + self.final_attn_token_to_image(tokens + prompt, image + positions, image)
+        tokens = tokens + self.final_attn_token_to_image.few_to_many(tokens + prompt, image + positions, image)
         return self.norm_final_attn(tokens), image
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from sameo_core.efficient_sam import VARIANTS, build_efficient_sam, read_weights, upscale_logits
+from sameo_core.efficient_sam import VARIANTS, CrossAttention, build_efficient_sam, read_weights, upscale_logits
 from sameo_core.errors import InputError
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"  # beside the repository; not part of it
@@ -172,6 +172,27 @@ def test_the_image_is_not_repeated_for_each_box_before_it_must_be(nano):
     assert seen == {"key": (2, 1, 256), "query": (2, 1, 256)}
 
 
+@pytest.mark.parametrize("way", ["few_to_many", "many_to_few"])
+def test_folded_attention_is_attention_gradients_included(way):
+    generator = torch.Generator().manual_seed(3)
+    attention = CrossAttention(32, heads=4, downsample=2).double()
+    for parameter in attention.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 4
+    n, m = (5, 40) if way == "few_to_many" else (40, 5)
+    found = {}
+    for name in ("forward", way):
+        generator.manual_seed(4)
+        inputs = [torch.randn(2, 3, count, 32, generator=generator).double().requires_grad_() for count in (n, m, m)]
+        with torch.enable_grad():
+            out = getattr(attention, name)(*inputs)
+            weight = torch.randn(out.shape, generator=generator).double()
+            gradients = torch.autograd.grad((out * weight).sum(), [*inputs, *attention.parameters()], allow_unused=True)
+        found[name] = [out.detach(), *(torch.zeros(1) if g is None else g for g in gradients)]
+    for wanted, ours in zip(*found.values(), strict=True):  # the bias of the keys: nothing but rounding
+        assert (wanted - ours).abs().max() < 1e-12 and out.shape == (2, 3, n, 32)
+    assert sum(wanted.abs().max() > 0.01 for wanted in found["forward"]) == 11
+
+
 @pytest.mark.parametrize("size", [(1, 1), (37, 500), (256, 256), (300, 7)])
 def test_any_image_size(nano, size):
     embedding = nano.encode_images(some_images(2, size))
@@ -237,6 +258,8 @@ def test_train_and_eval_agree_and_gradients_arrive():
         "prompt_encoder.point_embeddings.weight",  # clicks
         *(f"mask_decoder.output_hypernetworks_mlps.0.{key}" for key in ("fc.weight", "fc.bias")),  # the single mask
         *(f"mask_decoder.output_hypernetworks_mlps.0.layers.{i}.0.{key}" for i in (0, 1) for key in ("weight", "bias")),
+        "mask_decoder.transformer.layers.1.cross_attn_token_to_image.k_proj.bias",  # they change no softmax
+        "mask_decoder.transformer.final_attn_token_to_image.k_proj.bias",
     }
     assert {name for name, p in model.named_parameters() if p.grad is None} == unused
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
