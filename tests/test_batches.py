@@ -118,25 +118,26 @@ def test_a_target_is_made_once_and_memory_is_bounded(monkeypatch):
 
 def drawn_objects(sampler, iterations):
     """(data set's size, image, object, kind of box) of every prompt; asserts that everything belongs together."""
-    sets = {dataset.name: dataset for dataset in sampler.sets}
+    objects = {}  # of a data set and an image: box, target, number, kind; of an un-occluded one both boxes are one
+    for dataset in sampler.sets:
+        for image in dataset:
+            for number, item in enumerate(image.instances):
+                target = shrink_masks(item.amodal[None], (16, 16))[0].half().float()
+                boxes = {"visible": item.visible_box, "amodal": item.amodal_box}
+                both = np.array_equal(*boxes.values())
+                found = objects.setdefault((dataset.name, image.image_id), [])
+                found += [(box, target, number, "both" if both else kind) for kind, box in boxes.items()]
     for batch in map(sampler.batch, range(iterations)):
-        for name, embedding, boxes, targets in zip(
-            batch.image_ids, batch.embedding, batch.boxes, batch.targets, strict=True
-        ):
-            dataset = sets[name.split()[0]]
-            image = dataset[int(name.split()[1])]
-            assert (embedding == image.image_id).all()
-            for box, target in zip((boxes / torch.tensor([2, 3, 2, 3])).tolist(), targets, strict=True):
-                kinds = [
-                    (j, kind)
-                    for j, item in enumerate(image.instances)
-                    for kind in ("visible", "amodal")
-                    if np.allclose(getattr(item, f"{kind}_box"), box, atol=1e-3)
-                ]
-                number = kinds[0][0]
-                shrunk = shrink_masks(image.instances[number].amodal[None], (16, 16))[0]
-                assert target.dtype == torch.float32 and torch.equal(target, shrunk.half().float())
-                yield len(dataset), image.image_id, number, kinds[0][1] if len(kinds) == 1 else "both"
+        boxes = batch.boxes.numpy() / np.array([2, 3, 2, 3], np.float32)
+        for name, embedding, box, targets in zip(batch.image_ids, batch.embedding, boxes, batch.targets, strict=True):
+            source, image_id = name.split()
+            assert (embedding == int(image_id)).all()
+            for prompt, target in zip(box, targets, strict=True):
+                _, expected, number, kind = next(
+                    entry for entry in objects[source, int(image_id)] if np.abs(entry[0] - prompt).max() < 1e-3
+                )
+                assert torch.equal(target, expected)
+                yield int(source.removeprefix("set")), int(image_id), number, kind
 
 
 def test_prompts_targets_and_embeddings_are_of_the_same_object():

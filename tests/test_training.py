@@ -201,7 +201,9 @@ def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
         saved.append({"step": state["iteration"], "decoder": {k: v.clone() for k, v in state["decoder"].items()}})
         save(state, path)
 
-    def interrupted(model, batch, recipe, calls=iter(range(99)), loss=training.training_loss):
+    calls, loss = iter(range(99)), training.training_loss
+
+    def interrupted(model, batch, recipe):
         number = next(calls)
         if number == 5:
             raise KeyboardInterrupt
@@ -227,7 +229,9 @@ def test_the_best_weights_outlive_a_kill(world):
     """Interrupted in a later process, before anything better came: the best are those of the killed one."""
     profile = world.profile(iterations=8, log_every=2)
 
-    def lucky(model, batch, recipe, calls=iter(range(99)), loss=training.training_loss):
+    calls, loss = iter(range(99)), training.training_loss
+
+    def lucky(model, batch, recipe):
         number = next(calls)
         if number in (3, 6):
             raise Killed if number == 3 else KeyboardInterrupt
