@@ -49,6 +49,7 @@ from sameo_core.training import (
     set_probabilities,
 )
 
+NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
 PARTLY_ANNOTATED = ("amodal_lvis", "pix2gestalt")  # one or two objects an image, whatever else it shows
 
@@ -234,7 +235,7 @@ def amodal_front_end(path: str | Path, detector: str = "nano") -> LiveDetector:
 
     Arguments and errors as `load_amodal_rcnn`.
     """
-    return LiveDetector(load_amodal_rcnn(path, detector), {1: "object"}, name="AISFormer-style (ours)")
+    return LiveDetector(load_amodal_rcnn(path, detector), {1: "object"}, name=NAME)
 
 
 def _blank_detector(name: str) -> MaskRCNN:

@@ -29,26 +29,27 @@ def mean_interval(values: Sequence[Real] | np.ndarray) -> tuple[float, float, fl
 
 
 def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """What fine-tuning changes: a row a prompt and metric, with the mean gain over seeds and its 95 % interval.
+    """What fine-tuning changes: a row a data set, prompt and metric: the mean gain over seeds, its 95 % interval.
 
     Args:
-        rows: one a model, prompt and seed: `model`, `prompt`, `seed`, and the metrics. The model called `before` has
-            one row a prompt, any other is taken as a seed of "after".
+        rows: one a data set, model, prompt and seed: `data set`, `model`, `prompt`, `seed`, and the metrics. The model
+            called `before` has one row a prompt, any other is taken as a seed of "after".
 
     Raises:
         InputError: a prompt without the model `before`, or without another.
     """
     found = []
-    for prompt in dict.fromkeys(row["prompt"] for row in rows):
-        old = [row for row in rows if row["prompt"] == prompt and row["model"] == before]
-        new = [row for row in rows if row["prompt"] == prompt and row["model"] != before]
+    for place, prompt in dict.fromkeys((row["data set"], row["prompt"]) for row in rows):
+        here = [row for row in rows if (row["data set"], row["prompt"]) == (place, prompt)]
+        old = [row for row in here if row["model"] == before]
+        new = [row for row in here if row["model"] != before]
         rule = f"one row of {before!r} and one a seed, found {len(old)} and {len(new)}"
-        require(len(old) == 1 and new, "rows", rule, "Evaluate both with the same prompts", str(prompt))
+        require(len(old) == 1 and new, "rows", rule, "Evaluate both with the same prompts", f"{place}, {prompt}")
         for metric in metrics:
             mean, low, high = mean_interval([row[metric] - old[0][metric] for row in new])
             after = float(np.mean([row[metric] for row in new]))
             values = {"before": old[0][metric], "after": after, "gain": mean, "ci_low": low, "ci_high": high}
-            found.append({"prompt": prompt, "metric": metric, **values, "seeds": len(new)})
+            found.append({"data set": place, "prompt": prompt, "metric": metric, **values, "seeds": len(new)})
     return found
 
 
