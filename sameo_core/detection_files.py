@@ -136,7 +136,9 @@ def coco_results(
 
     masks = _masks(file, table, sizes) if has_masks else None
     if masks is not None:
-        full = table.has_box | [mask_area(mask) > 0 for mask in masks]
+        full = table.has_box.copy()
+        for row in np.flatnonzero(~full):
+            full[row] = mask_area(masks[row]) > 0
         left_out["with neither a box nor a pixel"] = int((~full).sum())
         masks = tuple(mask for mask, good in zip(masks, full, strict=True) if good)
         table, categories = table.take(full), categories[full]
