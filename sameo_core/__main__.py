@@ -57,6 +57,32 @@ def run_pretrain(options) -> int:
     return 0
 
 
+def add_pretrain_detector(verbs) -> None:
+    """``pretrain-detector``: make the detector of `mini` anew."""
+    verb = verbs.add_parser("pretrain-detector", help="train the nano detector on the drawn world")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on")
+    verb.add_argument("--steps", type=int, help="default: as the shipped weights")
+    verb.add_argument("--threads", type=int, help="of torch; the last digits depend on it")
+    verb.set_defaults(run=run_pretrain_detector)
+
+
+def run_pretrain_detector(options) -> int:
+    """0: done, 130: interrupted (the next run goes on from there)."""
+    import torch
+
+    from sameo_core.nano_detector import DetectorConfig, pretrain_detector
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = DetectorConfig()
+    try:
+        print(pretrain_detector(replace(config, steps=options.steps) if options.steps else config, options.out))
+    except KeyboardInterrupt:
+        print("\ninterrupted; run this again to go on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
 def add_download(verbs) -> None:
     """``download``: fetch a data set or checkpoint."""
     verb = verbs.add_parser("download", help="fetch a data set or checkpoint, or say how to fetch it by hand")
@@ -190,7 +216,16 @@ def run_export_onnx(options) -> int:
     return 0
 
 
-VERBS = [add_reproduce, add_pretrain, add_download, add_datasets, add_synthesize, add_predict, add_export_onnx]
+VERBS = [
+    add_reproduce,
+    add_pretrain,
+    add_pretrain_detector,
+    add_download,
+    add_datasets,
+    add_synthesize,
+    add_predict,
+    add_export_onnx,
+]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -127,6 +127,23 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class AmodalRcnnConfig:
+    """How the end-to-end baseline learns (ours, AISFormer-style): the same collection, the whole network.
+
+    Seeds, CPU threads, clipping and the log's rhythm are those of `TrainingConfig`.
+    """
+
+    rcnn_detector: str = "maskrcnn_resnet50_fpn_v2"  # what it starts from: torchvision's, trained on COCO; or "nano"
+    rcnn_iterations: int = 40_000  # as many as SAMEO's decoder
+    rcnn_batch_images: int = 16  # all objects of each image; AISFormer's, and detectron2's own, number
+    rcnn_learning_rate: float = 1e-4  # AdamW; warm-up, then half a cosine to zero, as the decoder
+    rcnn_backbone_rate: float = 1.0  # share of it for the pre-trained backbone
+    rcnn_warmup_iterations: int = 1000
+    rcnn_weight_decay: float = 0.05
+    rcnn_flip_share: float = 0.5  # of the images, mirrored
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """How a fine-tuned decoder is compared with the one it started from."""
 
@@ -144,6 +161,7 @@ class Profile:
     data: DataConfig = field(default_factory=DataConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    amodal_rcnn: AmodalRcnnConfig = field(default_factory=AmodalRcnnConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
@@ -213,6 +231,14 @@ def _mini() -> Profile:
             cpu_threads=1,  # and so as many trainings at once as there are cores
             seeds=(0, 1, 2),
             log_every=25,
+        ),
+        amodal_rcnn=AmodalRcnnConfig(
+            rcnn_detector="nano",
+            rcnn_iterations=240,  # more computing than SAMEO's fine-tuning with its share of the encoding
+            rcnn_batch_images=8,
+            rcnn_learning_rate=5e-4,
+            rcnn_backbone_rate=0.3,
+            rcnn_warmup_iterations=20,
         ),
     )
 

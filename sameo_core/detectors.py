@@ -24,7 +24,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from sameo_core import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
-from sameo_core.efficient_sam import weights_fingerprint
+from sameo_core.efficient_sam import fingerprint_weights
 from sameo_core.errors import InputError
 from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
 from sameo_core.masks import encode_mask
@@ -116,7 +116,7 @@ class LiveDetector:
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""
-        return config_hash(weights_fingerprint(self.model), self.min_score, self.max_per_image, self.categories)
+        return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
 
 
 def load_detector(

@@ -78,7 +78,7 @@ class DrawnScenes(Dataset):
         order = rng.permutation(len(scene.visible))
         chosen = np.resize(order, self.config.boxes)
         if rng.random() < 0.5:
-            scene = _mirror(scene)
+            scene = mirror_scene(scene)
         boxes = torch.from_numpy(np.stack([mask_box(scene.visible[i]) for i in chosen]))
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         jitter = torch.from_numpy(rng.uniform(-1, 1, (len(chosen), 4)) * (rng.random((len(chosen), 1)) < 0.5))
@@ -91,7 +91,8 @@ class DrawnScenes(Dataset):
         return image, boxes, low[chosen], _dense_targets(scene, low)
 
 
-def _mirror(scene: Scene) -> Scene:
+def mirror_scene(scene: Scene) -> Scene:
+    """The scene with left and right exchanged; its stuff region is left out."""
     left_right = {name: np.ascontiguousarray(getattr(scene, name)[..., ::-1]) for name in ("amodal", "visible")}
     return replace(scene, image=np.ascontiguousarray(scene.image[:, ::-1]), **left_right, ground=None)
 
@@ -150,7 +151,7 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
         InputError: the folder holds another recipe's run; FloatingPointError: the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, config)
+    claim_folder(folder, config)
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
     head = DenseHead(model.config.embedding_dim)
@@ -273,7 +274,8 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
         yield step, PromptedScenes(*tensors)
 
 
-def _claim(folder: Path, config: PretrainingConfig) -> None:
+def claim_folder(folder: Path, config: object) -> None:
+    """Write the recipe, a dataclass with `steps`, to config.json; raises InputError where another one's run lies."""
     path, recipe = folder / "config.json", asdict(config)
     if path.exists():
         earlier = json.loads(path.read_text())

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,7 +69,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     sampler = BatchSampler(sets, _caches(model, sets, profile), recipe, model.config.image_size, seed)
     (folder / "sampling.json").write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
-    with _cpu_threads(recipe.cpu_threads):
+    with cpu_threads(recipe.cpu_threads):
         _run(Sameo(model, recipe.variant), sampler, recipe, folder)
     return Sameo(model, recipe.variant).save(result)
 
@@ -86,13 +86,22 @@ def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
     Raises:
         InputError, FloatingPointError: as `fine_tune`.
     """
-    at_once = 1 if default_device().type != "cpu" else min(len(runs), os.cpu_count() or 1)
-    if at_once > 1:
+    if runs_at_once(len(runs)) > 1:
         for profile in {config_hash(profile): profile for profile, _ in runs}.values():
             _caches(_starting_model(profile.training), open_training_sets(profile), profile)
-    work = (delayed(fine_tune)(profile, seed) for profile, seed in runs)
-    weights = Parallel(n_jobs=at_once, return_as="generator")(work)
-    return list(tqdm(weights, total=len(runs), desc=f"fine-tuning, {at_once} at once", unit="run"))
+    return run_all(fine_tune, runs, "fine-tuning")
+
+
+def runs_at_once(runs: int) -> int:
+    """How many trainings run at the same time: on a CPU as many as there are cores, on a GPU one."""
+    return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
+
+
+def run_all(train: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
+    """What `train` returns for each (profile, seed), in order; several at once (`runs_at_once`)."""
+    at_once = runs_at_once(len(runs))
+    weights = Parallel(n_jobs=at_once, return_as="generator")(delayed(train)(*run) for run in runs)
+    return list(tqdm(weights, total=len(runs), desc=f"{what}, {at_once} at once", unit="run"))
 
 
 def open_training_sets(profile: Profile) -> list[AmodalDataset]:
@@ -138,7 +147,8 @@ def _caches(model: EfficientSam, sets: Sequence[AmodalDataset], profile: Profile
 
 
 @contextmanager
-def _cpu_threads(count: int | None) -> Iterator[None]:
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Within it torch computes with so many threads; None: as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -179,8 +179,8 @@ def test_two_halves_are_a_whole(whole, tmp_path):
 
 
 def test_a_folder_belongs_to_one_recipe(tmp_path):
-    pretraining._claim(tmp_path, TINY)
-    pretraining._claim(tmp_path, PretrainingConfig(**vars(TINY) | {"steps": 9}))  # longer: the same recipe
+    pretraining.claim_folder(tmp_path, TINY)
+    pretraining.claim_folder(tmp_path, PretrainingConfig(**vars(TINY) | {"steps": 9}))  # longer: the same recipe
     with pytest.raises(InputError, match="belongs to one recipe") as error:
         pretrain(PretrainingConfig(**vars(TINY) | {"boxes": 3}), tmp_path)
     assert error.value.file == str(tmp_path / "config.json")

@@ -45,6 +45,8 @@ ORDER = [
     "synthesis",
     "training",
     "pretraining",
+    "nano_detector",
+    "amodal_rcnn",
     "detectors",
     "evaluation",
     "playground",

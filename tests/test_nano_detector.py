@@ -1,0 +1,280 @@
+"""The detector of `mini`: what it finds, what it learns from, and runs that go on where they stopped."""
+
+import csv
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.ops import box_iou
+
+from sameo_core import nano_detector
+from sameo_core.config import WEIGHTS
+from sameo_core.efficient_sam import build_efficient_sam, read_weights
+from sameo_core.errors import InputError
+from sameo_core.masks import mask_box, mask_iou
+from sameo_core.miniature import draw_scene
+from sameo_core.nano_detector import (
+    NANO_DETECTOR,
+    DetectionBatch,
+    DetectionScenes,
+    DetectorConfig,
+    box_average_precision,
+    build_nano_detector,
+    detector_optimiser,
+    learning_rate_factor,
+    load_nano_detector,
+    pretrain_detector,
+    run_detector_training,
+)
+
+RECALL = {"cocoa_cls": 0.7, "d2sa": 0.7}  # TODO
+MASK_IOU = {"cocoa_cls": 0.7, "d2sa": 0.7}
+TINY = DetectorConfig(steps=4, images=2, warmup_steps=1, evaluate_every=2, evaluation_scenes=1)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_nano_detector()
+
+
+# ---------------------------------------------------------------------------------------------------- the shipped file
+
+
+def test_the_shipped_file_is_small_and_complete(shipped):
+    path = WEIGHTS / NANO_DETECTOR
+    assert path.stat().st_size < 10e6
+    stored = safetensors.torch.load_file(path)
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    assert stored.keys() == shipped.state_dict().keys()
+    assert not shipped.training
+    encoder = build_efficient_sam("nano", WEIGHTS / "efficient_sam_nano.safetensors").image_encoder.state_dict()
+    learnt = [key for key in encoder if not torch.equal(encoder[key], stored[f"backbone.encoder.{key}"].float())]
+    assert learnt  # it goes on from the pre-trained encoder ...
+    changes = [(encoder[k] - stored[f"backbone.encoder.{k}"].float()).norm() / encoder[k].norm() for k in encoder]
+    assert np.median(changes) < 0.7  # ... and has not left it for another one
+
+
+def test_the_log_belongs_to_the_recipe():
+    with (WEIGHTS / "detector_nano.log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    config = DetectorConfig()
+    assert int(rows[-1]["step"]) == config.steps
+    assert [int(row["step"]) for row in rows] == list(
+        range(config.evaluate_every, config.steps + 1, config.evaluate_every)
+    )
+    assert float(rows[-1]["box_ap50_unseen"]) >= 0.6
+
+
+@pytest.mark.parametrize("domain", ["cocoa_cls", "d2sa"])
+def test_it_finds_objects_of_shapes_it_has_never_seen(shipped, domain):
+    """Recall of visible boxes at IoU 0.5 and score 0.5; and the masks found are masks of these objects."""
+    found, wanted, ious = 0, 0, []
+    for index in range(5):
+        scene = draw_scene(domain, index, split="val")
+        with torch.inference_mode():
+            (answer,) = shipped([torch.from_numpy(scene.image).permute(2, 0, 1) / 255])
+        assert answer["labels"].unique().tolist() == [1]
+        assert answer["masks"].shape == (len(answer["boxes"]), 1, *scene.image.shape[:2])
+        assert (answer["scores"].diff() <= 0).all()
+        boxes = answer["boxes"][answer["scores"] >= 0.5]
+        best, which = box_iou(torch.from_numpy(np.stack([mask_box(mask) for mask in scene.visible])), boxes).max(1)
+        wanted += len(best)
+        found += int((best >= 0.5).sum())
+        for mask, k, iou in zip(scene.visible, which, best, strict=True):
+            if iou >= 0.5:
+                ious.append(mask_iou(answer["masks"][k, 0].numpy() >= 0.5, mask))
+    assert found / wanted > RECALL[domain]
+    assert np.mean(ious) > MASK_IOU[domain]
+
+
+def test_average_precision_of_the_shipped_weights(shipped):
+    assert box_average_precision(shipped, "cocoa_cls", 12) > 0.6
+    assert not shipped.training
+
+
+# --------------------------------------------------------------------------------------------------------- the network
+
+
+def test_parameters_are_counted(shipped):
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in shipped.named_children()}
+    assert counts == {"transform": 0, "backbone": 3294016, "rpn": 37903, "roi_heads": 1035724}
+
+
+def test_four_levels_from_one_map(shipped):
+    levels = shipped.backbone(torch.zeros(1, 3, 256, 256))
+    assert {name: tuple(level.shape) for name, level in levels.items()} == {
+        str(i): (1, 64, 256 // stride, 256 // stride) for i, stride in enumerate(nano_detector.STRIDES)
+    }
+    assert all(level.dtype == torch.float32 for level in levels.values())
+
+
+def test_an_image_of_any_size_is_seen_as_the_square(shipped):
+    """Boxes come back in pixels of the image: twice as high, twice as low."""
+    scene = torch.from_numpy(draw_scene("pretraining", 0, split="val").image).permute(2, 0, 1) / 255
+    tall = scene.repeat_interleave(2, dim=1)
+    with torch.inference_mode():
+        (a,), (b,) = shipped([scene]), shipped([tall])
+    assert b["masks"].shape[-2:] == tall.shape[-2:]
+    best, which = box_iou(a["boxes"] * torch.tensor([1, 2, 1, 2]), b["boxes"]).max(1)
+    assert (best[a["scores"] > 0.9] > 0.9).all() and (a["scores"] > 0.9).any()
+    empty = shipped([torch.zeros(3, 40, 60)])[0]
+    assert empty["boxes"].shape == (len(empty["scores"]), 4) and empty["masks"].shape[-2:] == (40, 60)
+
+
+@pytest.mark.parametrize("spoil", ["drop", "add", "shape"])
+def test_a_file_of_another_network_is_refused(tmp_path, spoil):
+    state = build_nano_detector().state_dict()
+    if spoil == "drop":
+        del state["rpn.head.cls_logits.bias"]
+    elif spoil == "add":
+        state["more"] = torch.zeros(1)
+    else:
+        state["rpn.head.cls_logits.bias"] = torch.zeros(9)
+    safetensors.torch.save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="more" if spoil == "add" else "cls_logits.bias"):
+        load_nano_detector(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="must exist"):
+        load_nano_detector(tmp_path / "none.safetensors")
+
+
+# -------------------------------------------------------------------------------------------------------------- scenes
+
+
+def test_scenes_are_drawn_objects_with_their_visible_boxes():
+    scenes, mirrored = DetectionScenes(DetectorConfig()), []
+    for index in range(6):
+        scene, (image, target) = draw_scene("pretraining", index), scenes[index]
+        pixels = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
+        mirrored.append(not torch.equal(image, pixels))
+        masks = torch.from_numpy(scene.visible)
+        assert torch.equal(image, pixels.flip(-1) if mirrored[-1] else pixels)
+        assert torch.equal(target["masks"].bool(), masks.flip(-1) if mirrored[-1] else masks)
+        for box, mask in zip(target["boxes"], target["masks"].numpy().astype(bool), strict=True):
+            assert box.tolist() == mask_box(mask).tolist()
+        assert target["labels"].tolist() == [1] * len(scene.visible)
+    assert set(mirrored) == {False, True}
+    assert len(scenes) == DetectorConfig().steps * DetectorConfig().images
+
+
+# ---------------------------------------------------------------------------------------------------------------- runs
+
+
+def log_of(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds_a_step"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return pretrain_detector(TINY, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_run_leaves_weights_and_a_log(whole):
+    assert whole.name == NANO_DETECTOR
+    load_nano_detector(whole)
+    log = log_of(whole.parent)
+    assert [row["step"] for row in log] == ["2", "4"]
+    losses = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
+    assert all(float(row[name]) > 0 for row in log for name in losses)
+    assert all(0 <= float(row[name]) <= 1 for row in log for name in ("box_ap50_seen", "box_ap50_unseen"))
+    start = build_efficient_sam("nano", WEIGHTS / TINY.encoder).image_encoder.state_dict()
+    after = read_weights(whole)
+    drift = max((after[f"backbone.encoder.{key}"] - value).abs().max() for key, value in start.items())
+    assert 0 < drift < 0.01  # it started from the pre-trained encoder, and the encoder learns
+
+
+def test_two_halves_are_a_whole(whole, tmp_path):
+    assert pretrain_detector(TINY, tmp_path, until=2) == tmp_path / "checkpoint.pt"
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert pretrain_detector(TINY, tmp_path).read_bytes() == whole.read_bytes()
+    assert log_of(tmp_path) == log_of(whole.parent)
+    with pytest.raises(InputError, match="belongs to one recipe"):
+        pretrain_detector(replace(TINY, images=3), tmp_path)
+
+
+def one_scene(config=TINY):
+    pixels, target = DetectionScenes(config)[0]
+    return DetectionBatch((pixels,), (target,), ("scene 0",))
+
+
+def train_on_one_scene(folder, model, steps, batch, log_every=1):
+    run_detector_training(
+        model.train(),
+        detector_optimiser(model, 1e-3, 1.0, 0.0),
+        lambda start: itertools.repeat(batch, steps - start),
+        folder,
+        end=steps,
+        factor=lambda step: 1.0,
+        seed=0,
+        clip=1.0,
+        log_every=log_every,
+    )
+
+
+def test_the_loss_of_one_scene_falls(tmp_path):
+    torch.manual_seed(0)
+    train_on_one_scene(tmp_path, build_nano_detector(), 16, one_scene(), log_every=4)
+    totals = [sum(float(value) for key, value in row.items() if key.startswith("loss_")) for row in log_of(tmp_path)]
+    assert len(totals) == 4 and totals[-1] < 0.75 * totals[0]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(tmp_path):
+    model = build_nano_detector()
+    nn.init.constant_(model.rpn.head.cls_logits.weight, float("nan"))
+    batch = replace(one_scene(), names=("cocoa 7",))
+    with pytest.raises(FloatingPointError, match=r"step 0: the loss is nan, with images cocoa 7"):
+        train_on_one_scene(tmp_path, model, 1, batch)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_the_encoder_learns_slower_and_vectors_do_not_decay():
+    model = build_nano_detector()
+    groups = detector_optimiser(model, 1e-3, 0.3, 0.05).param_groups
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(found) == len(list(model.parameters()))
+    assert found[id(model.backbone.encoder.patch_embed.proj.weight)] == pytest.approx((3e-4, 0.05))
+    assert found[id(model.backbone.encoder.patch_embed.proj.bias)] == pytest.approx((3e-4, 0))
+    assert found[id(model.rpn.head.cls_logits.weight)] == pytest.approx((1e-3, 0.05))
+    assert found[id(model.rpn.head.cls_logits.bias)] == pytest.approx((1e-3, 0))
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = DetectorConfig(steps=100, warmup_steps=10, decay_share=0.3)
+    factors = [learning_rate_factor(step, config) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert set(factors[9:71]) == {1.0}
+    assert factors[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+class Oracle(nn.Module):
+    """Answers with the true boxes, moved, under given scores."""
+
+    def __init__(self, scenes, shift=0.0, more=()):
+        super().__init__()
+        self.answers = iter(scenes)
+        self.shift, self.more = shift, more
+
+    def forward(self, images):
+        boxes = torch.from_numpy(np.stack([mask_box(mask) for mask in next(self.answers).visible]))
+        sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        boxes = torch.cat([boxes + self.shift * sides * torch.tensor([1.0, 0, 1, 0]), *self.more])
+        return [{"boxes": boxes, "scores": torch.linspace(0.9, 0.5, len(boxes))}]
+
+
+def test_average_precision_by_hand():
+    scenes = [draw_scene("cocoa_cls", index, split="val") for index in range(3)]
+    assert box_average_precision(Oracle(scenes), "cocoa_cls", 3) == pytest.approx(1)
+    # moved by a quarter of its width a box shares 3/4 with itself of 5/4: IoU 0.6; by half: 1/3
+    assert box_average_precision(Oracle(scenes, 0.25), "cocoa_cls", 3) == pytest.approx(1)
+    assert box_average_precision(Oracle(scenes, 0.25), "cocoa_cls", 3, iou=0.65) == 0
+    assert box_average_precision(Oracle(scenes, 0.5), "cocoa_cls", 3) == 0
+    nowhere = torch.tensor([[0.0, 0, 1, 1]])
+    assert box_average_precision(Oracle(scenes, 0.0, [nowhere]), "cocoa_cls", 1) == pytest.approx(1)  # ranked last
+    assert box_average_precision(Oracle(scenes[:1]).train(), "cocoa_cls", 1) == pytest.approx(1)
