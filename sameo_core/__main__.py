@@ -168,7 +168,7 @@ def add_predict(verbs) -> None:
     boxes = "[[x0, y0, x1, y1], ...] in pixels, COCO results or COCO annotations; or a folder, a JSON a photograph"
     source = verb.add_mutually_exclusive_group(required=True)
     source.add_argument("--boxes", type=Path, metavar="JSON", help=boxes)
-    named = "torchvision's name of one, e.g. maskrcnn_resnet50_fpn_v2, or the JSON that one wrote down"
+    named = "nano, torchvision's name of one, e.g. maskrcnn_resnet50_fpn_v2, or the JSON that one wrote down"
     source.add_argument("--detector", metavar="NAME", help=f"what finds the boxes: {named}")
     verb.add_argument("--detector-weights", metavar="W", help="a name of torchvision's, or a checkpoint")
     verb.add_argument("--min-score", type=float, help="leave weaker boxes out (default: 0.5 with --detector)")

@@ -29,7 +29,7 @@ from torchvision.ops import roi_align
 from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.detectors import LiveDetector
-from sameo_core.efficient_sam import read_weights, weights_fingerprint
+from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
 from sameo_core.nano_detector import (
     DetectionBatch,
@@ -286,7 +286,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     common = {"seed": seed, "clip": shared.clip, "bf16": shared.bf16, "cpu_threads": shared.cpu_threads}
     common["log_every"] = shared.log_every
     data = [dataset.fingerprint() for dataset in sets]
-    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, weights_fingerprint(model), data)}"
+    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
     result = folder / "amodal_rcnn.safetensors"
     if result.exists():
         return result

@@ -1,6 +1,6 @@
 """Live detectors as front-ends: torchvision's models, and through `supervision` those of most other toolboxes.
 
-    detector = load_detector("maskrcnn_resnet50_fpn_v2")
+    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # or "nano", in the drawn world
     found = detector.detect(image)                                   # Detections, masks included
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
@@ -25,15 +25,17 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from sameo_core import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
-from sameo_core.efficient_sam import weights_fingerprint
+from sameo_core.efficient_sam import fingerprint_weights
 from sameo_core.errors import InputError
 from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
 from sameo_core.masks import RLE, encode_mask
+from sameo_core.nano_detector import load_nano_detector
 from sameo_core.sameo import check_image, default_device
 
 MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
-DETECTORS = tuple(list_models(module=detection))  # torchvision's own names
+NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
+DETECTORS = (NANO, *list_models(module=detection))  # the others are torchvision's own names
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's models
@@ -126,11 +128,11 @@ class LiveDetector:
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""
-        return config_hash(weights_fingerprint(self.model), self.min_score, self.max_per_image, self.categories)
+        return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
 
 
 def load_detector(
-    name: str,
+    name: str = NANO,
     weights: str | Path | None = None,
     *,
     categories: Mapping[int, str] | None = None,
@@ -138,14 +140,15 @@ def load_detector(
     max_per_image: int = 100,
     device: str | torch.device | None = None,
 ) -> LiveDetector:
-    """A detector by torchvision's own name for it, e.g. "fasterrcnn_resnet50_fpn_v2"; all in `DETECTORS`.
+    """A detector by name: "nano", or torchvision's own, e.g. "fasterrcnn_resnet50_fpn_v2"; all are in `DETECTORS`.
 
     Args:
         name: of the architecture.
         weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
             cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
-            also under "model" as torchvision's training scripts write it. Nothing in it is executed.
-        categories: label -> name of a checkpoint, labels from 1; by default COCO's.
+            also under "model" as torchvision's training scripts write it. Nothing in it is executed. Of nano by default
+            those that are shipped, else a path.
+        categories: label -> name of a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
 
     Raises:
@@ -157,6 +160,9 @@ def load_detector(
         rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
         remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
         raise InputError(file="detector", rule=rule, remedy=remedy)
+    if name == NANO:
+        model = load_nano_detector(weights)
+        return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)
     published = get_model_weights(name)
     names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
     coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}

@@ -10,7 +10,6 @@ goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the re
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
 
-import hashlib
 import io
 import math
 import zipfile
@@ -349,7 +348,7 @@ class EfficientSam(nn.Module):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
-        return weights_fingerprint(self)
+        return fingerprint_weights(self)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
@@ -402,15 +401,6 @@ def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "
     """Mask logits at the resolution of the original image, bilinearly; ``size`` is (height, width) in pixels."""
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return larger.unflatten(0, logits.shape[:2])
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """Sixteen hexadecimal digits that change with any weight of a network."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:

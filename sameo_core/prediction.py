@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sameo_core import Image, VisibleMasks
 from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
-from sameo_core.detectors import LiveDetector, load_detector
+from sameo_core.detectors import NANO, LiveDetector, load_detector
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.inference import Results, coco_results
@@ -75,7 +75,7 @@ def weights_note(weights: str | Path, variant: str) -> str | None:
 
 def detector_note(detector: object) -> str | None:
     """The same for a detector; None for boxes of whatever origin."""
-    if isinstance(detector, LiveDetector) and detector.name == "nano":
+    if isinstance(detector, LiveDetector) and detector.name == NANO:
         return "the detector nano knows drawn shapes only: on photographs its boxes are a demonstration"
     return None
 

@@ -15,11 +15,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from sameo_core import detectors
 from sameo_core.collection import open_dataset
+from sameo_core.config import WEIGHTS
 from sameo_core.detectors import DETECTORS, LiveDetector, from_supervision, load_detector, supervision_front_end
 from sameo_core.errors import InputError
 from sameo_core.front_ends import jittered
 from sameo_core.inference import predict_dataset
-from sameo_core.masks import decode_rle
+from sameo_core.masks import decode_rle, mask_iou
+from sameo_core.miniature import draw_scene
+from sameo_core.nano_detector import NANO_DETECTOR, build_nano_detector, save_detector
 
 SMALL = "ssdlite320_mobilenet_v3_large"  # torchvision's smallest: 3.4 M parameters
 NAMES = {1: "cup", 2: "plate"}
@@ -172,6 +175,34 @@ def test_torchvision_s_names():
     message = refused("fasterrcnn_resnet50_v2")
     assert "found 'fasterrcnn_resnet50_v2'" in message and "Did you mean 'fasterrcnn_resnet50_fpn_v2'?" in message
     assert "Choose one of these names" in refused("yolo11n")
+
+
+@pytest.mark.skipif(not (WEIGHTS / NANO_DETECTOR).exists(), reason="the nano detector's weights are not here")
+def test_nano_finds_the_objects_of_the_drawn_world():
+    """Most visible objects of scenes it has not seen, few things that are none; masks of what is visible."""
+    detector = load_detector(min_score=0.5, device="cpu")
+    assert detector.name == "nano" and detector.categories == {1: "object"}
+    hits, objects, found_in_all = 0, 0, 0
+    for number in range(4):
+        scene = draw_scene("cocoa_cls", number, split="val")
+        found = detector.detect(scene.image)
+        masks = [decode_rle(rle) for rle in found.masks]
+        best = [max([mask_iou(mask, truth) for mask in masks], default=0) for truth in scene.visible]
+        hits, objects, found_in_all = (
+            hits + np.sum(np.array(best) > 0.5),
+            objects + len(best),
+            found_in_all + len(masks),
+        )
+    assert hits >= 0.6 * objects and hits >= 0.5 * found_in_all
+
+
+def test_a_nano_detector_of_one_s_own(tmp_path):
+    model = build_nano_detector().half().float()  # kept in half precision
+    save_detector(model, tmp_path / "mine.safetensors")
+    loaded = load_detector("nano", tmp_path / "mine.safetensors", categories={1: "shape"}, device="cpu")
+    assert loaded.categories == {1: "shape"}
+    assert loaded.fingerprint() == LiveDetector(model, {1: "shape"}, device="cpu").fingerprint()
+    assert "must exist" in refused("nano", tmp_path / "none.safetensors")
 
 
 def test_unknown_weights():

@@ -1,4 +1,4 @@
-"""How long a person waits for the answer to a new box: notebook 06's explorer, with the weights that are shipped."""
+"""What the answer to a new box costs: notebook 06's explorer, with the weights that are shipped."""
 
 import time
 
@@ -14,13 +14,22 @@ from sameo_core.sameo import Sameo
 BOXES, PATIENCE = 50, 0.150  # seconds, from a box to its new picture
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.benchmark
 @pytest.mark.skipif(not (WEIGHTS / "sameo_nano.safetensors").exists(), reason="the nano weights are not here")
-def test_a_new_box_is_answered_at_once(world):
+def test_a_new_box_is_answered_at_once(world, one_thread):
     """50 boxes drawn on a picture of 240 x 320, both decoders and the truth shown; and one decoding alone, in turn.
 
-    On a shared Xeon, two threads, other work on both cores: 21 ms, 95th percentile 35 ms; with one decoder 12 ms and
-    34 ms, of which a decoding is 4 ms: drawing takes longer than computing.
+    One thread, its CPU time: what a person waits for on an idle machine, and what a busy one cannot blur. On a shared
+    Xeon 18 to 27 ms, 95th percentile 27 to 43 ms; with one decoder 10 ms, of which a decoding is 3: drawing takes
+    longer than computing.
     """
     profile = world.profile()
     dataset = open_dataset("cocoa_cls", "val", profile)
@@ -31,14 +40,14 @@ def test_a_new_box_is_answered_at_once(world):
     for _ in range(5 + BOXES):
         low = rng.uniform(0, 0.5, 2) * size
         y0, x0, y1, x1 = *low, *(low + rng.uniform(0.2, 0.5, 2) * size)
-        start = time.perf_counter()
+        start = time.process_time()
         explorer.x.value, explorer.y.value = (int(x0), int(x1)), (int(y0), int(y1))  # as the sliders do it: two answers
-        middle = time.perf_counter()
+        middle = time.process_time()
         models["sameo_nano"].decode_embedded(explorer.embedding, size, explorer.box)
         seconds["answer"].append((middle - start) / 2)
-        seconds["decoding"].append(time.perf_counter() - middle)
+        seconds["decoding"].append(time.process_time() - middle)
     answer, decoding = (np.array(listed[5:]) for listed in seconds.values())
     p50, p95 = np.percentile(answer, [50, 95])
     ratio = p50 / np.median(decoding)
-    print(f"\n{1000 * p50:.0f} ms, 95 %: {1000 * p95:.0f} ms, {ratio:.1f} decodings, {torch.get_num_threads()} threads")
-    assert p95 < PATIENCE and ratio < 15
+    print(f"\n{1000 * p50:.0f} ms, 95 %: {1000 * p95:.0f} ms, {ratio:.1f} decodings")
+    assert p95 < PATIENCE and ratio < 8
