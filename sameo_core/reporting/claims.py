@@ -36,7 +36,8 @@ def verdict(ci_low: Real | None, ci_high: Real | None, claimed: str = "more") ->
 def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Rows of ``claims.csv``: `claim`, `paper_effect`, `mini_effect`, `ci_low`, `ci_high`, `seeds`, `verdict`.
 
-    Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too.
+    Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too. Ours are rounded to the 4 decimals
+    of a CSV file before the verdict, which so follows from what the file says.
 
     Args:
         rows: one a claim: `claim` (text), `paper_effect` (None where the paper gives no number), `claimed` ("more" by
@@ -59,13 +60,13 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
             numbers = (*mean_interval(values), len(values)) if values else (None, None, None, 0)
         else:
             numbers = tuple(row.get(key) for key in CLAIMS[2:6])
-        effect, low, high, seeds = (None if value != value else value for value in numbers)  # NaN
+        effect, low, high = (None if v is None or math.isnan(v) else round(float(v), 4) for v in numbers[:3])
         paper = row.get("paper_effect")
         for value in (paper, effect, low, high):
             rule = f"a difference of shares, from -1 to 1, found {value!r}"
             require(value is None or abs(value) <= 1, "rows", rule, "Give 0.019 for 1.9 points", record)
         words = verdict(low, high, row.get("claimed", "more"))
-        found.append(dict(zip(CLAIMS, (text, paper, effect, low, high, seeds, words), strict=True)))
+        found.append(dict(zip(CLAIMS, (text, paper, effect, low, high, numbers[3], words), strict=True)))
     return found
 
 
