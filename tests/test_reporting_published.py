@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import mean_interval, paper_table, per_cent, published, read_published
+from sameo_core.reporting import mean_interval, paper_table, published, read_published
 from sameo_core.reporting.published import COLUMNS, NO_COMPARISON
 
 METHOD = Path(__file__).resolve().parents[2] / "shared" / "reference" / "method.md"
@@ -171,11 +171,6 @@ def test_rows_that_make_no_table(ours, rows, message):
         paper_table(ours, rows, "mini", "T")
     with pytest.raises(InputError, match="found 'tiny'"):
         paper_table(mine("A", 0.5), [], "tiny", "T")
-
-
-def test_per_cent():
-    assert per_cent(0.5431) == "54.3" and per_cent(0.5, 0.496, 0.504) == "50.0 ± 0.4"
-    assert per_cent(1, 1, 1) == "100.0 ± 0.0"
 
 
 def test_the_file_lies_in_data():

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import Table, base, read_table, save_table, table_html, table_markdown, tables, write_table
+from sameo_core.reporting import (
+    Table,
+    base,
+    per_cent,
+    points,
+    read_table,
+    save_table,
+    table_html,
+    table_markdown,
+    tables,
+    write_table,
+)
 
 ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
 
@@ -134,6 +145,13 @@ def test_a_column_that_no_row_has(options):
 
 
 # ------------------------------------------------------------------------------------------------------- for a paper
+
+
+def test_shares_as_a_paper_prints_them():
+    assert per_cent(0.5431) == "54.3" and per_cent(0.5, 0.496, 0.504) == "50.0 ± 0.4"
+    assert per_cent(1, 1, 1) == "100.0 ± 0.0"
+    assert points(0.019) == "+1.9" and points(-0.01, -0.0123, 0.002) == "-1.0 (-1.2 to +0.2)"
+
 
 NESTED = Table(
     columns=("method", "AP", "AP50", "AP"),

@@ -6,7 +6,7 @@ from numbers import Real
 
 from sameo_core.reporting.base import Row, require
 from sameo_core.reporting.statistics import mean_interval
-from sameo_core.reporting.tables import Table, table_html
+from sameo_core.reporting.tables import Table, points, table_html
 
 CLAIMS = ("claim", "paper_effect", "mini_effect", "ci_low", "ci_high", "seeds", "verdict")
 DIRECTIONS = ("more", "less")
@@ -74,13 +74,13 @@ def claims_shown(rows: Sequence[Row], title: str | None = None) -> Table:
     """The rows of `claims_table`, or of ``claims.csv`` read again, as a reader wants them: effects in points."""
     shown = []
     for row in rows:
-        effect, low, high = (row[key] for key in CLAIMS[2:5])
-        interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        paper, effect, low, high = (row[key] for key in CLAIMS[1:5])
+        found = [effect] if low is None else [effect, low, high]
         shown.append(
             {
                 "claim": row["claim"],
-                "paper, points": "" if row["paper_effect"] is None else f"{100 * row['paper_effect']:+.1f}",
-                "mini, points (95 % interval)": "not tried" if effect is None else f"{100 * effect:+.1f}{interval}",
+                "paper, points": "" if paper is None else points(paper),
+                "mini, points (95 % interval)": "not tried" if effect is None else points(*found),
                 "seeds": row["seeds"],
                 "in mini": row["verdict"],
             }
