@@ -397,6 +397,15 @@ class EfficientSam(nn.Module):
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
 
 
+def fingerprint_weights(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with any name or value of the model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
     """Mask logits at the resolution of the original image, bilinearly; ``size`` is (height, width) in pixels."""
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)

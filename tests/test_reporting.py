@@ -21,6 +21,7 @@ from sameo_core.reporting import (
     figure_occlusion_histograms,
     save_figure,
 )
+from sameo_core.reporting.style import SERIES, STYLE, rendered, series
 
 
 def test_everything_exported_is_there_once_and_in_order():
@@ -41,9 +42,16 @@ def test_no_other_room_draws():
 
 def test_colours_are_okabe_and_itos():
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
-    assert set(PALETTE.values()) <= okabe_ito
+    assert set(PALETTE.values()) | {colour for colour, _, _ in SERIES} <= okabe_ito
     one_panel = [PALETTE[role] for role in ("visible", "amodal", "hidden", "truth", "box")]
     assert len(set(one_panel)) == 5 and PALETTE["before"] != PALETTE["after"]
+
+
+def test_lines_of_a_figure_differ_in_more_than_colour():
+    assert all(len({line[i] for line in SERIES}) == len(SERIES) for i in range(3))
+    assert series(["a", "b"])["a"] == {"color": PALETTE["after"], "ls": "-", "marker": "D"}
+    with pytest.raises(InputError, match="at most 7 lines in a figure, found 8"):
+        series("abcdefgh")
 
 
 def test_style_stays_inside():
@@ -63,6 +71,7 @@ def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
 
     svg, png = bytes_in(tmp_path / "one")
     assert [svg, png] == bytes_in(tmp_path / "two")
+    assert len([*(tmp_path / "two").iterdir()]) == 2
     assert ElementTree.fromstring(svg).tag.endswith("svg") and b"<pattern" in svg and b"dc:date" not in svg
     with PIL.Image.open(io.BytesIO(png)) as image:
         assert image.width == round(WIDTH * 150) and "Software" not in image.info
@@ -71,6 +80,17 @@ def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
     assert path == tmp_path / "paper" / "figures" / "g.svg"
     with pytest.raises(InputError, match="plain file name"):
         save_figure(Figure(), "a/b", "mini", tmp_path)
+
+
+def test_pdf_only_when_asked_for_and_the_same_each_time(tmp_path):
+    figure = figure_gains([{"metric": "AP", "before": 0.1, "after": 0.2}], "mini")
+    path = save_figure(figure, "a", "mini", tmp_path, pdf=True)
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".pdf", ".png", ".svg"]
+    pdf = path.with_suffix(".pdf").read_bytes()
+    with matplotlib.rc_context(dict(STYLE)):
+        assert pdf == rendered(figure, "pdf", 150)
+    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
+    assert b"/Type3" not in pdf and b"/Subtype /Image" not in pdf
 
 
 def test_a_notebook_shows_a_figure_by_itself():

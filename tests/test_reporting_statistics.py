@@ -1,12 +1,14 @@
-"""Means, intervals and differences over seeds, worked by hand."""
+"""Means, intervals and differences over seeds, and calibration, worked by hand."""
 
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import arm_differences, mean_interval
+from sameo_core.reporting import arm_differences, calibration, mean_interval, over_seeds
 
 
 def test_mean_interval():
@@ -44,3 +46,82 @@ def test_differences_between_arms_are_paired_by_seed():
         arm_differences(rows[:2] + arm_rows("rich", 0.2), "plain", ["AP"])
     with pytest.raises(InputError, match="another arm, found no other"):
         arm_differences(rows[:2], "plain", ["AP"])
+
+
+# --------------------------------------------------------------------------------------------------------- calibration
+
+
+def test_calibration_by_hand():
+    found = calibration([0.2, 0.3, 0.6, 0.7, 0.7], [0.1, 0.2, 0.6, 0.5, 0.4], bins=2)
+    assert found.edges.tolist() == [0, 0.5, 1] and found.count.tolist() == [2, 3]
+    assert found.predicted == pytest.approx([0.25, 2 / 3]) and found.true == pytest.approx([0.15, 0.5])
+    assert found.error == pytest.approx((2 * 0.1 + 3 * (2 / 3 - 0.5)) / 5)  # 0.14
+    assert found.bias == pytest.approx(0.5 - 0.36)
+    assert found.correlation == pytest.approx(0.17 / math.sqrt(0.22 * 0.172))  # sums of products of deviations
+
+
+def test_gaps_of_opposite_sign_do_not_cancel():
+    found = calibration([0.2, 0.8], [0.4, 0.6], bins=2)
+    assert found.error == pytest.approx(0.2) and found.bias == pytest.approx(0)
+
+
+def test_a_bin_holds_its_lower_edge_and_the_last_one_its_upper():
+    found = calibration([0.0, 0.5, 1.0, -0.1, 1.2], [0.0, 0.5, 1.0, 0.0, 1.0], bins=2)
+    assert found.count.tolist() == [2, 3]
+    empty = calibration([0.1], [0.3], bins=4)
+    assert (
+        empty.count.tolist() == [1, 0, 0, 0] and np.isnan(empty.true[1:]).all() and np.isnan(empty.predicted[1:]).all()
+    )
+    assert empty.error == pytest.approx(0.2) and math.isnan(empty.correlation)
+
+
+shares = st.floats(0, 1)
+
+
+@given(st.lists(st.tuples(shares, shares), min_size=1, max_size=30), st.integers(1, 12))
+def test_calibration_error_lies_between_bias_and_mean_distance(pairs, bins):
+    predicted, true = np.array(pairs).T
+    found = calibration(predicted, true, bins)
+    assert found.count.sum() == len(pairs)
+    assert abs(found.bias) - 1e-9 <= found.error <= np.abs(predicted - true).mean() + 1e-9
+    assert calibration(true, true, bins).error == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "bins", "message"),
+    [
+        ([], [], 10, "found 0 and 0"),
+        ([0.5], [0.5, 0.6], 10, "found 1 and 2"),
+        ([0.5], [1.1], 10, "true IoUs in 0..1"),
+        ([0.5], [math.nan], 10, "true IoUs in 0..1"),
+        ([math.nan], [0.5], 10, "predictions that are finite"),
+        ([0.5], [0.5], 0, "at least one bin, found 0"),
+    ],
+)
+def test_what_cannot_be_calibrated(predicted, true, bins, message):
+    with pytest.raises(InputError, match=message):
+        calibration(predicted, true, bins)
+
+
+# ---------------------------------------------------------------------------------------------------------- over seeds
+
+
+def seeded(model, place, *values):
+    return [{"model": model, "bucket": place, "seed": seed, "AP": value} for seed, value in enumerate(values)]
+
+
+def test_numbers_over_seeds():
+    rows = seeded("a", "low", 0.1, 0.2, None) + seeded("a", "high", math.nan) + seeded("b", "low", 0.3)
+    found = over_seeds(rows, "bucket", "AP")
+    assert list(found) == ["a", "b"] and list(found["a"]) == ["low"]  # nothing is known of "high"
+    assert found["a"]["low"].values == (0.1, 0.2) and found["a"]["low"][1:] == mean_interval([0.1, 0.2])
+    assert found["b"]["low"].mean == 0.3 and math.isnan(found["b"]["low"].low)
+
+
+def test_rows_that_are_not_one_a_seed():
+    with pytest.raises(InputError, match=r"row 1: one row a model, bucket and seed, found \('a', 'low', 0\) twice"):
+        over_seeds(seeded("a", "low", 0.1) * 2, "bucket", "AP")
+    with pytest.raises(InputError, match="row 0: .* without AR1, noise"):
+        over_seeds(seeded("a", "low", 0.1), "noise", "AR1")
+    with pytest.raises(InputError, match="at least one row"):
+        over_seeds([], "bucket", "AP")

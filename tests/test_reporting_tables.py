@@ -1,12 +1,26 @@
 """Tables by round trip and exact text."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import base, read_table, table_html, table_markdown, tables, write_table
+from sameo_core.reporting import (
+    Table,
+    base,
+    per_cent,
+    points,
+    read_table,
+    save_table,
+    table_html,
+    table_markdown,
+    tables,
+    write_table,
+)
 
 ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
 
@@ -128,3 +142,113 @@ def test_a_column_that_no_row_has(options):
         table_html(ROWS, **options)
     with pytest.raises(InputError, match="at least one row"):
         table_html([])
+
+
+# ------------------------------------------------------------------------------------------------------- for a paper
+
+
+def test_shares_as_a_paper_prints_them():
+    assert per_cent(0.5431) == "54.3" and per_cent(0.5, 0.496, 0.504) == "50.0 ± 0.4"
+    assert per_cent(1, 1, 1) == "100.0 ± 0.0"
+    assert points(0.019) == "+1.9" and points(-0.01, -0.0123, 0.002) == "-1.0 (-1.2 to +0.2)"
+
+
+NESTED = Table(
+    columns=("method", "AP", "AP50", "AP"),
+    cells=(("A & B_1", "40.6", "70.5", ""), ("50 % {x}", "-0.3", "", "54.3 ± 0.4")),
+    numeric=(False, True, True, True),
+    bold=frozenset({(1, 3)}),
+    title="Gains · mini",
+    heads=((("", 1), ("published", 2), ("ours", 1)), (("", 1), ("COCOA-cls", 2), ("D2SA", 1))),
+    note="Per cent.",
+)
+
+
+def test_headings_over_columns_in_markdown_and_html():
+    assert str(NESTED) == (
+        "**Gains · mini**\n"
+        "\n"
+        "| method   | published · COCOA-cls · AP | published · COCOA-cls · AP50 | ours · D2SA · AP |\n"
+        "| -------- | -------------------------: | ---------------------------: | ---------------: |\n"
+        "| A & B_1  |                       40.6 |                         70.5 |                  |\n"
+        "| 50 % {x} |                       -0.3 |                              |   **54.3 ± 0.4** |\n"
+        "\n"
+        "Per cent."
+    )
+    lines = NESTED._repr_html_().splitlines()
+    assert lines[2] == (
+        '<tr><th colspan="1" style="text-align: center"></th><th colspan="2" style="text-align: center">published</th>'
+        '<th colspan="1" style="text-align: center">ours</th></tr>'
+    )
+    assert lines[-2:] == ["</table>", "<p>Per cent.</p>"]
+
+
+def test_latex_text():
+    assert NESTED.latex("tab:gains").splitlines() == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{Gains $\cdot$ mini. Per cent.}",
+        r"\label{tab:gains}",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"\multicolumn{1}{c}{} & \multicolumn{2}{c}{published} & \multicolumn{1}{c}{ours} \\",
+        r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}",
+        r"\multicolumn{1}{c}{} & \multicolumn{2}{c}{COCOA-cls} & \multicolumn{1}{c}{D2SA} \\",
+        r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}",
+        r"method & AP & AP50 & AP \\",
+        r"\midrule",
+        r"A \& B\_1 & 40.6 & 70.5 &  \\",
+        r"50 \% \{x\} & $-$0.3 &  & \textbf{54.3 $\pm$ 0.4} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_latex_without_title():
+    text = table_html([{"a": "x-3", "b": -3}]).latex()
+    assert r"\caption" not in text and r"\label" not in text and r"x-3 & $-$3 \\" in text
+
+
+PRINTED = {
+    "textbackslash": "\\",
+    "textasciitilde": "~",
+    "textasciicircum": "^",
+    "textless": "<",
+    "textgreater": ">",
+    "textbar": "|",
+    "pm": "±",
+    "cdot": "·",
+    "to": "→",
+}
+
+
+def as_printed(latex):
+    """What LaTeX prints of a cell; fails on what it would take for a command."""
+    text, i = "", 0
+    while i < len(latex):
+        command = re.match(r"\\([a-z]+)\{\}|\\([&%$#_{}])|\$(-)\$|\$\\(pm|cdot|to)\$", latex[i:])
+        if command:
+            name, sign, minus, symbol = command.groups()
+            text += sign or minus or PRINTED[name or symbol]
+            i += command.end()
+        else:
+            assert latex[i] not in "\\&%$#_{}~^<>|", latex
+            text, i = text + latex[i], i + 1
+    return text
+
+
+@given(st.text(st.sampled_from("\\&%$#_{}~^<>|±·→-12 ab(")))
+def test_latex_prints_what_the_cell_says(text):
+    row = Table(("x",), ((text,),), (False,), frozenset(), None).latex().splitlines()[6]
+    assert row.endswith(r" \\") and as_printed(row.removesuffix(r" \\")) == text
+
+
+def test_rendered_tables_lie_beside_the_csv(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    path = save_table(NESTED, "gains", "mini")
+    assert path == tmp_path / "mini" / "gains.md" and path.read_text(encoding="utf-8") == str(NESTED) + "\n"
+    assert path.with_suffix(".tex").read_text(encoding="utf-8") == NESTED.latex("tab:gains") + "\n"
+    assert sorted(file.name for file in path.parent.iterdir()) == ["gains.md", "gains.tex"]
+    with pytest.raises(InputError, match="plain file name"):
+        save_table(NESTED, "gains.md", "mini")

@@ -25,7 +25,7 @@ from sameo_core.reporting.evaluation_figures import figure_arms, figure_gains, f
 from sameo_core.reporting.figure_files import figure_png, overlay_mark, save_figure, save_overlay
 from sameo_core.reporting.objects import Mask, draw_object
 from sameo_core.reporting.photograph_figures import OVERLAY_PIXELS, figure_cut_outs, figure_overlay
-from sameo_core.reporting.published import paper_table, per_cent, read_published
+from sameo_core.reporting.published import paper_table, read_published
 from sameo_core.reporting.readme import README_METRICS, README_PICTURE, readme_claims, readme_results, update_readme
 from sameo_core.reporting.screen import DASHES, Screen, object_picture, scene_picture
 from sameo_core.reporting.statistics import (
@@ -39,7 +39,16 @@ from sameo_core.reporting.statistics import (
 )
 from sameo_core.reporting.style import PALETTE, STYLE, WIDTH, Picture
 from sameo_core.reporting.synthesis_figures import figure_ladder, figure_pool, figure_precision_recall, figure_rates
-from sameo_core.reporting.tables import Table, read_table, save_table, table_html, table_markdown, write_table
+from sameo_core.reporting.tables import (
+    Table,
+    per_cent,
+    points,
+    read_table,
+    save_table,
+    table_html,
+    table_markdown,
+    write_table,
+)
 from sameo_core.reporting.training_figures import figure_training_curves
 
 __all__ = [
@@ -94,6 +103,7 @@ __all__ = [
     "paper_claims",
     "paper_table",
     "per_cent",
+    "points",
     "read_published",
     "read_table",
     "readme_claims",

@@ -9,7 +9,7 @@ from pathlib import Path
 from sameo_core.reporting.base import Row, require
 from sameo_core.reporting.published import read_published
 from sameo_core.reporting.statistics import mean_interval
-from sameo_core.reporting.tables import Table, read_table, table_html
+from sameo_core.reporting.tables import Table, points, read_table, table_html
 
 CLAIMS = ("claim", "paper_effect", "mini_effect", "ci_low", "ci_high", "seeds", "verdict")
 DIRECTIONS = ("more", "less")
@@ -39,7 +39,8 @@ def verdict(ci_low: Real | None, ci_high: Real | None, claimed: str = "more") ->
 def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Rows of ``claims.csv``: `claim`, `paper_effect`, `mini_effect`, `ci_low`, `ci_high`, `seeds`, `verdict`.
 
-    Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too.
+    Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too. Ours are rounded to the 4 decimals
+    of a CSV file before the verdict, which so follows from what the file says.
 
     Args:
         rows: one a claim: `claim` (text), `paper_effect` (None where the paper gives no number), `claimed` ("more" by
@@ -62,13 +63,13 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
             numbers = (*mean_interval(values), len(values)) if values else (None, None, None, 0)
         else:
             numbers = tuple(row.get(key) for key in CLAIMS[2:6])
-        effect, low, high, seeds = (None if value != value else value for value in numbers)  # NaN
+        effect, low, high = (None if v is None or math.isnan(v) else round(float(v), 4) for v in numbers[:3])
         paper = row.get("paper_effect")
         for value in (paper, effect, low, high):
             rule = f"a difference of shares, from -1 to 1, found {value!r}"
             require(value is None or abs(value) <= 1, "rows", rule, "Give 0.019 for 1.9 points", record)
         words = verdict(low, high, row.get("claimed", "more"))
-        found.append(dict(zip(CLAIMS, (text, paper, effect, low, high, seeds, words), strict=True)))
+        found.append(dict(zip(CLAIMS, (text, paper, effect, low, high, numbers[3], words), strict=True)))
     return found
 
 
@@ -76,13 +77,13 @@ def claims_shown(rows: Sequence[Row], title: str | None = None) -> Table:
     """The rows of `claims_table`, or of ``claims.csv`` read again, as a reader wants them: effects in points."""
     shown = []
     for row in rows:
-        effect, low, high = (row[key] for key in CLAIMS[2:5])
-        interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        paper, effect, low, high = (row[key] for key in CLAIMS[1:5])
+        found = [effect] if low is None else [effect, low, high]
         shown.append(
             {
                 "claim": row["claim"],
-                "paper, points": "" if row["paper_effect"] is None else f"{100 * row['paper_effect']:+.1f}",
-                "mini, points (95 % interval)": "not tried" if effect is None else f"{100 * effect:+.1f}{interval}",
+                "paper, points": "" if paper is None else points(paper),
+                "mini, points (95 % interval)": "not tried" if effect is None else points(*found),
                 "seeds": row["seeds"],
                 "in mini": row["verdict"],
             }

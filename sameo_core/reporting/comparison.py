@@ -56,7 +56,7 @@ def covering_detections(
     for image in dataset:
         found = by_image.get(image.image_id, [])
         boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
-        ious = _box_ious(np.array(boxes, float).reshape(-1, 4), np.array([r["box"] for r in found]).reshape(-1, 4))
+        ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
         scores = np.array([r.get("front_end_score", r["score"]) for r in found], float)
         taken: dict[int, int] = {}  # object -> detection
         order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sameo_core.reporting.base import Row, require
 from sameo_core.reporting.statistics import Calibration, OverSeeds, over_seeds
-from sameo_core.reporting.style import PALETTE, WIDTH, new_figure, panels, series, styled
+from sameo_core.reporting.style import PALETTE, WIDTH, legend_below, new_figure, panels, series, styled
 
 
 @styled
@@ -33,23 +33,26 @@ def figure_detection_curves(
     require(curves and all(curves.values()), "curves", "at least one model and threshold, found none", "Evaluate first")
     thresholds = list(next(iter(curves.values())))
     figure, grid = panels(title, profile, len(thresholds), 2, 2.6)
-    lines = series(curves)
-    for axes, threshold in zip(grid, thresholds, strict=True):
-        for name, by_threshold in curves.items():
-            rule = f"the thresholds {thresholds} of every model, found {list(by_threshold)}"
-            require(list(by_threshold) == thresholds, "curves", rule, "Evaluate all with the same", name)
+    legend = {}
+    for (name, by_threshold), line in zip(curves.items(), series(curves).values(), strict=True):
+        rule = f"the thresholds {thresholds} of every model, found {list(by_threshold)}"
+        require(list(by_threshold) == thresholds, "curves", rule, "Evaluate all with the same", name)
+        aps = []
+        for axes, threshold in zip(grid, thresholds, strict=True):
             precision = np.array(by_threshold[threshold], float)
             precision[precision == -1] = math.nan
-            fine = precision.size > 1 and ((precision >= 0) & (precision <= 1) | np.isnan(precision)).all()
-            require(fine, "curves", "two precisions or more, in 0..1, -1 or NaN", "Give COCOeval's own", name)
             known = precision[~np.isnan(precision)]
-            ap = f"{known.mean():.3f}" if known.size else "not defined"
-            line = {"color": lines[name]["color"], "ls": lines[name]["ls"], "lw": 1.5, "gid": name}
-            axes.plot(np.linspace(0, 1, precision.size), precision, **line, label=f"{name}: AP {ap}")
-        axes.set(title=f"IoU at least {threshold:g}", xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
+            fine = precision.size > 1 and ((known >= 0) & (known <= 1)).all()
+            require(fine, "curves", "two precisions or more, in 0..1, -1 or NaN", "Give COCOeval's own", name)
+            aps.append(f"{known.mean():.3f}" if known.size else "not defined")
+            look = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
+            (drawn,) = axes.plot(np.linspace(0, 1, precision.size), precision, **look)
+        legend[f"{name}: AP {' | '.join(aps)}"] = drawn
+    for axes, threshold in zip(grid, thresholds, strict=True):
+        axes.set(title=f"IoU at least {threshold:g}", xlabel="recall", xlim=(0, 1.01), ylim=(0, 1.02))
         axes.grid()
-        axes.legend(loc="lower left", handlelength=2.6)
     grid[0].set_ylabel("precision")
+    legend_below(figure, list(legend.values()), list(legend))
     return figure
 
 
@@ -81,7 +84,7 @@ def figure_buckets(
         shift = step * (i - (len(found) - 1) / 2)
         for bucket, numbers in found[name].items():
             _dot(axes, buckets.index(bucket) + shift, numbers, line, name, seeds_at=-0.25 * step)
-        axes.plot([], [], color=line["color"], marker=line["marker"], ls="", ms=5, label=name)
+        axes.plot([], [], color=line["color"], marker=line["marker"], ls="", ms=5, label=name)  # for the legend
     for border in range(1, len(buckets)):
         axes.axvline(border - 0.5, color="0.9", lw=0.6)
     words = [f"{bucket}\n{counts[bucket]:,} objects" if counts else bucket for bucket in buckets]
@@ -89,7 +92,7 @@ def figure_buckets(
     axes.set(xlabel="hidden share of the object", ylim=(0, None))
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
-    figure.legend(loc="outside lower left", ncols=4, handletextpad=0.2)
+    legend_below(figure, *axes.get_legend_handles_labels())
     return figure
 
 
@@ -118,14 +121,14 @@ def figure_noise(
             noises = sorted(found[column][name])
             means = [found[column][name][noise].mean for noise in noises]
             per_cent = [100 * noise for noise in noises]
-            axes.plot(per_cent, means, **line, ms=4, lw=1.4, mec="white", mew=0.5, label=name, gid=name)
+            axes.plot(per_cent, means, **line, ms=5, lw=1.4, mec="white", mew=0.5, label=name, gid=name)
             for x, noise in zip(per_cent, noises, strict=True):
                 numbers = found[column][name][noise]
                 axes.plot([x, x], [numbers.low, numbers.high], color=line["color"], lw=1.2, gid=f"{name} interval")
         ticks = sorted({100 * row["noise"] for row in rows})
         axes.set(title=column, xlabel="error of a side, % of the box", xticks=ticks)
         axes.grid(axis="y")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, handlelength=2.6)
+    legend_below(figure, *grid[0].get_legend_handles_labels())
     return figure
 
 
@@ -142,8 +145,9 @@ def figure_reliability(
         InputError: no calibrations.
     """
     require(len(calibrations), "calibrations", "at least one model, found none", "Work out `calibration` first")
-    figure = new_figure(title, profile, 3.0, WIDTH * min(1, max(0.4, len(calibrations) / 3)))
+    figure = new_figure(title, profile, 3.1, max(0.5 * WIDTH, 2.3 * len(calibrations)))
     grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1))
+    ticks = np.linspace(0, 1, 6).round(1)
     for (name, found), upper, lower in zip(calibrations.items(), *grid, strict=True):
         some = found.count > 0
         upper.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
@@ -151,10 +155,10 @@ def figure_reliability(
             upper.plot([x, x], [x, y], color=PALETTE["hidden"], lw=3, solid_capstyle="butt", alpha=0.7, gid="gap")
         line = {"color": PALETTE["after"], "ms": 4, "mec": "white", "mew": 0.5, "lw": 1.2, "gid": "bins"}
         upper.plot(found.predicted[some], found.true[some], "D-", **line)
-        words = f"error {found.error:.3f}\nbias {found.bias:+.3f}"
+        words = f"calibration error {found.error:.3f}\nbias {found.bias:+.3f}"
         words += "" if math.isnan(found.correlation) else f"\ncorrelation {found.correlation:.2f}"
         upper.text(0.03, 0.97, words, transform=upper.transAxes, va="top", fontsize=7)
-        upper.set(title=name, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        upper.set(title=name, xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
         upper.grid()
         lower.stairs(found.count, found.edges, fill=True, color=PALETTE["before"], ec="white", lw=0.4)
         lower.set(xlabel="predicted IoU", ylim=(0, None))

@@ -2,7 +2,7 @@
 
 `data/published.csv` holds every number, in per cent as printed, with its source. Those of SAMEO's paper are taken from
 public notes on it; what these do not give (all of MUVA, every AR) has no row and stays an empty cell. Our own tables
-hold shares in 0..1; `per_cent` turns them into what a paper prints.
+hold shares in 0..1; `tables.per_cent` and `tables.points` turn them into what a paper prints.
 """
 
 import math
@@ -13,7 +13,7 @@ from sameo_core.config import DATA
 from sameo_core.datasets import READERS
 from sameo_core.reporting.base import PROFILES, Row, check_profile, require
 from sameo_core.reporting.statistics import mean_interval
-from sameo_core.reporting.tables import Table, is_number, read_table
+from sameo_core.reporting.tables import Table, is_number, per_cent, read_table
 
 PUBLISHED = DATA / "published.csv"
 COLUMNS = (
@@ -158,12 +158,6 @@ def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tu
             require(fine, "ours", f"{metric} as a share in 0..1, found {values}", "Divide by 100", ", ".join(label))
             if values:
                 yield (label, place, metric), per_cent(*mean_interval(values))
-
-
-def per_cent(mean: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
-    """A share as per cent with one decimal; with an interval (low, high), half of it after "plus-minus"."""
-    half = "" if math.isnan(low) else f" \N{PLUS-MINUS SIGN} {50 * (high - low):.1f}"
-    return f"{100 * mean:.1f}{half}"
 
 
 def _runs(texts: Sequence[str], within: Sequence[str] | None = None) -> list[tuple[str, int]]:

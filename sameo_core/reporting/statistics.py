@@ -135,7 +135,7 @@ def method_differences(
 class Calibration:
     """How far a predicted IoU can be trusted: bins of equal width over 0..1, by the prediction."""
 
-    edges: Float[np.ndarray, " bins+1"]
+    edges: Float[np.ndarray, " edges"]
     count: Int[np.ndarray, " bins"]
     predicted: Float[np.ndarray, " bins"]  # mean prediction in the bin; NaN where the bin is empty
     true: Float[np.ndarray, " bins"]  # mean true IoU in the bin; NaN where the bin is empty
@@ -173,7 +173,7 @@ def calibration(
         for values in (predicted, true)
     ]
     gaps = np.abs(means[0] - means[1])[count > 0]
-    varies = np.ptp(predicted) > 0 and np.ptp(true) > 0
+    varies = min(predicted.std(), true.std()) > 1e-12
     return Calibration(
         edges=edges,
         count=count,

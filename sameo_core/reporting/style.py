@@ -6,12 +6,14 @@ too, so that a greyscale print is enough. Figures are made without pyplot, so no
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
 
 import matplotlib
+import numpy as np
 import PIL.Image
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -88,6 +90,13 @@ def series(names: Iterable[str]) -> dict[str, dict[str, object]]:
     require(len(names) <= len(SERIES), "names", rule, "Draw two figures")
     keys = ("color", "ls", "marker")
     return {name: dict(zip(keys, line, strict=True)) for name, line in zip(names, SERIES, strict=False)}
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """A legend under a figure, in as many columns as its words leave room for."""
+    wide = 0.55 + 0.055 * max(map(len, labels))  # inch: handle and gap, and letters of 7 points
+    columns = int(np.clip(figure.get_figwidth() / wide, 1, len(labels)))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
 class Picture(Figure):

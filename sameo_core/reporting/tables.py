@@ -238,6 +238,18 @@ def table_markdown(rows: Sequence[Row], *args: object, **options: object) -> str
     return str(table_html(rows, *args, **options))
 
 
+def per_cent(mean: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
+    """A share as per cent with one decimal; with an interval (low, high), half of it after "plus-minus"."""
+    half = "" if math.isnan(low) else f" \N{PLUS-MINUS SIGN} {50 * (high - low):.1f}"
+    return f"{100 * mean:.1f}{half}"
+
+
+def points(difference: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
+    """A difference of shares in percentage points, with its sign; with an interval (low, high), that in brackets."""
+    interval = "" if math.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * difference:+.1f}{interval}"
+
+
 def save_table(table: Table, name: str, profile: str, folder: Path | None = None) -> Path:
     """Write ``<name>.md`` and ``<name>.tex`` beside ``<name>.csv``, each whole or not at all; the Markdown's path.
 

@@ -1,0 +1,52 @@
+"""README's blocks are replaced between their marks, and nothing else is touched."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sameo_core.errors import InputError
+from sameo_core.reporting import claims_table, readme_claims, readme_results, update_readme, write_table
+from sameo_core.reporting.readme import README_METRICS, README_PICTURE
+
+
+@pytest.fixture
+def places(tmp_path):
+    """README with marks, the tables' folder, and a picture of 600 colours."""
+    gains = {"prompt": "visible boxes", "before": 0.1, "after": 0.3, "gain": 0.2, "ci_low": 0.1, "ci_high": 0.3}
+    write_table("zero_shot_gains", [{"metric": m, **gains} for m in README_METRICS], "mini", tmp_path / "results")
+    colours = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3).astype(np.uint8)
+    (tmp_path / "figures").mkdir()
+    PIL.Image.fromarray(colours).save(tmp_path / "figures" / README_PICTURE)
+    readme = tmp_path / "README.md"
+    readme.write_text("top\n<!-- results -->\nold\n<!-- /results -->\nmiddle\n<!-- claims -->\n<!-- /claims -->\nend\n")
+    return readme, tmp_path / "results", tmp_path / "figures"
+
+
+def test_results_and_claims_are_put_between_their_marks(places):
+    readme, results, _ = places
+    update_readme(*places)
+    assert readme.read_text() == (
+        f"top\n<!-- results -->\n{readme_results(results)}\n<!-- /results -->\nmiddle\n"
+        "<!-- claims -->\n<!-- /claims -->\nend\n"
+    )
+    assert "+0.200 (+0.100 to +0.300)" in readme.read_text()
+    with PIL.Image.open(results / README_PICTURE) as picture:
+        assert picture.mode == "P" and picture.size == (30, 20)
+    rows = claims_table([{"claim": "re-scoring helps", "paper_effect": 0.019, "differences": [0.01, 0.02]}])
+    write_table("claims", rows, "mini", results)
+    for _ in range(2):  # twice the same
+        update_readme(*places)
+        assert f"middle\n<!-- claims -->\n{readme_claims(results)}\n<!-- /claims -->\nend\n" in readme.read_text()
+    assert "| re-scoring helps | +1.9 " in readme.read_text()
+
+
+def test_marks_that_are_missing_are_named_and_nothing_is_written(places):
+    readme, results, _ = places
+    readme.write_text("<!-- results -->\n<!-- /results -->\n")
+    write_table("claims", claims_table([{"claim": "a", "differences": []}]), "mini", results)
+    with pytest.raises(InputError, match="marks <!-- claims --> and <!-- /claims -->"):
+        update_readme(*places)
+    assert readme.read_text() == "<!-- results -->\n<!-- /results -->\n" and not (results / README_PICTURE).exists()
+    readme.write_text("nothing")
+    with pytest.raises(InputError, match="marks <!-- results -->"):
+        update_readme(*places)
