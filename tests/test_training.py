@@ -281,7 +281,7 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     for gigabytes in (None, 0, 1e-4 if half else 2e-4):  # the last: one embedding of 64 KiB (128 KiB), not six
         path = fine_tune(world.profile(half_embeddings=half, embedding_cache_gigabytes=gigabytes))
         kept = list((path.parent.parent / "embeddings").rglob("*.embedding"))
-        assert len(kept) == (6 if not files else 0 if gigabytes == 0 else 1)
+        assert 3 <= len(kept) <= 6 if gigabytes is None else len(kept) == (gigabytes > 0)
         files.append((path.read_bytes(), (path.parent / "log.csv").read_bytes()))
         shutil.rmtree(path.parent)
         shutil.rmtree(path.parent.parent / "embeddings", ignore_errors=True)
