@@ -73,7 +73,6 @@ def test_two_processes_train_as_one(world, tmp_path):
     assert second.returncode == 0, error
     two = checkpoint.with_name("sameo.safetensors")
     assert answer.split() == [str(two)]  # rank 0 alone speaks
-    assert two == together / one.relative_to(world.root)  # the name of the run knows no ranks
     curves = [read_log(path) for path in (one.with_name("log.csv"), two.with_name("log.csv"))]
     assert [row["step"] for row in curves[1]] == [1, 2, 3, 4, 5]
     for ours, theirs in zip(*curves, strict=True):
@@ -83,10 +82,3 @@ def test_two_processes_train_as_one(world, tmp_path):
     moved = max(float((alone[name] - start[name]).abs().max()) for name in start)
     apart = max(float((alone[name] - shared[name]).abs().max()) for name in start)
     assert apart < 0.02 * moved
-
-
-@DISTRIBUTED
-def test_a_batch_that_two_processes_cannot_share_is_refused(world):
-    run = torchrun(world.root, batch_images=3, iterations=1)
-    _, error = run.communicate(timeout=300)
-    assert run.returncode and "shared equally by all 2 processes, found 3 images" in error
