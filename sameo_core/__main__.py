@@ -161,6 +161,46 @@ def run_synthesize(options) -> int:
     return 0
 
 
+def add_train(verbs) -> None:
+    """``train``: fine-tune the mask decoder."""
+    from sameo_core.recipes import RECIPES
+
+    about = "\n".join(["recipes:", *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
+    verb = verbs.add_parser(
+        "train",
+        help="fine-tune the mask decoder; on several GPUs: torchrun --nproc-per-node=N -m sameo_core train ...",
+        epilog=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--recipe", default="zero_shot", metavar="NAME", help="see below (default: zero_shot)")
+    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: downloaded")
+    verb.add_argument("--seed", type=int, help="of batches and prompts (default: the profile's first)")
+    fields = "fields of the profile, e.g. iterations=2000 batch_images=64 train=cocoa,kins"
+    verb.add_argument("--override", nargs="+", default=[], metavar="FIELD=VALUE", help=fields)
+    verb.set_defaults(run=run_train)
+
+
+def run_train(options) -> int:
+    """0: done, 130: interrupted (the next run goes on from there)."""
+    from sameo_core.config import load_profile, read_overrides
+    from sameo_core.process_group import joined, rank
+    from sameo_core.recipes import recipe
+    from sameo_core.training import fine_tune
+
+    overrides = read_overrides(options.override)
+    profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)
+    seed = profile.training.seeds[0] if options.seed is None else options.seed
+    try:
+        with joined():
+            weights = fine_tune(profile, seed)
+            if rank() == 0:
+                print(weights)
+    except KeyboardInterrupt as interrupt:
+        print(f"\ninterrupted; run this again to go on from here\n{interrupt}", file=sys.stderr)
+        return 130
+    return 0
+
+
 def add_predict(verbs) -> None:
     """``predict``: amodal masks of one's own photographs."""
     verb = verbs.add_parser("predict", help="amodal masks of your own photographs and boxes")
@@ -223,6 +263,7 @@ VERBS = [
     add_download,
     add_datasets,
     add_synthesize,
+    add_train,
     add_predict,
     add_export_onnx,
 ]

@@ -7,6 +7,7 @@ share of any batch, and a resumed run sees what an undisturbed one would have se
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -15,13 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sameo_core import BoxPrompts, ImageEmbedding
+from sameo_core import BoxPrompts, BoxXYXY, ImageEmbedding
 from sameo_core.config import TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 
-TARGET_BYTES = 2**29  # of targets kept in memory; a target is made of an RLE of the whole image, and comes again
+# What is made of the RLEs of whole images is kept in memory, for objects come again; the last that were used
+TARGET_BYTES = 2**29  # of targets
+KEPT_BOXES = 100_000  # and as many images whose objects are known as occluded or not
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class BatchSampler:
         self.sets, self.embeddings, self.recipe, self.side, self.seed = sets, embeddings, recipe, side, seed
         self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
         self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+        self._box = lru_cache(KEPT_BOXES)(self._find_box)
+        self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
         """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
@@ -121,11 +126,9 @@ class BatchSampler:
             source = int(sources[place])
             index = int(rng.integers(len(self.sets[source])))
             image = self.sets[source][index]
-            chosen = self._choose(rng, image)
-            prompts = [
-                image.instances[i].amodal_box if amodal else image.instances[i].visible_box
-                for i, amodal in zip(chosen, rng.random(len(chosen)) < self.recipe.amodal_prompt_share, strict=True)
-            ]
+            chosen = self._choose(rng, source, index)
+            amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
+            prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
             scale = np.array([self.side / image.width, self.side / image.height] * 2, np.float32)
             boxes.append(torch.from_numpy(np.stack(prompts) * scale))
             images.append(image)
@@ -140,15 +143,23 @@ class BatchSampler:
         names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
         return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
 
-    def _choose(self, rng: np.random.Generator, image: AmodalImage) -> list[int]:
+    def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
         """Places of the objects of an image that are prompted; one comes again only where there are too few."""
-        items, share = rng.permutation(len(image.instances)).tolist(), self.recipe.unoccluded_share
+        items = rng.permutation(len(self.sets[source][index].instances)).tolist()
+        share = self.recipe.unoccluded_share
         if share is None:
             return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
-        occluded = [image.instances[i].occlusion_rate > 0 for i in items]
-        kinds = [[item for item, hidden in zip(items, occluded, strict=True) if hidden == kind] for kind in (0, 1)]
+        occluded = self._occluded(source, index)
+        kinds = [[item for item in items if occluded[item] == kind] for kind in (False, True)]
         wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
         return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
+
+    def _find_occluded(self, source: int, index: int) -> list[bool]:
+        return [item.occlusion_rate > 0 for item in self.sets[source][index].instances]
+
+    def _find_box(self, source: int, index: int, number: int, amodal: bool) -> BoxXYXY:
+        item = self.sets[source][index].instances[number]
+        return item.amodal_box if amodal else item.visible_box
 
     def _target(self, image: AmodalImage, key: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
         """The mask of the object `key` = (set, image, object), shrunk; in half precision, kept in memory or not."""

@@ -1,10 +1,11 @@
 """Where things lie, and the numbers of a run: `paper` is the defaults, `mini` the visible difference."""
 
+import ast
 import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -235,6 +236,32 @@ def load_profile(name: str = "mini", **overrides) -> Profile:
         rule = f"a profile is one of {', '.join(profiles)}, found {name!r}"
         raise InputError(file="profile", rule=rule, remedy="Choose one of these names")
     return profiles[name]().override(**overrides)
+
+
+def read_overrides(words: Sequence[str]) -> dict[str, object]:
+    """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
+
+    A value with a comma is a tuple; "train=cocoa," is one of a single name.
+
+    Raises:
+        InputError: no "=" between a name and a value.
+    """
+    overrides = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            rule = f"FIELD=VALUE, found {word!r}"
+            raise InputError(file="--override", rule=rule, remedy="For example iterations=2000")
+        items = [_literal(item) for item in value.strip("()[]").split(",") if item.strip()]
+        overrides[name] = tuple(items) if "," in value else _literal(value)
+    return overrides
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
 
 
 def _mini() -> Profile:

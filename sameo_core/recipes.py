@@ -111,7 +111,7 @@ def _mix(count: int) -> Recipe:
             raise InputError(file=f"profile {profile.name}", record="train", rule=rule, remedy="Choose a smaller mix")
         return fields | {"train": fields["train"][:count]}
 
-    return Recipe(f"Ablation, data mix: the first {count} of the training sets.", changes)
+    return Recipe(f"Ablation, data mix: number 1 to {count} of the training sets.", changes)
 
 
 SUPERVISED = ("cocoa_cls", "d2sa", "muva")  # the sets that the paper trains a model for, each alone

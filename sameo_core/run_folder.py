@@ -73,10 +73,16 @@ def _whole_lines(path: Path) -> list[str]:
     return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
 
 
-def follow_log(folder: str | Path, result: str, seconds: float | int = 2.0) -> Iterator[list[dict[str, float]]]:
+def follow_log(
+    folder: str | Path, result: str = "sameo.safetensors", seconds: float | int = 2.0
+) -> Iterator[list[dict[str, float]]]:
     """The log of a run while another process works on it: all its rows so far, whenever there are more.
 
-    It ends when the run is done, after all of its rows.
+    It ends when the run is done, after all of its rows. A live curve, in a notebook beside the one that trains:
+
+        for rows in follow_log(unfinished_runs(profile)[0]):
+            clear_output(wait=True)
+            display(figure_training_curves({"run": rows}, profile.name, ["total"]))
 
     Args:
         folder: of the run; it need not be there yet.

@@ -50,6 +50,7 @@ __all__ = [
     "shrink_masks",
     "training_log",
     "training_loss",
+    "unfinished_runs",
 ]
 
 RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
@@ -213,9 +214,15 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 def training_log(weights: str | Path) -> list[dict[str, float]]:
     """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate.
 
-    Of a run that another process is at work on, `follow_log(folder, "sameo.safetensors")` gives it as it grows.
+    Of a run that another process is at work on, `follow_log` gives it as it grows.
     """
     return read_log(Path(weights).parent / "log.csv")
+
+
+def unfinished_runs(profile: Profile) -> list[Path]:
+    """The folders of the profile's runs that have logged something and are not done, the latest first."""
+    logs = [log for log in profile.runs.glob("sameo-*/log.csv") if not (log.parent / RESULT).exists()]
+    return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns, reverse=True)]
 
 
 def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:

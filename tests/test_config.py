@@ -164,6 +164,29 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
         load_profile("mini", training=TrainingConfig())  # a section is not a field
 
 
+def test_overrides_of_a_command_line():
+    words = ["iterations=10", "learning_rate=1e-3", "weights=None", "sampling=size", "dual_annotation=False"]
+    words += ["train=cocoa,kins", "seeds=3,4", "teacher=cocoa,", "rate_edges=(0.1, 0.5)", "held_out=['d2sa',]"]
+    found = config.read_overrides(words)
+    assert found == {
+        "iterations": 10,
+        "learning_rate": 1e-3,
+        "weights": None,
+        "sampling": "size",
+        "dual_annotation": False,
+        "train": ("cocoa", "kins"),
+        "seeds": (3, 4),
+        "teacher": ("cocoa",),
+        "rate_edges": (0.1, 0.5),
+        "held_out": ("d2sa",),
+    }
+    assert load_profile("mini", **found).data.train == ("cocoa", "kins")
+    assert config.read_overrides([]) == {}
+    for word in ("iterations", "=3", "iterations="):
+        with pytest.raises(InputError, match="FIELD=VALUE, found"):
+            config.read_overrides([word])
+
+
 # -------------------------------------------------------------------------------------------------- the name of a run
 
 
