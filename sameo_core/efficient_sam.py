@@ -204,15 +204,13 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(
-        self, queries: Float[Tensor, "b gq n c"], keys: Float[Tensor, "b gk m c"], values: Float[Tensor, "b gk m c"]
+        self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b gk m c"], values: Float[Tensor, "b gk m c"]
     ) -> Float[Tensor, "b g n c"]:
         q, k, v = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
-        b, boxes, n = q.shape[0], max(q.shape[1], k.shape[1]), q.shape[2]
-        # Shared keys: the queries of all boxes look at them side by side (b 1 g*n c), and nothing is repeated.
-        # Shared queries (the first image-to-token attention) are repeated only here, after their projection.
-        q = q.flatten(1, 2).unsqueeze(1) if k.shape[1] == 1 else q.expand(-1, boxes, -1, -1)
-        # b g n c -> b*g heads n c/heads
-        q, k, v = (self.split(t).flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+        b, boxes, n = q.shape[:3]
+        if k.shape[1] == 1:  # shared: the queries of all boxes look at them side by side, and nothing is repeated
+            q = q.flatten(1, 2).unsqueeze(1)  # b 1 g*n c
+        q, k, v = (self.split(t).flatten(0, 1).transpose(1, 2) for t in (q, k, v))  # b*g heads n c/heads
         x = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(x.transpose(1, 2).reshape(b, boxes, n, -1))
 
@@ -228,16 +226,18 @@ class CrossAttention(nn.Module):
         return self.out_proj(x.flatten(3) + self.v_proj.bias)
 
     def many_to_few(
-        self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
+        self, queries: Float[Tensor, "b gq n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
     ) -> Float[Tensor, "b g n c"]:
         """`forward` for few keys."""
         k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
-        bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
-        k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
         v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
-        score = queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)  # b g n heads*m
-        share = score.unflatten(3, (self.heads, -1)).softmax(-1).flatten(3)
-        return share @ v.flatten(2, 3) + self.out_proj.bias
+        if queries.shape[1] == 1:  # shared: they are projected once
+            score = torch.einsum("bnhd,bgmhd->bgnhm", self.split(self.q_proj(queries)).squeeze(1), k)
+        else:
+            bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
+            k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
+            score = (queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)).unflatten(3, (self.heads, -1))
+        return score.softmax(-1).flatten(3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
 
     def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
         return x.unflatten(-1, (self.heads, -1))
@@ -262,15 +262,15 @@ class TwoWayLayer(nn.Module):
     def forward(
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
-        look, answer = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        look = self.cross_attn_token_to_image
         if not self.first:  # the first layer's tokens are the prompt itself, and its image is one for all boxes
-            tokens, look, answer = tokens + prompt, look.few_to_many, answer.many_to_few
+            tokens, look = tokens + prompt, look.few_to_many
         placed = image + positions
         tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
         tokens = self.norm2(tokens + look(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + answer(placed, tokens + prompt, tokens))
-        return tokens, image
+        seen = self.cross_attn_image_to_token.many_to_few(placed, tokens + prompt, tokens)
+        return tokens, self.norm4(image + seen)
 
 
 class TwoWayTransformer(nn.Module):
@@ -281,11 +281,13 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(config.embedding_dim)
 
     def forward(
-        self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Tokens
-    ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
+        self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Tokens, answers: int
+    ) -> tuple[Float[Tensor, "b q {answers} c"], Float[Tensor, "b q s c"]]:
+        """The first `answers` tokens and the image of each box, after they have seen each other."""
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)
+        tokens, prompt = tokens[:, :, :answers], prompt[:, :, :answers]
         tokens = tokens + self.final_attn_token_to_image.few_to_many(tokens + prompt, image + positions, image)
         return self.norm_final_attn(tokens), image
 
@@ -321,11 +323,11 @@ class MaskDecoder(nn.Module):
         answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
         image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: still one for all boxes
-        tokens, image = self.transformer(image, positions, prompt)  # b q n c, b q he*we c
+        chosen = range(1, MASK_TOKENS) if multimask else range(1)
+        tokens, image = self.transformer(image, positions, prompt, 1 + chosen.stop)  # b q n c, b q he*we c
         (grow, norm, act), (grow_again, act_again) = self.final_output_upscaling_layers
         pixels = act(channels_last(norm, doubled(grow, image.flatten(0, 1))))  # b*q 4*he*we c
         pixels = act_again(doubled(grow_again, pixels))  # b*q 16*he*we c
-        chosen = range(1, MASK_TOKENS) if multimask else range(1)
         weights = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
         weights = torch.stack(weights, dim=-1)  # b q c m
         logits = pixels @ weights.flatten(0, 1)  # b*q 16*he*we m
