@@ -46,10 +46,14 @@ class Pair:
     redraws: Mapping[str, int]  # reason -> how often something was drawn again
 
     def occluder_inside(self, height: int, width: int) -> tuple[int, int, CroppedMask]:
-        """What of the cut-out lies inside the target's frame: its first column and row, and the mask from there."""
+        """What of the cut-out lies inside the target's frame: its first column and row, and the mask from there.
+
+        Of a cut-out that lies outside altogether that is nothing.
+        """
         (x, y), (ch, cw) = self.corner, self.alpha.shape
         x0, y0 = max(x, 0), max(y, 0)
-        return x0, y0, self.alpha[y0 - y : min(ch, height - y), x0 - x : min(cw, width - x)] >= 128
+        inside = self.alpha[y0 - y : max(0, min(ch, height - y)), x0 - x : max(0, min(cw, width - x))]
+        return x0, y0, inside >= 128
 
     def occluder_mask(self, height: int, width: int) -> AmodalMask:
         """The occluder in the target's image, as far as it lies inside the frame."""
