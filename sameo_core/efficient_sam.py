@@ -10,6 +10,7 @@ goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the re
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
 
+import hashlib
 import io
 import math
 import zipfile

@@ -16,6 +16,7 @@ from sameo_core import amodal_rcnn, training
 from sameo_core.amodal_rcnn import (
     MASKS,
     LenientRpn,
+    amodal_front_end,
     build_amodal_rcnn,
     detection_target,
     draw_batch,
@@ -26,7 +27,9 @@ from sameo_core.amodal_rcnn import (
 )
 from sameo_core.config import AmodalRcnnConfig
 from sameo_core.errors import InputError
-from sameo_core.nano_detector import build_nano_detector
+from sameo_core.masks import decode_rle, mask_iou
+from sameo_core.miniature import draw_scene
+from sameo_core.nano_detector import build_nano_detector, load_nano_detector, save_detector
 from sameo_core.training import set_probabilities
 
 
@@ -314,9 +317,24 @@ def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
 def test_several_runs(world, monkeypatch):
     monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
     monkeypatch.setattr(training.os, "cpu_count", lambda: 1)  # one after the other, in this process
-    profile = world.profile(**TINY)
-    expected = [train_amodal_rcnn(profile, seed) for seed in (0, 1)]
-    assert train_all_amodal_rcnn([(profile, 0), (profile, 1)]) == expected
+    profile = world.profile(**TINY, seeds=(0, 1))
+    assert train_all_amodal_rcnn(profile) == {seed: train_amodal_rcnn(profile, seed) for seed in (0, 1)}
+
+
+def test_as_a_front_end_it_gives_amodal_and_visible_masks(tmp_path):
+    """The same as torchvision's own way through full-size masks, box by box."""
+    model = build_amodal_rcnn(load_nano_detector()).eval()
+    front_end = amodal_front_end(save_detector(model, tmp_path / "weights.safetensors"))
+    image = draw_scene("cocoa_cls", 3).image
+    found = front_end.detect(image)
+    with torch.inference_mode():
+        (whole,) = model([torch.from_numpy(image).permute(2, 0, 1) / 255])
+    assert len(found.boxes) > 0 and front_end.name == "AISFormer-style (ours)"
+    rows = [int(np.abs(whole["boxes"].numpy() - box).sum(1).argmin()) for box in found.boxes]
+    for masks, name in ((found.amodal_masks, "masks"), (found.masks, "visible_masks")):
+        for mask, row in zip(masks, rows, strict=True):
+            assert mask_iou(decode_rle(mask), (whole[name][row, 0] >= 0.5).numpy()) > 0.98
+    assert found.masks != found.amodal_masks
 
 
 def test_a_loss_that_is_not_finite_names_its_images(world, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from conftest import plain_dataset, rectangle
 
 from sameo_core import collection, miniature
-from sameo_core.collection import open_clean_dataset, open_dataset, open_present
+from sameo_core.collection import open_clean_dataset, open_clean_present, open_dataset, open_present
 from sameo_core.config import load_profile
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
@@ -52,6 +52,14 @@ def test_of_several_sets_those_that_are_here(world):
     present, absent = open_present(splits, profile)
     assert {name: len(dataset) for name, dataset in present.items()} == {"cocoa": 6, "cocoa_cls": 4}
     assert list(absent) == ["amodal_lvis"] and absent["amodal_lvis"].file == str(profile.data_folder / "amodal_lvis")
+
+
+def test_of_several_sets_those_that_are_here_are_cleaned(world):
+    profile = world.profile()
+    present, absent = open_clean_present({"cocoa": "val", "amodal_lvis": "train"}, profile)
+    assert list(present) == ["cocoa"] and list(absent) == ["amodal_lvis"]
+    assert present["cocoa"].fingerprint() == open_clean_dataset("cocoa", "val", profile).fingerprint()
+    assert present["cocoa"].fingerprint() != open_dataset("cocoa", "val", profile).fingerprint()
 
 
 def test_none_of_several_sets_is_here(tmp_path, monkeypatch):

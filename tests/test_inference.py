@@ -1,5 +1,7 @@
 """Inference over a data set: one encoding an image, results in order, scores that multiply."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import seeded_nano
@@ -9,7 +11,7 @@ from sameo_core.collection import open_dataset
 from sameo_core.efficient_sam import build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset
+from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset, without_rescoring
 from sameo_core.masks import decode_rle
 from sameo_core.sameo import Sameo
 
@@ -94,3 +96,40 @@ def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
         predict_dataset({"a": nano, "b": Sameo(build_efficient_sam("vit_t"), "vit_t")}, dataset, FRONT_ENDS)
     with pytest.raises(InputError, match="at least one model"):
         predict_dataset({}, dataset, FRONT_ENDS)
+
+
+def with_masks(*kinds):
+    """An exact detector that draws masks: the visible ones, and the amodal ones where asked to."""
+
+    def detect(image):
+        found = ground_truth_boxes("visible")(image)
+        masks = {kind: tuple(getattr(item, f"{kind}_rle") for item in image.instances) for kind in kinds}
+        scores = np.linspace(0.9, 0.3, len(found.boxes), dtype=np.float32)
+        return replace(found, scores=scores, masks=masks.get("visible"), amodal_masks=masks.get("amodal"))
+
+    return detect
+
+
+def test_masks_of_the_front_end_come_along_and_stand_for_themselves(nano, dataset):
+    front_ends = {
+        "boxes": ground_truth_boxes(),
+        "modal": with_masks("visible"),
+        "both": with_masks("visible", "amodal"),
+    }
+    found = predict_dataset({"ours": nano}, dataset, front_ends)
+    assert set(found) == {("ours", name) for name in front_ends} | {(OWN_VISIBLE, "modal"), (OWN_AMODAL, "both")}
+    assert not any("visible_mask" in result for result in found["ours", "boxes"])
+    visible = [item.visible_rle for image in dataset for item in image.instances]
+    assert [result["visible_mask"] for result in found["ours", "both"]] == visible
+    assert [result["segmentation"] for result in found[OWN_VISIBLE, "modal"]] == visible
+    amodal = [item.amodal_rle for image in dataset for item in image.instances]
+    assert [result["segmentation"] for result in found[OWN_AMODAL, "both"]] == amodal
+    for result, own in zip(found["ours", "both"], found[OWN_AMODAL, "both"], strict=True):
+        assert own["score"] == own["front_end_score"] == result["front_end_score"] and "predicted_iou" not in own
+
+
+def test_without_rescoring(results):
+    for rescored in results.values():
+        plain = without_rescoring(rescored)
+        assert [r["score"] for r in plain] == [r["front_end_score"] for r in rescored]
+        assert [r["segmentation"] for r in plain] == [r["segmentation"] for r in rescored]

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import CLAIMS, claims_shown, claims_table, mean_interval, read_table, verdict, write_table
+from sameo_core.reporting import (
+    CLAIMS,
+    claims_shown,
+    claims_table,
+    mean_interval,
+    paper_claims,
+    read_table,
+    verdict,
+    write_table,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +103,42 @@ def test_claims_as_a_reader_sees_them():
 def test_claims_that_are_none(rows, message):
     with pytest.raises(InputError, match=message):
         claims_table(rows)
+
+
+def test_claims_of_the_paper_without_any_table_are_not_tried(tmp_path):
+    claims = {row["claim"]: row for row in paper_claims(tmp_path)}
+    assert len(claims) == 12 and {row["verdict"] for row in claims.values()} == {"undecided"}
+    effects = {claim: row["paper_effect"] for claim, row in claims.items()}
+    assert effects["IoU re-scoring raises AP"] == 0.019  # 54.3 - 52.4
+    assert effects["Training on both kinds of boxes beats training on amodal boxes alone"] == 0.012  # 54.2 - 53.0
+    assert effects["COCOA-cls, zero-shot: a detector with SAMEO beats a network trained end to end"] == 0.138
+    assert effects["D2SA, zero-shot: a detector with SAMEO beats a network trained end to end"] == 0.087
+
+
+def test_claims_of_the_paper_take_their_numbers_from_the_tables(tmp_path):
+    labels = {"metric": "un-occluded excess", "question": "dual annotation", "arm": "dual_off"}
+    numbers = {"difference": 0.1, "ci_low": 0.05, "ci_high": 0.15, "seeds": 3}
+    alone = labels | {"question": "dual annotation alone", "arm": "alone_dual_off"} | numbers
+    prompts = [
+        {"metric": "AP", "question": "training prompt", "arm": f"prompt_{kind}"} | numbers
+        for kind in ("amodal", "visible")
+    ]
+    mixes = [
+        {"metric": "AP", "question": "data mix", "arm": f"mix_{n}"} | numbers | {"difference": -n / 20, "ci_low": -0.2}
+        for n in (1, 2)
+    ]
+    write_table("ablation_differences", [labels | numbers, alone, *prompts, *mixes], "mini", tmp_path)
+    rescoring = {"arm": "with re-scoring", "metric": "AP"} | numbers
+    write_table("rescoring", [rescoring], "mini", tmp_path)
+    claims = {row["claim"]: row for row in paper_claims(tmp_path)}
+    row = claims["Dual annotation keeps un-occluded objects from being continued, among the other sets"]
+    found = {"mini_effect": -0.1, "ci_low": -0.15, "ci_high": -0.05, "seeds": 3, "verdict": "holds"}
+    assert row == {"claim": row["claim"], "paper_effect": None} | found  # arm minus the paper's arm, turned round
+    assert claims["IoU re-scoring raises AP"]["mini_effect"] == 0.1
+    worse = claims["Training on both kinds of boxes beats training on visible boxes alone"]
+    assert (worse["mini_effect"], worse["verdict"]) == (-0.1, "does not hold")
+    added = claims["Adding Amodal-LVIS to the other training sets raises AP"]
+    assert (added["mini_effect"], added["ci_high"]) == (0.1, 0.2)  # of the last mix before all sets
+    write_table("rescoring", [rescoring, rescoring], "mini", tmp_path)
+    with pytest.raises(InputError, match="one row with .*found 2"):
+        paper_claims(tmp_path)

@@ -12,7 +12,15 @@ from sameo_core.reporting.readme import README_METRICS, README_PICTURE
 @pytest.fixture
 def places(tmp_path):
     """README with marks, the tables' folder, and a picture of 600 colours."""
-    gains = {"prompt": "visible boxes", "before": 0.1, "after": 0.3, "gain": 0.2, "ci_low": 0.1, "ci_high": 0.3}
+    gains = {
+        "data set": "cocoa_cls",
+        "prompt": "visible boxes",
+        "before": 0.1,
+        "after": 0.3,
+        "gain": 0.2,
+        "ci_low": 0.1,
+        "ci_high": 0.3,
+    }
     write_table("zero_shot_gains", [{"metric": m, **gains} for m in README_METRICS], "mini", tmp_path / "results")
     colours = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3).astype(np.uint8)
     (tmp_path / "figures").mkdir()

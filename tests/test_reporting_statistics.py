@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import arm_differences, calibration, mean_interval, over_seeds
+from sameo_core.reporting import (
+    arm_differences,
+    calibration,
+    gains,
+    mean_interval,
+    method_differences,
+    over_seeds,
+)
 
 
 def test_mean_interval():
@@ -125,3 +132,46 @@ def test_rows_that_are_not_one_a_seed():
         over_seeds(seeded("a", "low", 0.1), "noise", "AR1")
     with pytest.raises(InputError, match="at least one row"):
         over_seeds([], "bucket", "AP")
+
+
+def test_gains_of_each_set_and_prompt():
+    rows = [
+        {"data set": place, "prompt": "visible", "model": model, "seed": seed, "AP": value}
+        for place, model, seed, value in [
+            ("d2sa", "EfficientSAM", "", 0.5),
+            ("d2sa", "SAMEO", "0", 0.6),
+            ("d2sa", "SAMEO", "1", 0.7),
+            ("kins", "EfficientSAM", "", 0.4),
+            ("kins", "SAMEO", "0", 0.3),
+        ]
+    ]
+    first, second = gains(rows, "EfficientSAM", ["AP"])
+    mean, low, high = mean_interval([0.1, 0.2])
+    numbers = {"before": 0.5, "after": 0.65, "gain": mean, "ci_low": low, "ci_high": high, "seeds": 2}
+    assert first == pytest.approx({"data set": "d2sa", "prompt": "visible", "metric": "AP"} | numbers)
+    assert second["gain"] == pytest.approx(-0.1) and math.isnan(second["ci_low"])
+    with pytest.raises(InputError, match="kins, visible: one row of 'EfficientSAM' and one a seed, found 1 and 0"):
+        gains(rows[:4], "EfficientSAM", ["AP"])
+
+
+def method_row(method, seed, value, front_end="nano", place="d2sa"):
+    return {"data set": place, "front-end": front_end, "method": method, "seed": seed, "AP": value}
+
+
+def test_differences_between_methods_are_paired_by_seed_where_both_have_seeds():
+    rows = [method_row("SAMEO", "0", 0.6), method_row("SAMEO", "1", 0.8), method_row("own", "", 0.5)]
+    rows += [method_row("own", "1", 0.7, "end to end"), method_row("own", "0", 0.3, "end to end")]
+    others = {"its own": ("nano", "own"), "end to end": ("end to end", "own")}
+    constant, paired = method_differences(rows, ("nano", "SAMEO"), others, ["AP"])
+    for row, name, other, differences in (
+        (constant, "its own", 0.5, [0.1, 0.3]),
+        (paired, "end to end", 0.5, [0.3, 0.1]),
+    ):
+        mean, low, high = mean_interval(differences)
+        labels = {"data set": "d2sa", "front-end": "nano", "method": "SAMEO", "baseline": name, "metric": "AP"}
+        numbers = {"other": other, "mean": 0.7, "difference": mean, "ci_low": low, "ci_high": high, "seeds": 2}
+        assert row == pytest.approx(labels | numbers)
+    with pytest.raises(InputError, match="found none"):
+        method_differences(rows, ("nano", "other"), others, ["AP"])
+    with pytest.raises(InputError, match="the seeds .'0', '1'. or one row without a seed, found .'1'."):
+        method_differences(rows[:4], ("nano", "SAMEO"), others, ["AP"])
