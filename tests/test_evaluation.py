@@ -556,6 +556,13 @@ def test_objects_are_counted_by_setting_and_crowds_by_none():
     assert counts == expected
 
 
+def test_more_masks_than_pycocotools_counts_at_once():
+    truth = ground_truth(*[FULL] * 600, visible_mask=[encode_mask(m) for m in [FULL] * 254 + [LEFT] * 346])
+    table = evaluate(truth, [found(i, FULL, instance_id=i) for i in range(600)])
+    assert (table.objects["un-occluded"], table.objects["50-90 %"]) == (254, 346)
+    assert table.regions.hidden_pixels.tolist() == [0] * 254 + [8] * 346 and table.regions.full.tolist() == [1] * 600
+
+
 def test_buckets_of_ones_own():
     truth, predictions = random_data(2)
     halves = {"less": (0, 0.5), "more": (0.5, 1)}
