@@ -79,6 +79,7 @@ def test_two_processes_train_as_one(world, tmp_path):
         assert ours == pytest.approx(theirs, abs=1e-5)
     paths = (world.root / "data/weights/start.safetensors", one, two)
     start, alone, shared = (build_efficient_sam("nano", path).state_dict() for path in paths)
-    moved = max(float((alone[name] - start[name]).abs().max()) for name in start)
-    apart = max(float((alone[name] - shared[name]).abs().max()) for name in start)
-    assert apart < 0.02 * moved
+    # As a whole: where a gradient is nothing but rounding (the biases of keys), Adam makes steps of it all the same.
+    moved = sum(float((alone[name] - start[name]).square().sum()) for name in start)
+    apart = sum(float((alone[name] - shared[name]).square().sum()) for name in start)
+    assert apart < 0.05**2 * moved

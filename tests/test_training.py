@@ -411,4 +411,5 @@ def test_the_verb_says_what_is_wrong(world, capsys, monkeypatch):
     assert main(["train"]) == 130 and "best weights so far: there" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert all(name in capsys.readouterr().out for name in RECIPES)
+    text = capsys.readouterr().out
+    assert all(name in text for name in RECIPES)
