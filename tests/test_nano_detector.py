@@ -13,6 +13,7 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from sameo_core import nano_detector
+from sameo_core.__main__ import main
 from sameo_core.config import WEIGHTS
 from sameo_core.efficient_sam import build_efficient_sam, read_weights
 from sameo_core.errors import InputError
@@ -196,6 +197,21 @@ def test_two_halves_are_a_whole(whole, tmp_path):
     assert log_of(tmp_path) == log_of(whole.parent)
     with pytest.raises(InputError, match="belongs to one recipe"):
         pretrain_detector(replace(TINY, images=3), tmp_path)
+
+
+def test_the_command_line_takes_the_shipped_recipe_and_can_be_interrupted(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(nano_detector, "pretrain_detector", lambda *a: asked.append(a) or tmp_path / NANO_DETECTOR)
+    assert main(["pretrain-detector", "--out", str(tmp_path)]) == 0
+    assert main(["pretrain-detector", "--out", str(tmp_path), "--steps", "7"]) == 0
+    assert asked == [(DetectorConfig(), tmp_path), (replace(DetectorConfig(), steps=7), tmp_path)]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / NANO_DETECTOR)] * 2
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nano_detector, "pretrain_detector", interrupted)
+    assert main(["pretrain-detector", "--out", str(tmp_path)]) == 130
 
 
 def one_scene(config=TINY):
