@@ -116,17 +116,17 @@ def coco_results(
     table.box[table.has_box] = _in_pixels(file, table.box[table.has_box], sizes[table.has_box], box_format)
     given = [record.get("category_id") for record in table.record]
     categories = np.array([i if isinstance(i, int) else 1 for i in given], int)
+    wanted = kept = np.ones(len(table), bool)
     if not class_agnostic:
-        categories = _categories(file, categories, category_map, dataset)
+        categories, wanted = _categories(file, categories, category_map, dataset)
 
-    kept = np.ones(len(table), bool)
     for why, bad in {
-        "of categories that the map leaves out": categories < 0,
+        "of categories that the map leaves out": ~wanted,
         "below the least score": table.score < min_score,
         "with a box that has no area in its image": table.has_box & ~usable(table.box, sizes),
     }.items():
         left_out[why] = int((kept & bad).sum())
-        kept &= ~bad
+        kept = kept & ~bad
     order = np.lexsort((-table.score, table.image))
     order = order[kept[order]]
     rank = np.arange(len(order)) - np.searchsorted(table.image[order], table.image[order])
@@ -248,12 +248,12 @@ def _check_unknown(
 
 def _categories(
     file: str, ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, dataset: AmodalDataset
-) -> Int[np.ndarray, " n"]:
-    """The data set's category ids; -1 for what the map leaves out."""
-    mapped = map_categories(ids, category_map, file)
-    unknown = Counter(i for i in mapped.tolist() if i >= 0 and i not in dataset.categories)
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """`map_categories`, and all that are kept are the data set's."""
+    mapped, kept = map_categories(ids, category_map, file)
+    unknown = Counter(i for i in mapped[kept].tolist() if i not in dataset.categories)
     if not unknown:
-        return mapped
+        return mapped, kept
     rule = f"the data set has no category {counted(unknown)}"
     remedy = "Map them with category_map={the file's id: the data set's id, or None to leave it out}"
     known = sorted(dataset.categories)

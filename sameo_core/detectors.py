@@ -239,9 +239,9 @@ def from_supervision(found: object, category_map: CategoryMap | None = None) -> 
     scores = np.ones(n, np.float32) if found.confidence is None else np.asarray(found.confidence, np.float32)
     check_scores(scores, "detections")
     ids = np.ones(n, int) if found.class_id is None else np.asarray(found.class_id, int)
-    ids = map_categories(ids, category_map, "detections")
+    ids, kept = map_categories(ids, category_map, "detections")
     masks = None if found.mask is None else tuple(encode_mask(np.asarray(mask, bool)) for mask in found.mask)
-    return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(ids >= 0))
+    return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(kept))
 
 
 def supervision_front_end(

@@ -143,8 +143,8 @@ def check_scores(scores: Scores, file: str | Path) -> None:
 
 def map_categories(
     ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, file: str | Path
-) -> Int[np.ndarray, " n"]:
-    """A detector's category ids as a data set's own; -1 for those that the map leaves out.
+) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """A detector's category ids as a data set's own, and which of them are kept: a map may leave out some.
 
     Args:
         category_map: None: they are the same.
@@ -154,7 +154,7 @@ def map_categories(
         InputError: another word than "coco80_to_91"; ids that are not in the map, with how often they occur.
     """
     if category_map is None:
-        return ids
+        return ids, np.ones(len(ids), bool)
     if isinstance(category_map, str) and category_map != COCO80_TO_91:
         rule = f"a map is a dict or {COCO80_TO_91!r}, found {category_map!r}"
         raise InputError(file="category_map", rule=rule, remedy="Give {the detector's id: the data set's id, ...}")
@@ -167,7 +167,8 @@ def map_categories(
             rule += "; it maps 0..79"
             remedy = "If these are COCO's own ids, 1..90, leave category_map out"
         raise InputError(file=file, rule=rule, remedy=remedy)
-    return np.array([-1 if mapped[int(i)] is None else mapped[int(i)] for i in ids], int)
+    kept = np.array([mapped[int(i)] is not None for i in ids], bool)
+    return np.array([mapped[int(i)] or 0 for i in ids], int), kept
 
 
 def counted(found: Counter) -> str:

@@ -276,6 +276,7 @@ def test_other_mismatches_are_counted():
     message = refused([result(category_id=i) for i in (1, 40, 40, 41, 2)])
     assert "the data set has no category 40 (2 times), 41 (1 times). Map them" in message
     assert "look like" not in message and "class_agnostic=True" in message
+    assert "no category -1 (1 times)" in refused([result(), result(category_id=-1)])
     message = refused([result(category_id=i) for i in range(1, 20)])
     assert "and 9 others" in message
 
@@ -287,14 +288,16 @@ def test_a_map_of_one_s_own():
     assert "2 of categories that the map leaves out" in repr(front_end)
     message = refused(records, category_map={4: 2, 5: 1})
     assert "not in it are 6 (2 times)" in message and "maps to None" in message
-    assert "no category 9" in refused(records, category_map={4: 9, 5: 1, 6: 1})
+    message = refused([result(category_id=i) for i in (0, 1)], category_map={0: 9, 1: 1})
+    assert "no category 9 (1 times). Map them" in message  # no guess at what a map of one's own should have been
     assert "'coco'" in refused(records, category_map="coco")
 
 
 def test_class_agnostic():
     records = [result(category_id=77), result(category_id="cup", score=0.4), result(score=0.3)]
+    records.append(result(category_id=-1, score=0.2))
     del records[2]["category_id"]
-    assert coco_results(records, dataset(), class_agnostic=True)(dataset()[1]).category_ids.tolist() == [77, 1, 1]
+    assert coco_results(records, dataset(), class_agnostic=True)(dataset()[1]).category_ids.tolist() == [77, 1, 1, -1]
 
 
 def test_categories_of_other_images_do_not_matter():

@@ -79,10 +79,14 @@ def test_scores_in_0_to_1():
 
 def test_categories_by_hand():
     ids = np.array([0, 79, 11])
-    assert map_categories(ids, None, "x") is ids
-    assert map_categories(ids, "coco80_to_91", "x").tolist() == [1, 90, 13]
-    assert map_categories(ids, {0: 5, 79: None, 11: 0}, "x").tolist() == [5, -1, 0]
-    assert map_categories(np.zeros(0, int), "coco80_to_91", "x").dtype == int
+    for category_map, expected, kept in (
+        (None, [0, 79, 11], [True] * 3),
+        ("coco80_to_91", [1, 90, 13], [True] * 3),
+        ({0: 5, 79: None, 11: 0}, [5, 0, 0], [True, False, True]),
+    ):
+        mapped, keeps = map_categories(ids, category_map, "detector")
+        assert mapped.tolist() == expected and keeps.tolist() == kept
+    assert [len(column) for column in map_categories(np.zeros(0, int), "coco80_to_91", "detector")] == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------------------------ jitter
