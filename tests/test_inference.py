@@ -1,16 +1,21 @@
 """Inference over a data set: one encoding an image, results in order, scores that multiply."""
 
+import threading
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import seeded_nano
 
-from sameo_core import inference
+from sameo_core import inference, sameo
 from sameo_core.collection import open_dataset
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.config import EvaluationConfig
+from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset
-from sameo_core.masks import decode_rle
+from sameo_core.inference import front_end_results, predict_dataset, without_rescoring
+from sameo_core.masks import decode_rle, encode_mask, mask_iou
 from sameo_core.sameo import Sameo
 
 
@@ -42,10 +47,11 @@ def results(nano, dataset):
 
 
 def test_each_image_is_read_and_encoded_once(nano, dataset, monkeypatch):
-    encoded, embed = [], Sameo.embed
-    monkeypatch.setattr(Sameo, "embed", lambda self, image: encoded.append(image.shape) or embed(self, image))
+    read, stretch, encoded, encode = [], Sameo.stretch, [], EfficientSam.encode_images
+    monkeypatch.setattr(Sameo, "stretch", lambda self, image: read.append(image.shape) or stretch(self, image))
+    monkeypatch.setattr(EfficientSam, "encode_images", lambda self, x: encoded.append(len(x)) or encode(self, x))
     predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
-    assert encoded == [(image.height, image.width, 3) for image in dataset]
+    assert read == [(image.height, image.width, 3) for image in dataset] and encoded == [1] * len(dataset)
 
 
 def test_results_come_in_the_order_of_images_and_boxes(dataset, results):
@@ -84,6 +90,106 @@ def test_one_pass_for_all_gives_what_single_passes_give(nano, dataset, results):
     alone = predict_dataset({"b": other_decoder()}, dataset, {"inexact": FRONT_ENDS["inexact"]})
     assert alone == {("b", "inexact"): results["b", "inexact"]}
     assert predict_dataset({"a": nano}, dataset, {}) == {}
+
+
+def test_many_boxes_are_decoded_a_few_at_a_time(nano, dataset, results, monkeypatch):
+    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=1))
+    monkeypatch.setattr(Sameo, "predict_embedded", lambda *_: pytest.fail("holds all masks of an image"))
+    parts = predict_dataset({"a": nano}, dataset, FRONT_ENDS)
+    for name in FRONT_ENDS:
+        assert max(Counter(r["image_id"] for r in parts["a", name]).values()) > 1
+        for part, whole in zip(parts["a", name], results["a", name], strict=True):
+            assert part["box"] == whole["box"] and part["instance_id"] == whole["instance_id"]
+            assert part["predicted_iou"] == pytest.approx(whole["predicted_iou"], abs=1e-5)
+            assert mask_iou(decode_rle(part["segmentation"]), decode_rle(whole["segmentation"])) > 0.99
+
+
+def test_the_next_images_are_read_while_one_is_predicted(nano, dataset, monkeypatch):
+    """Two ahead, in another thread, and no more: a data set does not pile up in memory."""
+    read, seen = threading.Semaphore(0), []
+    stretch, embed = Sameo.stretch, Sameo.embed_stretched
+
+    def stretched(self, image):
+        assert threading.current_thread() is not threading.main_thread()
+        read.release()
+        return stretch(self, image)
+
+    def embedded(self, pixels):
+        for _ in range(3 if not seen else len(seen) + 3 <= len(dataset)):
+            assert read.acquire(timeout=60)  # the image itself and the two after it; later on, one more each time
+        assert not read.acquire(timeout=0.05)
+        seen.append(pixels)
+        return embed(self, pixels)
+
+    monkeypatch.setattr(Sameo, "stretch", stretched)
+    monkeypatch.setattr(Sameo, "embed_stretched", embedded)
+    predict_dataset({"a": nano}, dataset, FRONT_ENDS)
+    assert len(seen) == len(dataset) > 3
+
+
+def test_an_error_while_reading_ahead_is_not_lost(nano, dataset):
+    asked = []
+
+    def fails(image):
+        asked.append(image.image_id)
+        if len(asked) == 2:
+            raise InputError(file="detector", rule="out of order", remedy="-")
+        return ground_truth_boxes()(image)
+
+    with pytest.raises(InputError, match="out of order"):
+        predict_dataset({"a": nano}, dataset, {"fails": fails})
+    assert len(asked) <= 4 and not any("ThreadPool" in thread.name for thread in threading.enumerate())
+
+
+# ---------------------------------------------------------------------------------------------- a front-end's own masks
+
+
+def with_masks(image):
+    """Says of each object the visible mask without its first column; objects of odd images are not found."""
+    found = half_sure(image)
+    masks = [item.visible for item in image.instances][: len(found.boxes)]
+    for mask in masks:
+        mask[:, int(mask.any(0).argmax())] = False
+    return replace(found, masks=tuple(encode_mask(mask) for mask in masks))
+
+
+def test_a_front_ends_own_masks_are_kept_beside_ours(nano, dataset):
+    results = predict_dataset({"a": nano}, dataset, {"own": with_masks, "boxes": half_sure})
+    expected = [mask for image in dataset for mask in with_masks(image).masks]
+    assert expected and [r["visible_mask"] for r in results["a", "own"]] == expected
+    assert [r | {"visible_mask": 0} for r in results["a", "own"]] == [
+        r | {"visible_mask": 0} for r in results["a", "boxes"]
+    ]
+    assert not any("visible_mask" in r for r in results["a", "boxes"])
+
+
+def test_masks_of_the_front_end_as_they_are(dataset):
+    results = front_end_results(dataset, with_masks)
+    expected = [
+        (image.image_id, mask, float(score), category)
+        for image in dataset
+        for found in [with_masks(image)]
+        for mask, score, category in zip(found.masks, found.scores, found.category_ids, strict=True)
+    ]
+    assert [(r["image_id"], r["segmentation"], r["score"], r["category_id"]) for r in results] == expected
+    assert all(r["visible_mask"] == r["segmentation"] and r["front_end_score"] == r["score"] for r in results)
+    assert len({r["score"] for r in results}) > 1 and not any("predicted_iou" in r for r in results)
+
+
+def test_a_front_end_without_masks_is_no_baseline(dataset):
+    with pytest.raises(InputError, match="found boxes only") as error:
+        front_end_results(dataset, ground_truth_boxes())
+    assert error.value.record == f"image {dataset[0].image_id}"
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), np.zeros(0, int))
+    assert front_end_results(dataset, lambda image: nothing) == []
+
+
+def test_without_rescoring(results):
+    before = [dict(r) for r in results["a", "half"]]
+    plain = without_rescoring(results["a", "half"])
+    assert [r["score"] for r in plain] == [r["front_end_score"] for r in before] != [r["score"] for r in before]
+    assert [r | {"score": 0} for r in plain] == [r | {"score": 0} for r in before]
+    assert results["a", "half"] == before  # nothing is changed in place
 
 
 def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
