@@ -1,11 +1,18 @@
-"""Inference over a data set: each image is read and encoded once, whatever the number of decoders and front-ends."""
+"""Inference over a data set: each image is read and encoded once, whatever the number of decoders and front-ends.
 
-from collections.abc import Mapping
+While one image is encoded and decoded, the next ones are read. Nothing but results is kept: their masks are RLE.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
-from sameo_core.datasets import AmodalDataset
+from sameo_core import Images
+from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, FrontEnd
 from sameo_core.masks import encode_mask
@@ -13,6 +20,15 @@ from sameo_core.sameo import AmodalPrediction, Sameo
 
 Results = list[dict]  # COCO results
 OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # in the place of a model's name, see below
+AHEAD = 2  # images read before they are needed
+
+
+class _Prepared(NamedTuple):
+    """What is done of an image while others are in the network."""
+
+    image: AmodalImage
+    pixels: Images  # "1 3 side side"
+    found: dict[str, Detections]  # by the front-end's name
 
 
 def predict_dataset(
@@ -23,14 +39,15 @@ def predict_dataset(
     Args:
         models: name -> SAMEO; they may differ in the mask decoder only.
         dataset: images.
-        front_ends: name -> boxes of an image.
+        front_ends: name -> boxes of an image; called in another thread, one image after another.
 
     Returns:
         (model's name, front-end's name) -> COCO results in the order of images and boxes: `image_id`, `category_id`,
-        `segmentation` (RLE), `score` = front-end score x predicted IoU, and `front_end_score`, `predicted_iou`,
-        `box` (xyxy), `instance_id` (of the annotated object a box was made from, else -1), `visible_mask` (RLE) where
-        the front-end has masks. For such front-ends also (`OWN_VISIBLE`, front-end's name), or `OWN_AMODAL` where it
-        draws whole objects: its masks as they are, with its scores.
+        `segmentation` (RLE), `score` = front-end score x predicted IoU (`without_rescoring` undoes that), and
+        `front_end_score`, `predicted_iou`, `box` (xyxy), `instance_id` (of the annotated object a box was made from,
+        else -1), and, of front-ends that have masks, `visible_mask` (RLE), their own. For such front-ends also
+        (`OWN_VISIBLE`, front-end's name), or `OWN_AMODAL` where it draws whole objects: its masks and scores as they
+        are, without SAMEO.
 
     Raises:
         InputError: no model; models whose image encoders differ; unreadable images.
@@ -40,56 +57,83 @@ def predict_dataset(
     first, *others = models.values()
     for other in others:
         check_same_encoder(first, other)
+
+    def prepare(number: int) -> _Prepared:
+        image = dataset[number]
+        return _Prepared(image, first.stretch(image.read()), {name: find(image) for name, find in front_ends.items()})
+
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
-    for image in tqdm(dataset, desc=f"predicting {dataset.name} {dataset.split}", unit="image"):
-        embedding = first.embed(image.read())
-        for front_end_name, front_end in front_ends.items():
-            found = front_end(image)
-            if found.masks is not None or found.amodal_masks is not None:
-                kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
-                results.setdefault((kind, front_end_name), []).extend(own_masks(image.image_id, found))
-            for model_name, model in models.items():
-                size = (image.height, image.width)
-                prediction = model.predict_embedded(embedding, size, found.boxes, found.scores)
-                results[model_name, front_end_name] += coco_results(image.image_id, found, prediction)
+    bar = tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image")
+    with bar:
+        for image, pixels, detections in _ahead(prepare, range(len(dataset))):
+            embedding, size = first.embed_stretched(pixels), (image.height, image.width)
+            for front_end, found in detections.items():
+                if found.masks is not None or found.amodal_masks is not None:
+                    kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
+                    results.setdefault((kind, front_end), []).extend(own_masks(image.image_id, found))
+                for name, model in models.items():
+                    start = 0
+                    for part in model.predict_in_passes(embedding, size, found.boxes, found.scores):
+                        results[name, front_end] += coco_results(image.image_id, found, part, start)
+                        start += len(part.iou)
+            bar.update()
+    return results
+
+
+def coco_results(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:
+    """One image's objects as COCO results, in the order of the boxes; the keys as in `predict_dataset`.
+
+    Args:
+        image_id: of the image.
+        found: what the front-end found in it.
+        prediction: of all its boxes, or of some that follow each other.
+        start: which box is the first of `prediction`.
+    """
+    results = []
+    rows = zip(prediction.masks, prediction.iou, prediction.scores, strict=True)
+    for i, (mask, iou, score) in enumerate(rows, start):
+        own = {"segmentation": encode_mask(mask), "score": float(score), "predicted_iou": float(iou)}
+        results.append(_front_end_result(image_id, found, i) | own)
     return results
 
 
 def own_masks(image_id: int | str, found: Detections) -> Results:
     """A front-end's own masks as COCO results: amodal ones where it has them, else the visible ones as they are."""
     masks = found.masks if found.amodal_masks is None else found.amodal_masks
-    return [_record(image_id, found, i) | {"segmentation": mask} for i, mask in enumerate(masks or ())]
+    return [_front_end_result(image_id, found, i) | {"segmentation": mask} for i, mask in enumerate(masks or ())]
 
 
 def without_rescoring(results: Results) -> Results:
-    """The same masks, scored by their front-end alone: what IoU re-scoring is compared with."""
+    """The same results with the front-end's scores alone, as if the predicted IoU were not known."""
     return [result | {"score": result["front_end_score"]} for result in results]
 
 
-def coco_results(image_id: int | str, found: Detections, prediction: AmodalPrediction) -> Results:
-    """One image's objects as COCO results, in the order of the boxes; the keys as in `predict_dataset`."""
-    return [
-        _record(image_id, found, i)
-        | {
-            "segmentation": encode_mask(prediction.masks[i]),
-            "score": float(prediction.scores[i]),
-            "predicted_iou": float(prediction.iou[i]),
-        }
-        for i in range(len(found.boxes))
-    ]
-
-
-def _record(image_id: int | str, found: Detections, i: int) -> dict:
-    """What a front-end says of its detection number i."""
-    record = {
+def _front_end_result(image_id: int | str, found: Detections, i: int) -> dict:
+    score = float(found.scores[i])
+    result = {
         "image_id": image_id,
         "category_id": int(found.category_ids[i]),
-        "score": float(found.scores[i]),
-        "front_end_score": float(found.scores[i]),
+        "score": score,
+        "front_end_score": score,
         "box": [round(float(v), 2) for v in found.boxes[i]],
         "instance_id": int(found.instance_ids[i]),
     }
-    return record if found.masks is None else record | {"visible_mask": found.masks[i]}
+    return result if found.masks is None else result | {"visible_mask": found.masks[i]}
+
+
+def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator[_Prepared]:
+    """`work` of each number, in order, done in a thread `AHEAD` of who asks; its errors come when it is their turn."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            waiting = deque()
+            for number in numbers:
+                waiting.append(thread.submit(work, number))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # whoever stops asking does not wait for more than one image
+            thread.shutdown(wait=False, cancel_futures=True)
 
 
 def check_same_encoder(a: Sameo, b: Sameo) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Scores
+from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, upscale_logits
 from sameo_core.errors import InputError
@@ -110,19 +110,30 @@ class Sameo:
         self.model.mask_decoder.requires_grad_(True)
         return self.model.mask_decoder.parameters()
 
-    @torch.inference_mode()
     def embed(self, image: Image) -> ImageEmbedding:
         """The image embedding "1 c he we": computed once, good for any number of boxes in this image.
 
         Args:
-            image: UInt8 "h w 3", RGB, any size.
+            image: UInt8 "h w 3", RGB, any size; no copy of it is made.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        return self.embed_stretched(self.stretch(image))
+
+    def stretch(self, image: Image) -> Images:
+        """An image as the network wants it, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
 
         Raises:
             InputError: not an 8-bit RGB image.
         """
         check_image(image)
-        pixels = torch.from_numpy(np.array(image, order="C")).to(self.device).permute(2, 0, 1)[None] / 255
-        return self.model.encode_images(pixels)
+        return torch.from_numpy(stretched(image, self.model.config.image_size)).permute(2, 0, 1)[None]
+
+    @torch.inference_mode()
+    def embed_stretched(self, images: Images) -> ImageEmbedding:
+        """`embed` for images that `stretch` has prepared; several of them stacked give as many embeddings."""
+        return self.model.encode_images(images.to(self.device))
 
     def predict(self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None) -> AmodalPrediction:
         """Amodal masks of the objects in boxes.
@@ -140,7 +151,6 @@ class Sameo:
         """
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores)
 
-    @torch.inference_mode()
     def predict_embedded(
         self,
         embedding: ImageEmbedding,
@@ -150,21 +160,45 @@ class Sameo:
     ) -> AmodalPrediction:
         """`predict` for an image whose embedding (`embed`) is at hand; `image_size` is (height, width) in pixels."""
         boxes = _as_boxes(boxes)
+        masks, start = np.zeros((len(boxes), *image_size), bool), 0
+        iou, final = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.float32)
+        for part in self.predict_in_passes(embedding, image_size, boxes, scores):
+            end = start + len(part.iou)
+            masks[start:end], iou[start:end], final[start:end] = part.masks, part.iou, part.scores
+            start = end
+        return AmodalPrediction(masks, iou, final)
+
+    def predict_in_passes(
+        self,
+        embedding: ImageEmbedding,
+        image_size: tuple[int, int],
+        boxes: ArrayLike,
+        scores: ArrayLike | None = None,
+    ) -> Iterator[AmodalPrediction]:
+        """`predict_embedded`, a few boxes after another, in their order: for those who keep no masks of full size.
+
+        Raises:
+            InputError: as `predict`, before the first pass.
+        """
+        boxes = _as_boxes(boxes)
         scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
             rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
             raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")
         prompts = torch.from_numpy(boxes).to(self.device)[None]
         check_boxes(embedding, prompts, image_size, self.model.config.embedding_dim)  # all, to name a bad one rightly
-        masks = np.zeros((len(boxes), *image_size), bool)
-        iou = np.zeros(len(boxes), np.float32)
         limits = EvaluationConfig()
-        step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // (image_size[0] * image_size[1])))
-        for start in range(0, len(boxes), step):  # in passes: memory does not grow with the number of boxes
+        # In passes: memory does not grow with the number of boxes. A box costs its logits at full size, and in the
+        # decoder as much as those of a mask of 4 x 4 times its resolution: channels, and what is made of them.
+        pixels = max(image_size[0] * image_size[1], 16 * 16 * embedding.shape[-2] * embedding.shape[-1])
+        step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // pixels))
+        for start in range(0, len(boxes), step):
             part = slice(start, start + step)
-            logits, estimate = self._decode(embedding, prompts[:, part], image_size)
-            masks[part], iou[part] = (logits >= 0).cpu().numpy(), estimate.cpu().numpy()
-        return AmodalPrediction(masks, iou, scores * iou)
+            with torch.inference_mode():
+                logits, iou = (answer.cpu() for answer in self._decode(embedding, prompts[:, part], image_size))
+                masks, iou = (logits >= 0).numpy(), iou.numpy()
+                del logits  # not to be kept while the caller works
+            yield AmodalPrediction(masks, iou, scores[part] * iou)
 
     @torch.inference_mode()
     def decode_embedded(
@@ -192,6 +226,29 @@ class Sameo:
         """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
         decoded = self.model.decode_boxes(embedding, prompts, image_size)
         return upscale_logits(decoded.logits.float(), image_size)[0, :, 0], decoded.iou[0, :, 0].float().clamp(0, 1)
+
+
+def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
+    """An image stretched to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does, from 8-bit values.
+
+    Only the four pixels around each new one are looked at: neither time nor memory grows with the image.
+    """
+    rows, columns = (list(_neighbours(count, side)) for count in image.shape[:2])
+    result = np.zeros((side, side, 3), np.float32)
+    for row, share_of_row in rows:
+        for column, share_of_column in columns:
+            weight = (share_of_row[:, None] * share_of_column)[..., None]
+            result += weight * image[np.ix_(row, column)]
+    return result / 255
+
+
+def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, "{side}"], Float[np.ndarray, "{side}"]]]:
+    """Of `count` pixels in a row, the one before and the one after each of `side` new ones, with what each counts."""
+    at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
+    before = at.astype(int)
+    share = (at - before).astype(np.float32)
+    yield before, 1 - share
+    yield np.minimum(before + 1, count - 1), share
 
 
 def _stated_variant(path: Path) -> str:

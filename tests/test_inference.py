@@ -1,18 +1,21 @@
 """Inference over a data set: one encoding an image, results in order, scores that multiply."""
 
+import threading
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import seeded_nano
 
-from sameo_core import inference
+from sameo_core import inference, sameo
 from sameo_core.collection import open_dataset
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.config import EvaluationConfig
+from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
 from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset, without_rescoring
-from sameo_core.masks import decode_rle
+from sameo_core.masks import decode_rle, encode_mask, mask_iou
 from sameo_core.sameo import Sameo
 
 
@@ -44,10 +47,11 @@ def results(nano, dataset):
 
 
 def test_each_image_is_read_and_encoded_once(nano, dataset, monkeypatch):
-    encoded, embed = [], Sameo.embed
-    monkeypatch.setattr(Sameo, "embed", lambda self, image: encoded.append(image.shape) or embed(self, image))
+    read, stretch, encoded, encode = [], Sameo.stretch, [], EfficientSam.encode_images
+    monkeypatch.setattr(Sameo, "stretch", lambda self, image: read.append(image.shape) or stretch(self, image))
+    monkeypatch.setattr(EfficientSam, "encode_images", lambda self, x: encoded.append(len(x)) or encode(self, x))
     predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
-    assert encoded == [(image.height, image.width, 3) for image in dataset]
+    assert read == [(image.height, image.width, 3) for image in dataset] and encoded == [1] * len(dataset)
 
 
 def test_results_come_in_the_order_of_images_and_boxes(dataset, results):
@@ -88,17 +92,78 @@ def test_one_pass_for_all_gives_what_single_passes_give(nano, dataset, results):
     assert predict_dataset({"a": nano}, dataset, {}) == {}
 
 
-def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
-    monkeypatch.setattr(inference, "tqdm", lambda *_, **__: pytest.fail("nothing may be predicted"))
-    with pytest.raises(InputError, match="share their image encoder"):
-        predict_dataset({"a": nano, "b": Sameo(seeded_nano(seed=1), "nano")}, dataset, FRONT_ENDS)
-    with pytest.raises(InputError, match="share their image encoder"):
-        predict_dataset({"a": nano, "b": Sameo(build_efficient_sam("vit_t"), "vit_t")}, dataset, FRONT_ENDS)
-    with pytest.raises(InputError, match="at least one model"):
-        predict_dataset({}, dataset, FRONT_ENDS)
+def test_many_boxes_are_decoded_a_few_at_a_time(nano, dataset, results, monkeypatch):
+    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=1))
+    monkeypatch.setattr(Sameo, "predict_embedded", lambda *_: pytest.fail("holds all masks of an image"))
+    parts = predict_dataset({"a": nano}, dataset, FRONT_ENDS)
+    for name in FRONT_ENDS:
+        assert max(Counter(r["image_id"] for r in parts["a", name]).values()) > 1
+        for part, whole in zip(parts["a", name], results["a", name], strict=True):
+            assert part["box"] == whole["box"] and part["instance_id"] == whole["instance_id"]
+            assert part["predicted_iou"] == pytest.approx(whole["predicted_iou"], abs=1e-5)
+            assert mask_iou(decode_rle(part["segmentation"]), decode_rle(whole["segmentation"])) > 0.99
 
 
-def with_masks(*kinds):
+def test_the_next_images_are_read_while_one_is_predicted(nano, dataset, monkeypatch):
+    """Two ahead, in another thread, and no more: a data set does not pile up in memory."""
+    read, seen = threading.Semaphore(0), []
+    stretch, embed = Sameo.stretch, Sameo.embed_stretched
+
+    def stretched(self, image):
+        assert threading.current_thread() is not threading.main_thread()
+        read.release()
+        return stretch(self, image)
+
+    def embedded(self, pixels):
+        for _ in range(3 if not seen else len(seen) + 3 <= len(dataset)):
+            assert read.acquire(timeout=60)  # the image itself and the two after it; later on, one more each time
+        assert not read.acquire(timeout=0.05)
+        seen.append(pixels)
+        return embed(self, pixels)
+
+    monkeypatch.setattr(Sameo, "stretch", stretched)
+    monkeypatch.setattr(Sameo, "embed_stretched", embedded)
+    predict_dataset({"a": nano}, dataset, FRONT_ENDS)
+    assert len(seen) == len(dataset) > 3
+
+
+def test_an_error_while_reading_ahead_is_not_lost(nano, dataset):
+    asked = []
+
+    def fails(image):
+        asked.append(image.image_id)
+        if len(asked) == 2:
+            raise InputError(file="detector", rule="out of order", remedy="-")
+        return ground_truth_boxes()(image)
+
+    with pytest.raises(InputError, match="out of order"):
+        predict_dataset({"a": nano}, dataset, {"fails": fails})
+    assert len(asked) <= 4 and not any("ThreadPool" in thread.name for thread in threading.enumerate())
+
+
+# ---------------------------------------------------------------------------------------------- a front-end's own masks
+
+
+def with_masks(image):
+    """Says of each object the visible mask without its first column; objects of odd images are not found."""
+    found = half_sure(image)
+    masks = [item.visible for item in image.instances][: len(found.boxes)]
+    for mask in masks:
+        mask[:, int(mask.any(0).argmax())] = False
+    return replace(found, masks=tuple(encode_mask(mask) for mask in masks))
+
+
+def test_a_front_ends_own_masks_are_kept_beside_ours(nano, dataset):
+    results = predict_dataset({"a": nano}, dataset, {"own": with_masks, "boxes": half_sure})
+    expected = [mask for image in dataset for mask in with_masks(image).masks]
+    assert expected and [r["visible_mask"] for r in results["a", "own"]] == expected
+    assert [r | {"visible_mask": 0} for r in results["a", "own"]] == [
+        r | {"visible_mask": 0} for r in results["a", "boxes"]
+    ]
+    assert not any("visible_mask" in r for r in results["a", "boxes"])
+
+
+def drawing(*kinds):
     """An exact detector that draws masks: the visible ones, and the amodal ones where asked to."""
 
     def detect(image):
@@ -113,8 +178,8 @@ def with_masks(*kinds):
 def test_masks_of_the_front_end_come_along_and_stand_for_themselves(nano, dataset):
     front_ends = {
         "boxes": ground_truth_boxes(),
-        "modal": with_masks("visible"),
-        "both": with_masks("visible", "amodal"),
+        "modal": drawing("visible"),
+        "both": drawing("visible", "amodal"),
     }
     found = predict_dataset({"ours": nano}, dataset, front_ends)
     assert set(found) == {("ours", name) for name in front_ends} | {(OWN_VISIBLE, "modal"), (OWN_AMODAL, "both")}
@@ -129,7 +194,18 @@ def test_masks_of_the_front_end_come_along_and_stand_for_themselves(nano, datase
 
 
 def test_without_rescoring(results):
-    for rescored in results.values():
-        plain = without_rescoring(rescored)
-        assert [r["score"] for r in plain] == [r["front_end_score"] for r in rescored]
-        assert [r["segmentation"] for r in plain] == [r["segmentation"] for r in rescored]
+    before = [dict(r) for r in results["a", "half"]]
+    plain = without_rescoring(results["a", "half"])
+    assert [r["score"] for r in plain] == [r["front_end_score"] for r in before] != [r["score"] for r in before]
+    assert [r | {"score": 0} for r in plain] == [r | {"score": 0} for r in before]
+    assert results["a", "half"] == before  # nothing is changed in place
+
+
+def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
+    monkeypatch.setattr(inference, "tqdm", lambda *_, **__: pytest.fail("nothing may be predicted"))
+    with pytest.raises(InputError, match="share their image encoder"):
+        predict_dataset({"a": nano, "b": Sameo(seeded_nano(seed=1), "nano")}, dataset, FRONT_ENDS)
+    with pytest.raises(InputError, match="share their image encoder"):
+        predict_dataset({"a": nano, "b": Sameo(build_efficient_sam("vit_t"), "vit_t")}, dataset, FRONT_ENDS)
+    with pytest.raises(InputError, match="at least one model"):
+        predict_dataset({}, dataset, FRONT_ENDS)

@@ -1,18 +1,20 @@
 """SAMEO around its model: what `predict` promises, files that come back bit for bit, what learns, what is refused."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors
 import torch
+import torch.nn.functional as F
 from conftest import seeded_nano
 
 from sameo_core import config, sameo
 from sameo_core.config import EvaluationConfig
 from sameo_core.efficient_sam import build_efficient_sam, upscale_logits
 from sameo_core.errors import InputError
-from sameo_core.sameo import NAMED_WEIGHTS, Sameo
+from sameo_core.sameo import NAMED_WEIGHTS, Sameo, stretched
 
 SIZE = (48, 64)
 BOXES = [[4, 6, 30, 40], [20, 10, 64, 48], [0, 0, 12, 9], [1.5, 2.5, 50.25, 30]]
@@ -92,6 +94,41 @@ def test_flipped_and_read_only_images(nano, recwarn):
     assert not recwarn.list
 
 
+SIZES = [(1, 1), (1, 300), (2, 257), (48, 64), (256, 256), (333, 500), (700, 20)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_stretching_8_bit_values_is_stretching_a_float_copy(size):
+    image = photo(size)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    expected = F.interpolate(pixels, (256, 256), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    assert np.abs(stretched(image, 256) - expected.numpy()).max() < 1e-6
+
+
+def test_an_embedding_is_that_of_the_float_image(nano):
+    image = photo((90, 130))
+    with torch.inference_mode():
+        expected = nano.model.encode_images(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
+    assert (nano.embed(image) - expected).abs().max() < 1e-5 < expected.std() / 1000
+
+
+def test_a_huge_image_is_not_copied(nano):
+    image = np.broadcast_to(photo((1, 5000)), (30_000, 5000, 3))  # as floats it would be 1.8 GB
+    tracemalloc.start()
+    pixels = nano.stretch(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pixels.shape == (1, 3, 256, 256) and peak < 20e6
+    assert np.allclose(pixels, stretched(photo((1, 5000)), 256).transpose(2, 0, 1)[None], atol=1e-6)
+
+
+def test_images_stretched_ahead_are_embedded_together(nano):
+    images = [photo((48, 64)), photo((90, 70), seed=1)]
+    together = nano.embed_stretched(torch.cat([nano.stretch(image) for image in images]))
+    for embedding, image in zip(together, images, strict=True):
+        assert (embedding - nano.embed(image)[0]).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("limit", [{"boxes_per_pass": 1}, {"boxes_per_pass": 3}, {"upscaled_pixels": 1}])
 def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
     whole = nano.predict(photo(), BOXES, SCORES)
@@ -107,6 +144,30 @@ def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
     assert passes == ([3, 1] if limit == {"boxes_per_pass": 3} else [1, 1, 1, 1])
     assert np.allclose(parts.iou, whole.iou, atol=1e-5) and np.allclose(parts.scores, whole.scores, atol=1e-5)
     assert (parts.masks == whole.masks).mean() > 0.999
+
+
+def test_passes_one_after_another_are_the_prediction(nano, monkeypatch):
+    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=3))
+    embedding = nano.embed(photo())
+    whole = nano.predict_embedded(embedding, SIZE, BOXES, SCORES)
+    parts = list(nano.predict_in_passes(embedding, SIZE, BOXES, SCORES))
+    assert [len(part.masks) for part in parts] == [3, 1]
+    for name in ("masks", "iou", "scores"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+
+
+@pytest.mark.parametrize(("grid", "size", "boxes"), [(16, (48, 64), 64), (64, (48, 64), 16), (16, (2048, 2048), 4)])
+def test_a_pass_is_bounded_by_the_image_and_by_the_decoder(nano, monkeypatch, grid, size, boxes):
+    """2^24 pixels: 4 masks of 2048 x 2048; or of 16 boxes what the decoder holds at 64 x 64 cells."""
+    passes = []
+
+    def decode(embedding, prompts, size):
+        passes.append(prompts.shape[1])
+        return torch.zeros(prompts.shape[1], 1, 1), torch.zeros(prompts.shape[1])
+
+    monkeypatch.setattr(nano, "_decode", decode)
+    list(nano.predict_in_passes(torch.zeros(1, 128, grid, grid), size, [[4, 6, 30, 40]] * 70))
+    assert passes == [boxes] * (70 // boxes) + [70 % boxes] * (70 % boxes > 0)
 
 
 # --------------------------------------------------------------------------------------------------------------- files
