@@ -121,7 +121,7 @@ class Sameo:
         """
         return self.embed_stretched(self.stretch(image))
 
-    def stretch(self, image: Image) -> Images:
+    def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
         """An image as the network wants it, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
 
         Raises:
