@@ -299,7 +299,7 @@ def _mini() -> Profile:
         ),
         amodal_rcnn=AmodalRcnnConfig(
             rcnn_detector="nano",
-            rcnn_iterations=240,  # more computing than SAMEO's fine-tuning with its share of the encoding
+            rcnn_iterations=160,  # more computing than SAMEO's fine-tuning with its share of the encoding
             rcnn_batch_images=8,
             rcnn_learning_rate=5e-4,
             rcnn_backbone_rate=0.3,
