@@ -1,0 +1,108 @@
+"""How a figure of this project looks: its colours, its style, its title with the profile, and its bytes.
+
+Colours are those of Okabe and Ito, which colour-blind readers tell apart; what colour says, line style or hatching says
+too, so that a greyscale print is enough. Figures are made without pyplot, so nothing is shown, kept or leaked.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from types import MappingProxyType
+
+import matplotlib
+import PIL.Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sameo_core.reporting.base import PROFILES, check_profile
+
+# The roles of colours, the same in every figure.
+PALETTE = MappingProxyType(
+    {
+        "visible": "#0072B2",  # blue: outline of the visible mask, solid
+        "amodal": "#D55E00",  # vermillion: outline of the amodal mask, dashed
+        "hidden": "#E69F00",  # orange: the hidden region, tinted and hatched
+        "truth": "#009E73",  # green: the annotated amodal mask
+        "box": "#000000",  # black: box prompt
+        "before": "#56B4E9",  # light blue: the un-tuned model
+        "after": "#0072B2",  # blue: the fine-tuned model
+    }
+)
+
+WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
+
+STYLE = MappingProxyType(
+    {
+        "figure.dpi": 80,
+        "figure.constrained_layout.w_pad": 0.03,
+        "figure.constrained_layout.h_pad": 0.03,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.titlelocation": "left",
+        "axes.labelsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "figure.titlesize": 9,
+        "figure.titleweight": "bold",
+        "grid.color": "0.9",
+        "grid.linewidth": 0.6,
+        "hatch.linewidth": 0.8,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "lines.solid_capstyle": "round",
+        "svg.fonttype": "path",
+        "svg.hashsalt": "sameo",  # the same figure gives the same bytes
+        "text.parse_math": False,  # a "$" in a category is a dollar
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+    }
+)
+
+
+def styled(function: Callable) -> Callable:
+    return matplotlib.rc_context(dict(STYLE))(function)
+
+
+class Picture(Figure):
+    """A Figure that a notebook shows by itself, small and always alike, whether or not anybody has imported pyplot."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        with matplotlib.rc_context(dict(STYLE)), PIL.Image.open(io.BytesIO(rendered(self, "png", self.dpi))) as image:
+            buffer = io.BytesIO()  # 256 colours: a third of the bytes, as notebooks are committed with their pictures
+            reduced = image.convert("RGB").quantize(256, kmeans=2, dither=PIL.Image.Dither.NONE)
+            reduced.save(buffer, "png", optimize=True)
+        return {"image/png": buffer.getvalue(), "text/plain": repr(self)}
+
+
+def new_figure(
+    title: str, profile: str | None, height: float, width: float = WIDTH, layout: str = "constrained"
+) -> Picture:
+    if profile is not None:
+        check_profile(profile)
+        title = f"{title} \N{MIDDLE DOT} {PROFILES[profile]}"
+    figure = Picture(figsize=(width, height), layout=layout)
+    figure.suptitle(title, x=0.005, ha="left")
+    return figure
+
+
+def panels(title: str, profile: str, count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of `height` inch, at most `across` in a row."""
+    across = min(across, count)
+    rows = math.ceil(count / across)
+    figure = new_figure(title, profile, 0.35 + rows * height, WIDTH * (0.5 if across == 1 else 1))
+    axes = list(figure.subplots(rows, across, squeeze=False).ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def rendered(figure: Figure, kind: str, dpi: Real, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind] | dict(texts)
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()

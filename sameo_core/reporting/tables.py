@@ -1,0 +1,173 @@
+"""Tables: CSV files written and read back, and the table that a notebook, GitHub and a terminal show."""
+
+import csv
+import html
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from sameo_core.config import RESULTS
+from sameo_core.reporting.base import Row, named_file, require, write_whole
+
+# ------------------------------------------------------------------------------------------------------ CSV files
+
+
+def write_table(name: str, rows: Sequence[Row], profile: str, folder: Path | None = None) -> Path:
+    """Write rows to ``<folder>/<name>.csv``, whole or not at all; the same rows give the same bytes.
+
+    Args:
+        name: of the table, e.g. "cross_dataset".
+        rows: the first row's keys are the columns, in their order, after `profile`. Fractions get 4 decimals (a number
+            that needs more goes in as text), None an empty cell.
+        folder: instead of ``data/results/<profile>``.
+
+    Raises:
+        InputError: no rows, rows with different keys, a row of another profile, a value that is not a number, text,
+            bool or None.
+    """
+    path = named_file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".csv")
+    require(len(rows), "rows", f"table {name} needs at least one row, found none", "Write it once there is a result")
+    columns = ["profile", *(key for key in rows[0] if key != "profile")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for i, row in enumerate(rows):
+        row, record = {"profile": profile, **row}, f"row {i}"
+        odd = ", ".join(sorted(row.keys() ^ set(columns)))
+        require(not odd, "rows", f"all rows have the same keys, only some have {odd}", "Use None for no value", record)
+        rule = f"one profile a table: {profile!r}, found {row['profile']!r}"
+        require(row["profile"] == profile, "rows", rule, "Write one table a profile", record)
+        writer.writerow([cell_text(row[column], 4, record, nan="nan") for column in columns])
+    write_whole(path, buffer.getvalue().encode())
+    return path
+
+
+def read_table(path: str | Path) -> list[dict[str, object]]:
+    """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
+
+    Raises:
+        InputError: no such file, no header, a row with more or fewer cells than the header.
+    """
+    path = Path(path)
+    require(path.is_file(), path, "the table must exist", "Run the notebook that writes it")
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *lines = [*csv.reader(file)] or [[]]
+    require(header, path, "a table needs a header, the file is empty", "Write it again")
+    for i, line in enumerate(lines):
+        rule = f"{len(header)} cells a row as in the header, found {len(line)}"
+        require(len(line) == len(header), path, rule, "Correct the row, or write the table again", f"row {i}")
+    return [dict(zip(header, map(_parsed, line), strict=True)) for line in lines]
+
+
+def _parsed(text: str) -> int | float | str | None:
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+        return int(text)
+    if re.fullmatch(r"-?((0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|inf)|nan", text):
+        return float(text)
+    return text or None
+
+
+def cell_text(value: object, decimals: int, record: str = "", nan: str = "") -> str:
+    """A value as text: fractions with `decimals`, None as nothing. InputError for what is no cell, e.g. a list."""
+    value = value.item() if isinstance(value, np.generic) else value
+    rule = f"a cell is a number, text, bool or None, found {value!r}"
+    require(value is None or isinstance(value, (int, float, str)), "rows", rule, "Convert it first", record)
+    if isinstance(value, float):
+        text = nan if math.isnan(value) else f"{value:.{decimals}f}"
+        return text.lstrip("-") if not text.strip("-0.") else text  # no -0.0000
+    return "" if value is None else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------ tables to read
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a notebook shows as HTML, GitHub as Markdown, and a terminal as the same Markdown text."""
+
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]  # a tuple a row
+    numeric: tuple[bool, ...]  # a flag a column: right-aligned
+    bold: frozenset[tuple[int, int]]  # (row, column)
+    title: str | None
+
+    def _repr_markdown_(self) -> str:
+        rows = [
+            [f"**{text}**" if (i, j) in self.bold else text.replace("|", "\\|") for j, text in enumerate(row)]
+            for i, row in enumerate(self.cells)
+        ]
+        rows.insert(0, [column.replace("|", "\\|") for column in self.columns])
+        widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, ["-" * (w - n) + ":" * n for w, n in zip(widths, self.numeric, strict=True)])
+        aligned = [
+            [text.rjust(w) if n else text.ljust(w) for text, w, n in zip(row, widths, self.numeric, strict=True)]
+            for row in rows
+        ]
+        title = [f"**{self.title}**", ""] if self.title else []
+        return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned)])
+
+    def _repr_html_(self) -> str:
+        def line(tag: str, texts: Sequence[str], row: int) -> str:
+            cells = []
+            for j, text in enumerate(texts):
+                text = html.escape(text, quote=False)
+                text = f"<b>{text}</b>" if (row, j) in self.bold else text
+                cells.append(f'<{tag} style="text-align: {"right" if self.numeric[j] else "left"}">{text}</{tag}>')
+            return f"<tr>{''.join(cells)}</tr>"
+
+        caption = [f"<caption>{html.escape(self.title, quote=False)}</caption>"] if self.title else []
+        body = [line("td", row, i) for i, row in enumerate(self.cells)]
+        return "\n".join(["<table>", *caption, line("th", self.columns, -1), *body, "</table>"])
+
+    __repr__ = __str__ = _repr_markdown_
+
+
+def table_html(
+    rows: Sequence[Row],
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+    best: Mapping[str, Callable] | None = None,
+    decimals: int = 3,
+) -> Table:
+    """Rows as a `Table`, the last line of a notebook cell.
+
+    Args:
+        columns: those to show, in order; by default all, in the order in which the rows name them. What a row does not
+            have, None and NaN are empty cells.
+        best: column -> max or min: that value of the column is bold (as shown: ties of the rounded numbers too).
+        decimals: of fractions.
+
+    Raises:
+        InputError: no rows, or a column that no row has.
+    """
+    require(len(rows), "rows", "a table needs at least one row, found none", "Show it once there is a result")
+    known = list(dict.fromkeys(key for row in rows for key in row))
+    columns, best = list(known if columns is None else columns), best or {}
+    for column in [*columns, *best]:
+        rule = f"a column of the rows, found {column!r}"
+        require(column in known, "columns", rule, f"Choose from {', '.join(known)}")
+    cells = tuple(tuple(cell_text(row.get(c), decimals, f"row {i}") for c in columns) for i, row in enumerate(rows))
+    values = [[row.get(c) for row in rows if row.get(c) is not None] for c in columns]
+    bold = set()
+    for column, choose in best.items():
+        numbers = [row[column] for row in rows if is_number(row.get(column)) and not math.isnan(row[column])]
+        if numbers and column in columns:
+            j, winner = columns.index(column), cell_text(choose(numbers), decimals)
+            bold |= {(i, j) for i, row in enumerate(cells) if row[j] == winner}
+    numeric = tuple(bool(column) and all(map(is_number, column)) for column in values)
+    return Table(tuple(columns), cells, numeric, frozenset(bold), title)
+
+
+def table_markdown(rows: Sequence[Row], *args: object, **options: object) -> str:
+    """Rows as Markdown text, for a README; everything as in `table_html`."""
+    return str(table_html(rows, *args, **options))
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))

@@ -1,0 +1,241 @@
+"""Figures by the data that they draw."""
+
+import io
+import math
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import rectangle
+from test_reporting_objects import AMODAL, IMAGE, VISIBLE, H, W, patches, title
+from test_reporting_statistics import arm_rows
+
+from sameo_core.config import CompletenessConfig, SynthesisConfig
+from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
+from sameo_core.reporting import (
+    WIDTH,
+    figure_arms,
+    figure_contact_sheet,
+    figure_gains,
+    figure_ladder,
+    figure_occlusion_curve,
+    figure_occlusion_histograms,
+    figure_png,
+    figure_pool,
+    figure_precision_recall,
+    figure_rates,
+    figure_training_curves,
+    mean_interval,
+)
+from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.synthesis import CurvePoint, collect_complete_objects, ladder
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def dataset(folder, count, amodal=True):
+    path = folder / "image.png"
+    PIL.Image.fromarray(IMAGE).save(path)
+    thing = AmodalInstance(1, 1, "cup", False, encode_mask(AMODAL) if amodal else None, encode_mask(VISIBLE))
+    stuff = AmodalInstance(2, 2, "table", True, encode_mask(~VISIBLE), encode_mask(~AMODAL))
+    images = [AmodalImage(i, path.name, path, H, W, (thing, stuff) if i else ()) for i in range(count)]
+    return AmodalDataset("cocoa", folder, "val", {1: "cup", 2: "table"}, images, {})
+
+
+def test_contact_sheet(tmp_path):
+    figure = figure_contact_sheet(dataset(tmp_path, 9), "mini", count=5, columns=3)
+    assert title(figure) == "cocoa, val · mini: drawn world"
+    assert [set(patches(axes)) for axes in figure.axes] == [set(), *[{"visible", "hidden"}] * 4]
+    assert all(len(axes.patches) == 2 for axes in figure.axes[1:])  # the table is stuff
+    places = np.array([axes.get_position().bounds for axes in figure.axes])
+    assert len(np.unique(places[:, 1].round(6))) == 2 and (places[:, :2] >= 0).all()
+    assert (places[:, :2] + places[:, 2:] <= 1 + 1e-9).all()
+    size = places[:, 2:] * figure.get_size_inches()
+    assert size[:, 0] / size[:, 1] == pytest.approx(np.full(5, W / H))
+
+
+def test_contact_sheet_of_visible_masks(tmp_path):
+    figure = figure_contact_sheet(dataset(tmp_path, 2, amodal=False).images[1:], "paper", title="LVIS")
+    assert title(figure) == "LVIS · paper" and [set(patches(axes)) for axes in figure.axes] == [{"visible"}]
+    with pytest.raises(InputError, match="at least one image"):
+        figure_contact_sheet([], "mini")
+
+
+def test_a_contact_sheet_with_words(tmp_path):
+    images = dataset(tmp_path, 3).images
+    figure = figure_contact_sheet(images, "mini", labels=["a", "b", "c"], columns=2)
+    assert [axes.get_title("left") for axes in figure.axes] == ["a", "b", "c"]
+    places = np.array([axes.get_position().bounds for axes in figure.axes])
+    assert (places[:, 1] + places[:, 3] < 1).all() and places[2, 1] + places[2, 3] < places[0, 1]  # room for the words
+    with pytest.raises(InputError, match="one label an image, found 2 for 3"):
+        figure_contact_sheet(images, "mini", labels=["a", "b"])
+    with pytest.raises(InputError, match="labels"):
+        figure_contact_sheet(images, "mini", labels=["a", "b", "c"], count=2)
+
+
+def test_occlusion_histograms():
+    figure = figure_occlusion_histograms({"a": [0, 0.12, 0.13, 0.99], "b": np.zeros(3)}, "mini")
+    assert title(figure).endswith("· mini: drawn world") and len(figure.axes) == 2
+    heights = np.array([bar.get_height() for bar in figure.axes[0].patches])
+    assert heights[2] == pytest.approx(2 / 3) and heights[19] == pytest.approx(1 / 3) and heights.sum() == 1
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["4 objects\n75 % occluded", "3 objects\n0 % occluded"]
+    for rates in ({}, {"a": []}, {"a": [1.2]}, {"a": [math.nan]}):
+        with pytest.raises(InputError, match="rates"):
+            figure_occlusion_histograms(rates, "mini")
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def test_training_curves():
+    logs = {
+        "seed 0": [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4, "mIoU": 0.8}],
+        "seed 1": [{"step": 0, "loss": 2.0}, {"step": 2, "loss": 0.6, "mIoU": 0.6}],
+    }
+    figure = figure_training_curves(logs, "mini", ["loss", "mIoU"])
+    assert title(figure) == "Training, bold: mean of 2 runs · mini: drawn world"
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["loss", "mIoU"]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert lines["seed 0"] == [[0, 1], [1, 0.5], [2, 0.4]] and lines["mean"] == [[0, 1.5], [2, 0.5]]
+    alone = figure_training_curves({"seed 0": logs["seed 0"]}, "mini", ["loss"])
+    assert len(alone.axes[0].lines) == 1 and title(alone) == "Training · mini: drawn world"
+    with pytest.raises(InputError, match="seed 0: rows with step and AP, found none"):
+        figure_training_curves(logs, "mini", ["AP"])
+    with pytest.raises(InputError, match="at least one run"):
+        figure_training_curves({}, "mini", ["loss"])
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_gains():
+    rows = [{"metric": m, "seed": s, "before": 0.4, "after": 0.5 + s / 10} for m in ("AP", "mIoU") for s in range(3)]
+    figure = figure_gains(rows, "paper")
+    axes = figure.axes[0]
+    assert title(figure).endswith("· paper") and [t.get_text() for t in axes.get_yticklabels()] == ["AP", "mIoU"]
+    drawn = {line.get_gid(): line.get_xdata() for line in axes.lines}
+    assert drawn["before"] == pytest.approx([0.4]) and drawn["after"] == pytest.approx([0.6])
+    assert drawn["after seeds"] == pytest.approx([0.5, 0.6, 0.7])
+    assert drawn["after interval"] == pytest.approx(mean_interval([0.5, 0.6, 0.7])[1:])
+    with pytest.raises(InputError, match="row 0: metric, before and after, without"):
+        figure_gains([{"metric": "AP", "after": 1}], "mini")
+    with pytest.raises(InputError, match="at least one row"):
+        figure_gains([], "mini")
+
+
+def test_arms():
+    figure = figure_arms(arm_rows("a", 0.1, 0.3) + arm_rows("b", 0.5, 0.5), ["AP"], "mini", "Arms")
+    (axes,) = figure.axes
+    drawn = [(line.get_gid(), line.get_xdata()) for line in axes.lines if line.get_gid()]
+    assert title(figure) == "Arms · mini: drawn world" and [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    assert [list(x) for gid, x in drawn if gid == "mean"] == [[pytest.approx(0.2)], [0.5]]
+    assert drawn[0][1] == pytest.approx(mean_interval([0.1, 0.3])[1:])
+    with pytest.raises(InputError, match="at least one row"):
+        figure_arms([], ["AP"], "mini", "Arms")
+
+
+def curve_rows():
+    values = {"un-tuned": ((0.1, 0.2), (0.3, 0.4)), "SAMEO": ((0.5, 0.6), (0.7, 0.8))}
+    return [
+        {"pair": pair, "model": name, "rate": rate, "hidden IoU": value}
+        for name, pairs in values.items()
+        for pair, numbers in enumerate(pairs)
+        for rate, value in zip((0.25, 0.5), numbers, strict=True)
+    ]
+
+
+def test_occlusion_curve_shows_pairs_and_their_mean():
+    figure = figure_occlusion_curve(curve_rows(), "mini", here=0.3)
+    lines = {line.get_gid(): line for line in figure.axes[0].lines}
+    np.testing.assert_allclose(lines["SAMEO"].get_xydata(), [[0.25, 0.6], [0.5, 0.7]])
+    np.testing.assert_allclose(lines["un-tuned"].get_xydata(), [[0.25, 0.2], [0.5, 0.3]])
+    assert lines["SAMEO"].get_linestyle() != lines["un-tuned"].get_linestyle()
+    assert lines["here"].get_xdata()[0] == 0.3
+    assert sum(line.get_gid() == "SAMEO pair" for line in figure.axes[0].lines) == 2
+    assert "drawn world" in figure.get_suptitle()
+    assert PIL.Image.open(io.BytesIO(figure_png(figure))).width == round(WIDTH * 65)
+
+
+def test_a_curve_of_nothing_or_of_three_models_is_refused():
+    with pytest.raises(InputError, match="one or two models, found 0"):
+        figure_occlusion_curve([], "mini")
+    with pytest.raises(InputError, match="found 3"):
+        figure_occlusion_curve([row | {"model": name} for name in "abc" for row in curve_rows()], "mini")
+
+
+# ----------------------------------------------------------------------------------------------------------- synthesis
+
+
+def test_precision_and_recall():
+    points = [CurvePoint(0.5, 0.6, 1.0, 10), CurvePoint(0.7, 0.8, 0.5, 4), CurvePoint(0.9, 1.0, 0.1, 1)]
+    figure = figure_precision_recall({"strict": points}, 0.71, "mini", "Complete?")
+    precision, recall, both = figure.axes
+    assert precision.lines[0].get_xydata().tolist() == [[0.5, 0.6], [0.7, 0.8], [0.9, 1.0]]
+    assert recall.lines[0].get_xydata().tolist() == [[0.5, 1.0], [0.7, 0.5], [0.9, 0.1]]
+    marks = {line.get_gid(): line.get_xydata().tolist() for line in both.lines}
+    assert marks["chosen"] == [[0.5, 0.8]]  # the point nearest to the threshold
+    with pytest.raises(InputError, match="at least one point"):
+        figure_precision_recall({"strict": []}, 0.7, "mini", "Complete?")
+
+
+def test_rates_asked_for_and_achieved():
+    figure = figure_rates([0.12, 0.52, 0.53], [0.13, 0.5, 0.58], 0.05, "paper")
+    left, right = figure.axes
+    heights = {round(bar.get_x(), 2): bar.get_height() for bar in left.patches[:20] if bar.get_height()}
+    assert heights == {0.1: 1, 0.5: 1, 0.55: 1} and title(figure).endswith("· paper")
+    assert [line.get_xdata()[0] for line in right.lines] == [-0.05, 0.05]
+    with pytest.raises(InputError, match="as many rates asked for as achieved"):
+        figure_rates([0.1], [0.1, 0.2], 0.05, "mini")
+
+
+class BoxTeacher(Sameo):
+    """Every object fills its box."""
+
+    def __init__(self):
+        pass
+
+    def fingerprint(self):
+        return "boxes"
+
+    def embed(self, image):
+        return image
+
+    def predict_embedded(self, embedding, image_size, boxes, scores=None):
+        masks = np.stack([rectangle(image_size, *map(int, box)) for box in boxes])
+        return AmodalPrediction(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
+
+
+def known_pool(folder, count):
+    """Photographs of two rectangles each, all of them complete."""
+    size, images = (96, 128), []
+    for number in range(1, count + 1):
+        masks = [rectangle(size, 10, 20 + number, 50, 70), rectangle(size, 70, 30, 110 + number, 80)]
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+        items = [AmodalInstance(10 * number + j, 1, "a", False, None, encode_mask(m)) for j, m in enumerate(masks)]
+        images.append(AmodalImage(number, f"{number}.png", folder / f"{number}.png", *size, tuple(items)))
+    dataset = AmodalDataset("lvis", folder, "train", {1: "a"}, images, {})
+    found = collect_complete_objects(BoxTeacher(), dataset, CompletenessConfig(), folder / "record").complete()
+    assert len(found) == 2 * count
+    return found
+
+
+def test_the_pool_and_a_ladder_of_one_pair(tmp_path):
+    pool = known_pool(tmp_path, 4)
+    figure = figure_pool(pool, "mini", "Complete")
+    assert len(figure.axes) == len(pool) and all(len(axes.patches) == 1 for axes in figure.axes)
+    rates = [0.1, 0.3, 0.5]
+    steps = ladder(pool, SynthesisConfig(), seed=0, number=0, rates=rates)
+    assert {(step.target, step.occluder, step.scale, step.direction) for step in steps} == {
+        (steps[0].target, steps[0].occluder, steps[0].scale, steps[0].direction)
+    }
+    assert [step.achieved_rate for step in steps] == pytest.approx(rates, abs=0.05)
+    figure = figure_ladder(pool, steps, SynthesisConfig(), "mini")
+    words = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
+    assert words == [f"asked {step.target_rate:.2f}, got {step.achieved_rate:.2f}" for step in steps]
+    with pytest.raises(InputError, match="at least one pair"):
+        figure_ladder(pool, [], SynthesisConfig(), "mini")
+    with pytest.raises(InputError, match="at least one object"):
+        figure_pool(pool._rows(np.zeros(0, int)), "mini", "Complete")

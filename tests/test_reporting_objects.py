@@ -1,0 +1,211 @@
+"""Objects by the outlines that are drawn, on a 6 x 8 fixture worked by hand."""
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import pytest
+from matplotlib.figure import Figure
+
+from sameo_core.errors import InputError
+from sameo_core.reporting import (
+    PALETTE,
+    Comparison,
+    draw_object,
+    figure_before_after,
+    figure_cut_outs,
+    figure_overlay,
+    objects,
+    overlay_mark,
+    photograph_figures,
+    save_overlay,
+)
+
+H, W = 6, 8
+IMAGE = np.arange(H * W * 3, dtype=np.uint8).reshape(H, W, 3)
+AMODAL = np.zeros((H, W), bool)
+AMODAL[1:5, 2:6] = True
+VISIBLE = AMODAL & (np.arange(W) < 4)
+BOX = np.array([2, 1, 6, 5], np.float32)
+
+
+def patches(axes):
+    return {patch.get_label(): patch for patch in axes.patches}
+
+
+def extent(patch):
+    path = (
+        patch.get_patch_transform().transform_path(patch.get_path()) if patch.get_label() == "box" else patch.get_path()
+    )
+    return [*path.vertices.min(0), *path.vertices.max(0)]
+
+
+def title(figure):
+    return figure.get_suptitle()
+
+
+def test_an_object_is_drawn_where_it_is():
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, VISIBLE, AMODAL, box=BOX)
+    drawn = patches(axes)
+    assert {name: extent(patch) for name, patch in drawn.items()} == {
+        "hidden": [4, 1, 6, 5],
+        "visible": [2, 1, 4, 5],
+        "amodal": [2, 1, 6, 5],
+        "box": [2, 1, 6, 5],
+    }
+    assert {name for name, patch in drawn.items() if patch.get_hatch()} == {"hidden"}
+    assert drawn["visible"].get_linestyle() == "solid" and drawn["amodal"].get_linestyle() != "solid"
+    assert axes.get_xlim() == (0, W) and axes.get_ylim() == (H, 0)
+    shown = axes.images[0].get_array()
+    assert (shown[VISIBLE] == IMAGE[VISIBLE]).all() and shown[~VISIBLE].min() >= 127
+
+
+def test_only_what_is_there_is_drawn():
+    axes = Figure().subplots(1, 3)
+    draw_object(axes[0], IMAGE, AMODAL, AMODAL)
+    draw_object(axes[1], IMAGE, VISIBLE, None)
+    draw_object(axes[2], IMAGE, VISIBLE, np.zeros_like(AMODAL))
+    assert [set(patches(a)) for a in axes] == [{"visible", "amodal"}, {"visible"}, {"visible"}]
+
+
+def test_a_hole_is_not_hatched():
+    ring = AMODAL.copy()
+    ring[2, 3] = False
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, np.zeros_like(ring), ring, hidden_style={"hatch": "xx"})
+    hidden = patches(axes)["hidden"]
+    rings = [p for p in hidden.get_path().to_polygons(closed_only=True)]
+    areas = [np.sum(p[:-1, 0] * p[1:, 1] - p[1:, 0] * p[:-1, 1]) / 2 for p in rings]
+    assert len(areas) == 2 and areas[0] * areas[1] < 0  # the hole goes the other way round: fills leave it out
+    assert hidden.get_hatch() == "xx"
+
+
+def test_the_truth_has_its_own_colour():
+    axes = Figure().add_subplot()
+    draw_object(axes, IMAGE, VISIBLE, AMODAL, role="truth")
+    for name, colour in (("amodal", "truth"), ("visible", "visible")):
+        assert patches(axes)[name].get_edgecolor() == matplotlib.colors.to_rgba(PALETTE[colour])
+
+
+def test_a_mask_of_another_image():
+    for visible, amodal, name in ((VISIBLE, AMODAL[:-1], "amodal"), (VISIBLE.T, AMODAL, "visible")):
+        with pytest.raises(InputError, match=rf"{name}: a mask has its image's size \(h, w\) \(6, 8\), found"):
+            draw_object(Figure().add_subplot(), IMAGE, visible, amodal)
+
+
+# -------------------------------------------------------------------------------------------------------- side by side
+
+
+def compared(**predictions):
+    return Comparison(IMAGE, VISIBLE, AMODAL, BOX, predictions)
+
+
+def test_before_and_after():
+    half = AMODAL & (np.arange(W) < 5)
+    figure = figure_before_after([compared(before=VISIBLE, after=half)] * 2, "Gains", "mini")
+    assert title(figure) == "Gains · mini: drawn world"
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes[:4]] == [
+        "box prompt, visible part", "before", "after", "truth",
+    ]  # fmt: skip
+    assert [axes.get_xlabel() for axes in figure.axes[4:]] == [
+        "", "IoU 0.50, hidden 0.00", "IoU 0.75, hidden 0.50", "50 % hidden",
+    ]  # fmt: skip
+    drawn = [patches(axes) for axes in figure.axes[:4]]
+    assert ["hidden" in panel for panel in drawn] == [False, False, True, True]
+    assert ["box" in panel for panel in drawn] == [True, False, False, False]
+    assert extent(drawn[2]["hidden"]) == [4, 1, 5, 5] and extent(drawn[3]["hidden"]) == [4, 1, 6, 5]
+
+
+def test_panels_are_cut_out_around_the_object():
+    image, mask = np.zeros((100, 200, 3), np.uint8), np.zeros((100, 200), bool)
+    mask[0:20, 100:140] = True
+    figure = figure_before_after([Comparison(image, mask, mask, BOX, {})], "x", "paper")
+    for axes in figure.axes:  # 1.5 * 40 pixels, not beyond the upper edge
+        assert axes.get_xlim() == (90, 150) and axes.get_ylim() == (60, 0)
+    assert objects.window(np.array([0, 0, 180, 90], np.float32), 100, 200) == (-35, -85, 235, 185)
+    assert objects.window(np.array([180, 80, 200, 100], np.float32), 100, 200) == (170, 70, 200, 100)
+
+
+def test_comparisons_that_cannot_be_drawn():
+    with pytest.raises(InputError, match="at least one object"):
+        figure_before_after([], "x", "mini")
+    with pytest.raises(InputError, match="object 1: all objects have the same models"):
+        figure_before_after([compared(a=VISIBLE), compared(b=VISIBLE)], "x", "mini")
+    with pytest.raises(InputError, match="found 'huge'"):
+        figure_before_after([compared(a=VISIBLE)], "x", "huge")
+
+
+# ------------------------------------------------------------------------------------------------- one's own pictures
+
+
+def overlay(**options):
+    boxes = np.stack([BOX, BOX])
+    return figure_overlay(IMAGE, boxes, np.stack([AMODAL, VISIBLE]), "Mine", None, **options)
+
+
+def test_overlay_draws_every_object_with_box_and_number():
+    figure = overlay()
+    (axes,) = figure.axes
+    drawn = [(patch.get_label(), extent(patch)) for patch in axes.patches]
+    assert drawn == [
+        ("amodal", [2, 1, 6, 5]),
+        ("box", [2, 1, 6, 5]),
+        ("amodal", [2, 1, 4, 5]),
+        ("box", [2, 1, 6, 5]),
+    ]
+    assert [text.get_text() for text in axes.texts] == ["1", "2"] and title(figure) == "Mine"
+    shown = axes.images[0].get_array()
+    assert np.array_equal(shown[AMODAL], IMAGE[AMODAL]) and not np.array_equal(shown[~AMODAL], IMAGE[~AMODAL])
+    assert [text.get_text() for text in overlay(labels=["a", "b"]).axes[0].texts] == ["a", "b"]
+
+
+def test_overlay_hatches_what_is_hidden_where_that_is_known():
+    figure = overlay(visible=np.stack([VISIBLE, VISIBLE]))
+    labels = [patch.get_label() for patch in figure.axes[0].patches]
+    assert labels == ["hidden", "visible", "amodal", "box", "visible", "amodal", "box"]
+    assert extent(figure.axes[0].patches[0]) == [4, 1, 6, 5]
+
+
+def test_overlay_of_a_run_says_which():
+    figure = figure_overlay(IMAGE, BOX[None], AMODAL[None], "Mine", "mini")
+    assert title(figure) == "Mine \N{MIDDLE DOT} mini: drawn world"
+
+
+def test_overlay_of_a_large_photograph_is_drawn_smaller(monkeypatch):
+    monkeypatch.setattr(photograph_figures, "OVERLAY_PIXELS", 4)  # the image has 8: every second pixel
+    axes = overlay().axes[0]
+    assert axes.images[0].get_array().shape == (3, 4, 3)
+    assert extent(axes.patches[0]) == [1, 1, 3, 3] and extent(axes.patches[1]) == [1, 0.5, 3, 2.5]
+
+
+def test_overlay_without_objects():
+    axes = figure_overlay(IMAGE, np.zeros((0, 4), np.float32), np.zeros((0, H, W), bool), "Nothing", None).axes[0]
+    assert len(axes.patches) == len(axes.texts) == 0
+
+
+def test_overlay_needs_what_belongs_together():
+    with pytest.raises(InputError, match="found 1 masks and 2 boxes"):
+        figure_overlay(IMAGE, np.stack([BOX, BOX]), AMODAL[None], "", None)
+    with pytest.raises(InputError, match="one mask, box and label"):
+        overlay(labels=["a"])
+    with pytest.raises(InputError, match=r"mask 0.*\(6, 8\), found \(8, 6\)"):
+        figure_overlay(IMAGE, BOX[None], AMODAL.T[None], "", None)
+
+
+def test_overlays_carry_a_mark(tmp_path):
+    path = tmp_path / "deeper" / "a.png"
+    save_overlay(overlay(), path, "made from this")
+    assert overlay_mark(path) == "made from this" and [file.name for file in path.parent.iterdir()] == ["a.png"]
+    assert overlay_mark(tmp_path / "none.png") is None
+    PIL.Image.fromarray(IMAGE).save(tmp_path / "other.png")
+    assert overlay_mark(tmp_path / "other.png") is None
+
+
+def test_cut_outs_lie_on_chequers():
+    cut = np.dstack([IMAGE, np.where(AMODAL, 255, 0).astype(np.uint8)])
+    figure = figure_cut_outs({1: cut, 4: cut[:3]}, "Cut out", "mini")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["1", "4"]
+    ground, picture = figure.axes[0].images
+    assert np.array_equal(picture.get_array(), cut) and set(np.unique(ground.get_array())) == {225, 255}
+    with pytest.raises(InputError, match="at least one cut-out"):
+        figure_cut_outs({}, "", "mini")

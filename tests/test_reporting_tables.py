@@ -1,0 +1,130 @@
+"""Tables by round trip and exact text."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sameo_core.errors import InputError
+from sameo_core.reporting import base, read_table, table_html, table_markdown, tables, write_table
+
+ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
+
+
+def test_a_table_is_written_and_read_back(tmp_path):
+    path = write_table("gains", ROWS, "mini", tmp_path / "new")
+    assert path == tmp_path / "new" / "gains.csv" and [*path.parent.iterdir()] == [path]
+    assert path.read_bytes() == b"profile,model,AP,seeds\nmini,un-tuned,0.4123,5\nmini,SAMEO,0.5000,\n"
+    assert read_table(path) == [
+        {"profile": "mini", "model": "un-tuned", "AP": 0.4123, "seeds": 5},
+        {"profile": "mini", "model": "SAMEO", "AP": 0.5, "seeds": None},
+    ]
+    again = write_table("gains", read_table(path), "mini", tmp_path)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert write_table("a", ROWS, "paper") == tmp_path / "paper" / "a.csv"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "back"),
+    [
+        (np.float32(0.25), "0.2500", 0.25),
+        (np.int64(-3), "-3", -3),
+        (-1e-9, "0.0000", 0.0),
+        (-0.5, "-0.5000", -0.5),
+        (math.inf, "inf", math.inf),
+        (12345.0, "12345.0000", 12345.0),
+        ("1e-04", "1e-04", 1e-4),
+        ("007", "007", "007"),
+        ("2024_01", "2024_01", "2024_01"),
+        ('a, "b"\nc', '"a, ""b""\nc"', 'a, "b"\nc'),
+        (True, "True", "True"),
+    ],
+)
+def test_cells(tmp_path, value, text, back):
+    path = write_table("a", [{"x": value, "y": "|"}], "mini", tmp_path)
+    assert path.read_text(encoding="utf-8") == f"profile,x,y\nmini,{text},|\n"
+    assert read_table(path)[0]["x"] == back and type(read_table(path)[0]["x"]) is type(back)
+
+
+def test_nan_is_a_number(tmp_path):
+    assert math.isnan(read_table(write_table("a", [{"x": np.nan}], "mini", tmp_path))[0]["x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", [], "mini"), "at least one row"),
+        (("a", [{"x": 1}, {"y": 1}], "mini"), "row 1: all rows have the same keys, only some have x, y"),
+        (("a", [{"x": 1}, {"x": 1, "y": 1}], "mini"), "only some have y"),
+        (("a", [{"profile": "paper", "x": 1}], "mini"), "one profile a table: 'mini', found 'paper'"),
+        (("a", [{"x": [1]}], "mini"), r"row 0: a cell is .* found \[1\]"),
+        (("a", [{"x": 1}], "tiny"), "one of mini, paper, found 'tiny'"),
+        (("../a", [{"x": 1}], "mini"), "plain file name"),
+    ],
+)
+def test_what_is_no_table_is_not_written(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        write_table(*arguments, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
+    path = write_table("a", ROWS, "mini", tmp_path)
+    monkeypatch.setattr(base.os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_table("a", ROWS[:1], "mini", tmp_path)
+    assert len(read_table(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "must exist"), ("", "empty"), ("a,b\n1\n", "row 0: 2 cells a row .* found 1"), ("a\n1,2\n", "found 2")],
+)
+def test_what_is_no_table_is_not_read(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
+def test_markdown_text():
+    assert table_markdown(ROWS, title="Gains", best={"AP": max}) == (
+        "**Gains**\n"
+        "\n"
+        "| model    |        AP | seeds |\n"
+        "| -------- | --------: | ----: |\n"
+        "| un-tuned |     0.412 |     5 |\n"
+        "| SAMEO    | **0.500** |       |"
+    )
+
+
+def test_html_text_and_what_a_cell_shows():
+    table = table_html([{"a|b": "x < y", "n": 0.00049}, {"n": math.nan}], ["n", "a|b"], title="A & B", best={"n": min})
+    assert table._repr_html_().splitlines() == [
+        "<table>",
+        "<caption>A &amp; B</caption>",
+        '<tr><th style="text-align: right">n</th><th style="text-align: left">a|b</th></tr>',
+        '<tr><td style="text-align: right"><b>0.000</b></td><td style="text-align: left">x &lt; y</td></tr>',
+        '<tr><td style="text-align: right"></td><td style="text-align: left"></td></tr>',
+        "</table>",
+    ]
+    assert repr(table) == str(table) == table._repr_markdown_()
+    assert "a\\|b" in repr(table)
+
+
+def test_ties_are_all_bold_and_decimals_can_be_chosen():
+    text = table_markdown([{"x": 0.12341}, {"x": 0.12339}, {"x": 0.1}], best={"x": max}, decimals=4)
+    assert text.splitlines()[2:] == ["| **0.1234** |", "| **0.1234** |", "|     0.1000 |"]
+
+
+@pytest.mark.parametrize("options", [{"columns": ["AR"]}, {"best": {"AR": max}}])
+def test_a_column_that_no_row_has(options):
+    with pytest.raises(InputError, match="found 'AR'. Choose from model, AP, seeds"):
+        table_html(ROWS, **options)
+    with pytest.raises(InputError, match="at least one row"):
+        table_html([])
