@@ -556,6 +556,11 @@ def test_objects_are_counted_by_setting_and_crowds_by_none():
     assert counts == expected
 
 
+def test_what_is_hidden_by_a_hair_is_occluded():
+    counts = evaluate(ground_truth(FULL, LEFT, occlude_rate=[1e-3, 0]), []).objects
+    assert (counts["occluded"], counts["un-occluded"], counts["0-10 %"]) == (1, 1, 2)
+
+
 def test_more_masks_than_pycocotools_counts_at_once():
     truth = ground_truth(*[FULL] * 600, visible_mask=[encode_mask(m) for m in [FULL] * 254 + [LEFT] * 346])
     table = evaluate(truth, [found(i, FULL, instance_id=i) for i in range(600)])

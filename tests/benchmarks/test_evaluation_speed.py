@@ -146,8 +146,8 @@ def alone(what: str, folder: Path, *numbers: int) -> dict:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("categories", [80, 7])
 def test_everything_takes_no_longer_than_one_class_aware_run_of_pycocotools(tmp_path, categories):
-    """On a busy Xeon: with 80 categories 8.0 s of CPU time beside 22.5 s (0.36 x), with 7 categories 8.2 s beside 13.1 s
-    (0.63 x), reading the two files (102 MB) included on both sides; 870 MB at the peak, 545 MB of them imports.
+    """CPU time on a busy Xeon: with 80 categories 8.0 s beside 22.5 s (0.36 x), with 7 categories 8.2 s beside 13.1 s
+    (0.63 x), both with reading the files (102 MB). 870 MB at the peak, 545 MB of them imports.
     """
     count = alone("write", tmp_path, IMAGES, categories)
     run, used = alone("speed", tmp_path), alone("memory", tmp_path)
