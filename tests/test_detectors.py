@@ -290,9 +290,7 @@ def stand_in(**changes):
 
 @pytest.fixture
 def supervision():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore")
-        return pytest.importorskip("supervision")
+    return pytest.importorskip("supervision")
 
 
 @pytest.fixture
