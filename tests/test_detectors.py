@@ -1,5 +1,6 @@
 """Live detectors: torchvision's models as they answer by themselves, names, weights, and supervision's conversions."""
 
+import os
 import sys
 import urllib.error
 from types import SimpleNamespace
@@ -260,6 +261,16 @@ def test_a_checkpoint_of_one_s_own(tmp_path, kind):
     assert all(torch.equal(value, state[key]) for key, value in detector.model.state_dict().items())
 
 
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
 def test_checkpoints_that_do_not_fit(tmp_path):
     torch.save(small_model(3).state_dict(), tmp_path / "three.pt")
     message = refused(SMALL, tmp_path / "three.pt")
@@ -269,9 +280,10 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     assert "not a checkpoint of" in refused(SMALL, tmp_path / "odd.pt", categories=NAMES)
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "half.safetensors").write_bytes(b"abc")
-    torch.save(Backbone(), tmp_path / "pickle.pt")  # more than weights: would have to be executed
+    torch.save({"model": Trap(str(tmp_path / "executed"))}, tmp_path / "pickle.pt")
     for name in ("list.pt", "half.safetensors", "pickle.pt"):
         assert "nothing but weights" in refused(SMALL, tmp_path / name)
+    assert not (tmp_path / "executed").exists()
     assert "the checkpoint must exist" in refused(SMALL, tmp_path / "none.pt")
 
 
@@ -290,9 +302,7 @@ def stand_in(**changes):
 
 @pytest.fixture
 def supervision():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONWARNINGS", "ignore")
-        return pytest.importorskip("supervision")
+    return pytest.importorskip("supervision")
 
 
 @pytest.fixture
