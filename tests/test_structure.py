@@ -29,6 +29,7 @@ ORDER = [
     "masks",
     "photographs",
     "efficient_sam",
+    "sam_decoder",
     "losses",
     "datasets",
     "cleaning",
