@@ -148,6 +148,12 @@ class RandomFourierFeatures(nn.Module):
             phase = 2 * math.pi * ((2 * points.float() - 1) @ matrix.float())
         return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
 
+    def grid(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
+        """Of the centres of he x we cells, row by row."""
+        device = self.positional_encoding_gaussian_matrix.device
+        y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
+        return self(torch.cartesian_prod(y, x).flip(-1))
+
 
 class PromptEncoder(nn.Module):
     """Points with labels become tokens: where they are, plus what they mean."""
@@ -171,9 +177,7 @@ class PromptEncoder(nn.Module):
 
     def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
         """Position codes of the image embedding's cells, row by row."""
-        device = self.invalid_points.weight.device
-        y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
-        return self.pe_layer(torch.cartesian_prod(y, x).flip(-1))
+        return self.pe_layer.grid(he, we)
 
 
 # --------------------------------------------------------------------------------------------------------- mask decoder
@@ -233,12 +237,13 @@ class CrossAttention(nn.Module):
         k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
         v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
         if queries.shape[1] == 1:  # shared: they are projected once
-            score = torch.einsum("bnhd,bgmhd->bgnhm", self.split(self.q_proj(queries)).squeeze(1), k)
+            score = torch.einsum("bgmhd,bnhd->bghmn", k, self.split(self.q_proj(queries)).squeeze(1))
         else:
             bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
-            k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
-            score = (queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)).unflatten(3, (self.heads, -1))
-        return score.softmax(-1).flatten(3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
+            k = torch.einsum("bgmhd,hdc->bghmc", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
+            score = (k.flatten(2, 3) @ queries.transpose(2, 3)).unflatten(2, (self.heads, -1)) + bias.unsqueeze(-1)
+        share = score.softmax(3).flatten(2, 3)  # b g heads*m n; over so few, softmax is slow along the last axis
+        return share.transpose(2, 3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
 
     def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
         return x.unflatten(-1, (self.heads, -1))
@@ -264,20 +269,25 @@ class TwoWayLayer(nn.Module):
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
         look = self.cross_attn_token_to_image
-        if not self.first:  # the first layer's tokens are the prompt itself, and its image is one for all boxes
-            tokens, look = tokens + prompt, look.few_to_many
+        if not self.first:  # the first layer's image is one for all boxes
+            look = look.few_to_many
         placed = image + positions
-        tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
+        tokens = self.look_at_each_other(tokens, prompt)
         tokens = self.norm2(tokens + look(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
         seen = self.cross_attn_image_to_token.many_to_few(placed, tokens + prompt, tokens)
         return tokens, self.norm4(image + seen)
 
+    def look_at_each_other(self, tokens: Tokens, prompt: Tokens) -> Tokens:
+        if not self.first:  # the first layer's tokens are the prompt itself
+            tokens = tokens + prompt
+        return self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
+
 
 class TwoWayTransformer(nn.Module):
-    def __init__(self, config: EfficientSamConfig):
+    def __init__(self, config: EfficientSamConfig, layer: type[TwoWayLayer] = TwoWayLayer):
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayLayer(config, first=i == 0) for i in range(config.decoder_depth))
+        self.layers = nn.ModuleList(layer(config, first=i == 0) for i in range(config.decoder_depth))
         self.final_attn_token_to_image = CrossAttention(config.embedding_dim, config.decoder_heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(config.embedding_dim)
 
@@ -297,10 +307,6 @@ def doubled(layer: nn.ConvTranspose2d, x: Float[Tensor, "b n i"]) -> Float[Tenso
     """Each cell becomes 2 x 2 cells, one after another: a transposed convolution, as the matrix product that it is."""
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4*o i
     return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
-
-
-def channels_last(norm: nn.GroupNorm, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-    return norm(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
 
 
 class MaskDecoder(nn.Module):
@@ -326,15 +332,19 @@ class MaskDecoder(nn.Module):
         image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: still one for all boxes
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         tokens, image = self.transformer(image, positions, prompt, 1 + chosen.stop)  # b q n c, b q he*we c
-        (grow, norm, act), (grow_again, act_again) = self.final_output_upscaling_layers
-        pixels = act(channels_last(norm, doubled(grow, image.flatten(0, 1))))  # b*q 4*he*we c
-        pixels = act_again(doubled(grow_again, pixels))  # b*q 16*he*we c
+        pixels = self.upscale(image.flatten(0, 1))  # b*q 16*he*we c
         weights = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
         weights = torch.stack(weights, dim=-1)  # b q c m
         logits = pixels @ weights.flatten(0, 1)  # b*q 16*he*we m
         logits = logits.view(b, q, he, we, 2, 2, 2, 2, -1).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)  # b q m he 2 2 we 2 2
         iou = self.iou_prediction_head(tokens[:, :, 0])[..., chosen.start : chosen.stop]  # b q m
         return logits.reshape(b, q, len(chosen), 4 * he, 4 * we), iou
+
+    def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
+        """Each cell becomes 4 x 4 cells."""
+        (grow, norm, act), (grow_again, act_again) = self.final_output_upscaling_layers
+        x = norm(doubled(grow, image).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)  # n 4*s c
+        return act_again(doubled(grow_again, act(x)))
 
 
 class EfficientSam(nn.Module):
@@ -392,12 +402,20 @@ class EfficientSam(nn.Module):
         if boxes.shape[1] == 0:  # a detector that found nothing
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
-        (height, width), side = image_size, self.config.image_size
-        boxes = boxes.float() * boxes.new_tensor([side / width, side / height] * 2, dtype=torch.float32)
-        prompt = self.prompt_encoder(boxes, side)  # b q 6 c
+        (height, width), (inner_height, inner_width) = image_size, self.input_size(image_size)
+        boxes = boxes.float() * boxes.new_tensor([inner_width / width, inner_height / height] * 2, dtype=torch.float32)
+        prompt = self.prompt_encoder(boxes, self.config.image_size)  # b q n c
         positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
         embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
+
+    def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
+        """Mask logits at the resolution of the original image; ``size`` is (height, width) in pixels."""
+        return upscale_logits(logits, size)
+
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that an image of `image_size` has in the network's square: all of it."""
+        return self.config.image_size, self.config.image_size
 
 
 def fingerprint_weights(model: nn.Module) -> str:
@@ -431,7 +449,7 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
     model = EfficientSam(VARIANTS[variant])
     if checkpoint is not None:
         state = read_weights(Path(checkpoint))
-        _check_state(Path(checkpoint), state, variant, _shapes(model.state_dict()))
+        check_state(Path(checkpoint), state, variant, shapes(model.state_dict()))
         model.load_state_dict(state, strict=True)
     return model
 
@@ -494,21 +512,21 @@ def _check_unpacked(archive: zipfile.ZipFile) -> None:
         raise ValueError(f"{unpacked:,} bytes when unpacked")
 
 
-def _check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:
+def check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:
     """A state dict has the wanted names and shapes; if not, say which entry differs and what the file looks like."""
-    found = _shapes(state)
+    found = shapes(state)
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):
             rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, 'nothing')}"
             remedy = f"Use a complete checkpoint of {variant!r}"
             for other in VARIANTS.keys() - {variant}:
-                shared = found.items() & _shapes(EfficientSam(VARIANTS[other]).state_dict()).items()
+                shared = found.items() & shapes(EfficientSam(VARIANTS[other]).state_dict()).items()
                 if len(shared) > max(len(found.items() & wanted.items()), len(found) / 2):
                     remedy = f"This looks like a checkpoint of {other!r}: build that variant, or use another file"
             raise InputError(file=path, record=key, rule=rule, remedy=remedy)
 
 
-def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 

@@ -27,7 +27,7 @@ class _Prepared(NamedTuple):
     """What is done of an image while others are in the network."""
 
     image: AmodalImage
-    pixels: Images  # "1 3 side side"
+    pixels: Images  # what `stretch` makes of it
     found: dict[str, Detections]  # by the front-end's name
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, upscale_logits
+from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
 from sameo_core.errors import InputError
 
 # Names of weights: variant, and file in data/weights. "nano" is fine-tuned, the others are what one starts from.
@@ -98,7 +98,7 @@ class Sameo:
 
     @property
     def device(self) -> torch.device:
-        return self.model.prompt_encoder.invalid_points.weight.device
+        return next(self.model.parameters()).device
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
@@ -225,7 +225,8 @@ class Sameo:
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
         """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
         decoded = self.model.decode_boxes(embedding, prompts, image_size)
-        return upscale_logits(decoded.logits.float(), image_size)[0, :, 0], decoded.iou[0, :, 0].float().clamp(0, 1)
+        logits = self.model.upscale_logits(decoded.logits.float(), image_size)[0, :, 0]
+        return logits, decoded.iou[0, :, 0].float().clamp(0, 1)
 
 
 def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
@@ -242,7 +243,7 @@ def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
     return result / 255
 
 
-def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, "{side}"], Float[np.ndarray, "{side}"]]]:
+def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"], Float[np.ndarray, " new"]]]:
     """Of `count` pixels in a row, the one before and the one after each of `side` new ones, with what each counts."""
     at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
     before = at.astype(int)

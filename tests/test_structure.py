@@ -32,6 +32,7 @@ ORDER = [
     "masks",
     "photographs",
     "efficient_sam",
+    "sam_decoder",
     "losses",
     "datasets",
     "cleaning",

@@ -1,0 +1,188 @@
+"""The decoder of "Segment Anything" (ICCV 2023), behind the interface of EfficientSAM's.
+
+    decoder = build_sam_decoder("sam_vit_b_01ec64.pth")                    # the image encoder in there is left out
+    out = decoder.decode_boxes(embedding, boxes, image_size=(480, 640))    # embedding: of SAM's own image encoder
+    masks = decoder.upscale_logits(out.logits, (480, 640)) >= 0
+
+SAM's ViT-B, -L and -H, MobileSAM and EfficientViT-SAM share it and differ in the image encoder, which is not here: the
+embeddings, "b 256 64 64", come from whoever runs one. `Sameo(decoder, "sam")` predicts from them (`predict_embedded`)
+and trains like any other. Parameter names are those of the released checkpoints, which load strictly.
+
+What differs from EfficientSAM: an image keeps its proportions. Its longest side becomes 1024 pixels, and the rest of
+the square is padding, right and below; boxes are scaled likewise, and masks are cut to the image before they are
+enlarged.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits
+from sameo_core.efficient_sam import (
+    MASK_TOKENS,
+    DecodedMasks,
+    EfficientSam,
+    EfficientSamConfig,
+    MaskDecoder,
+    RandomFourierFeatures,
+    Tokens,
+    TwoWayLayer,
+    TwoWayTransformer,
+    check_boxes,
+    check_state,
+    doubled,
+    read_weights,
+    shapes,
+    upscale_logits,
+)
+from sameo_core.errors import InputError
+
+CONFIG = EfficientSamConfig()  # of its numbers those of the decoder: they are SAM's
+MASK_PROMPT_CHANNELS = 16
+
+
+class ReluMlp(nn.Module):
+    """Three linear layers with ReLU between them."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise([dim, dim, dim, dim_out]))
+
+    def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
+        first, second, last = self.layers
+        return last(F.relu(second(F.relu(first(x)))))
+
+
+class TokenMlp(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.lin1, self.lin2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.lin2(F.relu(self.lin1(x)))
+
+
+class SamLayer(TwoWayLayer):
+    """As EfficientSAM's, but for its MLP and for how tokens look at each other."""
+
+    def __init__(self, config: EfficientSamConfig, first: bool):
+        super().__init__(config, first)
+        self.mlp = TokenMlp(config.embedding_dim, config.decoder_mlp_dim)
+
+    def look_at_each_other(self, tokens: Tokens, prompt: Tokens) -> Tokens:
+        if self.first:  # what was attended to stands in for the prompt
+            return self.norm1(self.self_attn(tokens, tokens, tokens))
+        return self.norm1(tokens + self.self_attn(tokens + prompt, tokens + prompt, tokens))
+
+
+class SamMaskDecoder(MaskDecoder):
+    """As EfficientSAM's, but for a norm over channels instead of one over all, and for ReLU."""
+
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__(config)
+        del self.final_output_upscaling_layers
+        dim, (mid, last) = config.embedding_dim, config.upscaling
+        self.transformer = TwoWayTransformer(config, SamLayer)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(dim, mid, kernel_size=2, stride=2),
+            nn.LayerNorm(mid, eps=1e-6),
+            nn.GELU(),
+            nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(ReluMlp(dim, last) for _ in range(MASK_TOKENS))
+        self.iou_prediction_head = ReluMlp(dim, MASK_TOKENS)
+
+    def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
+        grow, norm, act, grow_again, act_again = self.output_upscaling
+        return act_again(doubled(grow_again, act(norm(doubled(grow, image)))))
+
+
+class SamPromptEncoder(nn.Module):
+    """Boxes become two tokens each. What is for clicks and mask prompts is there to load and save checkpoints whole."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.pe_layer = RandomFourierFeatures(dim)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))  # clicks; first, second corner
+        self.not_a_point_embed = nn.Embedding(1, dim)
+        few = MASK_PROMPT_CHANNELS // 4
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, few, kernel_size=2, stride=2),
+            nn.LayerNorm(few, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(few, MASK_PROMPT_CHANNELS, kernel_size=2, stride=2),
+            nn.LayerNorm(MASK_PROMPT_CHANNELS, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(MASK_PROMPT_CHANNELS, dim, kernel_size=1),
+        )
+        self.no_mask_embed = nn.Embedding(1, dim)
+
+    def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
+        """Boxes in pixels of the network's input to the two tokens of each."""
+        corners = (boxes.unflatten(-1, (2, 2)) + 0.5) / input_size  # pixel centres, in units of the image side
+        return self.pe_layer(corners) + torch.cat([label.weight for label in self.point_embeddings[2:]])  # b q 2 c
+
+    def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
+        """Position codes of the image embedding's cells, row by row."""
+        return self.pe_layer.grid(he, we)
+
+
+class SamDecoder(EfficientSam):
+    """SAM without its image encoder; `Sameo(decoder, "sam")` decodes and trains with it."""
+
+    def __init__(self):
+        super().__init__(CONFIG)
+        del self.image_encoder
+        self.prompt_encoder = SamPromptEncoder(CONFIG.embedding_dim)
+        self.mask_decoder = SamMaskDecoder(CONFIG)
+
+    def encode_images(self, images: Images) -> ImageEmbedding:
+        """Raises InputError: there is no image encoder here."""
+        remedy = "Compute embeddings with SAM's own, and call predict_embedded or decode_boxes"
+        raise InputError(file="images", rule="a SAM decoder has no image encoder", remedy=remedy)
+
+    def decode_boxes(
+        self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
+    ) -> DecodedMasks:
+        """As of EfficientSam, from an embedding "b 256 he we" by SAM's image encoder.
+
+        The logits are those of the whole square, its padding included: `upscale_logits` cuts that off.
+        """
+        check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
+        no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        return super().decode_boxes(embedding + no_mask, boxes, image_size, multimask)
+
+    def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
+        """Mask logits at the resolution of the original image, without the padding, as SAM does: bilinearly, twice."""
+        height, width = self.input_size(size)
+        square = upscale_logits(logits, (self.config.image_size, self.config.image_size))
+        return upscale_logits(square[..., :height, :width], size)
+
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image in SAM's square: the longest side fills it, the other keeps the proportions."""
+        scale = self.config.image_size / max(image_size)
+        height, width = (int(side * scale + 0.5) for side in image_size)
+        return height, width
+
+
+def build_sam_decoder(checkpoint: str | Path | None = None) -> SamDecoder:
+    """SAM's prompt encoder and mask decoder, freshly initialised or with the weights of a file.
+
+    Args:
+        checkpoint: of a whole SAM, as released, or of what is here; formats as for `build_efficient_sam`.
+
+    Raises:
+        InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's.
+    """
+    model = SamDecoder().eval()
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        state = {key: value for key, value in read_weights(path).items() if not key.startswith("image_encoder.")}
+        check_state(path, state, "sam", shapes(model.state_dict()))
+        model.load_state_dict(state, strict=True)
+    return model
