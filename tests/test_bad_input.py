@@ -19,6 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import test_exports
+import test_security
 import test_synthesis
 import torch
 from conftest import plain_dataset, rectangle, seeded_nano
@@ -609,6 +610,19 @@ ROWS = [
     Row("reporting.write_table", g("a", [{"b": 1}, {"c": 1}], "mini"), "rows", "only some have b, c", "None", "row 1"),
     Row("reporting.read_table", lambda d: Given(d.folder / "a.csv"), "a.csv", "must exist", "Run the notebook"),
     Row("reporting.read_table", lambda d: Given(d.file("a.csv", "a,b\n1\n")), "a.csv", "found 1", "Correct", "row 0"),
+    Row("reporting.read_table", lambda d: Given(d.file("a.csv", b"a\n\xff")), "a.csv", "read as CSV", "again"),
+    Row(
+        "reporting.read_table", lambda d: Given(d.file("a.csv", f"a\n{'1' * 2**18}")), "a.csv", "field larger", "again"
+    ),
+    Row("reporting.base.named_file", g("a/b", "mini", NOTEBOOKS), "name", "found 'a/b'", "letters"),
+    Row("reporting.tables.cell_text", g([1], 3), "rows", r"found \[1\]", "Convert it"),
+    Row(
+        "reporting.objects.read_pixels",
+        lambda d: Given(d.file("a.png", test_security.png_with_a_text_bomb())),
+        "a.png",
+        "an image that can be read: Decompressed data too large",
+        "Fetch it again",
+    ),
     Row("reporting.table_html", g([{"a": 1}], ["b"]), "columns", "found 'b'", "Choose from a"),
     Row("reporting.mean_interval", g([]), "values", "found none", "one value a seed"),
     Row("reproduction.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),

@@ -1,13 +1,18 @@
 """README says what is so: its example runs, its numbers stand in the committed tables, its links lead somewhere."""
 
 import re
+import tomllib
 
+import nbformat
 import pytest
 
-from sameo_core.config import ROOT, WEIGHTS
-from sameo_core.reporting import readme_results
+from sameo_core import onnx_export
+from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
+from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
+from sameo_core.reporting import read_table, readme_results
+from sameo_core.synthesis.shards import _part
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_results_are_those_of_the_committed_table():
@@ -32,3 +37,143 @@ def test_the_example_runs():
     exec(code, names)
     assert names["prediction"].masks.shape == (2, 240, 320)
     assert (names["prediction"].scores <= [0.9, 0.8]).all()
+
+
+# ------------------------------------------------------------------------------------- every number has its backing
+
+# A number is a digit or more, or one of these words, in what a reader reads as prose: not in code, addresses or
+# comments, not part of a word (A1, xywh2), and not one that names a publication, a licence or an edition.
+WORDS = "three four five six seven eight nine ten eleven twelve twenty hundred thousand".split()
+NUMBER = re.compile(rf"(?<![\w.])\d+(?:[.,]\d+)*|\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+NO_CLAIM = re.compile(
+    r"<!-- results -->.*?<!-- /results -->"  # held by the first test
+    r"|<!--.*?-->|```.*?```|`[^`\n]*`|\]\([^)]*\)|https?://\S+"
+    r"|\b(?:CVPR|ICCV|ECCV|NeurIPS|WACV) \d{4}|arXiv \d{4}\.\d{5}|licence \d\.\d",
+    re.DOTALL,
+)
+
+
+def prose(text):
+    """The text with everything that claims nothing blanked out, at its length."""
+    return NO_CLAIM.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+
+
+def minutes_on_the_card(number):
+    """Minutes of a notebook's `mini` run, as its own first cell says."""
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    card = nbformat.read(path, as_version=4).cells[0].source
+    return int(re.search(r"mini: (\d+) minutes? on 2 cores", card)[1])
+
+
+def whole_run(least, most):
+    """The notebooks' minutes fit into the range that `make reproduce` is said to take."""
+    rows = re.findall(r"\| (\d+) min \|$", prose(README), re.MULTILINE)
+    assert len(rows) == len(list(NOTEBOOKS.glob("*.ipynb")))
+    assert int(least) <= sum(map(int, rows)) <= int(most)
+
+
+def seeds_of(table):
+    return {row["seed"] for row in read_table(RESULTS / "mini" / f"{table}.csv")}
+
+
+def check(holds):
+    """A claim whose backing is a condition on the numbers found."""
+
+    def backing(*found):
+        assert holds(*found), found
+
+    return backing
+
+
+def supported_pythons(*found):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    assert found == (f"3.{low}", f"3.{int(high) - 1}")
+
+
+def notebook_is_there(number):
+    assert list(NOTEBOOKS.glob(f"{number}_*.ipynb")), number
+
+
+def lines_of_the_onnx_example(word):
+    lines = [line for line in onnx_export.__doc__.splitlines() if line.startswith("    ")]
+    assert WORDS.index(word) + 3 == len(lines)
+
+
+def stopwatch(*found):
+    """Measured by hand on two cores: no test can look at it in time. Written anew where it is measured anew."""
+
+
+# What the README says, the numbers in brackets -> what holds them. A number that no bracket covers is an orphan.
+CLAIMS = {
+    r"a ([\d.]+) M parameter EfficientSAM": check(
+        lambda m: round(sum(p.numel() for p in build_efficient_sam("nano").parameters()) / 1e6, 1) == float(m)
+    ),
+    r"on (2) CPU cores": check(lambda n: all(minutes_on_the_card(k) for k in ("01", "05"))),  # their cards say 2 cores
+    r"mini, (2) cores": check(lambda n: all(minutes_on_the_card(k) for k in ("01", "05"))),
+    r"(\d+) to (\d+) minutes, after": whole_run,
+    r"after (\d+) to (\d+) to install": stopwatch,
+    r"\| (\d+) minutes, after": stopwatch,  # `make test`
+    r"to spare (\d) GB": stopwatch,
+    r"Python (3\.\d+) to (3\.\d+)": supported_pythons,
+    r"[Nn]otebook (\d\d)": notebook_is_there,
+    r"\[(\d\d|A\d) [^|]+\|.*?\| (\d+) min \|": check(  # measured on a shared machine: the same to a minute
+        lambda number, minutes: abs(minutes_on_the_card(number) - int(minutes)) <= 1
+    ),
+    r"(three) fine-tunings": check(
+        lambda n: len(seeds_of("fine_tuning")) == 3 == len(load_profile("mini").training.seeds)
+    ),
+    r"(three) seeds an arm": check(lambda n: len(seeds_of("ablations")) == 3),
+    r"(\w+) lines that use them": lines_of_the_onnx_example,
+    r"on (127\.0\.0\.1)": check(lambda ip: f"--Voila.ip={ip}" in (ROOT / "Makefile").read_text()),
+    r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
+    r"let part (0) do that": check(lambda part: _part(int(part), 64) == slice(0, None, 64)),
+}
+
+
+def orphans(text):
+    """Numbers that no claim covers, with the line they stand in."""
+    text = prose(text)
+    spans = [
+        found.span(i)
+        for claim in CLAIMS
+        for found in re.finditer(claim, text)
+        for i in range(1, 1 + len(found.groups()))
+    ]
+    for number in NUMBER.finditer(text):
+        if not any(start <= number.start() and number.end() <= end for start, end in spans):
+            line = text.count("\n", 0, number.start()) + 1
+            yield f"line {line}: {number[0]}"
+
+
+def test_every_number_has_its_backing():
+    assert list(orphans(README)) == [], "add the sentence to CLAIMS with what holds it, or leave the number out"
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_is_claimed_holds(claim):
+    found = [match.groups() for match in re.finditer(claim, prose(README))]
+    assert found, "the sentence is gone: take it out of CLAIMS"
+    for numbers in found:
+        CLAIMS[claim](*numbers)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "number"),
+    [
+        ("It is 12.5 % better.", "12.5"),
+        ("Masks of 1,000 objects.", "1,000"),
+        ("Five data sets.", "Five"),
+        ("Python 3.11 to 3.13 in 3 minutes.", "3"),
+        ("(95 %)", "95"),
+    ],
+)
+def test_a_new_number_is_an_orphan(sentence, number):
+    assert f"line 2: {number}" in list(orphans(f"\n{sentence}"))
+
+
+@pytest.mark.parametrize(
+    "sentence", ["(CVPR 2025, [arXiv 2503.06261](https://arxiv.org/abs/2503.06261))", "`x = 5`", "```\n5\n```", "`A1`"]
+)
+def test_what_claims_nothing_is_no_orphan(sentence):
+    assert list(orphans(sentence)) == []

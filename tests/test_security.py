@@ -237,6 +237,14 @@ def test_postscript_in_place_of_a_picture_is_not_run(tmp_path, ghostscript):
             attempt()
 
 
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
+def test_pictures_from_outside_are_opened_in_few_formats(path):
+    ours = {"readme", "style", "synthesis_figures"}  # these open what the package has just made
+    for name, node in calls(path.read_text(encoding="utf-8")):
+        if name.endswith("Image.open") and path.stem not in ours:
+            assert "formats" in {keyword.arg for keyword in node.keywords}, f"line {node.lineno}"
+
+
 def test_pillow_alone_would_run_it(tmp_path):
     """Why there is a list of formats: were it no longer so, the list could go."""
     with PIL.Image.open(io.BytesIO(EPS)) as picture:

@@ -38,9 +38,9 @@ def save_overlay(figure: Figure, path: Path, mark: str) -> None:
 def overlay_mark(path: Path) -> str | None:
     """The text that `save_overlay` left in a picture; None where there is no such picture, or no text in it."""
     try:
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(path, formats=["PNG"]) as picture:
             return picture.info.get("sameo")
-    except OSError:
+    except Exception:  # Pillow's readers of headers raise many types
         return None
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sameo_core.config import RESULTS
+from sameo_core.errors import InputError
 from sameo_core.reporting.base import Row, named_file, require, write_whole
 
 # ------------------------------------------------------------------------------------------------------ CSV files
@@ -52,12 +53,15 @@ def read_table(path: str | Path) -> list[dict[str, object]]:
     """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
 
     Raises:
-        InputError: no such file, no header, a row with more or fewer cells than the header.
+        InputError: no such file, not CSV, no header, a row with more or fewer cells than the header.
     """
     path = Path(path)
     require(path.is_file(), path, "the table must exist", "Run the notebook that writes it")
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *lines = [*csv.reader(file)] or [[]]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = [*csv.reader(file)] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(file=path, rule=f"cannot be read as CSV: {error}", remedy="Write the table again") from error
     require(header, path, "a table needs a header, the file is empty", "Write it again")
     for i, line in enumerate(lines):
         rule = f"{len(header)} cells a row as in the header, found {len(line)}"
@@ -66,7 +70,7 @@ def read_table(path: str | Path) -> list[dict[str, object]]:
 
 
 def _parsed(text: str) -> int | float | str | None:
-    if re.fullmatch(r"-?(0|[1-9]\d*)", text):
+    if re.fullmatch(r"-?(0|[1-9]\d{0,300})", text):  # more digits are nobody's number; Python reads 4,300 at most
         return int(text)
     if re.fullmatch(r"-?((0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|inf)|nan", text):
         return float(text)

@@ -8,6 +8,7 @@ import PIL.Image
 
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
+from sameo_core.photographs import FORMATS
 from sameo_core.synthesis.composition import draw_pair
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool
@@ -37,7 +38,9 @@ def measure_speed(pool: Pool, config: SynthesisConfig, pairs: int = 60, seed: in
         pair = draw_pair(pool, config, seed, number)
         compose(pool, pair, config)
         middle = time.process_time()
-        scene, other = (PIL.Image.open(BytesIO(pool.path(i).read_bytes())) for i in (pair.target, pair.occluder))
+        scene, other = (
+            PIL.Image.open(BytesIO(pool.path(i).read_bytes()), formats=FORMATS) for i in (pair.target, pair.occluder)
+        )
         scene.load()
         other.load()
         jpeg = {"quality": "keep"} if scene.format == "JPEG" else {}
