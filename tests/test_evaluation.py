@@ -673,8 +673,8 @@ def test_the_miou_protocol_is_there_for_one_prediction_of_each_objects_own_box()
 
 def test_visible_pixels_outside_the_amodal_mask_are_dropped_in_the_miou_protocol():
     truth = ground_truth(LEFT, visible_mask=[encode_mask(TOP)])
-    table = evaluate(truth, [found(0, QUARTER, instance_id=0)]).regions
-    assert [table.full[0], table.visible[0], table.hidden[0]] == [4 / 8, 1, 0]
+    table = evaluate(truth, [found(0, TOP, instance_id=0)]).regions
+    assert [table.full[0], table.visible[0], table.hidden[0]] == [4 / 12, 4 / 8, 0] == [*region_iou(TOP, LEFT, TOP)]
 
 
 def test_a_data_set_without_amodal_masks_is_refused():
