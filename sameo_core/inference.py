@@ -16,7 +16,7 @@ from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, FrontEnd
 from sameo_core.masks import encode_mask
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.sameo import AmodalPrediction, Sameo, reuse_memory
 
 Results = list[dict]  # COCO results
 OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # in the place of a model's name, see below
@@ -62,6 +62,7 @@ def predict_dataset(
         image = dataset[number]
         return _Prepared(image, first.stretch(image.read()), {name: find(image) for name, find in front_ends.items()})
 
+    reuse_memory()
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
     bar = tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image")
     with bar:

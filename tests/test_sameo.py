@@ -1,6 +1,9 @@
 """SAMEO around its model: what `predict` promises, files that come back bit for bit, what learns, what is refused."""
 
 import json
+import platform
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -168,6 +171,27 @@ def test_a_pass_is_bounded_by_the_image_and_by_the_decoder(nano, monkeypatch, gr
     monkeypatch.setattr(nano, "_decode", decode)
     list(nano.predict_in_passes(torch.zeros(1, 128, grid, grid), size, [[4, 6, 30, 40]] * 70))
     assert passes == [boxes] * (70 // boxes) + [70 % boxes] * (70 % boxes > 0)
+
+
+FAULTS = """
+import resource, torch
+from sameo_core.sameo import reuse_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)  # 64 MB, 16,384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(), print(faults(), reuse_memory(), faults() and faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_freed_memory_is_used_again():
+    out = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout.split()
+    before, asked, after = int(out[0]), out[1], int(out[2])
+    assert asked == "True" and before > 4 * 400 and after < before / 10  # pages may be huge: 2 MB
 
 
 # --------------------------------------------------------------------------------------------------------------- files
