@@ -301,7 +301,7 @@ def _mini() -> Profile:
             rcnn_detector="nano",
             rcnn_iterations=160,  # more computing than SAMEO's fine-tuning with its share of the encoding
             rcnn_batch_images=8,
-            rcnn_learning_rate=5e-4,
+            rcnn_learning_rate=1e-3,  # on the val splits of two training sets as good as 5e-4, or better
             rcnn_backbone_rate=0.3,
             rcnn_warmup_iterations=20,
         ),
