@@ -236,15 +236,13 @@ class CrossAttention(nn.Module):
         """`forward` for few keys."""
         k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
         v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
-        v = v + self.out_proj.bias / self.heads  # as good as adding it in the end: the shares of a head sum to 1
         if queries.shape[1] == 1:  # shared: they are projected once
-            score = torch.einsum("bgmhd,bnhd->bghmn", k, self.split(self.q_proj(queries)).squeeze(1))
+            score = torch.einsum("bnhd,bgmhd->bgnhm", self.split(self.q_proj(queries)).squeeze(1), k)
         else:
             bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
-            k = torch.einsum("bgmhd,hdc->bghmc", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
-            score = (k.flatten(2, 3) @ queries.transpose(2, 3)).unflatten(2, (self.heads, -1)) + bias.unsqueeze(-1)
-        share = score.softmax(3).flatten(2, 3)  # b g heads*m n; over so few, softmax is slow along the last axis
-        return share.transpose(2, 3) @ v.flatten(2, 3)  # b g n c
+            k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
+            score = (queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)).unflatten(3, (self.heads, -1))
+        return score.softmax(-1).flatten(3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
 
     def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
         return x.unflatten(-1, (self.heads, -1))
