@@ -4,16 +4,22 @@ import math
 
 import numpy as np
 import pytest
+from conftest import rectangle
 from test_reporting_objects import title
 
 from sameo_core.errors import InputError
+from sameo_core.evaluation import evaluate
+from sameo_core.masks import encode_mask
 from sameo_core.reporting import (
+    bucket_rows,
     calibration,
+    detection_curves,
     figure_buckets,
     figure_detection_curves,
     figure_noise,
     figure_reliability,
     mean_interval,
+    score_rows,
 )
 
 
@@ -100,3 +106,51 @@ def test_reliability():
     assert counts.patches[0].get_data().values.tolist() == [1, 0, 0, 2] and counts.texts[0].get_text() == "3 masks"
     with pytest.raises(InputError, match="at least one model"):
         figure_reliability({}, "mini")
+
+
+# ---------------------------------------------------------------------------------------- what `evaluate` found, as rows
+
+
+@pytest.fixture
+def judged():
+    """Two objects, one of them half hidden; a sure method finds both exactly, a blind one the first alone."""
+    whole, half = rectangle((20, 20), 0, 0, 10, 10), rectangle((20, 20), 10, 10, 20, 20)
+    shown = rectangle((20, 20), 10, 10, 15, 20)
+    objects = [
+        {"id": i, "image_id": 1, "category_id": 1, "segmentation": encode_mask(a), "visible_mask": encode_mask(v)}
+        for i, (a, v) in enumerate([(whole, whole), (half, shown)], start=1)
+    ]
+    truth = {"images": [{"id": 1, "height": 20, "width": 20}], "categories": [{"id": 1}], "annotations": objects}
+    found = [{"image_id": 1, "category_id": 1, "segmentation": o["segmentation"], "score": 0.9} for o in objects]
+    sure, blind = evaluate(truth, found), evaluate(truth, found[:1])
+    return {("d2sa", "nano", "SAMEO", "0"): sure, ("d2sa", "nano", "own"): blind, ("kins", "nano", "own"): sure}
+
+
+NAMES = {("nano", "SAMEO"): "ours", ("nano", "own"): "theirs"}
+
+
+def test_a_row_of_scores_for_each_method(judged):
+    first, second, _ = score_rows(judged)
+    labels = {"data set": "d2sa", "front-end": "nano", "method": "SAMEO", "seed": "0"}
+    assert labels.items() <= first.items() and first["AP"] == first["AP occluded"] == first["AP un-occluded"] == 1
+    assert (second["seed"], second["AR100"], second["AP occluded"], second["AP un-occluded"]) == ("", 0.5, 0, 1)
+
+
+def test_rows_of_buckets_are_those_of_one_set_and_of_buckets_with_objects(judged):
+    rows = bucket_rows(judged, "d2sa", NAMES)
+    assert [(row["model"], row["seed"], row["bucket"], row["AR100"]) for row in rows] == [
+        ("ours", "0", "0-10 %", 1),
+        ("ours", "0", "50-90 %", 1),
+        ("theirs", "", "0-10 %", 1),
+        ("theirs", "", "50-90 %", 0),
+    ]
+    assert {row["model"] for row in bucket_rows(judged, "d2sa", {("nano", "own"): "theirs"})} == {"theirs"}
+
+
+def test_curves_are_those_of_the_thresholds_asked_for(judged):
+    curves = detection_curves(judged, "d2sa", NAMES)
+    assert list(curves) == ["ours", "theirs"] and list(curves["ours"]) == [0.5, 0.75]
+    assert (curves["ours"][0.75] == 1).all() and curves["theirs"][0.5].shape == (101,)
+    assert curves["theirs"][0.5].mean() == pytest.approx(51 / 101)  # precision 1 up to recall 0.5, then 0
+    with pytest.raises(InputError, match="kins: a result of ours, found none"):
+        detection_curves(judged, "kins", NAMES)

@@ -21,6 +21,7 @@ from sameo_core.reporting.detection_figures import (
     figure_noise,
     figure_reliability,
 )
+from sameo_core.reporting.detections import bucket_rows, detection_curves, score_rows
 from sameo_core.reporting.evaluation_figures import figure_arms, figure_gains, figure_occlusion_curve
 from sameo_core.reporting.figure_files import figure_png, overlay_mark, save_figure, save_overlay
 from sameo_core.reporting.objects import Mask, draw_object
@@ -69,11 +70,13 @@ __all__ = [
     "Screen",
     "Table",
     "arm_differences",
+    "bucket_rows",
     "calibration",
     "claims_shown",
     "claims_table",
     "comparisons",
     "covering_detections",
+    "detection_curves",
     "draw_object",
     "figure_arms",
     "figure_before_after",
@@ -112,6 +115,7 @@ __all__ = [
     "save_overlay",
     "save_table",
     "scene_picture",
+    "score_rows",
     "table_html",
     "table_markdown",
     "update_readme",
