@@ -295,7 +295,7 @@ def _mini() -> Profile:
             d2sa_iterations=150,
             muva_iterations=150,
             teacher_iterations=300,
-            ablation_iterations=100,  # eight arms and three seeds, within ten minutes on two cores
+            ablation_iterations=60,  # ten arms and three seeds, within ten minutes on two cores
         ),
         amodal_rcnn=AmodalRcnnConfig(
             rcnn_detector="nano",

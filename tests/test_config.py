@@ -60,7 +60,7 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "d2sa_iterations": 150,
         "muva_iterations": 150,
         "teacher_iterations": 300,
-        "ablation_iterations": 100,
+        "ablation_iterations": 60,
     }
 
 
