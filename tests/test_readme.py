@@ -9,7 +9,7 @@ import pytest
 from sameo_core import onnx_export
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
 from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
-from sameo_core.reporting import read_table, readme_results
+from sameo_core.reporting import mean_interval, read_table, readme_claims, readme_results
 from sameo_core.synthesis.shards import _part
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,6 +17,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_results_are_those_of_the_committed_table():
     assert f"<!-- results -->\n{readme_results()}\n<!-- /results -->" in README
+
+
+def test_claims_are_those_of_the_committed_table():
+    assert f"<!-- claims -->\n{readme_claims()}\n<!-- /claims -->" in README
 
 
 def test_result_picture_and_the_two_commands_stand_in_the_first_40_lines():
@@ -46,7 +50,7 @@ def test_the_example_runs():
 WORDS = "three four five six seven eight nine ten eleven twelve twenty hundred thousand".split()
 NUMBER = re.compile(rf"(?<![\w.])\d+(?:[.,]\d+)*|\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 NO_CLAIM = re.compile(
-    r"<!-- results -->.*?<!-- /results -->"  # held by the first test
+    r"<!-- results -->.*?<!-- /results -->|<!-- claims -->.*?<!-- /claims -->"  # held by the first two tests
     r"|<!--.*?-->|```.*?```|`[^`\n]*`|\]\([^)]*\)|https?://\S+"
     r"|\b(?:CVPR|ICCV|ECCV|NeurIPS|WACV) \d{4}|arXiv \d{4}\.\d{5}|licence \d\.\d",
     re.DOTALL,
@@ -93,6 +97,7 @@ def supported_pythons(*found):
 
 def notebook_is_there(number):
     assert list(NOTEBOOKS.glob(f"{number}_*.ipynb")), number
+    return True
 
 
 def lines_of_the_onnx_example(word):
@@ -120,10 +125,13 @@ CLAIMS = {
     r"\[(\d\d|A\d) [^|]+\|.*?\| (\d+) min \|": check(  # measured on a shared machine: the same to a minute
         lambda number, minutes: abs(minutes_on_the_card(number) - int(minutes)) <= 1
     ),
-    r"(three) fine-tunings": check(
-        lambda n: len(seeds_of("fine_tuning")) == 3 == len(load_profile("mini").training.seeds)
+    r"(three) seeds an arm": check(
+        lambda n: len(seeds_of("ablations")) == 3 == len(load_profile("mini").training.seeds)
     ),
-    r"(three) seeds an arm": check(lambda n: len(seeds_of("ablations")) == 3),
+    r"whole (95) % interval over seeds": check(  # of two values: t(0.975, 1) = 12.7062 times half their difference
+        lambda n: mean_interval([0.0, 1.0])[1] == pytest.approx(0.5 - 12.7062 / 2, abs=1e-4)
+    ),
+    r"notebooks (\d\d) to (\d\d)": check(lambda *numbers: [notebook_is_there(number) for number in numbers]),
     r"(\w+) lines that use them": lines_of_the_onnx_example,
     r"on (127\.0\.0\.1)": check(lambda ip: f"--Voila.ip={ip}" in (ROOT / "Makefile").read_text()),
     r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
