@@ -167,6 +167,7 @@ def photograph_results(found: PhotographPrediction) -> Results:
     results = coco_results(found.image_id, found.found, found.prediction)
     for i, (result, mask) in enumerate(zip(results, found.prediction.masks, strict=True)):
         del result["instance_id"]  # of annotated objects: there are none
+        result.pop("visible_mask", None)  # of whoever drew the boxes: only `found.visible` is known to be visible
         box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
         result |= {"bbox": box, "file_name": found.name}
         if found.visible is not None:

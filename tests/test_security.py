@@ -29,7 +29,6 @@ import PIL.Image
 import pytest
 import safetensors.torch
 import torch
-from conftest import plain_dataset
 
 from sameo_core import config, downloads, efficient_sam, photographs
 from sameo_core.array_cache import load_arrays
@@ -48,7 +47,6 @@ from sameo_core.photographs import read_photograph
 from sameo_core.sameo import Sameo
 from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics
-from sameo_core.training import EmbeddingCache
 
 PACKAGE = sorted((config.ROOT / "sameo_core").rglob("*.py"))
 NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
@@ -100,18 +98,6 @@ def test_a_pool_with_objects_is_refused(tmp_path, victim):
     np.savez(tmp_path / "pool.npz", source=np.array([Attack(victim)], object))
     with pytest.raises(InputError, match="not a pool of objects"):
         Pool.load(tmp_path / "pool.npz")
-
-
-def test_an_embedding_cache_with_objects_does_not_execute(tmp_path, victim, nano):
-    dataset = plain_dataset(2)
-    (tmp_path / "cache").mkdir()
-    cache = object.__new__(EmbeddingCache)
-    cache._build = lambda model, dataset: None  # only the name that the cache would have is wanted
-    with pytest.raises(FileNotFoundError):
-        cache.__init__(nano.model, dataset, tmp_path / "cache")
-    np.save(cache.path, np.array([Attack(victim)] * 2, object), allow_pickle=True)
-    with pytest.raises(ValueError, match="object"):
-        EmbeddingCache(nano.model, dataset, tmp_path / "cache")
 
 
 def test_what_joblib_pickles_is_read_by_nobody(tmp_path, victim):
