@@ -291,14 +291,9 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     assert files[0] == files[1] == files[2]
 
 
-def test_half_precision_is_another_run(world):
-    assert fine_tune(world.profile()) != fine_tune(world.profile(half_embeddings=False))
-
-
 KILL = """
     import os, signal, torch
     from sameo_core import training
-from sameo_core.__main__ import main
     from sameo_core.config import load_profile
 
     torch.set_num_threads({threads})
