@@ -61,6 +61,7 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "muva_iterations": 150,
         "teacher_iterations": 300,
         "ablation_iterations": 60,
+        "detector": "nano",
     }
 
 

@@ -97,7 +97,6 @@ def test_claims_as_a_reader_sees_them():
         ([{"differences": [0.1]}], "row 0: a claim of its own in words, found None"),
         ([{"claim": "a", "differences": []}] * 2, "row 1: a claim of its own in words, found 'a'"),
         ([{"claim": "a", "paper_effect": 1.9, "differences": []}], "a difference of shares, from -1 to 1, found 1.9"),
-        ([{"claim": "a", "differences": [13.8, 13.9]}], "found 13.8"),
     ],
 )
 def test_claims_that_are_none(rows, message):
