@@ -210,7 +210,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(nano, images, folder, monkey
         assert torch.equal(cache.embed(images), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(cache.embed(images[:1]), expected[:1])
+        torch.testing.assert_close(cache.embed(images[:1]), expected[:1])  # encoded in a batch of another size
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
 

@@ -57,7 +57,7 @@ def test_arms_differ_from_the_common_one_in_what_their_name_says(name):
     assert common == recipe(f"mix_{len(profile.data.train)}", profile)
     assert common.training.amodal_prompt_share == 0.5 and common.training.sampling == "log"
     assert common.data.dual_annotation and common.training.unoccluded_share is None
-    assert common.training.iterations == {"paper": 40_000, "mini": 100}[name]
+    assert common.training.iterations == {"paper": 40_000, "mini": 60}[name]
     expected = {
         "prompt_amodal": {"amodal_prompt_share": 1.0},
         "prompt_visible": {"amodal_prompt_share": 0.0},
