@@ -108,7 +108,7 @@ def coco_results(
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
             records only; image ids, categories, boxes or masks that do not fit the data set; scores outside 0..1;
-            limits that leave out everything.
+            limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
     file, records = _read(results)

@@ -141,12 +141,12 @@ def check_scores(scores: Scores, file: str | Path) -> None:
 
 
 def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
-    """Raises InputError for a least score outside 0..1 or NaN, or fewer than one detection an image."""
+    """Raises InputError for a least score outside 0..1 or NaN, or a number of detections below 0."""
     if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
         rule = f"a least score in 0..1, found {min_score!r}"
         raise InputError(file="min_score", rule=rule, remedy="Give 0.5, or 0 to keep all")
-    if not isinstance(max_per_image, Integral) or max_per_image < 1:
-        rule = f"a whole number from 1, found {max_per_image!r}"
+    if not isinstance(max_per_image, Integral) or max_per_image < 0:
+        rule = f"a whole number from 0, found {max_per_image!r}"
         raise InputError(file="max_per_image", rule=rule, remedy="Give 100, as COCO's AP counts")
 
 

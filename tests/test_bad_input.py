@@ -76,6 +76,7 @@ from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
 
+DIFFERENCES = ("metric", "data set", "front-end", "method", "baseline", "difference", "ci_low", "ci_high", "seeds")
 ROWS = [
     # config
     Row("config.load_profile", g("full"), "profile", "one of mini, paper, found 'full'", "one of these names"),
@@ -437,7 +438,7 @@ ROWS = [
     Row("front_ends.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"),
     Row("front_ends.check_limits", g(50), "min_score", "in 0..1, found 50", "Give 0.5"),
     Row("front_ends.check_limits", g(float("nan")), "min_score", "found nan", "Give 0.5"),
-    Row("front_ends.check_limits", g(0.5, 0), "max_per_image", "from 1, found 0", "Give 100"),
+    Row("front_ends.check_limits", g(0.5, -1), "max_per_image", "from 0, found -1", "Give 100"),
     Row("front_ends.map_categories", g(IDS, "coco80", "d.json"), "category_map", "found 'coco80'", "data set's id"),
     Row("front_ends.map_categories", g(IDS, 5, "d.json"), "category_map", "found 5", "data set's id"),
     Row("front_ends.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"),
@@ -496,7 +497,7 @@ ROWS = [
     Row("detectors.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
     Row("detectors.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
     Row("detectors.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
-    Row("detectors.supervision_front_end", g(print, max_per_image=0), "max_per_image", "found 0", "Give 100"),
+    Row("detectors.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
     Row("detectors.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
     Row("front_ends.ground_truth_boxes", g("whole"), "kind", "found 'whole'", "visible, amodal"),
     Row("front_ends.jittered", g(None, 10), "share", "found 10", "0.1 for 10 per cent"),
@@ -821,6 +822,13 @@ ROWS = [
     Row(
         "reporting.claims.paper_claims",
         lambda d: Given(table(d, "zero_shot_differences", "metric,difference\nAP,0.1\n")),
+        "zero_shot_differences.csv",
+        "found no .*data set, .*seeds",
+        "Run the notebook",
+    ),
+    Row(
+        "reporting.claims.paper_claims",
+        lambda d: Given(table(d, "zero_shot_differences", f"{','.join(DIFFERENCES)}\n{'0,' * 8}0\n")),
         "zero_shot_differences.csv",
         "one row with .*, found 0",
         "Run the notebook",

@@ -186,7 +186,7 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
         results: folder of the profile's tables, e.g. ``data/results/mini``.
 
     Raises:
-        InputError: a table without the row of a claim, or with two.
+        InputError: a table without a column or the row of a claim, or with two rows of it.
     """
     published, rows = read_published(), []
     for claim in _claims():
@@ -197,7 +197,12 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
         path = results / f"{claim.table}.csv"
         if path.is_file():
             wanted = {"metric": claim.metric, **claim.where}
-            listed = [r for r in read_table(path) if _matches(r, wanted)]
+            columns = {*wanted, "difference", "ci_low", "ci_high", "seeds"}
+            rows_there = read_table(path)
+            missing = sorted(columns.difference(*rows_there[:1]))
+            rule = f"the columns {', '.join(sorted(columns))}, found no {', '.join(missing)}"
+            require(not (rows_there and missing), path, rule, "Run the notebook again")
+            listed = [r for r in rows_there if _matches(r, wanted)]
             fine = len(listed) == 1 or (listed and claim.last)
             require(fine, path, f"one row with {wanted}, found {len(listed)}", "Run the notebook again")
             ours = listed[-1]
