@@ -228,7 +228,7 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
         InputError: the file is missing, damaged, or of another network.
     """
     model = build_amodal_rcnn(_blank_detector(detector))
-    load_exactly(model, read_weights(Path(path)), Path(path))
+    load_exactly(model, read_weights(path), Path(path))
     return model.eval().to(default_device())
 
 

@@ -29,6 +29,7 @@ from torch.export import Dim
 from sameo_core import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
+from sameo_core.run_folder import make_folder
 from sameo_core.sameo import Sameo
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
@@ -85,7 +86,7 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     float32 "q". Nothing is checked in there: boxes must have an area and meet the picture.
 
     Raises:
-        InputError: the packages that write ONNX are not installed.
+        InputError: the packages that write ONNX are not installed; the folder cannot be made.
     """
     try:
         import onnx  # noqa: F401
@@ -93,12 +94,13 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     except ImportError as error:
         rule = f"writing ONNX needs a package that is not installed ({error.name})"
         raise InputError(file="onnx", rule=rule, remedy='Install it: pip install -e ".[onnx]"') from error
+    folder = Path(folder)
+    make_folder(folder)
     model = copy.deepcopy(sameo.model).cpu().eval()
     side, cells = model.config.image_size, model.config.image_size // model.config.patch_size
     image = torch.zeros(side, side + 16, 3, dtype=torch.uint8)
     embedding = torch.zeros(1, model.config.embedding_dim, cells, cells)
     boxes = torch.tensor([[1.0, 2, 30, 40]]).repeat(3, 1)
-    folder = Path(folder)
     encoder = _write(
         Encoder(model),
         {"image": image},
@@ -130,7 +132,6 @@ def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], p
             dynamo=True,
             verbose=False,
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     program.save(partial, external_data=False)
     os.replace(partial, path)

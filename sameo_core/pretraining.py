@@ -28,7 +28,7 @@ from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
-from sameo_core.run_folder import append_log, save_checkpoint, truncate_log
+from sameo_core.run_folder import append_log, make_folder, save_checkpoint, truncate_log
 from sameo_core.sameo import Sameo
 
 
@@ -159,9 +159,9 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
         the path of the weights (half precision), or of the checkpoint where it stopped early.
 
     Raises:
-        InputError: the folder holds another recipe's run; FloatingPointError: the loss is not finite.
+        InputError: the folder holds another recipe's run, or cannot be made.
+        FloatingPointError: the loss is not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, config)
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
@@ -286,11 +286,20 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
 
 
 def claim_folder(folder: Path, config: object) -> None:
-    """Write the recipe, a dataclass with `steps`, to config.json; raises InputError where another one's run lies."""
+    """Make a run's folder, and write the recipe, a dataclass with `steps`, to its config.json.
+
+    Raises:
+        InputError: another recipe's run lies there, or what lies there cannot be read; the folder cannot be made.
+    """
+    make_folder(folder)
     path, recipe = folder / "config.json", asdict(config)
     if path.exists():
-        earlier = json.loads(path.read_text())
-        if any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            remedy = "Choose another folder, or delete this one"
+            raise InputError(file=path, rule=f"not the recipe of a run: {error}", remedy=remedy) from error
+        if not isinstance(earlier, dict) or any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
     path.write_text(json.dumps(recipe, indent=1))

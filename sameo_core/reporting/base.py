@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sameo_core.errors import InputError
+from sameo_core.run_folder import make_folder
 
 Row = Mapping[str, object]
 
@@ -27,13 +28,13 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
     """Where a file goes, without ending; InputError where `name` is no plain name, or there is no such profile."""
     check_profile(profile)
     rule = f"a plain file name without folder or ending, found {name!r}"
-    require(re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
+    require(isinstance(name, str) and re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
     return Path(folder) / name
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for whoever reads it meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all, for whoever reads it meanwhile; InputError where its folder cannot be made."""
+    make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     os.replace(draft, path)
