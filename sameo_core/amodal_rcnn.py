@@ -40,6 +40,7 @@ from sameo_core.nano_detector import (
     run_detector_training,
     save_detector,
 )
+from sameo_core.provenance import write_environment
 from sameo_core.sameo import default_device
 from sameo_core.training import (
     cpu_threads,
@@ -270,8 +271,8 @@ def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
 def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
 
-    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, log.csv, checkpoint.pt while it trains,
-    and amodal_rcnn.safetensors (half precision) when it is done.
+    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
+    while it trains, and amodal_rcnn.safetensors (half precision) when it is done.
 
     Args:
         profile: data sets and recipe.
@@ -297,6 +298,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     model.backbone.bf16 = shared.bf16  # looked at by the nano backbone alone
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
     with cpu_threads(shared.cpu_threads):
+        write_environment(folder)
         run_detector_training(
             model,
             detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),

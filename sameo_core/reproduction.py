@@ -26,6 +26,7 @@ from papermill.translators import PythonTranslator
 from sameo_core import __version__
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.errors import InputError
+from sameo_core.provenance import write_environment
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 CELL_TIMEOUT = {"mini": 3600.0, "paper": 7 * 24 * 3600.0}  # seconds; a stalled kernel must not wait for ever
@@ -142,7 +143,7 @@ def reproduce(
 ) -> list[NotebookRun]:
     """Runs notebooks headlessly in order, stops at the first that fails, prints a summary, writes an HTML report.
 
-    Executed copies, figures and ``report.html`` go to ``runs/<profile>/``.
+    Executed copies, figures, ``report.html`` and ``environment.json`` go to ``runs/<profile>/``.
 
     Args:
         profile: the parameter that every notebook gets, ``"mini"`` or ``"paper"``. One that has a parameter
@@ -166,6 +167,8 @@ def reproduce(
 
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     here = runs / profile
+    here.mkdir(parents=True, exist_ok=True)
+    write_environment(here)
     started = time.time()
     done = [NotebookRun(path.stem) for path in paths]
     width = max(len(run.name) for run in done)

@@ -1,6 +1,8 @@
 """Tiny notebooks of every kind of fate go through the runner."""
 
+import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import __main__ as command_line
-from sameo_core import reproduction
+from sameo_core import __version__, reproduction
 from sameo_core.config import ROOT
 from sameo_core.errors import InputError
 
@@ -60,6 +62,8 @@ def test_success_counts_checks_and_writes_the_report(places, capsys):
     assert (first.status, first.checks, first.error) == ("passed", 3, None)
     assert (appendix.name, appendix.status, appendix.checks) == ("A1_appendix", "passed", 1)
     assert path.read_bytes() == before
+    there = json.loads((places["runs"] / "mini" / "environment.json").read_text())
+    assert there["packages"]["sameo"] == __version__ and there["python"] == platform.python_version()
     executed = nbformat.read(first.output, as_version=4)
     assert first.output == places["runs"] / "mini" / "notebooks" / "01_first.ipynb"
     assert f"seen mini 1 {places['folder']}" in str([cell.get("outputs") for cell in executed.cells])

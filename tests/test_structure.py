@@ -27,6 +27,7 @@ ORDER = [
     "config",
     "recipes",
     "run_folder",
+    "provenance",
     "process_group",
     "array_cache",
     "masks",
