@@ -213,7 +213,8 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
 
     Args:
         config: the recipe.
-        folder: receives config.json, log.csv, checkpoint.pt (to resume), and at last detector_nano.safetensors.
+        folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
+            detector_nano.safetensors.
         until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:

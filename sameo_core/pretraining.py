@@ -28,6 +28,7 @@ from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.provenance import write_environment
 from sameo_core.run_folder import append_log, make_folder, save_checkpoint, truncate_log
 from sameo_core.sameo import Sameo
 
@@ -152,7 +153,8 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
 
     Args:
         config: the recipe.
-        folder: receives config.json, log.csv, checkpoint.pt (to resume), and at last efficient_sam_nano.safetensors.
+        folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
+            efficient_sam_nano.safetensors.
         until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
@@ -286,7 +288,7 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
 
 
 def claim_folder(folder: Path, config: object) -> None:
-    """Make a run's folder, and write the recipe, a dataclass with `steps`, to its config.json.
+    """Make a run's folder; write the recipe, a dataclass with `steps`, to its config.json, environment.json beside it.
 
     Raises:
         InputError: another recipe's run lies there, or what lies there cannot be read; the folder cannot be made.
@@ -303,3 +305,4 @@ def claim_folder(folder: Path, config: object) -> None:
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
     path.write_text(json.dumps(recipe, indent=1))
+    write_environment(folder)

@@ -277,6 +277,8 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     written = weights.read_bytes()
     stated = json.loads((weights.parent / "config.json").read_text())
     assert stated["amodal_rcnn"]["rcnn_iterations"] == 4 and stated["training"]["seed"] == 0
+    there = json.loads((weights.parent / "environment.json").read_text())
+    assert there["threads"] == stated["training"]["cpu_threads"]
     log = log_of(weights)
     assert [row["step"] for row in log] == ["2", "4"]
     with monkeypatch.context() as patch:
