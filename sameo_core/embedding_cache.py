@@ -167,8 +167,8 @@ class EmbeddingCache:
         for used, length, path in sorted(files):
             if self._bytes <= wanted:
                 break
-            if path.suffix == ".partial" and time.time_ns() - used < 3600e9:
-                continue  # another process is writing it
+            if path.suffix == ".partial" and abs(time.time_ns() - used) < 3600e9:
+                continue  # another process is writing it; not so where a clock was wrong
             with suppress(OSError):
                 path.unlink()
                 self._bytes -= length

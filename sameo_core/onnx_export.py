@@ -17,7 +17,6 @@ The masks come at the decoder's resolution: those of many boxes at a photograph'
 """
 
 import copy
-import os
 import warnings
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from sameo_core import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
 from sameo_core.sameo import Sameo
+from sameo_core.whole_files import written_whole
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 
@@ -130,8 +130,6 @@ def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], p
             dynamo=True,
             verbose=False,
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    program.save(partial, external_data=False)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        program.save(partial, external_data=False)
     return path
