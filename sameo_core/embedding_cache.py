@@ -31,7 +31,8 @@ class EmbeddingCache:
 
     A file that is cut short or damaged is made anew. Where nothing can be written (full disk, no permission), every
     image is encoded when it is needed, and a warning says so once. Whether an embedding comes from disk or not, it is
-    rounded alike: no result depends on what is kept.
+    rounded alike: no result depends on what is kept, where one thread computes. With more of them, or on a GPU, the
+    last digit may change with the images that are encoded together, and those are the ones that are not kept.
 
     Args:
         model: whose encoder is used; it stays where it is (CPU or GPU).

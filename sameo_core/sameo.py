@@ -21,7 +21,7 @@ from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
+from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, weights_checksum
 from sameo_core.errors import InputError
 from sameo_core.whole_files import written_whole
 
@@ -95,7 +95,7 @@ class Sameo:
         return cls(build_efficient_sam(variant, path).to(device or default_device()), variant)
 
     def save(self, path: str | Path) -> Path:
-        """Write all weights, and which variant they are, as safetensors; in one step, so that no half file is left.
+        """Write all weights, which variant they are and a checksum, as safetensors; in one step, whole or not at all.
 
         Raises:
             InputError: the file name does not end in .safetensors; the disk is full, or not writable.
@@ -106,7 +106,8 @@ class Sameo:
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
         with written_whole(path) as partial:
-            safetensors.torch.save_file(weights, partial, metadata={"sameo": json.dumps({"variant": self.variant})})
+            stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
+            safetensors.torch.save_file(weights, partial, metadata={"sameo": json.dumps(stated)})
         return path
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
 import torch.distributed as dist
 from joblib import Parallel, delayed
@@ -85,14 +86,14 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / RESULT
-    if agreed(result.exists()):
+    if agreed(_is_whole(result)):
         return result
     cache = EmbeddingCache(
         model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
     )
     sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks())
     with _claimed_by_rank_zero(folder):
-        if agreed(result.exists()):  # another process has been at work on it
+        if agreed(_is_whole(result)):  # another process has been at work on it
             return result
         if rank() == 0:
             config = {"data": asdict(profile.data), "training": asdict(recipe)}
@@ -108,6 +109,15 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
                 (folder / name).unlink(missing_ok=True)
         barrier()
     return result
+
+
+def _is_whole(weights: Path) -> bool:
+    """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
+    try:
+        with safetensors.safe_open(weights, "pt"):
+            return True
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
