@@ -348,7 +348,7 @@ def save_detector(model: nn.Module, path: Path) -> Path:
     """Write the weights in half precision, in one step."""
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
     with written_whole(path) as partial:
-        safetensors.torch.save_file(weights, partial)
+        partial.write_bytes(safetensors.torch.save(weights))
     return path
 
 

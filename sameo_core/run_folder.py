@@ -60,9 +60,10 @@ def save_checkpoint(state: dict, path: Path) -> None:
         InputError: the disk is full, or nothing may be written there.
     """
     log = path.with_name("log.csv")
-    with written_whole(path) as partial:
+    state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
+    with written_whole(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
         try:
-            torch.save(state | {"log": log.read_bytes().decode() if log.exists() else ""}, partial)
+            torch.save(state, file)
         except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
             raise OSError(f"PyTorch says {error}") from error
 

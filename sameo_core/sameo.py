@@ -107,7 +107,7 @@ class Sameo:
         weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
         with written_whole(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
-            safetensors.torch.save_file(weights, partial, metadata={"sameo": json.dumps(stated)})
+            partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
         return path
 
     @property

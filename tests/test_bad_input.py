@@ -776,6 +776,7 @@ EXEMPT = {
     r"reporting\..*(figure_\w+|draw_object|gains|arm_differences|comparisons)": "takes what the package computed; its "
     "own tests hold what it refuses",
     r"reporting\..*(readme_results|update_readme)": "reads files of the repository",
+    r"(run_folder|whole_files)\.\w+|.*\.write_(whole|json)": "refuses what the disk does: tests/test_faults.py",
 }
 
 
