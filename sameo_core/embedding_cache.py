@@ -156,11 +156,12 @@ class EmbeddingCache:
 
     def _leave(self, size: int) -> None:
         """Counts what is there. If `size` more is too much, the oldest leave, and as many again as 5 % of the bound."""
-        files = []
+        files, now = [], time.time_ns()
         for path in self.root.glob("*/*/*"):
             with suppress(OSError):  # another process let it go
                 state = path.stat()
-                files.append((state.st_mtime_ns, state.st_size, path))
+                used = state.st_mtime_ns if state.st_mtime_ns < now + 3600e9 else 0  # else a clock was wrong
+                files.append((used, state.st_size, path))
         self._bytes = sum(length for _, length, _ in files)
         if self._bytes + size <= self.limit:
             return
@@ -168,8 +169,8 @@ class EmbeddingCache:
         for used, length, path in sorted(files):
             if self._bytes <= wanted:
                 break
-            if path.suffix == ".partial" and abs(time.time_ns() - used) < 3600e9:
-                continue  # another process is writing it; not so where a clock was wrong
+            if path.suffix == ".partial" and now - used < 3600e9:
+                continue  # another process is writing it
             with suppress(OSError):
                 path.unlink()
                 self._bytes -= length
