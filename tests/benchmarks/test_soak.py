@@ -40,8 +40,8 @@ from sameo_core.reporting import tables
 def slowly(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb", buffering=0) as file:
-        for start in range(0, len(content), 40):
-            file.write(content[start : start + 40])
+        for start in range(len(content)):
+            file.write(content[start : start + 1])
 
 
 if sys.argv[1] == "half-written":
