@@ -38,6 +38,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -46,13 +47,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-os.environ["TQDM_DISABLE"] = "1"  # bars have a thread, and a fork may copy the lock that it holds just then
-
 import numpy as np
 import torch
 import torch._dynamo  # optimisers do so when they are made: not in each child again
 from conftest import World, seeded_nano
 from test_synthesis import IMAGES, SMALL, AgreeingTeacher, dataset_of, photograph, tree, two_objects
+from tqdm import tqdm
 
 from sameo_core import config, training
 from sameo_core.collection import open_clean_dataset
@@ -428,6 +428,8 @@ def trial(work, folder, expected, seconds, rng):
 def soak(trials, seed=0, minutes=None, kinds=tuple(KINDS), say=print):
     """So many trials of these kinds in turn, or as many as the minutes are enough for. Returns kind -> counts."""
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared by forks: killed with it, a child would stop all others
+    tqdm.monitor_interval = 0  # no thread: a fork may copy a lock that it holds just then
     totals, cycle = {kind: Counter() for kind in kinds}, [kind for kind in CYCLE if kind in kinds]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
