@@ -52,6 +52,7 @@ from sameo_core.run_folder import append_log, claimed, follow_log, save_checkpoi
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import fine_tune, open_training_sets, unfinished_runs
+from sameo_core.whole_files import written_whole
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -582,6 +583,22 @@ def test_a_killed_process_leaves_the_old_table_or_the_new_one(tmp_path):
     assert found and found <= set(whole.values())
     write_table("table", ROWS["new"], "mini", tmp_path)
     assert (tmp_path / "table.csv").read_bytes() == whole["new"] and len(read_table(tmp_path / "table.csv")) == 3000
+
+
+@fork
+def test_two_processes_that_write_a_file_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+
+    def another():
+        with written_whole(path) as partial:
+            partial.write_bytes(b"another's")
+
+    with written_whole(path) as partial:
+        partial.write_bytes(b"one's ")
+        assert ends_well(child(another)) and path.read_bytes() == b"another's"
+        with partial.open("ab") as file:
+            file.write(b"own")
+    assert path.read_bytes() == b"one's own" and list(tmp_path.iterdir()) == [path]
 
 
 @fork
