@@ -12,10 +12,13 @@ In shape comments: b images, q boxes of one image, n tokens, s cells of the imag
 
 import hashlib
 import io
+import json
 import math
 import operator
 import zipfile
+import zlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -465,7 +468,10 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, damaged, of another format, or more than plain finite weights.
     """
-    again = "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt"
+    again = (
+        "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt; where a training "
+        "made it, delete it and call that again"
+    )
     if not isinstance(path, str | Path):
         raise InputError(file="checkpoint", rule=f"the path of a file, found {path!r:.150}", remedy="Give its path")
     path = Path(path)
@@ -474,6 +480,10 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path, device="cpu")
+            with safetensors.safe_open(path, "pt") as file:
+                stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+            if "crc32" in stated and stated["crc32"] != weights_checksum(state):
+                raise ValueError("the checksum is not the one they were saved with")
         elif path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
@@ -502,6 +512,15 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
         if not value.isfinite().all():
             raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def weights_checksum(state: Mapping[str, Tensor]) -> int:
+    """CRC-32 of all names and values; `Sameo.save` writes it, `read_weights` compares it."""
+    checksum = 0
+    for name in sorted(state):
+        values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        checksum = zlib.crc32(values, zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def _load_plain(file: io.IOBase) -> object:

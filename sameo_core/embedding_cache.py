@@ -32,7 +32,8 @@ class EmbeddingCache:
 
     A file that is cut short or damaged is made anew. Where nothing can be written (full disk, no permission), every
     image is encoded when it is needed, and a warning says so once. Whether an embedding comes from disk or not, it is
-    rounded alike: no result depends on what is kept.
+    rounded alike: no result depends on what is kept, where one thread computes. With more of them, or on a GPU, the
+    last digit may change with the images that are encoded together, and those are the ones that are not kept.
 
     Args:
         model: whose encoder is used; it stays where it is (CPU or GPU).
@@ -159,11 +160,12 @@ class EmbeddingCache:
 
     def _leave(self, size: int) -> None:
         """Counts what is there. If `size` more is too much, the oldest leave, and as many again as 5 % of the bound."""
-        files = []
+        files, now = [], time.time_ns()
         for path in self.root.glob("*/*/*"):
             with suppress(OSError):  # another process let it go
                 state = path.stat()
-                files.append((state.st_mtime_ns, state.st_size, path))
+                used = state.st_mtime_ns if state.st_mtime_ns < now + 3600e9 else 0  # else a clock was wrong
+                files.append((used, state.st_size, path))
         self._bytes = sum(length for _, length, _ in files)
         if self._bytes + size <= self.limit:
             return
@@ -171,7 +173,7 @@ class EmbeddingCache:
         for used, length, path in sorted(files):
             if self._bytes <= wanted:
                 break
-            if path.suffix == ".partial" and time.time_ns() - used < 3600e9:
+            if path.suffix == ".partial" and now - used < 3600e9:
                 continue  # another process is writing it
             with suppress(OSError):
                 path.unlink()

@@ -8,7 +8,6 @@ torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * im
 
 import contextlib
 import io
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +45,8 @@ from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature import draw_scene
 from sameo_core.pretraining import claim_folder, learning_rate_factor, mirror_scene
-from sameo_core.run_folder import append_log, save_checkpoint, truncate_log
+from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
+from sameo_core.whole_files import written_whole
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
@@ -284,12 +284,10 @@ def run_detector_training(
     rates = [group["lr"] for group in optimiser.param_groups]
     device = next(model.parameters()).device
     checkpoint, start = folder / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if (state := load_checkpoint(checkpoint)) is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         start = state["step"]
-    truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
     running: dict[str, float] = {}
     logged, began = start, time.perf_counter()
     bar = tqdm(batches(start), desc="training the detector", initial=start, total=end, unit="step")
@@ -344,9 +342,8 @@ def detector_optimiser(
 def save_detector(model: nn.Module, path: Path) -> Path:
     """Write the weights in half precision, in one step."""
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    safetensors.torch.save_file(weights, partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_bytes(safetensors.torch.save(weights))
     return path
 
 

@@ -17,7 +17,6 @@ The masks come at the decoder's resolution: those of many boxes at a photograph'
 """
 
 import copy
-import os
 import warnings
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from torch.export import Dim
 from sameo_core import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
-from sameo_core.run_folder import make_folder
 from sameo_core.sameo import Sameo
+from sameo_core.whole_files import make_folder, written_whole
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 
@@ -132,7 +131,6 @@ def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], p
             dynamo=True,
             verbose=False,
         )
-    partial = path.with_suffix(".partial")
-    program.save(partial, external_data=False)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        program.save(partial, external_data=False)
     return path

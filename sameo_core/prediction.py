@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,8 @@ from sameo_core.inference import Results, coco_results
 from sameo_core.masks import decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
-from sameo_core.run_folder import make_folder
 from sameo_core.sameo import NAMED_WEIGHTS, AmodalPrediction, Sameo
+from sameo_core.whole_files import written_whole
 
 SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
 RELEASED = ("efficient_sam_vit_s", "efficient_sam_vit_t")  # best first
@@ -243,11 +242,9 @@ def predict_photographs(
 
 
 def write_json(content: object, path: Path) -> Path:
-    """Write JSON, whole or not at all; raises InputError where its folder cannot be made."""
-    make_folder(path.parent)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(partial, path)
+    """Write JSON, whole or not at all. Raises InputError where it cannot be written."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

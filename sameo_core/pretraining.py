@@ -29,8 +29,9 @@ from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
 from sameo_core.provenance import write_environment
-from sameo_core.run_folder import append_log, make_folder, save_checkpoint, truncate_log
+from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
 from sameo_core.sameo import Sameo
+from sameo_core.whole_files import make_folder
 
 
 @runtime_checkable
@@ -171,14 +172,12 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
     optimisers = _optimisers(nn.ModuleList([model, head]), config)
     rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     checkpoint, start = folder / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+    if (state := load_checkpoint(checkpoint)) is not None:
         model.load_state_dict(state["model"])
         head.load_state_dict(state["head"])
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         start = state["step"]
-    truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
     end = min(until or config.steps, config.steps)
     running: dict[str, float] = {}
     logged, began = start, time.perf_counter()

@@ -1,9 +1,12 @@
 """The folder of a run: one process at a time works on it; checkpoint and log are always whole."""
 
 import csv
+import errno
 import os
 import sys
 import time
+import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,32 +14,37 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from sameo_core.errors import InputError
+from sameo_core.whole_files import unwritable, written_whole
 
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that results go to, and those above it; raises InputError where that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a file is in the way, or no rights
-        rule, remedy = f"the folder cannot be made: {error.strerror}", "Choose another folder, or correct the rights"
-        raise InputError(file=folder, rule=rule, remedy=remedy) from error
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """The folder, made if it is missing, for this process alone; waits, and says so, while another has it.
 
-    A process that dies, however, no longer has it: the operating system releases the lock, a file `lock` in the folder.
-    A process may claim a folder again that it has already.
+    A process that dies, however, no longer has it: the operating system releases the lock, a file `lock` in the folder;
+    what it was writing is removed. A process may claim a folder again that it has already. Where nothing can be written
+    there is nothing to claim: what is there is there, and whoever wants to write is told why not.
+
+    Raises:
+        InputError: the folder cannot be made: full disk, or a file in its place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock", is_singleton=True)
     try:
-        lock.acquire(timeout=5, poll_interval=0.2)  # seconds; what is quicker is not worth a word
-    except Timeout:
-        print(f"{folder.name}: another process is at work on it; waiting for what it finds", file=sys.stderr)
-        lock.acquire(poll_interval=0.2)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=5, poll_interval=0.2)  # seconds; what is quicker is not worth a word
+        except Timeout:
+            print(f"{folder.name}: another process is at work on it; waiting for what it finds", file=sys.stderr)
+            lock.acquire(poll_interval=0.2)
+        if lock.lock_counter == 1:
+            for leftover in folder.glob("*.partial"):
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        lock.release()
+        if error.errno not in READ_ONLY:
+            raise unwritable(folder, error) from error
     try:
         yield
     finally:
@@ -44,33 +52,62 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint in one step: a kill leaves the old one or the new one, never half of one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    """Write a checkpoint in one step, with the log beside it, `log.csv`, as it is now: they go together.
+
+    A kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        InputError: the disk is full, or nothing may be written there.
+    """
+    log = path.with_name("log.csv")
+    state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
+    with written_whole(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
+            raise OSError(f"PyTorch says {error}") from error
+
+
+def load_checkpoint(path: Path) -> dict | None:
+    """What `save_checkpoint` wrote, on the CPU, with the log of that moment put back; None where there is none.
+
+    A damaged checkpoint is put aside as `<name>.corrupt`, and a warning says so: the run begins again. `torch.load`
+    alone would take other bytes for whole: it does not look at the file's checksums.
+
+    Raises:
+        InputError: the log cannot be written.
+    """
+    log, state = path.with_name("log.csv"), None
+    if path.exists():
+        try:
+            with zipfile.ZipFile(path) as file:
+                if damaged := file.testzip():
+                    raise ValueError(f"{damaged} has another checksum")
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            lines = state.pop("log").encode()
+        except Exception as error:  # zip, pickle and torch each have errors of their own
+            aside, state = path.with_name(f"{path.name}.corrupt"), None
+            os.replace(path, aside)
+            found = f"{path}: the checkpoint is damaged ({error}); it is put aside as {aside.name}"
+            warnings.warn(f"{found}, and the run begins again", stacklevel=2)
+    if state is None:
+        log.unlink(missing_ok=True)
+    else:
+        with written_whole(log) as partial:
+            partial.write_bytes(lines)
+    return state
 
 
 def append_log(path: Path, row: dict[str, int | float | str]) -> None:
-    """Add a row to a CSV log, with a header where it is the first."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def truncate_log(path: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint, at `step`, that is resumed; in one step."""
-    if not path.exists():
-        return
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        lines = _whole_lines(path)
-        for row, line in zip([None, *csv.DictReader(lines)], lines, strict=True):
-            if row is None or int(row["step"]) <= step:
-                file.write(line)
-    os.replace(partial, path)
+    """Add a row to a CSV log, with a header where it is the first. Raises InputError where it cannot be written."""
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

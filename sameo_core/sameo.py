@@ -7,7 +7,6 @@ Only the mask decoder learns what is hidden; image encoder and prompt encoder st
 
 import ctypes
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
+from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, weights_checksum
 from sameo_core.errors import InputError
+from sameo_core.whole_files import written_whole
 
 # Names of weights: variant, and file in data/weights. "nano" is fine-tuned, the others are what one starts from.
 NAMED_WEIGHTS = {
@@ -95,20 +95,19 @@ class Sameo:
         return cls(build_efficient_sam(variant, path).to(device or default_device()), variant)
 
     def save(self, path: str | Path) -> Path:
-        """Write all weights, and which variant they are, as safetensors; in one step, so that no half file is left.
+        """Write all weights, which variant they are and a checksum, as safetensors; in one step, whole or not at all.
 
         Raises:
-            InputError: the file name does not end in .safetensors.
+            InputError: the file name does not end in .safetensors; the disk is full, or not writable.
         """
         path = Path(path)
         if path.suffix != ".safetensors":
             rule = f"weights are saved as .safetensors, found {path.suffix!r}"
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
-        path.parent.mkdir(parents=True, exist_ok=True)
         weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-        partial = path.with_suffix(".partial")
-        safetensors.torch.save_file(weights, partial, metadata={"sameo": json.dumps({"variant": self.variant})})
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
+            partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
         return path
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
 import torch.distributed as dist
 from joblib import Parallel, delayed
@@ -31,9 +32,10 @@ from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.provenance import write_environment
 from sameo_core.recipes import teacher_profile
-from sameo_core.run_folder import append_log, claimed, follow_log, read_log, save_checkpoint, truncate_log
+from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 from sameo_core.sameo import Sameo, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
+from sameo_core.whole_files import written_whole
 
 __all__ = [
     "Batch",
@@ -77,7 +79,8 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
         seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
 
     Raises:
-        InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally.
+        InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally; the disk
+            is full or not writable.
         FloatingPointError: the loss is not finite; the message names the images of the batch.
         KeyboardInterrupt: with the place of the best weights so far.
     """
@@ -86,29 +89,40 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / RESULT
-    if agreed(result.exists()):
+    if agreed(_is_whole(result)):
         return result
     cache = EmbeddingCache(
         model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
     )
     sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks())
     with _claimed_by_rank_zero(folder):
-        if agreed(result.exists()):  # another process has been at work on it
+        if agreed(_is_whole(result)):  # another process has been at work on it
             return result
         if rank() == 0:
             config = {"data": asdict(profile.data), "training": asdict(recipe)}
-            (folder / "config.json").write_text(json.dumps(config, indent=1))
-            (folder / "sampling.json").write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
+            frequencies = sampler.frequencies(recipe.iterations)
+            for name, content in {"config.json": config, "sampling.json": frequencies}.items():
+                with written_whole(folder / name) as partial:
+                    partial.write_text(json.dumps(content, indent=1))
         with cpu_threads(recipe.cpu_threads):
             if rank() == 0:
                 write_environment(folder)
             _run(Sameo(model, recipe.variant), sampler, recipe, folder)
         if rank() == 0:
             Sameo(model, recipe.variant).save(result)
-            for name in (BEST, "checkpoint.pt"):
+            for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
                 (folder / name).unlink(missing_ok=True)
         barrier()
     return result
+
+
+def _is_whole(weights: Path) -> bool:
+    """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
+    try:
+        with safetensors.safe_open(weights, "pt"):
+            return True
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
@@ -265,13 +279,12 @@ def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Pa
     optimiser = build_optimiser(parameters, recipe)
     checkpoint, start = folder / "checkpoint.pt", 0
     best = {"total": math.inf, "step": 0, "decoder": {}}
-    if agreed(checkpoint.exists()):
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    with rank_zero_first():
+        state = load_checkpoint(checkpoint)
+    if state is not None:
         model.mask_decoder.load_state_dict(state["decoder"])
         optimiser.load_state_dict(state["optimiser"])
         start, best = state["iteration"], state["best"]
-    if rank() == 0:
-        truncate_log(folder / "log.csv", start)  # a row may be there without its checkpoint
     barrier()  # nobody writes the next checkpoint while another reads this one
     running = np.zeros(4)
     bar = tqdm(

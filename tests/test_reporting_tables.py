@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sameo_core import whole_files
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     Table,
-    base,
     per_cent,
     points,
     read_table,
@@ -88,7 +88,7 @@ def test_what_is_no_table_is_not_written(tmp_path, arguments, message):
 
 def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     path = write_table("a", ROWS, "mini", tmp_path)
-    monkeypatch.setattr(base.os, "replace", lambda *_: 1 / 0)
+    monkeypatch.setattr(whole_files.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_table("a", ROWS[:1], "mini", tmp_path)
     assert len(read_table(path)) == 2

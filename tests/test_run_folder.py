@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sameo_core.run_folder import append_log, claimed, follow_log, read_log, truncate_log
+from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 
 HOLDING = """
     import sys
@@ -61,21 +61,22 @@ def test_a_process_may_claim_what_it_has(tmp_path):
 
 
 def test_a_log_forgets_what_came_after_the_checkpoint(tmp_path):
-    path = tmp_path / "log.csv"
-    truncate_log(path, 0)
-    assert not path.exists()
-    for step in (25, 50, 125):
+    path, checkpoint = tmp_path / "log.csv", tmp_path / "checkpoint.pt"
+    save_checkpoint({"iteration": 0}, checkpoint)  # before anything is logged
+    append_log(path, {"step": 25, "loss": 3.125})
+    assert load_checkpoint(checkpoint) == {"iteration": 0} and not path.read_bytes()
+    for step in (25, 50):
         append_log(path, {"step": step, "loss": step / 8})
     whole = path.read_bytes()
-    truncate_log(path, 125)
-    assert path.read_bytes() == whole
-    path.write_bytes(whole[:-6])  # killed while it wrote the last row: "125,15.625" is now "125,1"
+    save_checkpoint({"iteration": 50}, checkpoint)
+    append_log(path, {"step": 125, "loss": 15.625})
+    path.write_bytes(path.read_bytes()[:-6])  # killed while it wrote the last row: "125,15.625" is now "125,1"
     assert [row["step"] for row in read_log(path)] == [25, 50]
-    truncate_log(path, 125)
-    assert path.read_bytes() == whole[: whole.index(b"125,")]
-    truncate_log(path, 25)
-    assert read_log(path) == [{"step": 25.0, "loss": 3.125}]
-    assert [file.name for file in tmp_path.iterdir()] == ["log.csv"]
+    for damaged in (path.read_bytes(), whole[:-4], b"", whole.replace(b"6.25", b"6.26"), None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        assert load_checkpoint(checkpoint) == {"iteration": 50} and path.read_bytes() == whole
+    checkpoint.unlink()
+    assert load_checkpoint(checkpoint) is None and list(tmp_path.iterdir()) == []
 
 
 def test_a_log_is_followed_to_the_end_of_the_run(tmp_path):

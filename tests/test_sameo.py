@@ -15,7 +15,7 @@ from conftest import seeded_nano
 
 from sameo_core import config, sameo
 from sameo_core.config import EvaluationConfig
-from sameo_core.efficient_sam import build_efficient_sam, upscale_logits
+from sameo_core.efficient_sam import build_efficient_sam, upscale_logits, weights_checksum
 from sameo_core.errors import InputError
 from sameo_core.sameo import NAMED_WEIGHTS, Sameo, stretched
 
@@ -206,7 +206,7 @@ def test_saved_weights_come_back_bit_for_bit(nano, tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in loaded.model.state_dict().items())
     assert same(loaded.predict(photo(), BOXES, SCORES), nano.predict(photo(), BOXES, SCORES))
     with safetensors.safe_open(path, "pt") as file:
-        assert json.loads(file.metadata()["sameo"]) == {"variant": "nano"}
+        assert json.loads(file.metadata()["sameo"]) == {"variant": "nano", "crc32": weights_checksum(state)}
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no half file is left
 
 
@@ -280,6 +280,21 @@ def test_damaged_files(nano, tmp_path, spoil):
     assert error.value.file == str(path)
     with pytest.raises(InputError, match="complete"):  # also where the variant is told
         Sameo.load(path, variant="nano")
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.999])
+def test_a_flipped_bit_of_a_weight_is_seen(nano, tmp_path, place):
+    path = nano.save(tmp_path / "weights.safetensors")
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + int(place * (len(content) - start))] ^= 1  # of a mantissa: the number stays finite
+    path.write_bytes(content)
+    for variant in (None, "nano"):
+        with pytest.raises(InputError, match="the checksum is not the one they were saved with.*delete it and call"):
+            Sameo.load(path, variant)
+    plain = {key: value.contiguous() for key, value in nano.model.state_dict().items()}
+    safetensors.torch.save_file(plain, path)  # somebody else's file states none
+    assert Sameo.load(path, "nano").fingerprint() == nano.fingerprint()
 
 
 # ------------------------------------------------------------------------------------------------------ what is frozen

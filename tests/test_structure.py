@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import those above it, never those below. Everybody may import the glossary, `sameo_core` itself.
 ORDER = [
     "errors",
+    "whole_files",
     "config",
     "recipes",
     "run_folder",

@@ -325,10 +325,10 @@ KILL = """
     torch.set_num_threads({threads})
     save = torch.save
 
-    def half_a_checkpoint(state, path):
-        save(state, path)
+    def half_a_checkpoint(state, file):
+        save(state, file)
         if state["iteration"] == 4:
-            os.truncate(path, 1000)
+            file.truncate(1000)
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_checkpoint

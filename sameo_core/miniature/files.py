@@ -1,7 +1,6 @@
 """Miniature data sets on disk: scenes drawn in parallel, images first, annotation files last and each in one step."""
 
 import json
-import os
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -25,6 +24,7 @@ from sameo_core.miniature import (
 )
 from sameo_core.miniature.drawing import DOMAINS, domain_of
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
+from sameo_core.whole_files import written_whole
 
 JPEG_QUALITY = 92
 WRITERS: dict[str, Layout] = {
@@ -110,10 +110,8 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
 def _write(path: Path, content: dict | str | bytes) -> None:
     """In one step: the file is complete or not there."""
     content = json.dumps(content) if isinstance(content, dict) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _recipe_of(annotation_file: Path) -> dict | None:
@@ -128,11 +126,9 @@ def _draw_image(name: str, split: str, seed: int, index: int, root: Path) -> Dra
     scene = layout.draw(domain_of(name, split), index, seed, split)
     image = describe_scene(scene, index + 1)
     path = root / layout.image_name(image.id, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
     kind = {"format": "PNG"} if path.suffix == ".png" else {"format": "JPEG", "quality": JPEG_QUALITY}
-    partial = path.with_suffix(".partial")
-    PILImage.fromarray(scene.image).save(partial, **kind)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        PILImage.fromarray(scene.image).save(partial, **kind)
     if layout.write_files:
         layout.write_files(scene, image, root, split)
     return image

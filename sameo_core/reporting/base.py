@@ -1,13 +1,12 @@
 """What the files of this room share: rows, the profile that each result carries, checks, files written whole."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from sameo_core.errors import InputError
-from sameo_core.run_folder import make_folder
+from sameo_core.whole_files import written_whole
 
 Row = Mapping[str, object]
 
@@ -33,8 +32,6 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for whoever reads it meanwhile; InputError where its folder cannot be made."""
-    make_folder(path.parent)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+    """Write a file whole or not at all, for whoever reads it meanwhile. Raises InputError where that cannot be done."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)

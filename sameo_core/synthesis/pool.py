@@ -23,6 +23,7 @@ from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle_inside, mask_box
 from sameo_core.sameo import Sameo
+from sameo_core.whole_files import written_whole
 
 CHUNK = 256  # images between two writings of the record
 
@@ -146,11 +147,8 @@ class Pool:
     def save(self, path: str | Path) -> Path:
         """Write all columns to one npz file, without pickle and in one step."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             np.savez(file, **{item.name: getattr(self, item.name) for item in fields(self)})
-        os.replace(partial, path)
         return path
 
     @classmethod
@@ -238,7 +236,7 @@ def collect_complete_objects(
         dataset: visible masks are enough.
         config: thresholds; every object is kept whatever they say, see `Pool.complete`.
         folder: holds the record, a file for each 256 images. An interrupted call goes on from there, a finished one
-            is found again.
+            is found again; a damaged file is made anew.
 
     Raises:
         InputError: an image is missing or damaged.
@@ -248,11 +246,20 @@ def collect_complete_objects(
     parts = []
     for start in tqdm(range(0, len(dataset), CHUNK), desc=f"objects of {dataset.name} {dataset.split}", unit="chunk"):
         path = record / f"{start:07d}.npz"
-        if not path.exists():
+        if not is_pool(path):
             chunk = [dataset[i] for i in range(start, min(start + CHUNK, len(dataset)))]
             _measured(teacher, dataset, chunk).save(path)
         parts.append(Pool.load(path))
     return join_pools(parts).judged(config)
+
+
+def is_pool(path: Path) -> bool:
+    """A file is there, and is a whole pool."""
+    try:
+        Pool.load(path)
+    except InputError:
+        return False
+    return True
 
 
 def join_pools(pools: Sequence[Pool]) -> Pool:

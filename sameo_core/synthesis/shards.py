@@ -28,7 +28,7 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
-from sameo_core.synthesis.pool import Pool
+from sameo_core.synthesis.pool import Pool, is_pool
 
 RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
 POOL = "synthesis_{split}/pool.npz"
@@ -92,7 +92,7 @@ def synthesize(
     with _writing(out):
         _claim(out, split, recipe, pool)
     count = -(-images // 2 // config.pairs_per_shard)
-    todo = [number for number in range(count)[part] if not _annotation_file(out, split, number, count).exists()]
+    todo = [number for number in range(count)[part] if not _is_whole(_annotation_file(out, split, number, count))]
     work = (delayed(write_shard)(out, split, number, count, recipe, config) for number in todo)
     with _backend(scheduler, workers) as n_jobs:
         done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)(work)
@@ -100,7 +100,7 @@ def synthesize(
         bar.set_description(f"synthesising {split}")
         for _ in bar:
             pass
-    if all(_annotation_file(out, split, number, count).exists() for number in range(count)):
+    if all(_is_whole(_annotation_file(out, split, number, count)) for number in range(count)):
         _sweep(out, split)
     return out
 
@@ -172,7 +172,7 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
     elif any((out / "annotations").glob(f"amodal_lvis_{split}_*.json")):
         remedy = "Give an empty folder, or another split"
         raise InputError(file=out, rule=f"the folder holds a split {split!r} without its recipe", remedy=remedy)
-    if not (out / POOL.format(split=split)).exists() or not path.exists():
+    if not path.exists() or not is_pool(out / POOL.format(split=split)):
         pool.save(out / POOL.format(split=split))
     if not path.exists():
         _write(path, json.dumps(recipe, indent=1).encode())
@@ -191,24 +191,38 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
         InputError: see `draw_pair`, `compose`; or the folder is not writable.
     """
     annotation_file = _annotation_file(out, split, number, count)
-    if annotation_file.exists():
+    if _is_whole(annotation_file):
         return number
     folder = out / "images" / split / f"{number:05d}"
     mine = folder.with_name(f"{folder.name}.{socket.gethostname()}-{os.getpid()}.partial")
     with _writing(out):
         pool = _pool_of(str(out / POOL.format(split=split)), recipe["pool"])
         shutil.rmtree(mine, ignore_errors=True)
-        mine.mkdir(parents=True)
-        content = _make_pairs(mine, pool, config, recipe, number)
         try:
-            os.rename(mine, folder)
-        except OSError:  # it is there, whole: of somebody who was stopped before the annotations, or was faster
-            if not folder.is_dir():
+            mine.mkdir(parents=True)
+            content = _make_pairs(mine, pool, config, recipe, number)
+            try:
+                os.rename(mine, folder)
+            except OSError:  # it is there: of somebody who was stopped before the annotations, or was faster
+                if not folder.is_dir():
+                    raise
+                _repair(folder, mine)
+        except FileNotFoundError:  # whoever was faster has tidied up
+            if not _is_whole(annotation_file):
                 raise
+            return number
         _write(annotation_file, json.dumps(content).encode())
         for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
     return number
+
+
+def _repair(folder: Path, made: Path) -> None:
+    """What is missing in a shard's folder, or is not to the byte what was just made, is taken from there."""
+    for image in made.iterdir():
+        there = folder / image.name
+        if not there.is_file() or there.read_bytes() != image.read_bytes():
+            os.replace(image, there)
 
 
 def _make_pairs(folder: Path, pool: Pool, config: SynthesisConfig, recipe: dict, shard: int) -> dict:
@@ -340,6 +354,16 @@ def _pool_of(path: str, fingerprint: str) -> Pool:
 
 def _annotation_file(out: Path, split: str, number: int, count: int) -> Path:
     return out / FILE.format(split=split, shard=number, shards=count)
+
+
+def _is_whole(annotation_file: Path) -> bool:
+    """It is there up to its last brackets; one that was cut short, or ends in zeros, is made again."""
+    try:
+        with annotation_file.open("rb") as file:
+            file.seek(-3, os.SEEK_END)
+            return file.read() == b"}]}"
+    except OSError:
+        return False
 
 
 def _write(path: Path, data: bytes) -> None:
