@@ -28,7 +28,7 @@ from torchvision.ops import roi_align
 
 from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.detectors import LiveDetector
+from sameo_core.detectors import LiveDetector, load_detector
 from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
 from sameo_core.nano_detector import (
@@ -40,6 +40,7 @@ from sameo_core.nano_detector import (
     run_detector_training,
     save_detector,
 )
+from sameo_core.run_folder import claimed
 from sameo_core.sameo import default_device
 from sameo_core.training import (
     cpu_threads,
@@ -47,6 +48,7 @@ from sameo_core.training import (
     open_training_sets,
     run_all,
     set_probabilities,
+    training_sets,
 )
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
@@ -255,12 +257,13 @@ def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
 
 
 def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
+    name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is new
-        if recipe.rcnn_detector == "nano":
+        if name == "nano":
             return build_amodal_rcnn(load_nano_detector())
-        detector = _blank_detector(recipe.rcnn_detector)
-        trained = torchvision.models.detection.maskrcnn_resnet50_fpn_v2(weights="DEFAULT").state_dict()
+        detector = _blank_detector(name)
+        trained = load_detector(name, device="cpu").model.state_dict()
         kept = {key: value for key, value in trained.items() if not key.startswith("roi_heads.box_predictor.")}
         detector.load_state_dict(kept, strict=False)
         return build_amodal_rcnn(detector)
@@ -271,7 +274,8 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
 
     The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, log.csv, checkpoint.pt while it trains,
-    and amodal_rcnn.safetensors (half precision) when it is done.
+    and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the same run waits for
+    the first, and takes what it finds.
 
     Args:
         profile: data sets and recipe.
@@ -282,21 +286,21 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     recipe, shared = profile.amodal_rcnn, profile.training
-    model, sets = _starting_model(recipe, seed), open_training_sets(profile)
-    common = {"seed": seed, "clip": shared.clip, "bf16": shared.bf16, "cpu_threads": shared.cpu_threads}
-    common["log_every"] = shared.log_every
+    model, sets = _starting_model(recipe, seed), training_sets(profile)
+    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
     data = [dataset.fingerprint() for dataset in sets]
     folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
     result = folder / "amodal_rcnn.safetensors"
     if result.exists():
         return result
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
     model.to(default_device()).train()
-    model.backbone.bf16 = shared.bf16  # looked at by the nano backbone alone
+    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with cpu_threads(shared.cpu_threads):
+    with claimed(folder), cpu_threads(shared.cpu_threads):
+        if result.exists():  # another process has been at work on it
+            return result
+        config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
+        (folder / "config.json").write_text(json.dumps(config, indent=1))
         run_detector_training(
             model,
             detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
@@ -308,7 +312,9 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
             clip=shared.clip,
             log_every=shared.log_every,
         )
-    return save_detector(model, result)
+        save_detector(model, result)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return result
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:

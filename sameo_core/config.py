@@ -128,7 +128,7 @@ class TrainingConfig:
     max_warmup_share: float = 0.2  # of all iterations: the supervised recipes are short. Ours
     weight_decay: float = 0.0  # as development; a decoder is moved a little, not made small
     clip: float = 1.0  # largest norm of the gradient; ours
-    bf16: bool = True  # autocast on GPUs; on a CPU the decoder's small attention heads are slower in bf16
+    bf16: bool = True  # autocast, on GPUs and on CPUs that multiply matrices in bf16 (AMX)
     cpu_threads: int | None = None  # of a training on a CPU: the last digits of the weights depend on it; None: torch's
     half_embeddings: bool = True  # image embeddings are rounded to half precision, kept on disk or not: half the disk
     iou_weight: float = 0.05  # Dice + focal + 0.05 x L1 of the predicted IoU
@@ -169,6 +169,7 @@ class AmodalRcnnConfig:
     rcnn_backbone_rate: float = 1.0  # share of it for the pre-trained backbone
     rcnn_warmup_iterations: int = 1000
     rcnn_weight_decay: float = 0.05
+    rcnn_bf16: bool = True  # autocast of the nano backbone; torchvision's own learn in float32
     rcnn_flip_share: float = 0.5  # of the images, mirrored
 
 
@@ -286,6 +287,7 @@ def _mini() -> Profile:
             unoccluded_share=0.88,  # see BatchSampler: dual annotation alone does not hold so small a decoder back
             learning_rate=2e-3,
             warmup_iterations=40,
+            bf16=False,  # nano's attention heads are so small that float32 is quicker, and the same on other CPUs
             cpu_threads=1,  # and so as many trainings at once as there are cores
             seeds=(0, 1, 2),
             log_every=25,

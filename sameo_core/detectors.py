@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Int
 from torch import nn
@@ -25,7 +23,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from sameo_core import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
-from sameo_core.efficient_sam import fingerprint_weights
+from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
 from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
 from sameo_core.masks import RLE, encode_mask
@@ -190,18 +188,7 @@ def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
 
 
 def _own_model(name: str, path: Path, classes: int) -> nn.Module:
-    if not path.is_file():
-        remedy = "Check the path, or give torchvision's name for weights"
-        raise InputError(file=path, rule="the checkpoint must exist", remedy=remedy)
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path, device="cpu")
-        else:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        state = state.get("model", state)
-    except Exception as error:  # these readers raise almost anything on a damaged file
-        rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
-        raise InputError(file=path, rule=rule, remedy="Save it anew, as .safetensors or as a state dict") from error
+    state = read_weights(path, counters=True)
     model = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     try:
         model.load_state_dict(state)

@@ -240,12 +240,13 @@ class CrossAttention(nn.Module):
         k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
         v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
         if queries.shape[1] == 1:  # shared: they are projected once
-            score = torch.einsum("bnhd,bgmhd->bgnhm", self.split(self.q_proj(queries)).squeeze(1), k)
+            score = torch.einsum("bgmhd,bnhd->bghmn", k, self.split(self.q_proj(queries)).squeeze(1))
         else:
             bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
-            k = torch.einsum("bgmhd,hdc->bgchm", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
-            score = (queries @ k.flatten(3) + bias.flatten(2).unsqueeze(2)).unflatten(3, (self.heads, -1))
-        return score.softmax(-1).flatten(3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
+            k = torch.einsum("bgmhd,hdc->bghmc", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
+            score = (k.flatten(2, 3) @ queries.transpose(2, 3)).unflatten(2, (self.heads, -1)) + bias.unsqueeze(-1)
+        share = score.softmax(3).flatten(2, 3)  # b g heads*m n; over so few, softmax is slow along the last axis
+        return share.transpose(2, 3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
 
     def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
         return x.unflatten(-1, (self.heads, -1))
@@ -456,8 +457,12 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
     return model
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, counters: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
+
+    Args:
+        path: of the file.
+        counters: integers are allowed, and left as they are (`num_batches_tracked` of batch normalisation).
 
     Raises:
         InputError: the file is missing, damaged, of another format, or more than plain finite weights.
@@ -497,12 +502,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
             rule = f"an entry is a dense tensor, found {'no data' if value.is_meta else value.layout}"
             raise InputError(file=path, record=str(key), rule=rule, remedy=again)
-        if not isinstance(value, Tensor) or not value.is_floating_point():
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or counters and value.dtype == torch.int64):
             rule = f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
             raise InputError(file=path, record=str(key), rule=rule, remedy=again)
         if not value.isfinite().all():
             raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
-    return {key: value.float() for key, value in state.items()}
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> int:

@@ -32,9 +32,7 @@ class Detections:
     scores: Scores  # "n", 0..1
     category_ids: Int[np.ndarray, " n"]
     instance_ids: Int[np.ndarray, " n"]  # the ground-truth object each box was made from; -1 for a detector's own boxes
-    masks: tuple[RLE, ...] | None = (
-        None  # the front-end's own visible masks, one a box, of the image's size; None: none
-    )
+    masks: tuple[RLE, ...] | None = None  # the front-end's own visible masks, one a box, of the image's size
     amodal_masks: tuple[RLE, ...] | None = None  # where the front-end draws whole objects itself
 
     def take(self, rows: Int[np.ndarray, " k"] | slice) -> "Detections":

@@ -44,7 +44,7 @@ from sameo_core.efficient_sam import (
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature import draw_scene
-from sameo_core.pretraining import claim_folder, mirror_scene
+from sameo_core.pretraining import claim_folder, learning_rate_factor, mirror_scene
 from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
 from sameo_core.whole_files import written_whole
 
@@ -319,11 +319,6 @@ def run_detector_training(
                 {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": done}, checkpoint
             )
             running, logged, began = {}, done, time.perf_counter()
-
-
-def learning_rate_factor(step: int, config: DetectorConfig) -> float:
-    """Share of the full learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
-    return min(1.0, (step + 1) / config.warmup_steps, (config.steps - step) / (config.decay_share * config.steps))
 
 
 def detector_optimiser(

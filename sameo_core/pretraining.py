@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +30,15 @@ from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
 from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
 from sameo_core.sameo import Sameo
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What `learning_rate_factor` asks of a recipe."""
+
+    steps: int
+    warmup_steps: int
+    decay_share: float  # of all steps
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ def dense_loss(predicted: Float[Tensor, "b 6 hm wm"], target: Float[Tensor, "b 6
     return classes + 2 * boxes
 
 
-def learning_rate_factor(step: int, config: PretrainingConfig) -> float:
+def learning_rate_factor(step: int, config: Schedule) -> float:
     """Share of the full learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
     rise = (step + 1) / config.warmup_steps
     fall = (config.steps - step) / (config.decay_share * config.steps)

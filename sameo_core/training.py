@@ -32,7 +32,7 @@ from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.recipes import teacher_profile
 from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
-from sameo_core.sameo import Sameo, default_device
+from sameo_core.sameo import Sameo, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
 from sameo_core.whole_files import written_whole
 
@@ -55,6 +55,7 @@ __all__ = [
     "unfinished_runs",
 ]
 
+_OPENED: dict[str, list[AmodalDataset]] = {}  # of `training_sets`
 RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
 BEST = "best.safetensors"  # of one that was interrupted
 
@@ -82,7 +83,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
         KeyboardInterrupt: with the place of the best weights so far.
     """
     recipe = replace(profile.training, seeds=(seed,))
-    model, sets = _starting_model(recipe), open_training_sets(profile)
+    model, sets = _starting_model(recipe), training_sets(profile)
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / RESULT
@@ -167,6 +168,14 @@ def open_training_sets(profile: Profile) -> list[AmodalDataset]:
             amodal_lvis if name == "amodal_lvis" else open_clean_dataset(name, "train", profile)
             for name in profile.data.train
         ]
+
+
+def training_sets(profile: Profile) -> list[AmodalDataset]:
+    """`open_training_sets`, once a process for all runs that learn from the same sets: it takes seconds each time."""
+    key = config_hash(profile.name, profile.data, teacher_profile(profile), profile.runs, profile.data_folder)
+    if key not in _OPENED:
+        _OPENED[key] = open_training_sets(profile)
+    return _OPENED[key]
 
 
 def open_amodal_lvis(profile: Profile) -> AmodalDataset:
@@ -257,6 +266,7 @@ class _Step(nn.Module):
 
 def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Path) -> None:
     """The loop. Losses and gradients are means over objects and ranks have equally many: their mean is the batch's."""
+    reuse_memory()
     model = sameo.model
     parameters = list(sameo.trainable_parameters())
     step = _Step(model, recipe)
@@ -335,7 +345,8 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
     """
     side, device = model.config.image_size, model.prompt_encoder.invalid_points.weight.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and device.type != "cpu"):
+    quick = device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and quick):
         decoded = model.decode_boxes(batch.embedding.to(device), batch.boxes.to(device), (side, side))
     logits, iou = decoded.logits[:, :, 0].float(), decoded.iou[:, :, 0].float()
     return sameo_loss(logits, iou, batch.targets.to(device), recipe.iou_weight)

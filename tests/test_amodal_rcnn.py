@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -284,8 +285,8 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     model = load_amodal_rcnn(weights)
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
 
+    assert {file.name for file in weights.parent.iterdir()} == {"config.json", "lock", "log.csv", weights.name}
     weights.unlink()
-    (weights.parent / "checkpoint.pt").unlink()
     draw = amodal_rcnn.draw_batch
 
     def killed(sets, recipe, seed, iteration):
@@ -300,6 +301,18 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     assert [row["step"] for row in log_of(weights)] == ["2"]
     assert train_amodal_rcnn(profile).read_bytes() == written
     assert log_of(weights) == log
+
+
+def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch):
+    @contextmanager
+    def claimed_after_the_other(folder):
+        folder.mkdir(parents=True)
+        (folder / "amodal_rcnn.safetensors").write_bytes(b"the other's")
+        yield
+
+    monkeypatch.setattr(amodal_rcnn, "claimed", claimed_after_the_other)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
+    assert train_amodal_rcnn(world.profile(**TINY)).read_bytes() == b"the other's"
 
 
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):

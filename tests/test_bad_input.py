@@ -484,6 +484,21 @@ ROWS = [
         "evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not complete JSON", "again"
     ),
     Row("evaluation.evaluate_amodal", g(COCO, {}), "predictions", "found a dict", "Give the list alone"),
+    *(
+        Row("evaluation.evaluate_amodal", g(COCO | {"images": [image]}, []), "ground_truth", rule, "COCO format", "0")
+        for image, rule in (
+            ({"id": [1], "height": 4, "width": 4}, "an id is a number"),
+            ({"id": 1, "height": None, "width": 4}, "whole numbers"),
+        )
+    ),
+    Row(
+        "evaluation.evaluate_amodal",
+        g(COCO | {"annotations": [OBJECT | {"iscrowd": "no"}]}, []),
+        "ground_truth",
+        "'iscrowd' is 0 or 1, found 'no'",
+        "COCO format",
+        "annotation 5",
+    ),
     Row(
         "evaluation.evaluate_amodal", g(COCO, [{"image_id": 2}]), "predictions", "lacks", "COCO format", "prediction 0"
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from sameo_core import config
 from sameo_core.config import (
+    AmodalRcnnConfig,
     CacheConfig,
     CleaningConfig,
     CompletenessConfig,
@@ -30,6 +31,7 @@ SECTIONS = {
     "training": TrainingConfig,
     "recipes": RecipesConfig,
     "cache": CacheConfig,
+    "amodal_rcnn": AmodalRcnnConfig,
     "evaluation": EvaluationConfig,
 }
 
@@ -51,6 +53,7 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "weights": "efficient_sam_nano.safetensors",
         "iterations": 300,
         "unoccluded_share": 0.88,
+        "bf16": False,
         "cpu_threads": 1,
         "learning_rate": 2e-3,
         "warmup_iterations": 40,
@@ -61,6 +64,12 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "muva_iterations": 150,
         "teacher_iterations": 300,
         "ablation_iterations": 60,
+        "rcnn_detector": "nano",
+        "rcnn_iterations": 160,
+        "rcnn_batch_images": 8,
+        "rcnn_learning_rate": 1e-3,
+        "rcnn_backbone_rate": 0.3,
+        "rcnn_warmup_iterations": 20,
         "detector": "nano",
     }
 

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,6 +294,15 @@ def test_the_census_is_what_the_masks_say(drawn, name):
             assert amodal == item.area and rate == item.occlusion_rate
     rates = census.occlusion_rates
     assert dataset.summary()["mean_occlusion_rate"] == pytest.approx(rates.mean(), nan_ok=True)
+
+
+def test_an_image_may_have_more_objects_than_eight_bits_count(tmp_path):
+    draw_dataset("d2sa", tmp_path, "val", 1, jobs=1)
+    dataset = load_dataset("d2sa", tmp_path, "val")
+    image = dataset[0]
+    crowded = replace(image, instances=tuple(image.instances) * 200)
+    census = AmodalDataset(dataset.name, dataset.root, "val", dataset.categories, [crowded], {}).census()
+    assert census.amodal_area.tolist() == [item.area for item in image.instances] * 200 and len(census) > 255
 
 
 def census_equal(first, second):

@@ -276,12 +276,13 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     message = refused(SMALL, tmp_path / "three.pt")
     assert f"not a checkpoint of {SMALL} with 90 classes" in message and "size mismatch" in message
     assert "categories={label: name, ...}" in message
-    torch.save({"weights": 3}, tmp_path / "odd.pt")
+    torch.save({"weights": torch.ones(3)}, tmp_path / "odd.pt")
     assert "not a checkpoint of" in refused(SMALL, tmp_path / "odd.pt", categories=NAMES)
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "half.safetensors").write_bytes(b"abc")
     torch.save({"model": Trap(str(tmp_path / "executed"))}, tmp_path / "pickle.pt")
-    for name in ("list.pt", "half.safetensors", "pickle.pt"):
+    assert "a dict of tensors, found list" in refused(SMALL, tmp_path / "list.pt")
+    for name in ("half.safetensors", "pickle.pt"):
         assert "nothing but weights" in refused(SMALL, tmp_path / name)
     assert not (tmp_path / "executed").exists()
     assert "the checkpoint must exist" in refused(SMALL, tmp_path / "none.pt")

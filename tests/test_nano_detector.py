@@ -27,7 +27,6 @@ from sameo_core.nano_detector import (
     box_average_precision,
     build_nano_detector,
     detector_optimiser,
-    learning_rate_factor,
     load_nano_detector,
     pretrain_detector,
     run_detector_training,
@@ -263,14 +262,6 @@ def test_the_encoder_learns_slower_and_vectors_do_not_decay():
     assert found[id(model.backbone.encoder.patch_embed.proj.bias)] == pytest.approx((3e-4, 0))
     assert found[id(model.rpn.head.cls_logits.weight)] == pytest.approx((1e-3, 0.05))
     assert found[id(model.rpn.head.cls_logits.bias)] == pytest.approx((1e-3, 0))
-
-
-def test_learning_rate_rises_stays_and_falls():
-    config = DetectorConfig(steps=100, warmup_steps=10, decay_share=0.3)
-    factors = [learning_rate_factor(step, config) for step in range(100)]
-    assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert set(factors[9:71]) == {1.0}
-    assert factors[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

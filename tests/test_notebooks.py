@@ -11,6 +11,7 @@ from sameo_core import sources
 from sameo_core.config import NOTEBOOKS, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
+from sameo_core.reporting.published import PUBLISHED
 from sameo_core.reproduction import (
     NUMBERED,
     NotebookRun,
@@ -242,7 +243,7 @@ def little_root(tmp_path_factory):
     """A checkout's data folder with nothing but the weights in it: what notebooks write stays here."""
     root = tmp_path_factory.mktemp("root")
     (root / "data").mkdir()
-    for tracked in (WEIGHTS, sources.SOURCES):
+    for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED):
         (root / "data" / tracked.name).symlink_to(tracked)
     return root
 

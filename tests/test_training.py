@@ -143,6 +143,29 @@ def test_the_loss_falls_on_a_batch_that_is_seen_again_and_again(world, monkeypat
     assert log[-1]["total"] < 0.85 * log[0]["total"]
 
 
+def test_bf16_on_a_cpu_that_has_it_is_close_to_float32_and_elsewhere_the_same(world, monkeypatch):
+    def losses(amx, **overrides):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+        log = training_log(fine_tune(world.profile(**overrides)))
+        return [row["total"] for row in log]
+
+    exact = losses(True)  # `mini` asks for float32
+    rounded = losses(True, bf16=True)
+    assert rounded != exact and rounded == pytest.approx(exact, rel=0.02)
+    assert losses(False, bf16=True, log_every=3)[-1] == losses(True, bf16=False, log_every=3)[-1]
+
+
+def test_the_sets_of_several_runs_are_opened_once(world, monkeypatch):
+    opened, original = [], training.open_training_sets
+    monkeypatch.setattr(training, "open_training_sets", lambda profile: opened.append(1) or original(profile))
+    for seed in (0, 1):
+        fine_tune(world.profile(iterations=2), seed)
+    fine_tune(world.profile(iterations=2, sampling="uniform"))
+    assert len(opened) == 1
+    fine_tune(world.profile(iterations=2, min_visible_share=0.9))
+    assert len(opened) == 2
+
+
 def test_a_run_is_found_and_not_repeated(world, monkeypatch):
     path = fine_tune(world.profile())
     calls = interrupt(monkeypatch, after=0)

@@ -308,7 +308,8 @@ def _take_census(images: ImageSequence, skipped: Mapping[str, list[str]], title:
 
 
 def _areas(rles: list[RLE]) -> list[int]:
-    return coco_mask.area(rles).tolist() if rles else []
+    few = (rles[i : i + 255] for i in range(0, len(rles), 255))  # pycocotools counts the masks of a list in 8 bits
+    return [area for part in few for area in coco_mask.area(part).tolist()]
 
 
 def _census_of(columns: Mapping[str, np.ndarray], names: Iterable[str], skipped: dict[str, list[str]]) -> Census:

@@ -79,7 +79,7 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
         image=np.array([place for place, _, _ in images], np.int64),
         category=category,
         categories=categories or category,
-        crowd=np.array([int(record.get("iscrowd") or 0) != 0 for record in records], bool),
+        crowd=np.array([_is_crowd(record, where(row)) for row, record in enumerate(records)], bool),
         amodal=_checked([record["segmentation"] for record in records], images, where),
         visible=_checked_visible(records, images, where) if with_visible else [None] * len(records),
         stated_rate=[record.get("occlude_rate") for record in records],
@@ -230,10 +230,13 @@ def _image_sizes(content: Any, file: str) -> Sizes:
     for index, image in enumerate(content["images"]):
         where = {"file": file, "record": f"images[{index}]"}
         _check_keys(image, ("id", "height", "width"), where)
+        if not isinstance(image["id"], int | str) or not all(isinstance(image[k], int) for k in ("height", "width")):
+            rule = f"an id is a number or a name, height and width whole numbers, found {image!r:.150}"
+            raise InputError(**where, rule=rule, remedy="Write records of the COCO format")
         if image["id"] in sizes:
             rule = f"an earlier image has the id {image['id']} too"
             raise InputError(**where, rule=rule, remedy="Number images afresh where data sets are joined")
-        sizes[image["id"]] = (int(image["height"]), int(image["width"]))
+        sizes[image["id"]] = (image["height"], image["width"])
     return _places(sizes)
 
 
@@ -282,6 +285,14 @@ def _checked_visible(records: list, images: list[tuple[int, int, int]], where: W
     for row, mask in zip(rows, _checked(given, [images[row] for row in rows], lambda i: where(rows[i])), strict=True):
         masks[row] = mask
     return masks
+
+
+def _is_crowd(record: dict, where: dict[str, str]) -> bool:
+    flag = record.get("iscrowd", 0)
+    if flag not in (0, 1, None):
+        rule = f"'iscrowd' is 0 or 1, found {flag!r}"
+        raise InputError(**where, rule=rule, remedy="Write records of the COCO format")
+    return bool(flag)
 
 
 def _number(value: object) -> float:
