@@ -8,6 +8,13 @@ from pathlib import Path
 from sameo_core.errors import InputError
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"1 or above, found {number}")
+    return number
+
+
 def add_reproduce(verbs) -> None:
     """``reproduce``: run the notebooks."""
     verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
@@ -39,8 +46,8 @@ def add_pretrain(verbs) -> None:
     """``pretrain``: make the nano weights anew."""
     verb = verbs.add_parser("pretrain", help="pre-train EfficientSAM-nano on the drawn world (notebook A1)")
     verb.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run there goes on")
-    verb.add_argument("--steps", type=int, help="default: as the shipped weights")
-    verb.add_argument("--threads", type=int, help="of torch; the last digits depend on it")
+    verb.add_argument("--steps", type=positive, help="default: as the shipped weights")
+    verb.add_argument("--threads", type=positive, help="of torch; the last digits depend on it")
     verb.set_defaults(run=run_pretrain)
 
 
@@ -61,8 +68,8 @@ def add_pretrain_detector(verbs) -> None:
     """``pretrain-detector``: make the detector of `mini` anew."""
     verb = verbs.add_parser("pretrain-detector", help="train the nano detector on the drawn world")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on")
-    verb.add_argument("--steps", type=int, help="default: as the shipped weights")
-    verb.add_argument("--threads", type=int, help="of torch; the last digits depend on it")
+    verb.add_argument("--steps", type=positive, help="default: as the shipped weights")
+    verb.add_argument("--threads", type=positive, help="of torch; the last digits depend on it")
     verb.set_defaults(run=run_pretrain_detector)
 
 

@@ -40,6 +40,7 @@ from sameo_core.nano_detector import (
     run_detector_training,
     save_detector,
 )
+from sameo_core.provenance import write_environment
 from sameo_core.run_folder import claimed
 from sameo_core.sameo import default_device
 from sameo_core.training import (
@@ -228,7 +229,7 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
         InputError: the file is missing, damaged, or of another network.
     """
     model = build_amodal_rcnn(_blank_detector(detector))
-    load_exactly(model, read_weights(Path(path)), Path(path))
+    load_exactly(model, read_weights(path), Path(path))
     return model.eval().to(default_device())
 
 
@@ -273,9 +274,9 @@ def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
 def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
 
-    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, log.csv, checkpoint.pt while it trains,
-    and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the same run waits for
-    the first, and takes what it finds.
+    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
+    while it trains, and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the
+    same run waits for the first, and takes what it finds.
 
     Args:
         profile: data sets and recipe.
@@ -301,6 +302,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
             return result
         config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
         (folder / "config.json").write_text(json.dumps(config, indent=1))
+        write_environment(folder)
         run_detector_training(
             model,
             detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),

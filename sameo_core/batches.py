@@ -46,10 +46,13 @@ def set_probabilities(
     log(1 + images), so that a set of one image still counts.
 
     Raises:
-        InputError: another sampling.
+        InputError: another sampling; no set, or one without an image.
     """
+    if not sizes or min(sizes) < 1:
+        rule = f"data sets of one or more images, found {list(sizes)}"
+        raise InputError(file="sizes", rule=rule, remedy="Leave out sets without images")
     weigh = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
-    if sampling not in weigh:
+    if not isinstance(sampling, str) or sampling not in weigh:
         rule = f"one of {', '.join(weigh)}, found {sampling!r}"
         raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
     weights = weigh[sampling](np.array(sizes, float))

@@ -63,6 +63,15 @@ class DataConfig:
     val_images: int | None = None  # the same for "val"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
 
+    def __post_init__(self):
+        if not self.train:
+            rule = "at least one data set to learn from, found none"
+            raise InputError(file="data", record="train", rule=rule, remedy='Give ("cocoa",)')
+        for name in ("train_images", "val_images"):
+            images = getattr(self, name)
+            if images is not None and images < 1:
+                raise InputError(file="data", record=name, rule=f"one or more, found {images}", remedy="Give 40")
+
 
 @dataclass(frozen=True)
 class CompletenessConfig:
@@ -134,6 +143,16 @@ class TrainingConfig:
     iou_weight: float = 0.05  # Dice + focal + 0.05 x L1 of the predicted IoU
     seeds: tuple[int, ...] = (0,)  # one fine-tuning each
     log_every: int = 100  # iterations
+
+    def __post_init__(self):
+        for name in ("iterations", "batch_images", "boxes_per_image", "learning_rate", "log_every"):
+            number = getattr(self, name)
+            if not number > 0:
+                remedy = "Give a positive number"
+                raise InputError(file="training", record=name, rule=f"above 0, found {number}", remedy=remedy)
+        if not self.seeds or min(self.seeds) < 0:
+            rule = f"at least one whole number from 0, found {self.seeds}"
+            raise InputError(file="training", record="seeds", rule=rule, remedy="Give (0,), or --seed 0")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from sameo_core.front_ends import (
     COCO_IDS,
     CategoryMap,
     Detections,
+    check_limits,
     check_scores,
     counted,
     map_categories,
@@ -106,8 +107,10 @@ def coco_results(
 
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
-            records only; image ids, categories, boxes or masks that do not fit the data set; scores outside 0..1.
+            records only; image ids, categories, boxes or masks that do not fit the data set; scores outside 0..1;
+            limits as `check_limits`.
     """
+    check_limits(min_score, max_per_image)
     file, records = _read(results)
     table, has_masks = _parse(file, records, dataset, class_agnostic)
     left_out = {"of other images": int((table.image < 0).sum())}

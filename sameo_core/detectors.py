@@ -11,6 +11,7 @@ remembers the last image that it was called on, so that variants of it (`jittere
 import difflib
 import pickle
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,15 @@ from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
-from sameo_core.front_ends import CategoryMap, Detections, FrontEnd, check_scores, map_categories, strongest
+from sameo_core.front_ends import (
+    CategoryMap,
+    Detections,
+    FrontEnd,
+    check_limits,
+    check_scores,
+    map_categories,
+    strongest,
+)
 from sameo_core.masks import RLE, encode_mask
 from sameo_core.nano_detector import load_nano_detector
 from sameo_core.sameo import check_image, default_device
@@ -61,6 +70,7 @@ class LiveDetector:
         device: str | torch.device | None = None,
         name: str = "detector",
     ):
+        check_limits(min_score, max_per_image)
         self.name = name
         self.device = torch.device(device) if device else default_device()
         self.model = model.eval().to(self.device)
@@ -151,10 +161,15 @@ def load_detector(
 
     Raises:
         InputError: unknown name or weights; weights that cannot be fetched; a checkpoint that is missing, damaged, or
-            of another architecture or number of classes.
+            of another architecture or number of classes; labels that do not count from 1; limits as `check_limits`.
     """
+    check_limits(min_score, max_per_image)  # before anything is fetched
+    labels = categories if isinstance(categories, Mapping) else {0: "none"}
+    if categories is not None and not all(isinstance(label, Integral) and label > 0 for label in labels):
+        rule = f"a name for each label, labels from 1, found {categories!r:.150}"
+        raise InputError(file="categories", rule=rule, remedy='Give {1: "cup", 2: "plate"}')
     if name not in DETECTORS:
-        close = difflib.get_close_matches(name, DETECTORS, n=1)
+        close = difflib.get_close_matches(str(name), DETECTORS, n=1)
         rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
         remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
         raise InputError(file="detector", rule=rule, remedy=remedy)
@@ -212,23 +227,42 @@ def from_supervision(found: object, category_map: CategoryMap | None = None) -> 
             COCO's 80 classes from 0. By default the ids stay as they are.
 
     Raises:
-        InputError: something else; boxes that are not finite; scores outside 0..1; a class without a place in the map.
+        InputError: something else; columns that are no numbers or not one entry a box; boxes that are not finite;
+            scores outside 0..1; a class without a place in the map.
     """
     if not all(hasattr(found, name) for name in ("xyxy", "confidence", "class_id", "mask")):
         rule = f"supervision.Detections, found {type(found).__name__}"
         remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
         raise InputError(file="detections", rule=rule, remedy=remedy)
-    boxes = np.asarray(found.xyxy, np.float32).reshape(-1, 4)
+    boxes = _column(found, "xyxy", np.float32)
+    if boxes.size % 4:
+        rule, remedy = f"xyxy has four numbers a box, (n, 4), found {boxes.shape}", "Give boxes as x0, y0, x1, y1"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    boxes = boxes.reshape(-1, 4)
+    n = len(boxes)
     if not np.isfinite(boxes).all():
         rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
         raise InputError(file="detections", rule=rule, remedy=remedy)
-    n = len(boxes)
-    scores = np.ones(n, np.float32) if found.confidence is None else np.asarray(found.confidence, np.float32)
+    scores = np.ones(n, np.float32) if found.confidence is None else _column(found, "confidence", np.float32, (n,))
     check_scores(scores, "detections")
-    ids = np.ones(n, int) if found.class_id is None else np.asarray(found.class_id, int)
+    ids = np.ones(n, int) if found.class_id is None else _column(found, "class_id", int, (n,))
     ids, kept = map_categories(ids, category_map, "detections")
-    masks = None if found.mask is None else tuple(encode_mask(np.asarray(mask, bool)) for mask in found.mask)
+    masks = None if found.mask is None else tuple(map(encode_mask, _column(found, "mask", bool, (n, None, None))))
     return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(kept))
+
+
+def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
+    """What a toolbox gives under a name, as an array; `shape`: what it must have, None standing for any length."""
+    try:
+        column = np.asarray(getattr(found, name), dtype)
+    except (TypeError, ValueError) as error:
+        rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
+        raise InputError(file="detections", rule=rule, remedy=remedy) from error
+    wanted = column.shape if shape is None else shape
+    if column.ndim != len(wanted) or any(n not in (None, m) for n, m in zip(wanted, column.shape, strict=True)):
+        rule = f"{name} has one entry a box, {wanted}, found {column.shape}".replace("None", "any")
+        raise InputError(file="detections", rule=rule, remedy="Give as many of each as there are boxes")
+    return column
 
 
 def supervision_front_end(
@@ -253,8 +287,13 @@ def supervision_front_end(
         max_per_image: the strongest that are kept.
 
     Raises:
-        InputError: the package is needed and not there; it has no such converter.
+        InputError: the package is needed and not there; it has no such converter; what cannot be called; limits as
+            `check_limits`.
     """
+    check_limits(min_score, max_per_image)
+    if not callable(detect):
+        rule = f"something to be called on an image, found {type(detect).__name__}"
+        raise InputError(file="detect", rule=rule, remedy="Give the model itself, or `lambda image: ...`")
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import math
+import operator
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -457,7 +458,7 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
     return model
 
 
-def read_weights(path: Path, counters: bool = False) -> dict[str, Tensor]:
+def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
 
     Args:
@@ -471,6 +472,9 @@ def read_weights(path: Path, counters: bool = False) -> dict[str, Tensor]:
         "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt; where a training "
         "made it, delete it and call that again"
     )
+    if not isinstance(path, str | Path):
+        raise InputError(file="checkpoint", rule=f"the path of a file, found {path!r:.150}", remedy="Give its path")
+    path = Path(path)
     if not path.is_file():
         raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
     try:
@@ -564,6 +568,9 @@ def _check_images(images: Tensor) -> None:
 
 def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
     """What `decode_boxes` asks of its arguments; raises InputError, naming the first box that breaks a rule."""
+    if not isinstance(embedding, Tensor):
+        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
     if embedding.ndim != 4 or embedding.shape[1] != dim:
         rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
         raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
@@ -571,9 +578,14 @@ def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], d
         rule = f"a floating-point tensor ({len(embedding)}, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
         remedy = "Give q boxes, xyxy, for each embedded image; decode images with different q one by one"
         raise InputError(file="boxes", rule=rule, remedy=remedy)
-    (x0, y0, x1, y1), (height, width) = boxes.unbind(-1), image_size
+    try:
+        height, width = map(operator.index, image_size)
+    except (TypeError, ValueError):  # not two, or no whole numbers
+        height = width = 0
     if not (height > 0 and width > 0):
-        raise InputError(file="image_size", rule=f"positive, found {image_size}", remedy="Pass (height, width)")
+        rule = f"two positive whole numbers, found {image_size!r:.150}"
+        raise InputError(file="image_size", rule=rule, remedy="Pass (height, width)")
+    x0, y0, x1, y1 = boxes.unbind(-1)
     good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
     if not good.all():
         image, box = (~good).nonzero()[0].tolist()

@@ -21,6 +21,7 @@ from torch import Tensor
 from sameo_core import ImageEmbedding
 from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import EfficientSam
+from sameo_core.errors import InputError
 
 ENCODING_BATCH = 16  # images encoded at once
 CHECKSUM_BYTES = 4
@@ -59,8 +60,11 @@ class EmbeddingCache:
         """The embeddings of some images "b c he we", on the CPU, in half (or single) precision.
 
         Raises:
-            InputError: an image file that has not been kept is missing, damaged, or of another size than its record.
+            InputError: no images; an image file that has not been kept is missing, damaged, or of another size than its
+                record.
         """
+        if not images:
+            raise InputError(file="images", rule="one or more, found none", remedy="Ask for at least one image")
         paths = [self._path(image) for image in images]
         found = [self._read(path) if path else None for path in paths]
         missing = [place for place, embedding in enumerate(found) if embedding is None]

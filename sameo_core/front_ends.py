@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,16 @@ def check_scores(scores: Scores, file: str | Path) -> None:
     raise InputError(file=file, record=f"detection {bad[0]}", rule=rule, remedy=remedy)
 
 
+def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
+    """Raises InputError for a least score outside 0..1 or NaN, or a number of detections below 0."""
+    if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
+        rule = f"a least score in 0..1, found {min_score!r}"
+        raise InputError(file="min_score", rule=rule, remedy="Give 0.5, or 0 to keep all")
+    if not isinstance(max_per_image, Integral) or max_per_image < 0:
+        rule = f"a whole number from 0, found {max_per_image!r}"
+        raise InputError(file="max_per_image", rule=rule, remedy="Give 100, as COCO's AP counts")
+
+
 def map_categories(
     ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, file: str | Path
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
@@ -149,11 +160,12 @@ def map_categories(
         file: where they come from.
 
     Raises:
-        InputError: another word than "coco80_to_91"; ids that are not in the map, with how often they occur.
+        InputError: another word than "coco80_to_91", or a map to something else than whole numbers; ids that are not in
+            the map, with how often they occur.
     """
     if category_map is None:
         return ids, np.ones(len(ids), bool)
-    if isinstance(category_map, str) and category_map != COCO80_TO_91:
+    if category_map != COCO80_TO_91 and not isinstance(category_map, Mapping):
         rule = f"a map is a dict or {COCO80_TO_91!r}, found {category_map!r}"
         raise InputError(file="category_map", rule=rule, remedy="Give {the detector's id: the data set's id, ...}")
     mapped = dict(enumerate(COCO_IDS)) if isinstance(category_map, str) else category_map
@@ -165,6 +177,10 @@ def map_categories(
             rule += "; it maps 0..79"
             remedy = "If these are COCO's own ids, 1..90, leave category_map out"
         raise InputError(file=file, rule=rule, remedy=remedy)
+    for key, value in mapped.items():
+        if value is not None and not isinstance(value, Integral):
+            rule = f"a whole number or None, found {value!r}"
+            raise InputError(file="category_map", record=repr(key), rule=rule, remedy="Give the data set's id")
     kept = np.array([mapped[int(i)] is not None for i in ids], bool)
     return np.array([mapped[int(i)] or 0 for i in ids], int), kept
 

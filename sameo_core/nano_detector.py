@@ -161,9 +161,9 @@ def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
     Raises:
         InputError: the file is missing, damaged, or not of this network.
     """
-    path = Path(path) if path else WEIGHTS / NANO_DETECTOR
+    path = path or WEIGHTS / NANO_DETECTOR
     model = build_nano_detector()
-    load_exactly(model, read_weights(path), path)
+    load_exactly(model, read_weights(path), Path(path))
     return model.eval()
 
 
@@ -213,17 +213,17 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
 
     Args:
         config: the recipe.
-        folder: receives config.json, log.csv, checkpoint.pt (to resume), and at last detector_nano.safetensors.
+        folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
+            detector_nano.safetensors.
         until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
         the path of the weights (half precision), or of the checkpoint where it stopped early.
 
     Raises:
-        InputError: the folder holds another recipe's run, or the encoder's weights are missing.
+        InputError: the folder holds another recipe's run or cannot be made, or the encoder's weights are missing.
         FloatingPointError: the loss is not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -29,7 +29,7 @@ from sameo_core import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
 from sameo_core.sameo import Sameo
-from sameo_core.whole_files import written_whole
+from sameo_core.whole_files import make_folder, written_whole
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 
@@ -85,7 +85,7 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     float32 "q". Nothing is checked in there: boxes must have an area and meet the picture.
 
     Raises:
-        InputError: the packages that write ONNX are not installed.
+        InputError: the packages that write ONNX are not installed; the folder cannot be made.
     """
     try:
         import onnx  # noqa: F401
@@ -93,12 +93,13 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     except ImportError as error:
         rule = f"writing ONNX needs a package that is not installed ({error.name})"
         raise InputError(file="onnx", rule=rule, remedy='Install it: pip install -e ".[onnx]"') from error
+    folder = Path(folder)
+    make_folder(folder)
     model = copy.deepcopy(sameo.model).cpu().eval()
     side, cells = model.config.image_size, model.config.image_size // model.config.patch_size
     image = torch.zeros(side, side + 16, 3, dtype=torch.uint8)
     embedding = torch.zeros(1, model.config.embedding_dim, cells, cells)
     boxes = torch.tensor([[1.0, 2, 30, 40]]).repeat(3, 1)
-    folder = Path(folder)
     encoder = _write(
         Encoder(model),
         {"image": image},

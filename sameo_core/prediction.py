@@ -16,7 +16,7 @@ from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.detectors import NANO, LiveDetector, load_detector
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections
+from sameo_core.front_ends import Detections, check_limits
 from sameo_core.inference import Results, coco_results
 from sameo_core.masks import decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
@@ -98,6 +98,8 @@ def box_source(
         rule = f"boxes come from a file or from a detector, found {'both' if boxes else 'neither'}"
         raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
     path = boxes or detector
+    if not isinstance(path, str | Path):
+        raise InputError(file="boxes", rule=f"a path or a name, found {path!r:.150}", remedy="Give it as text")
     if not detector or Path(detector).suffix == ".json" or Path(detector).is_dir():
         if weights:
             rule = f"weights belong to a detector that is loaded, found boxes from {path}"
@@ -199,9 +201,11 @@ def predict_photographs(
 
     Raises:
         InputError: a single photograph or its boxes are bad; weights or box file that cannot be read; no photograph of
-            the folder is known to the box file; a result would overwrite a photograph or the boxes.
+            the folder is known to the box file; a result would overwrite a photograph or the boxes; `out` cannot be
+            made; a least score outside 0..1.
     """
     photographs, out = Path(photographs), Path(out)
+    check_limits(min_score)
     live = boxes if isinstance(boxes, LiveDetector) else None
     boxes = None if live else Path(boxes)
     alone = not photographs.is_dir()

@@ -28,8 +28,10 @@ from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.provenance import write_environment
 from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
 from sameo_core.sameo import Sameo
+from sameo_core.whole_files import make_folder, written_whole
 
 
 @runtime_checkable
@@ -152,16 +154,17 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
 
     Args:
         config: the recipe.
-        folder: receives config.json, log.csv, checkpoint.pt (to resume), and at last efficient_sam_nano.safetensors.
+        folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
+            efficient_sam_nano.safetensors.
         until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
         the path of the weights (half precision), or of the checkpoint where it stopped early.
 
     Raises:
-        InputError: the folder holds another recipe's run; FloatingPointError: the loss is not finite.
+        InputError: the folder holds another recipe's run, or cannot be made.
+        FloatingPointError: the loss is not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     claim_folder(folder, config)
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
@@ -284,11 +287,22 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
 
 
 def claim_folder(folder: Path, config: object) -> None:
-    """Write the recipe, a dataclass with `steps`, to config.json; raises InputError where another one's run lies."""
+    """Make a run's folder; write the recipe, a dataclass with `steps`, to its config.json, environment.json beside it.
+
+    Raises:
+        InputError: another recipe's run lies there, or what lies there cannot be read; the folder cannot be made.
+    """
+    make_folder(folder)
     path, recipe = folder / "config.json", asdict(config)
     if path.exists():
-        earlier = json.loads(path.read_text())
-        if any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            remedy = "Choose another folder, or delete this one"
+            raise InputError(file=path, rule=f"not the recipe of a run: {error}", remedy=remedy) from error
+        if not isinstance(earlier, dict) or any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
-    path.write_text(json.dumps(recipe, indent=1))
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(recipe, indent=1))
+    write_environment(folder)

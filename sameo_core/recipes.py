@@ -32,7 +32,7 @@ def recipe(name: str, profile: Profile) -> Profile:
     Raises:
         InputError: an unknown name; a data mix of more sets than the profile has.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         rule = f"a recipe is one of {', '.join(RECIPES)}; found {name!r}"
         raise InputError(file="recipe", rule=rule, remedy="Choose one of these names")
     return profile.override(**RECIPES[name].changes(profile))
@@ -51,7 +51,7 @@ def ablation(question: str, profile: Profile) -> dict[str, Profile]:
     Raises:
         InputError: an unknown question.
     """
-    if question not in QUESTIONS:
+    if not isinstance(question, str) or question not in QUESTIONS:
         rule = f"a question is one of {', '.join(QUESTIONS)}; found {question!r}"
         raise InputError(file="question", rule=rule, remedy="Choose one of these")
     names = QUESTIONS[question]

@@ -1,6 +1,7 @@
 """Runs the notebooks from end to end, shows how far they are, and binds what they showed into one page."""
 
 import ast
+import hashlib
 import html
 import logging
 import os
@@ -26,6 +27,7 @@ from papermill.translators import PythonTranslator
 from sameo_core import __version__
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.errors import InputError
+from sameo_core.provenance import write_environment
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 CELL_TIMEOUT = {"mini": 3600.0, "paper": 7 * 24 * 3600.0}  # seconds; a stalled kernel must not wait for ever
@@ -142,7 +144,7 @@ def reproduce(
 ) -> list[NotebookRun]:
     """Runs notebooks headlessly in order, stops at the first that fails, prints a summary, writes an HTML report.
 
-    Executed copies, figures and ``report.html`` go to ``runs/<profile>/``.
+    Executed copies, figures, ``report.html`` and ``environment.json`` go to ``runs/<profile>/``.
 
     Args:
         profile: the parameter that every notebook gets, ``"mini"`` or ``"paper"``. One that has a parameter
@@ -166,6 +168,8 @@ def reproduce(
 
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     here = runs / profile
+    here.mkdir(parents=True, exist_ok=True)
+    write_environment(here)
     started = time.time()
     done = [NotebookRun(path.stem) for path in paths]
     width = max(len(run.name) for run in done)
@@ -185,14 +189,16 @@ def reproduce(
     return done
 
 
-def save_outputs(path: Path, executed: Path) -> None:
+def save_outputs(path: Path, executed: Path, results: Path | None = None) -> None:
     """Takes the outputs of an executed copy into a notebook: of cells tagged ``keep_output``; all others are stripped.
 
-    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out.
+    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out. Which tables belong to
+    these outputs stands in the metadata, as `tables` (`table_digests`).
 
     Args:
         path: the notebook, rewritten.
         executed: its executed copy, ``NotebookRun.output``.
+        results: where that run wrote its tables; ``data/results/mini`` if None.
     """
     notebook = _read(path)
     shown = {cell.id: cell for cell in _read(executed).cells}
@@ -204,7 +210,16 @@ def save_outputs(path: Path, executed: Path) -> None:
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = cell.execution_count
+    notebook.metadata["tables"] = table_digests(notebook, RESULTS / "mini" if results is None else results)
     nbformat.write(notebook, path)
+
+
+def table_digests(notebook: nbformat.NotebookNode, results: Path) -> dict[str, str]:
+    """SHA-256 of every file in `results` that the notebook's cells write as a table, by name: those that are there."""
+    source = "\n".join(cell.source for _, cell in code_cells(notebook))
+    names = re.findall(r'\b(?:write|save)_table\((?:\w+, )?"(\w+)"', source)
+    files = [results / f"{name}{suffix}" for name in names for suffix in (".csv", ".md", ".tex")]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files) if file.is_file()}
 
 
 def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:

@@ -181,8 +181,8 @@ def build_sam_decoder(checkpoint: str | Path | None = None) -> SamDecoder:
     """
     model = SamDecoder().eval()
     if checkpoint is not None:
-        path = Path(checkpoint)
-        state = {key: value for key, value in read_weights(path).items() if not key.startswith("image_encoder.")}
-        check_state(path, state, "sam", shapes(model.state_dict()))
+        weights = read_weights(checkpoint)
+        state = {key: value for key, value in weights.items() if not key.startswith("image_encoder.")}
+        check_state(Path(checkpoint), state, "sam", shapes(model.state_dict()))
         model.load_state_dict(state, strict=True)
     return model

@@ -195,7 +195,11 @@ class Sameo:
             InputError: as `predict`, before the first pass.
         """
         boxes = _as_boxes(boxes)
-        scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
+        try:
+            scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
+        except (TypeError, ValueError) as error:
+            rule = f"one finite score a box, found {scores!r:.150}"
+            raise InputError(file="scores", rule=rule, remedy="Pass numbers in 0..1, or leave scores out") from error
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
             rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
             raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")

@@ -30,6 +30,7 @@ from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.provenance import write_environment
 from sameo_core.recipes import teacher_profile
 from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 from sameo_core.sameo import Sameo, default_device, reuse_memory
@@ -63,9 +64,10 @@ BEST = "best.safetensors"  # of one that was interrupted
 def fine_tune(profile: Profile, seed: int = 0) -> Path:
     """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
 
-    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, sampling.json (how often each set is drawn),
-    log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks for the
-    same run waits for the first, and takes what it finds. All ranks of `torchrun` call this alike.
+    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, environment.json (where it is computed),
+    sampling.json (how often each set is drawn), log.csv, checkpoint.pt while it trains, and sameo.safetensors when it
+    is done. A second process that asks for the same run waits for the first, and takes what it finds. All ranks of
+    `torchrun` call this alike.
 
     Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
     lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
@@ -103,6 +105,8 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
                 with written_whole(folder / name) as partial:
                     partial.write_text(json.dumps(content, indent=1))
         with cpu_threads(recipe.cpu_threads):
+            if rank() == 0:
+                write_environment(folder)
             _run(Sameo(model, recipe.variant), sampler, recipe, folder)
         if rank() == 0:
             Sameo(model, recipe.variant).save(result)

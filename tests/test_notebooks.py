@@ -1,14 +1,17 @@
 """The conventions of the notebooks, read from their files; nothing is executed here."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import sources
-from sameo_core.config import NOTEBOOKS, WEIGHTS
+from sameo_core.config import NOTEBOOKS, ROOT, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
 from sameo_core.reporting.published import PUBLISHED
@@ -263,6 +266,35 @@ def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch
     assert run.status == "passed", run.error
     executed = nbformat.read(run.output, as_version=4)  # of 06, whose widgets are shown here: none of their state
     assert "widgets" not in executed.metadata and run.output.stat().st_size < BYTES_OF_A_RUN
+
+
+IMPORTING = """
+import json, sys
+from sameo_core import config
+from sameo_core.reproduction import find_notebooks
+
+for path in find_notebooks():
+    names = {"__name__": "__main__"}
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    (parameters,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    lines = "".join(parameters["source"]).splitlines()
+    lines += [line for cell in cells for line in "".join(cell["source"]).splitlines()
+              if line.startswith(("from ", "import "))]
+    exec("\\n".join(lines), names)
+    assert names["profile"] == "mini", path
+print(config.ROOT, config.load_profile("mini").results, config.WEIGHTS.is_dir(), sep="\\n")
+"""
+
+
+def test_notebooks_find_the_checkout_from_any_folder(tmp_path):
+    """As on Binder and Colab: a kernel that was started elsewhere; what a cell imports is found, and so is data/."""
+    kept = {name: value for name, value in os.environ.items() if name != "SAMEO_ROOT"}
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
+    command = [sys.executable, "-c", IMPORTING]
+    found = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines() == [str(ROOT), str(ROOT / "data/results/mini"), "True"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_preparation_in_paper_runs_on_what_is_present(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Pre-training of nano: scenes as tensors, the auxiliary targets by hand, and runs that go on where they stopped."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -180,6 +181,7 @@ def test_two_halves_are_a_whole(whole, tmp_path):
 
 def test_a_folder_belongs_to_one_recipe(tmp_path):
     pretraining.claim_folder(tmp_path, TINY)
+    assert json.loads((tmp_path / "environment.json").read_text())["threads"] == torch.get_num_threads()
     pretraining.claim_folder(tmp_path, PretrainingConfig(**vars(TINY) | {"steps": 9}))  # longer: the same recipe
     with pytest.raises(InputError, match="belongs to one recipe") as error:
         pretrain(PretrainingConfig(**vars(TINY) | {"boxes": 3}), tmp_path)

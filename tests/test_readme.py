@@ -5,6 +5,7 @@ import tomllib
 
 import nbformat
 import pytest
+from test_machines import LOSS, WEIGHT
 
 from sameo_core import onnx_export
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
@@ -134,6 +135,10 @@ CLAIMS = {
     r"notebooks (\d\d) to (\d\d)": check(lambda *numbers: [notebook_is_there(number) for number in numbers]),
     r"(\w+) lines that use them": lines_of_the_onnx_example,
     r"on (127\.0\.0\.1)": check(lambda ip: f"--Voila.ip={ip}" in (ROOT / "Makefile").read_text()),
+    r"losses agree within (0\.05) %, weights within (1) % of": check(
+        lambda loss, weight: (float(loss), float(weight)) == (100 * LOSS, 100 * WEIGHT)
+    ),
+    r"with (one) thread, whatever": check(lambda word: load_profile("mini").training.cpu_threads == 1),
     r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
     r"let part (0) do that": check(lambda part: _part(int(part), 64) == slice(0, None, 64)),
 }

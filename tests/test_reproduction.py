@@ -1,6 +1,9 @@
 """Tiny notebooks of every kind of fate go through the runner."""
 
+import hashlib
+import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -13,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import __main__ as command_line
-from sameo_core import reproduction
+from sameo_core import __version__, reproduction
 from sameo_core.config import ROOT
 from sameo_core.errors import InputError
 
@@ -60,6 +63,8 @@ def test_success_counts_checks_and_writes_the_report(places, capsys):
     assert (first.status, first.checks, first.error) == ("passed", 3, None)
     assert (appendix.name, appendix.status, appendix.checks) == ("A1_appendix", "passed", 1)
     assert path.read_bytes() == before
+    there = json.loads((places["runs"] / "mini" / "environment.json").read_text())
+    assert there["packages"]["sameo"] == __version__ and there["python"] == platform.python_version()
     executed = nbformat.read(first.output, as_version=4)
     assert first.output == places["runs"] / "mini" / "notebooks" / "01_first.ipynb"
     assert f"seen mini 1 {places['folder']}" in str([cell.get("outputs") for cell in executed.cells])
@@ -252,7 +257,11 @@ def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
             new_code_cell(
                 "import sys\nprint('shown')\nprint('warning', file=sys.stderr)", metadata={"tags": ["keep_output"]}
             ),
-            new_code_cell("print('stripped')", outputs=[new_output("stream", text="old")], execution_count=9),
+            new_code_cell(
+                '_ = write_table("mine", rows, profile), save_table(table, "absent", profile)',
+                outputs=[new_output("stream", text="old")],
+                execution_count=9,
+            ),
         ]
     )
     executed = nbformat.from_dict(source)
@@ -264,7 +273,10 @@ def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
     executed.cells[1].outputs = [new_output("stream", text="stripped")]
     for name, notebook in (("01_a.ipynb", source), ("executed.ipynb", executed)):
         nbformat.write(notebook, tmp_path / name)
-    reproduction.save_outputs(tmp_path / "01_a.ipynb", tmp_path / "executed.ipynb")
+    (tmp_path / "mine.csv").write_text("a")
+    reproduction.save_outputs(tmp_path / "01_a.ipynb", tmp_path / "executed.ipynb", tmp_path)
+    tables = nbformat.read(tmp_path / "01_a.ipynb", as_version=4).metadata["tables"]
+    assert tables == {"mine.csv": hashlib.sha256(b"a").hexdigest()}  # it would write this one, the other is not there
     first, second = nbformat.read(tmp_path / "01_a.ipynb", as_version=4).cells
     assert [output.text for output in first.outputs] == ["shown"] and first.execution_count == 1
     assert second.outputs == [] and second.execution_count is None

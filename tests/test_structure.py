@@ -28,6 +28,7 @@ ORDER = [
     "config",
     "recipes",
     "run_folder",
+    "provenance",
     "process_group",
     "array_cache",
     "masks",
@@ -215,3 +216,24 @@ def test_no_path_of_somebodys_machine_is_tracked():
         text = path.read_bytes()
         for foreign in (b"/work/", b"/root/", b"/tmp/", b"../shared"):
             assert foreign not in text, f"{name} holds {foreign.decode()}"
+
+
+def test_the_extra_for_tests_holds_the_others(project):
+    """`make setup` installs it, and the lock pins it: nothing of another extra is left to chance."""
+    extras = project["optional-dependencies"]
+    for name, lines in extras.items():
+        for requirement in map(Requirement, lines):
+            (same,) = [r for r in map(Requirement, extras["test"]) if r.name == requirement.name]
+            assert same.specifier == requirement.specifier, f"{requirement.name} of {name} and of test"
+
+
+def test_lock_environment_and_project_mean_the_same_python(project):
+    lowest = min(
+        specifier.version for specifier in SpecifierSet(project["requires-python"]) if specifier.operator == ">="
+    )
+    command = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()[1]
+    assert f"pyproject.toml --extra test --universal --python-version {lowest}" in command
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["dependencies"][0] == f"python={lowest}"
+    setup = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert 'pip install -c requirements.lock -e ".[test]"' in setup

@@ -117,6 +117,7 @@ def test_the_run_folder_says_how_it_came_about(world):
     folder = path.parent
     assert {file.name for file in folder.iterdir()} - {"lock"} == {
         "config.json",
+        "environment.json",
         "sampling.json",
         "log.csv",
         "sameo.safetensors",
@@ -125,6 +126,8 @@ def test_the_run_folder_says_how_it_came_about(world):
     written = json.loads((folder / "config.json").read_text())
     assert written["training"]["seeds"] == [5] and written["training"]["iterations"] == 6
     assert written["data"]["train"] == ["cocoa"]
+    there = json.loads((folder / "environment.json").read_text())
+    assert there["packages"]["torch"] == torch.__version__ and there["threads"] == profile.training.cpu_threads
     log = training_log(path)
     assert [row["step"] for row in log] == [2, 4, 6]
     assert set(log[0]) == {"step", "total", "dice", "focal", "iou", "learning_rate"}

@@ -24,7 +24,7 @@ def closed_bucket(name: str, low: float | int, high: float | int) -> tuple[float
     Raises:
         InputError: not 0 <= low < high <= 1.
     """
-    if not 0 <= low < high <= 1:
+    if not (isinstance(low, Real) and isinstance(high, Real) and 0 <= low < high <= 1):
         rule = f"a bucket needs 0 <= low < high <= 1, found ({low}, {high})"
         raise InputError(file="buckets", record=repr(name), rule=rule, remedy="Give shares, not per cent")
     return float(low), 1.0 if high == 1 else float(np.nextafter(high, 0))

@@ -72,7 +72,13 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
 
     images = _images_of(records, ("image_id", "segmentation"), sizes, where, "annotations[{}]")
     category = [record.get("category_id") for record in records]
-    categories = [c["id"] for c in content.get("categories") or []]
+    listed = content.get("categories") or []
+    if not isinstance(listed, list):
+        rule = f"categories are a list of records, found a {type(listed).__name__}"
+        raise InputError(file=file, rule=rule, remedy="Write records of the COCO format")
+    for row, entry in enumerate(listed):
+        _check_keys(entry, ("id",), {"file": file, "record": f"categories[{row}]"})
+    categories = [entry["id"] for entry in listed]
     stuff = [record.get("isStuff") for record in records]
     return Objects(
         sizes=sizes,

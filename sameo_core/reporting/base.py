@@ -27,7 +27,7 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
     """Where a file goes, without ending; InputError where `name` is no plain name, or there is no such profile."""
     check_profile(profile)
     rule = f"a plain file name without folder or ending, found {name!r}"
-    require(re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
+    require(isinstance(name, str) and re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
     return Path(folder) / name
 
 

@@ -25,10 +25,12 @@ def verdict(ci_low: Real | None, ci_high: Real | None, claimed: str = "more") ->
         claimed: "more" where the paper claims an effect above zero, "less" where it claims one below.
 
     Raises:
-        InputError: an interval whose low end is the higher, another direction.
+        InputError: an interval whose low end is the higher, or whose ends are no numbers; another direction.
     """
     rule = f"one of {', '.join(DIRECTIONS)}, found {claimed!r}"
     require(claimed in DIRECTIONS, "claimed", rule, "Say on which side of zero the paper's effect lies")
+    odd = [end for end in (ci_low, ci_high) if end is not None and not isinstance(end, Real)]
+    require(not odd, "ci_low, ci_high", f"numbers or None, found {odd}", "Give the ends of the interval as shares")
     if ci_low is None or ci_high is None or math.isnan(ci_low) or math.isnan(ci_high):
         return "undecided"
     require(ci_low <= ci_high, "ci_low", f"an interval, found {ci_low} to {ci_high}", "Give the lower end first")
@@ -58,6 +60,10 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
         text = row.get("claim")
         fine = isinstance(text, str) and text and text not in [other["claim"] for other in found]
         require(fine, "rows", f"a claim of its own in words, found {text!r}", "Say what is claimed", record)
+        listed = row.get("differences", ())
+        given = [*listed, *(row.get(key) for key in CLAIMS[1:5])] if isinstance(listed, Sequence) else [str(listed)]
+        odd = [value for value in given if value is not None and not isinstance(value, Real)]
+        require(not odd, "rows", f"effects are numbers, found {odd[:1]}", "Give differences of shares", record)
         if "differences" in row:
             values = list(row["differences"])
             numbers = (*mean_interval(values), len(values)) if values else (None, None, None, 0)
@@ -180,7 +186,7 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
         results: folder of the profile's tables, e.g. ``data/results/mini``.
 
     Raises:
-        InputError: a table without the row of a claim, or with two.
+        InputError: a table without a column or the row of a claim, or with two rows of it.
     """
     published, rows = read_published(), []
     for claim in _claims():
@@ -191,7 +197,12 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
         path = results / f"{claim.table}.csv"
         if path.is_file():
             wanted = {"metric": claim.metric, **claim.where}
-            listed = [r for r in read_table(path) if _matches(r, wanted)]
+            columns = {*wanted, "difference", "ci_low", "ci_high", "seeds"}
+            rows_there = read_table(path)
+            missing = sorted(columns.difference(*rows_there[:1]))
+            rule = f"the columns {', '.join(sorted(columns))}, found no {', '.join(missing)}"
+            require(not (rows_there and missing), path, rule, "Run the notebook again")
+            listed = [r for r in rows_there if _matches(r, wanted)]
             fine = len(listed) == 1 or (listed and claim.last)
             require(fine, path, f"one row with {wanted}, found {len(listed)}", "Run the notebook again")
             ours = listed[-1]

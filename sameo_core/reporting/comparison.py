@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from sameo_core import BoxXYXY, Image
+from sameo_core.boxes import check_records
 from sameo_core.datasets.base import AmodalDataset
 from sameo_core.evaluation import evaluate_regions, region_iou
 from sameo_core.front_ends import BOX_KINDS
@@ -46,9 +48,15 @@ def covering_detections(
         In the order of the data set's objects; those that no detection covers are not there.
 
     Raises:
-        InputError: another kind.
+        InputError: another kind; a result without image, box or score.
     """
     require(kind in BOX_KINDS, "kind", f"one of {', '.join(BOX_KINDS)}, found {kind!r}", "Choose what the boxes mean")
+    for i, result in enumerate(results):
+        box = () if result.get("box") is None else tuple(result["box"])
+        numbers = (*box, result.get("front_end_score", result.get("score")))
+        fine = "image_id" in result and len(box) == 4 and all(isinstance(number, Real) for number in numbers)
+        rule = f"image_id, a box of four numbers and a score, found {dict(result)!r:.150}"
+        require(fine, "results", rule, "Give what `predict_dataset` returned", f"result {i}")
     by_image: dict[object, list[Mapping]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
@@ -57,7 +65,7 @@ def covering_detections(
         found = by_image.get(image.image_id, [])
         boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
         ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
-        scores = np.array([r.get("front_end_score", r["score"]) for r in found], float)
+        scores = np.array([r.get("front_end_score", r.get("score")) for r in found], float)
         taken: dict[int, int] = {}  # object -> detection
         order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
         for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
@@ -84,8 +92,10 @@ def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least
         least: only objects with at least this occlusion rate.
 
     Raises:
-        InputError: no such object.
+        InputError: no such object; a result that is not of an object, or without its mask.
     """
+    wanted = {"image_id": Integral | str, "instance_id": Integral | str, "segmentation": Mapping}
+    check_records("covering", covering, "result", wanted)
     masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in covering}
     objects = [(image.image_id, item) for image in dataset for item in image.instances]
     numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]

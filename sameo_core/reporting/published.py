@@ -100,7 +100,7 @@ def paper_table(
     require(ours or published, "ours, published", "at least one row, found none", "Evaluate, or name a published table")
     protocols = sorted({row["protocol"] for row in published})
     require(len(protocols) < 2, "published", f"one protocol a table, found {protocols}", "Choose the rows of one")
-    mine = _by_cell([row for row in ours if data_sets is None or row["data set"] in data_sets], labels)
+    mine = _by_cell([row for row in ours if data_sets is None or row.get("data set") in data_sets], labels)
     groups = {
         "published": {
             (_label(row, labels), row["data set"], row["metric"]): str(float(row["value"]))
@@ -140,7 +140,8 @@ def _label(row: Row, labels: Sequence[str]) -> tuple[str, ...]:
 def _by_cell(ours: Sequence[Row], labels: Sequence[str]) -> dict[tuple, list[Row]]:
     """(label, data set) -> its rows, one a seed."""
     cells: dict[tuple, list[Row]] = {}
-    for row in ours:
+    for i, row in enumerate(ours):
+        require("data set" in row, "ours", "each row names its data set, this one does not", "Add it", f"row {i}")
         cells.setdefault((_label(row, labels), row["data set"]), []).append(row)
     for (label, place), rows in cells.items():
         seeds = [row.get("seed") for row in rows]
@@ -153,7 +154,8 @@ def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tu
     """(label, data set, metric) -> mean and half of its interval, in per cent."""
     for (label, place), rows in cells.items():
         for metric in metrics:
-            values = [row[metric] for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
+            values = [row[metric] for row in rows if row.get(metric) is not None]
+            values = [value for value in values if not is_number(value) or not math.isnan(value)]
             fine = all(is_number(value) and 0 <= value <= 1 for value in values)
             require(fine, "ours", f"{metric} as a share in 0..1, found {values}", "Divide by 100", ", ".join(label))
             if values:

@@ -1,5 +1,7 @@
 """What README shows of the results: read from the committed tables, put between its marks."""
 
+from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import PIL.Image
@@ -7,6 +9,7 @@ import PIL.Image
 from sameo_core.config import RESULTS, RUNS
 from sameo_core.reporting.base import require, write_whole
 from sameo_core.reporting.claims import claims_shown
+from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.tables import read_table, table_markdown
 
 README_PICTURE = "05_before_after.png"
@@ -17,16 +20,21 @@ README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "A
 def readme_results(folder: Path | None = None) -> str:
     """The results that README shows, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
 
-    `folder` stands in for ``data/results/mini``. Raises InputError where the table lacks the prompt or a metric.
+    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column,
+    the prompt or a metric.
     """
-    rows = read_table((RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv")
+    path = (RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv"
+    rows = _read(path, ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high"), "05")
     named = {
         row["metric"]: row for row in rows if row["prompt"] == "visible boxes" and row["data set"] == README_DATA_SET
     }
     shown = []
     for metric in README_METRICS:
-        require(metric in named, "zero_shot_gains.csv", f"visible boxes and {metric}, found no such row", "Run 05")
+        require(metric in named, path, f"visible boxes and {metric}, found no such row", "Run notebook 05")
         row = named[metric]
+        lacking = [key for key in ("before", "after", "gain", "ci_low", "ci_high") if row[key] is None]
+        rule = f"numbers over several seeds, found no {', '.join(lacking)}"
+        require(not lacking, path, rule, "Run notebook 05 with more seeds", metric)
         interval = f"{row['gain']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
         numbers = {"EfficientSAM": row["before"], "SAMEO": row["after"], "gain (95 % interval over seeds)": interval}
         shown.append({"mini, visible boxes, set never seen": metric} | numbers)
@@ -36,9 +44,25 @@ def readme_results(folder: Path | None = None) -> str:
 def readme_claims(folder: Path | None = None) -> str:
     """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile.
 
-    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table.
+    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column.
     """
-    return str(claims_shown(read_table((RESULTS / "mini" if folder is None else folder) / "claims.csv")))
+    path = (RESULTS / "mini" if folder is None else folder) / "claims.csv"
+    numbers = ("paper_effect", "mini_effect", "ci_low", "ci_high")
+    return str(claims_shown(_read(path, ("claim", "seeds", "verdict"), numbers, "05")))
+
+
+def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], notebook: str) -> list[dict[str, object]]:
+    """The rows of a table with these columns; InputError where it is not there, or not what the notebook writes."""
+    remedy = f"Run notebook {notebook}"
+    require(path.is_file(), path, "README needs this table", remedy)
+    rows = read_table(path)
+    require(rows, path, "at least one row, found none", remedy)
+    missing = [key for key in (*texts, *numbers) if key not in rows[0]]
+    require(not missing, path, f"README needs the columns {', '.join(missing)}", remedy)
+    for i, row in enumerate(rows):
+        odd = [row[key] for key in numbers if row[key] is not None and not isinstance(row[key], Real)]
+        require(not odd, path, f"a number, found {odd[:1]}", remedy, f"row {i}")
+    return rows
 
 
 def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
@@ -52,14 +76,17 @@ def update_readme(path: Path, folder: Path | None = None, figures: Path | None =
         figures: instead of ``data/runs/mini/figures``, where `save_figure` left the picture.
 
     Raises:
-        InputError: README without these marks.
+        InputError: no README, or one without these marks; a table or the picture is missing or damaged. Nothing is
+            written then.
     """
     folder, figures = folder or RESULTS / "mini", figures or RUNS / "mini" / "figures"
-    text = _between(path, path.read_text(), "results", readme_results(folder))
+    require(path.is_file(), path, "README must exist", "Give its path")
+    text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
     if (folder / "claims.csv").is_file():
         text = _between(path, text, "claims", readme_claims(folder))
-    with PIL.Image.open(figures / README_PICTURE) as picture:
-        picture.convert("RGB").quantize(256).save(folder / README_PICTURE, optimize=True)
+    picture = figures / README_PICTURE
+    require(picture.is_file(), picture, "README needs this figure", "Run notebook 05, which saves it")
+    PIL.Image.fromarray(read_pixels(picture)).quantize(256).save(folder / README_PICTURE, optimize=True)
     write_whole(path, text.encode())
 
 

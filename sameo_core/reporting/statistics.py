@@ -12,6 +12,8 @@ from scipy import stats
 
 from sameo_core.reporting.base import Row, require
 
+ADD = "Add what is missing"
+
 
 def mean_interval(values: Sequence[Real] | np.ndarray) -> tuple[float, float, float]:
     """Mean over seeds and its 95 % interval by Student's t: (mean, low, high); a single value has no interval: NaN.
@@ -107,9 +109,12 @@ def method_differences(
         `difference`, `ci_low`, `ci_high` (Student's t), `seeds`.
 
     Raises:
-        InputError: a method without rows, or with other seeds than ours.
+        InputError: rows without a column or a number; a method without rows, or with other seeds than ours.
     """
-    found = []
+    found, keys = [], ("data set", "front-end", "method", "seed", *metrics)
+    for i, row in enumerate(rows):
+        missing = ", ".join(key for key in keys if key not in row)
+        require(not missing, "rows", f"rows with {', '.join(keys)}, this one is without {missing}", ADD, f"row {i}")
     for place in dict.fromkeys(row["data set"] for row in rows):
         by_method = {}
         for row in rows:
@@ -123,6 +128,9 @@ def method_differences(
             require(theirs.keys() in (mine.keys(), {""}), "rows", rule, "Train both with the same seeds", str(key))
             for metric in metrics:
                 pairs = [(theirs.get(seed, theirs.get("")), row) for seed, row in mine.items()]
+                for row in (row for pair in pairs for row in pair):
+                    rule = f"{metric} is a number, found {row[metric]!r}"
+                    require(isinstance(row[metric], Real), "rows", rule, "Evaluate it again", str(place))
                 before, after = np.mean([(old[metric], new[metric]) for old, new in pairs], axis=0).tolist()
                 mean, low, high = mean_interval([new[metric] - old[metric] for old, new in pairs])
                 values = {"other": before, "mean": after, "difference": mean, "ci_low": low, "ci_high": high}
@@ -201,14 +209,16 @@ def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[o
         rows: one a model, place and seed: `model`, `seed`, the place (e.g. `bucket`, `noise`) and the column.
 
     Raises:
-        InputError: no rows, one without model, place or column, or the same model, place and seed twice.
+        InputError: no rows, one without model, place, column or a number, or the same model, place and seed twice.
     """
     require(len(rows), "rows", "at least one row, found none", "Give one row a model, seed and " + place)
     seen, found = set(), {}
     for i, row in enumerate(rows):
         missing = sorted({"model", place, column} - row.keys())
         rule = f"rows with model, {place} and {column}, this one is without {', '.join(missing)}"
-        require(not missing, "rows", rule, "Add what is missing", f"row {i}")
+        require(not missing, "rows", rule, ADD, f"row {i}")
+        rule = f"{column} is a number or None, found {row[column]!r}"
+        require(row[column] is None or isinstance(row[column], Real), "rows", rule, "Evaluate it again", f"row {i}")
         key = row["model"], row[place], row.get("seed")
         require(
             key not in seen, "rows", f"one row a model, {place} and seed, found {key} twice", "Leave one", f"row {i}"

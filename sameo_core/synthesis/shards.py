@@ -68,9 +68,9 @@ def synthesize(
         `out`.
 
     Raises:
-        InputError: an odd number of images; a negative seed; a curriculum that contradicts itself; fewer than two
-            images in the pool; a folder that holds another set; a part that does not exist; source images missing;
-            `out` not writable.
+        InputError: an odd number of images; a negative seed; no workers; a curriculum that contradicts itself; fewer
+            than two images in the pool; a folder that holds another set; a part that does not exist; source images
+            missing; `out` not writable.
     """
     out, config = Path(out), config or SynthesisConfig()
     if images < 2 or images % 2:
@@ -78,6 +78,8 @@ def synthesize(
         raise InputError(file="images", rule=rule, remedy=f"Ask for {max(2, images + 1)}")
     if seed < 0:
         raise InputError(file="seed", rule=f"0 or above, found {seed}", remedy="Give a whole number from 0")
+    if workers == 0:
+        raise InputError(file="workers", rule="one or more, or -1, found 0", remedy="Give -1 for one a core")
     check_curriculum(config)
     part = _part(shard, shards)
     pool = (pool if isinstance(pool, Pool) else Pool.load(pool)).complete()
