@@ -739,7 +739,7 @@ ROWS = [
         lambda d: Given(d.pool, d.file("out").parent / "out", 4),
         "out",
         "the folder cannot be made",
-        "Free space or correct the rights",
+        "correct the rights",
     ),
     Row(
         "synthesis.shards.write_shard",
