@@ -31,7 +31,7 @@ from sameo_core.miniature import Scene, draw_scene
 from sameo_core.provenance import write_environment
 from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
 from sameo_core.sameo import Sameo
-from sameo_core.whole_files import make_folder
+from sameo_core.whole_files import make_folder, written_whole
 
 
 @runtime_checkable
@@ -303,5 +303,6 @@ def claim_folder(folder: Path, config: object) -> None:
         if not isinstance(earlier, dict) or any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
-    path.write_text(json.dumps(recipe, indent=1))
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(recipe, indent=1))
     write_environment(folder)

@@ -1,7 +1,6 @@
 """Where a run was computed: what its numbers may depend on besides its config."""
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sameo_core import __version__
+from sameo_core.whole_files import written_whole
 
 FILE = "environment.json"  # in the run folder
 PACKAGES = ("torchvision", "numpy", "pycocotools")
@@ -50,9 +50,8 @@ def write_environment(folder: Path) -> Path:
     except (OSError, ValueError, AttributeError, TypeError):  # none, or one that is of no use: it is written anew
         known = []
     earlier = [one for one in known if one != now]
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
     return path
 
 

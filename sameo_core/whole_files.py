@@ -10,6 +10,15 @@ from pathlib import Path
 from sameo_core.errors import InputError
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that results go to, and those above it; raises InputError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file is in the way, or no rights
+        rule, remedy = f"the folder cannot be made: {error.strerror}", "Choose another folder, or correct the rights"
+        raise InputError(file=folder, rule=rule, remedy=remedy) from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Where to write what shall become `path`: it takes that place in one step when the block ends without an error.

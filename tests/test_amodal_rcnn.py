@@ -287,7 +287,13 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     model = load_amodal_rcnn(weights)
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
 
-    assert {file.name for file in weights.parent.iterdir()} == {"config.json", "lock", "log.csv", weights.name}
+    assert {file.name for file in weights.parent.iterdir()} == {
+        "config.json",
+        "environment.json",
+        "lock",
+        "log.csv",
+        weights.name,
+    }
     weights.unlink()
     draw = amodal_rcnn.draw_batch
 

@@ -1019,7 +1019,7 @@ def test_a_full_disk_is_named_and_finished_shards_are_kept(objects, finished, tm
 
 def test_a_file_where_the_folder_should_be_is_named(objects, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match="out.*cannot be written"):
+    with pytest.raises(InputError, match="out.*the folder cannot be made"):
         synthesize(objects, tmp_path / "out", IMAGES, config=SMALL)
 
 
