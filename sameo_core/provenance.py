@@ -78,6 +78,7 @@ def _git(code: Path, *arguments: str) -> str | None:
         return None
     command = ["git", "--no-optional-locks", "-C", str(code), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()

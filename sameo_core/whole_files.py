@@ -40,15 +40,6 @@ def written_whole(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that results go to, and those above it; raises InputError where that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a file is in the way, no rights, or the disk is full
-        rule, remedy = f"the folder cannot be made: {error.strerror}", "Choose another folder, or correct the rights"
-        raise InputError(file=folder, rule=rule, remedy=remedy) from error
-
-
 def unwritable(path: Path, error: OSError) -> InputError:
     """What the disk refuses, in words that say what to do."""
     room = ""
