@@ -465,5 +465,5 @@ def test_the_bad_box_is_named(nano):
 def test_bad_embedding_and_image_size(nano):
     with pytest.raises(InputError, match=r"\(b, 128, he, we\)"):
         nano.decode_boxes(torch.zeros(1, 256, 64, 64), BOXES, image_size=SIZE)
-    with pytest.raises(InputError, match="image_size: positive"):
+    with pytest.raises(InputError, match="image_size: two positive whole numbers"):
         nano.decode_boxes(torch.zeros(1, 128, 16, 16), BOXES, image_size=(0, 160))
