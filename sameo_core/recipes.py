@@ -87,7 +87,8 @@ def _teacher(profile: Profile) -> dict[str, object]:
     fields = {"train": tuple(name for name in profile.data.teacher if name not in judged)}
     fields |= {"unoccluded_share": None, "dual_annotation": True, "iterations": profile.recipes.teacher_iterations}
     plain = TrainingConfig()
-    return fields | {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
+    fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
+    return fields | {"half_embeddings": plain.half_embeddings}
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:

@@ -47,6 +47,7 @@ def test_the_teacher_learns_the_same_whatever_an_arm_varies(name):
             continue
         seen = teacher_profile(recipe(arm, profile))
         assert (seen.training, seen.data.train) == (teacher.training, teacher.data.train), arm
+    assert teacher_profile(profile.override(half_embeddings=False)).training == teacher.training
 
 
 @PROFILES
