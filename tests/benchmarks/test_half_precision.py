@@ -13,6 +13,7 @@ from sameo_core.training import fine_tune_all
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(3600)  # seconds
 def test_half_precision_costs_less_than_a_point_of_ap():
     """Three seeds each, visible boxes, the first held-out set. Runs that `make reproduce` has left are not repeated;
     where it has not run, this takes a quarter of an hour."""
