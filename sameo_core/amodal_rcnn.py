@@ -45,12 +45,14 @@ from sameo_core.run_folder import claimed
 from sameo_core.sameo import default_device
 from sameo_core.training import (
     cpu_threads,
+    is_whole,
     learning_rate_factor,
     open_training_sets,
     run_all,
     set_probabilities,
     training_sets,
 )
+from sameo_core.whole_files import written_whole
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -292,16 +294,17 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     data = [dataset.fingerprint() for dataset in sets]
     folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
     result = folder / "amodal_rcnn.safetensors"
-    if result.exists():
+    if is_whole(result):
         return result
     model.to(default_device()).train()
     model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
     with claimed(folder), cpu_threads(shared.cpu_threads):
-        if result.exists():  # another process has been at work on it
+        if is_whole(result):  # another process has been at work on it
             return result
         config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
-        (folder / "config.json").write_text(json.dumps(config, indent=1))
+        with written_whole(folder / "config.json") as partial:
+            partial.write_text(json.dumps(config, indent=1))
         write_environment(folder)
         run_detector_training(
             model,
@@ -315,7 +318,8 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
             log_every=shared.log_every,
         )
         save_detector(model, result)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
+            (folder / name).unlink(missing_ok=True)
     return result
 
 

@@ -168,7 +168,6 @@ def reproduce(
 
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     here = runs / profile
-    here.mkdir(parents=True, exist_ok=True)
     write_environment(here)
     started = time.time()
     done = [NotebookRun(path.stem) for path in paths]

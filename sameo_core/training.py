@@ -1,8 +1,9 @@
 """Fine-tuning of the mask decoder on boxes that are half visible, half amodal (paper, section "Training").
 
 The image encoder is frozen, so what learns works on embeddings that are made once. Iteration `i` of a seed draws its
-batch from (seed, i) alone: a run that was killed resumes from its last checkpoint, bit for bit. On several GPUs,
-`torchrun ... -m sameo_core train` shares each batch among them: plain DistributedDataParallel.
+batch from (seed, i) alone: a run that was killed resumes from its last checkpoint, bit for bit where one thread
+computes (`cpu_threads`; with more, see `EmbeddingCache`). On several GPUs, `torchrun ... -m sameo_core train` shares
+each batch among them: plain DistributedDataParallel.
 """
 
 import json
@@ -89,14 +90,14 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder = profile.runs / f"sameo-{key}"
     result = folder / RESULT
-    if agreed(_is_whole(result)):
+    if agreed(is_whole(result)):
         return result
     cache = EmbeddingCache(
         model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
     )
     sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks())
     with _claimed_by_rank_zero(folder):
-        if agreed(_is_whole(result)):  # another process has been at work on it
+        if agreed(is_whole(result)):  # another process has been at work on it
             return result
         if rank() == 0:
             config = {"data": asdict(profile.data), "training": asdict(recipe)}
@@ -116,7 +117,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     return result
 
 
-def _is_whole(weights: Path) -> bool:
+def is_whole(weights: Path) -> bool:
     """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
     try:
         with safetensors.safe_open(weights, "pt"):

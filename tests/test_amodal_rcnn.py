@@ -27,6 +27,7 @@ from sameo_core.amodal_rcnn import (
     train_amodal_rcnn,
 )
 from sameo_core.config import AmodalRcnnConfig
+from sameo_core.efficient_sam import read_weights
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
@@ -315,12 +316,21 @@ def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch)
     @contextmanager
     def claimed_after_the_other(folder):
         folder.mkdir(parents=True)
-        (folder / "amodal_rcnn.safetensors").write_bytes(b"the other's")
+        save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
         yield
 
     monkeypatch.setattr(amodal_rcnn, "claimed", claimed_after_the_other)
     monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
-    assert train_amodal_rcnn(world.profile(**TINY)).read_bytes() == b"the other's"
+    found = train_amodal_rcnn(world.profile(**TINY))
+    assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network
+
+
+def test_a_cut_short_result_is_trained_again(world, monkeypatch):
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *_, **__: None)
+    result = train_amodal_rcnn(world.profile(**TINY))
+    whole = result.read_bytes()
+    result.write_bytes(whole[:1000])
+    assert train_amodal_rcnn(world.profile(**TINY)).read_bytes() == whole
 
 
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
