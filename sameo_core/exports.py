@@ -34,6 +34,7 @@ from sameo_core.masks import (
 from sameo_core.photographs import MAX_PIXELS
 from sameo_core.prediction import PhotographPrediction, write_json
 from sameo_core.reporting import PALETTE
+from sameo_core.whole_files import written_whole
 
 CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
@@ -430,7 +431,7 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     `labelme/*.json`, `label_studio.json` with its interface `label_studio.xml`, `cut_outs/<name>_<number>.png`.
 
     Raises:
-        InputError: see `to_coco`; two photographs whose names differ in the ending only.
+        InputError: see `to_coco`; two photographs whose names differ in the ending only; the folder cannot be written.
     """
     folder = Path(folder)
     renamed = [replace(photograph, name=f"{Path(photograph.name).stem}.png") for photograph in photographs]
@@ -444,7 +445,8 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         write_json(to_label_studio(renamed, image_url), folder / "label_studio.json"),
     ]
     interface = folder / "label_studio.xml"
-    interface.write_text(label_studio_interface(renamed), encoding="utf-8")
+    with written_whole(interface) as partial:
+        partial.write_text(label_studio_interface(renamed), encoding="utf-8")
     files.append(interface)
     for photograph in renamed:
         stem = Path(photograph.name).stem
@@ -454,7 +456,7 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         pictures = {folder / "images" / photograph.name: photograph.image}
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
         for path, pixels in pictures.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(pixels).save(path)
+            with written_whole(path) as partial:
+                PIL.Image.fromarray(pixels).save(partial, "PNG")
             files.append(path)
     return files

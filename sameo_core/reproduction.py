@@ -28,6 +28,7 @@ from sameo_core import __version__
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.errors import InputError
 from sameo_core.provenance import write_environment
+from sameo_core.whole_files import written_whole
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 CELL_TIMEOUT = {"mini": 3600.0, "paper": 7 * 24 * 3600.0}  # seconds; a stalled kernel must not wait for ever
@@ -471,8 +472,8 @@ def write_report(
 {errors}{written}<nav><h2>Contents</h2><ul>{"".join(contents)}</ul></nav></header>
 {"".join(bodies)}</body></html>
 """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    with written_whole(path) as partial:
+        partial.write_text(page, encoding="utf-8")
     return path
 
 

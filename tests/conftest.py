@@ -1,4 +1,4 @@
-"""What several test files share: a nano model with lively weights, and a miniature world that is drawn once."""
+"""What several test files share: a nano model with lively weights, a miniature world that is drawn once, objects."""
 
 import shutil
 from dataclasses import dataclass
@@ -7,15 +7,19 @@ from pathlib import Path
 import hypothesis
 import jaxtyping
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from skimage import data as photographs
 
 from sameo_core import config, sameo, training
+from sameo_core.config import CompletenessConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
-from sameo_core.sameo import Sameo
+from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.synthesis import collect_complete_objects
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.
 hypothesis.settings.register_profile("sameo", deadline=None, derandomize=True)
@@ -95,6 +99,15 @@ def world(drawn, tmp_path, monkeypatch) -> World:
     return World(root)
 
 
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(False, id="smoke"), pytest.param(True, id="full", marks=pytest.mark.benchmark)],
+)
+def full(request) -> bool:
+    """A benchmark runs small with all other tests, where nothing is measured, and in full by `pytest -m benchmark`."""
+    return request.param
+
+
 def rectangle(size: tuple[int, int], x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     mask = np.zeros(size, bool)
     mask[y0:y1, x0:x1] = True
@@ -115,3 +128,75 @@ def plain_dataset(images: int, name: str = "plain", size: tuple[int, int] = (40,
     height, width = size
     pictures = [AmodalImage(i, f"{i}.png", Path(f"{i}.png"), height, width, instances(i)) for i in range(images)]
     return AmodalDataset(name, Path("nowhere"), "train", {10: "a", 11: "b"}, pictures, {})
+
+
+# ----------------------------------------------------------------------------------------------- synthesis
+
+
+class AgreeingTeacher(Sameo):
+    """Sees of every object what is annotated, plus what a test adds; counts the images it looks at."""
+
+    def __init__(self, dataset, added=None, name="teacher"):
+        self.dataset, self.added, self.name, self.seen = dataset, added or {}, name, []
+
+    def fingerprint(self):
+        return self.name
+
+    def embed(self, image):
+        return image
+
+    def predict_embedded(self, embedding, image_size, boxes, scores=None):
+        (image,) = [i for i in self.dataset if i.path.is_file() and np.array_equal(i.read(), embedding)]
+        self.seen.append(image.image_id)
+        masks = np.stack(
+            [o.visible | self.added.get(o.instance_id, np.zeros(image_size, bool)) for o in image.instances]
+        )
+        ones = np.ones(len(masks), np.float32)
+        return AmodalPrediction(masks, ones, ones)
+
+
+def ellipse(size, y, x, height, width):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 <= 1
+
+
+def photograph(root, number, masks, mode="RGB", suffix=".jpg", size=(96, 128)):
+    """An image file with a textured background and an object of one colour for each mask; its record."""
+    rng = np.random.default_rng(number)
+    top, left = rng.integers(0, 300, 2)
+    pixels = photographs.astronaut()[top : top + size[0], left : left + size[1]].copy()
+    for mask in masks:
+        pixels[mask] = rng.integers(40, 220, 3) + rng.integers(-12, 13, (np.count_nonzero(mask), 3))
+    path = root / f"{number}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).convert(mode).save(path, **({"quality": 91} if suffix == ".jpg" else {}))
+    instances = tuple(
+        AmodalInstance(100 * number + j, 1 + j % 2, "ab"[j % 2], False, None, encode_mask(mask))
+        for j, mask in enumerate(masks)
+    )
+    return AmodalImage(number, path.name, path, *size, instances)
+
+
+def dataset_of(images, root, name="lvis"):
+    return AmodalDataset(name, root, "train", {1: "a", 2: "b"}, images, {})
+
+
+def two_objects(number, size=(96, 128)):
+    shift = number % 4
+    return [ellipse(size, 46 + shift, 34, 30, 22 + shift), ellipse(size, 50, 94 - shift, 24 - shift, 26)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Eight photographs, each with two objects that lie apart."""
+    root = tmp_path_factory.mktemp("source")
+    return dataset_of([photograph(root, i, two_objects(i)) for i in range(1, 9)], root)
+
+
+@pytest.fixture(scope="module")
+def objects(source, tmp_path_factory):
+    found = collect_complete_objects(
+        AgreeingTeacher(source), source, CompletenessConfig(), tmp_path_factory.mktemp("record")
+    )
+    assert len(found) == len(found.complete()) == 16
+    return found

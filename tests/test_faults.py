@@ -34,8 +34,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import seeded_nano
-from test_synthesis import IMAGES, SMALL, AgreeingTeacher, dataset_of, photograph, tree, two_objects
+from conftest import AgreeingTeacher, seeded_nano
+from test_synthesis import IMAGES, SMALL, tree
 from test_training import Killed, interrupt
 
 from sameo_core import config
@@ -331,18 +331,6 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_claims_th
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    root = tmp_path_factory.mktemp("source")
-    return dataset_of([photograph(root, i, two_objects(i)) for i in range(1, 9)], root)
-
-
-@pytest.fixture(scope="module")
-def objects(source, tmp_path_factory):
-    teacher, record = AgreeingTeacher(source), tmp_path_factory.mktemp("record")
-    return collect_complete_objects(teacher, source, CompletenessConfig(), record)
 
 
 @pytest.fixture(scope="module")

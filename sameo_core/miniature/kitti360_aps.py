@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature.drawing import Scene
 from sameo_core.miniature.records import DrawnImage, Layout
+from sameo_core.whole_files import written_whole
 
 _ROAD, _BUILDING = 7, 11  # stuff: pixels hold the category itself
 _THINGS = {
@@ -49,9 +50,10 @@ def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
         hidden[-1]["amodal_mask"] = encode_mask(np.zeros((image.height, image.width), bool))
     at = names(image.id, split)
     stem = root / split / "amodal_panoptic_seg" / at["sequence"] / f"{at['frame']}_ampano"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    PILImage.fromarray(ids).save(stem.with_suffix(".png"))
-    stem.with_suffix(".json").write_text(json.dumps(listed))
+    with written_whole(stem.with_suffix(".png")) as partial:
+        PILImage.fromarray(ids).save(partial, "PNG")
+    with written_whole(stem.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(listed))
 
 
 def document(images: Sequence[DrawnImage], split: str) -> dict:

@@ -16,6 +16,7 @@ from sameo_core.masks import decode_rle
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.miniature.records import DrawnImage, Layout
 from sameo_core.miniature.room import save_mask, save_whole
+from sameo_core.whole_files import written_whole
 
 SIDE = 256  # pixels
 _ATTEMPTS = 50
@@ -58,7 +59,8 @@ def write_masks(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
     save_mask(folder / "whole_mask" / f"{name}_whole_mask.png", amodal)
     save_mask(folder / "visible_object_mask" / f"{name}_visible_mask.png", visible)
     if image.id % 12 == 0:
-        PILImage.fromarray(scene.image).save(folder / "occlusion" / f"{name}0_occlusion.png")
+        with written_whole(folder / "occlusion" / f"{name}0_occlusion.png") as partial:
+            PILImage.fromarray(scene.image).save(partial, "PNG")
 
 
 def document(images: Sequence[DrawnImage], split: str) -> dict:

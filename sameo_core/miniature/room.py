@@ -8,6 +8,7 @@ from PIL import Image as PILImage
 
 from sameo_core import AmodalMask, Image, VisibleMask
 from sameo_core.miniature.drawing import Scene, draw_scene
+from sameo_core.whole_files import written_whole
 
 
 def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
@@ -28,14 +29,14 @@ def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
 
 def save_mask(path: Path, mask: AmodalMask | VisibleMask) -> None:
     """A mask as PNG: 8-bit greyscale, 0 and 255."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PILImage.fromarray(mask.astype(np.uint8) * 255).save(path)
+    with written_whole(path) as partial:
+        PILImage.fromarray(mask.astype(np.uint8) * 255).save(partial, "PNG")
 
 
 def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMask) -> None:
     """The whole object on white, its hidden part in the mean colour of what is seen; readers do not need it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full_like(image, 255)
     pixels[amodal] = image[visible].mean(0).astype(np.uint8)
     pixels[visible] = image[visible]
-    PILImage.fromarray(pixels).save(path)
+    with written_whole(path) as partial:
+        PILImage.fromarray(pixels).save(partial, "PNG")

@@ -11,6 +11,7 @@ from sameo_core.reporting.base import require, write_whole
 from sameo_core.reporting.claims import claims_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.tables import read_table, table_markdown
+from sameo_core.whole_files import written_whole
 
 README_PICTURE = "05_before_after.png"
 README_DATA_SET = "cocoa_cls"
@@ -86,7 +87,8 @@ def update_readme(path: Path, folder: Path | None = None, figures: Path | None =
         text = _between(path, text, "claims", readme_claims(folder))
     picture = figures / README_PICTURE
     require(picture.is_file(), picture, "README needs this figure", "Run notebook 05, which saves it")
-    PIL.Image.fromarray(read_pixels(picture)).quantize(256).save(folder / README_PICTURE, optimize=True)
+    with written_whole(folder / README_PICTURE) as partial:
+        PIL.Image.fromarray(read_pixels(picture)).quantize(256).save(partial, "PNG", optimize=True)
     write_whole(path, text.encode())
 
 

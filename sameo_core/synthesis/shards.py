@@ -29,6 +29,7 @@ from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool, is_pool
+from sameo_core.whole_files import written_whole
 
 RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
 POOL = "synthesis_{split}/pool.npz"
@@ -175,7 +176,8 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
     if not path.exists() or not is_pool(out / POOL.format(split=split)):
         pool.save(out / POOL.format(split=split))
     if not path.exists():
-        _write(path, json.dumps(recipe, indent=1).encode())
+        with written_whole(path) as partial:
+            partial.write_bytes(json.dumps(recipe, indent=1).encode())
 
 
 # ---------------------------------------------------------------------------------------------------- one shard
@@ -211,7 +213,8 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
             if not _is_whole(annotation_file):
                 raise
             return number
-        _write(annotation_file, json.dumps(content).encode())
+        with written_whole(annotation_file) as partial:
+            partial.write_bytes(json.dumps(content).encode())
         for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)
     return number
@@ -364,11 +367,3 @@ def _is_whole(annotation_file: Path) -> bool:
             return file.read() == b"}]}"
     except OSError:
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    """In one step: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)

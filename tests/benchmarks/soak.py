@@ -50,8 +50,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 import torch._dynamo  # optimisers do so when they are made: not in each child again
-from conftest import World, seeded_nano
-from test_synthesis import IMAGES, SMALL, AgreeingTeacher, dataset_of, photograph, tree, two_objects
+from conftest import AgreeingTeacher, World, dataset_of, photograph, seeded_nano, two_objects
+from test_synthesis import IMAGES, SMALL, tree
 from tqdm import tqdm
 
 from sameo_core import config, training
