@@ -442,7 +442,10 @@ def write_report(
     figures: Sequence[Path],
     path: Path,
 ) -> Path:
-    """One page with a summary and every executed notebook; it needs neither a network nor a second file."""
+    """One page with a summary and every executed notebook; it needs neither a network nor a second file.
+
+    Raises InputError where it cannot be written.
+    """
     escape = html.escape
     versions = [f"sameo {__version__}", *(f"{package} {version(package)}" for package in REPORTED_PACKAGES)]
     rows, contents, bodies = [], [], []

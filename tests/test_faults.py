@@ -32,6 +32,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import AgreeingTeacher, seeded_nano
@@ -45,9 +46,11 @@ from sameo_core.datasets import json_index, load_dataset
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
+from sameo_core.miniature.room import save_mask
 from sameo_core.nano_detector import save_detector
 from sameo_core.prediction import write_json
 from sameo_core.reporting import read_table, write_table
+from sameo_core.reproduction import NotebookRun, write_report
 from sameo_core.run_folder import append_log, claimed, follow_log, save_checkpoint
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
@@ -518,12 +521,22 @@ def write_weights(folder, value):
     return Sameo(seeded_nano(int(value)), "nano").save(folder / "weights.safetensors")
 
 
+def write_mask(folder, value):
+    path = folder / "mask.png"
+    save_mask(path, np.random.default_rng(value).random((400, 400)) < 0.5)
+    return path
+
+
 WRITERS = {
     "table": lambda folder, value: write_table("table", ROWS["new" if value else "old"], "mini", folder),
     "json": lambda folder, value: write_json([value] * 9999, folder / "found.json"),
     "detector": write_detector,
     "checkpoint": write_checkpoint,
     "weights": write_weights,
+    "mask": write_mask,
+    "report": lambda folder, value: write_report(
+        [NotebookRun("01", error=f"{value}" * 9999)], "mini", 1, (), (), folder / "report.html"
+    ),
 }
 
 

@@ -25,7 +25,7 @@ def profile(full, request, monkeypatch):
 def distance(one: Sameo, other: Sameo) -> float:
     """Between the weights of two decoders, Euclidean."""
     pairs = zip(one.trainable_parameters(), other.trainable_parameters(), strict=True)
-    return sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
+    return sum(float((a - b).detach().square().sum()) for a, b in pairs) ** 0.5
 
 
 @pytest.mark.timeout(3600)  # seconds
