@@ -7,7 +7,7 @@ are put together for a profile.
 from pathlib import Path
 
 from sameo_core.collection import open_dataset
-from sameo_core.config import Profile, config_hash
+from sameo_core.config import DATA_SEED, Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.recipes import teacher_profile
 from sameo_core.sameo import Sameo
@@ -86,7 +86,7 @@ def synthetic_set(
     out: str | Path | None = None,
     images: int | None = None,
     split: str = "train",
-    seed: int = 0,
+    seed: int = DATA_SEED,
     **how,
 ) -> Path:
     """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
