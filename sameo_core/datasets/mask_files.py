@@ -7,6 +7,7 @@ Rules of errors read "name of the rule: what was found", as in `masks`.
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import PIL.Image
@@ -121,7 +122,7 @@ class _npz_member:
     def __init__(self, path: Path, key: str):
         self.path, self.key = path, key
 
-    def __enter__(self) -> tuple[zipfile.ZipExtFile, tuple[int, int, int]]:
+    def __enter__(self) -> tuple[IO[bytes], tuple[int, int, int]]:
         self.archive = self.member = None
         try:
             self.archive = zipfile.ZipFile(self.path)
@@ -171,5 +172,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return _error(path, f"file cannot be decoded: {str(error)[:200] or type(error).__name__}")
 
 
-def _error(path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"):
+def _error(
+    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
+) -> InputError:
     return InputError(file=path, rule=rule, remedy=remedy)
