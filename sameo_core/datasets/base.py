@@ -51,7 +51,7 @@ class AmodalInstance:
 
     @property
     def amodal(self) -> AmodalMask:
-        return decode_rle(self._amodal_rle())
+        return decode_rle(self.known_amodal_rle())
 
     @property
     def visible(self) -> VisibleMask:
@@ -60,11 +60,11 @@ class AmodalInstance:
     @property
     def hidden(self) -> AmodalMask:
         """The hidden region: amodal minus visible."""
-        return decode_rle(subtract_rle(self._amodal_rle(), self.visible_rle))
+        return decode_rle(subtract_rle(self.known_amodal_rle(), self.visible_rle))
 
     @property
     def amodal_box(self) -> BoxXYXY:
-        return mask_box(self._amodal_rle())
+        return mask_box(self.known_amodal_rle())
 
     @property
     def visible_box(self) -> BoxXYXY:
@@ -73,7 +73,7 @@ class AmodalInstance:
     @property
     def area(self) -> int:
         """Pixels of the amodal mask."""
-        return mask_area(self._amodal_rle())
+        return mask_area(self.known_amodal_rle())
 
     @property
     def visible_area(self) -> int:
@@ -86,7 +86,8 @@ class AmodalInstance:
         area = self.area
         return (area - self.visible_area) / area
 
-    def _amodal_rle(self) -> RLE:
+    def known_amodal_rle(self) -> RLE:
+        """`amodal_rle` for those who need it. Raises InputError where the data set has visible masks only."""
         if self.amodal_rle is None:
             raise InputError(
                 file="data set",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -144,7 +144,7 @@ class DatasetBuilder:
         """
         instances, covered, seen = self._instances[image_id], None, []
         for instance in instances if front_first else instances[::-1]:
-            amodal: Any = instance.amodal_rle  # there is one: visible-only formats know no order
+            amodal = instance.known_amodal_rle()
             visible = subtract_rle(amodal, covered) if covered else amodal
             covered = union_rle([covered, amodal]) if covered else amodal
             if mask_area(visible):
