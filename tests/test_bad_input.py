@@ -647,11 +647,14 @@ ROWS = [
     *(
         Row(
             function,
-            lambda d: Given(load_dataset("coco", d.coco()), [{"image_id": 1, "instance_id": 5, "segmentation": RLE}]),
+            lambda d: Given(
+                test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder),
+                [{"image_id": 1, "instance_id": 1, "segmentation": RLE}],
+            ),
             "data set",
             "no amodal mask",
             "Use .visible",
-            "instance 5",
+            "instance 1",
         )
         for function in ("evaluation.region_table", "reporting.comparison.worst_median_best")
     ),

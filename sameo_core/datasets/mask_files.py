@@ -7,7 +7,7 @@ Rules of errors read "name of the rule: what was found", as in `masks`.
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -122,7 +122,7 @@ class _npz_member:
     def __init__(self, path: Path, key: str):
         self.path, self.key = path, key
 
-    def __enter__(self) -> tuple[IO[bytes], tuple[int, int, int]]:
+    def __enter__(self) -> tuple[zipfile.ZipExtFile, tuple[int, int, int]]:
         self.archive = self.member = None
         try:
             self.archive = zipfile.ZipFile(self.path)
@@ -137,7 +137,7 @@ class _npz_member:
             }.get(version)
             if read_header is None:
                 raise _error(self.path, f"npy version unknown: found {version}")
-            return self.member, self._checked(*read_header(self.member))
+            return cast(zipfile.ZipExtFile, self.member), self._checked(*read_header(self.member))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
