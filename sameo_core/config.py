@@ -21,6 +21,8 @@ RAW = DATA / "raw"  # ignored: data sets as downloaded (paper)
 RUNS = DATA / "runs"  # ignored: everything a run produces
 NOTEBOOKS = ROOT / "notebooks"
 
+DATA_SEED = 0  # of what is drawn or synthesised, so that all fine-tunings see the same images
+
 
 @dataclass(frozen=True)
 class CleaningConfig:

@@ -805,6 +805,7 @@ ROWS = [
     Row("reporting.write_table", g("a", [], "mini"), "rows", "needs at least one row", "once there is a result"),
     Row("reporting.write_table", g("../a", [{"b": 1}], "mini"), "name", "found '../a'", "letters"),
     Row("reporting.write_table", g("a", [{"b": 1}, {"c": 1}], "mini"), "rows", "only some have b, c", "None", "row 1"),
+    Row("reporting.write_table", g("a", [{"b": 1}], "mini"), "rows", "rows say their seed", "Give `seed=`"),
     Row("reporting.read_table", lambda d: Given(d.folder / "a.csv"), "a.csv", "must exist", "Run the notebook"),
     Row("reporting.read_table", lambda d: Given(d.file("a.csv", "a,b\n1\n")), "a.csv", "found 1", "Correct", "row 0"),
     Row("reporting.read_table", lambda d: Given(d.file("a.csv", b"a\n\xff")), "a.csv", "read as CSV", "again"),

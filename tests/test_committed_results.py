@@ -35,7 +35,7 @@ from scipy.optimize import linprog
 
 from sameo_core.amodal_rcnn import NAME
 from sameo_core.cleaning import clean, cleaning_table
-from sameo_core.config import DATA, NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
+from sameo_core.config import DATA, DATA_SEED, NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
 from sameo_core.datasets import load_dataset
 from sameo_core.efficient_sam import build_efficient_sam
 from sameo_core.errors import InputError
@@ -227,15 +227,30 @@ SHOWN = {  # table -> the cell that shows it whole, and with how many decimals
 }
 
 
+def added(name: str) -> tuple[str, ...]:
+    """The columns that `write_table` puts before those of the rows."""
+    return ("profile",) if name == "fine_tuning" else ("profile", "seed")
+
+
 def shown_whole(of: Committed) -> Iterator[str]:
     """Tables that a notebook shows as they are."""
     for name, (number, text, decimals) in SHOWN.items():
         shown = of.shown(number, text)
         (title,) = cells_of(shown)[0]
-        rows = [{key: value for key, value in row.items() if key != "profile"} for row in of.rows(name)]
+        rows = [{key: value for key, value in row.items() if key not in added(name)} for row in of.rows(name)]
         yield from differing_cells(
             f"{name}.csv", shown, table_html(rows, title=html.unescape(title), decimals=decimals)
         )
+
+
+def seeds(of: Committed) -> Iterator[str]:
+    """Every row says its seed: that of the data, or one of the fine-tunings; empty for what was not fine-tuned."""
+    for path in sorted(of.folder.glob("*.csv")):
+        for i, row in enumerate(of.rows(path.stem)):
+            of_data = path.stem == "occlusion_curve" or path.stem in SHOWN and path.stem != "fine_tuning"
+            known = (DATA_SEED,) if of_data else (*RUN.training.seeds, "", "-")
+            if "seeds" not in row and row["seed"] not in known:
+                yield f"{path.name}, row {i}: a seed {row['seed']} that no run has"
 
 
 def rescoring_shown(of: Committed) -> Iterator[str]:
@@ -553,6 +568,7 @@ QUICK = (
     means_of_buckets,
     the_same_in_two_tables,
     shown_whole,
+    seeds,
     rescoring_shown,
     fits_its_bytes,
     rebuilt,
@@ -721,7 +737,7 @@ def table_notebook(of: Committed) -> nbformat.NotebookNode:
         last = cell.source.splitlines()[-1]
         rows = re.match(r"table_html\((\w+)", last)[1]
         read = f'read_table(run.results / "{name}.csv")'
-        cell.source = f'{rows} = [{{k: v for k, v in row.items() if k != "profile"}} for row in {read}]\n{last}'
+        cell.source = f"{rows} = [{{k: v for k, v in row.items() if k not in {added(name)}}} for row in {read}]\n{last}"
         cells.append(cell)
     cells.append(of.cell("05", 'write_table("claims"'))  # as it stands: it reads the tables of differences
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

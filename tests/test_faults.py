@@ -510,7 +510,7 @@ def test_in_a_read_only_folder_images_are_encoded_anew(nano, images, tmp_path):
 
 # ------------------------------------------------------------------------------------------------ tables, other files
 
-ROWS = {age: [{"method": f"{age} {i}", "AP": i / 7} for i in range(3000)] for age in ("old", "new")}
+ROWS = {age: [{"method": f"{age} {i}", "seed": 0, "AP": i / 7} for i in range(3000)] for age in ("old", "new")}
 LISTS = {"images": json_index.Columns(("id",))}
 
 

@@ -20,6 +20,7 @@ def places(tmp_path):
         "gain": 0.2,
         "ci_low": 0.1,
         "ci_high": 0.3,
+        "seeds": 3,
     }
     write_table("zero_shot_gains", [{"metric": m, **gains} for m in README_METRICS], "mini", tmp_path / "results")
     colours = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3).astype(np.uint8)

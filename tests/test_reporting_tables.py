@@ -59,13 +59,13 @@ def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
     ],
 )
 def test_cells(tmp_path, value, text, back):
-    path = write_table("a", [{"x": value, "y": "|"}], "mini", tmp_path)
-    assert path.read_text(encoding="utf-8") == f"profile,x,y\nmini,{text},|\n"
+    path = write_table("a", [{"x": value, "y": "|"}], "mini", tmp_path, seed=3)
+    assert path.read_text(encoding="utf-8") == f"profile,seed,x,y\nmini,3,{text},|\n"
     assert read_table(path)[0]["x"] == back and type(read_table(path)[0]["x"]) is type(back)
 
 
 def test_nan_is_a_number(tmp_path):
-    assert math.isnan(read_table(write_table("a", [{"x": np.nan}], "mini", tmp_path))[0]["x"])
+    assert math.isnan(read_table(write_table("a", [{"x": np.nan, "seed": 0}], "mini", tmp_path))[0]["x"])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ def test_nan_is_a_number(tmp_path):
         (("a", [{"x": 1}, {"y": 1}], "mini"), "row 1: all rows have the same keys, only some have x, y"),
         (("a", [{"x": 1}, {"x": 1, "y": 1}], "mini"), "only some have y"),
         (("a", [{"profile": "paper", "x": 1}], "mini"), "one profile a table: 'mini', found 'paper'"),
+        (("a", [{"x": 1}, {"x": 2}], "mini"), "rows say their seed, those of a have only x"),
         (("a", [{"x": [1]}], "mini"), r"row 0: a cell is .* found \[1\]"),
         (("a", [{"x": 1}], "tiny"), "one of mini, paper, found 'tiny'"),
         (("../a", [{"x": 1}], "mini"), "plain file name"),

@@ -7,6 +7,7 @@ from joblib import Parallel, delayed
 from PIL import Image as PILImage
 from tqdm import tqdm
 
+from sameo_core.config import DATA_SEED
 from sameo_core.errors import InputError
 from sameo_core.miniature import (
     cocoa,
@@ -54,7 +55,7 @@ RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {
 }
 
 
-def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = 0, jobs: int = -1) -> Path:
+def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> Path:
     """Draw a miniature data set and write it below `root` in the real set's format; a finished one is left as it is.
 
     The annotation file is written last and in one step: where it exists, with the same recipe, the set is complete. The

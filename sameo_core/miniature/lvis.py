@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from sameo_core.config import DATA_SEED
 from sameo_core.masks import mask_area, mask_box
 from sameo_core.miniature.drawing import DOMAINS, domain_of
 from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, describe_scene
@@ -51,7 +52,7 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     return {"images": records, "annotations": annotations, "categories": _categories(ids, found)}
 
 
-def hidden_shares(split: str, images: int, seed: int = 0, jobs: int = -1) -> dict[int, float]:
+def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> dict[int, float]:
     """The truth that the file does not tell: how much of each annotated object something was drawn over.
 
     The scenes are drawn again from (domain, split, seed, number), so occluders count whether annotated or not;

@@ -20,21 +20,26 @@ from sameo_core.reporting.base import Row, named_file, require, write_whole
 # ------------------------------------------------------------------------------------------------------ CSV files
 
 
-def write_table(name: str, rows: Sequence[Row], profile: str, folder: Path | None = None) -> Path:
+def write_table(
+    name: str, rows: Sequence[Row], profile: str, folder: Path | None = None, seed: int | None = None
+) -> Path:
     """Write rows to ``<folder>/<name>.csv``, whole or not at all; the same rows give the same bytes.
 
     Args:
         name: of the table, e.g. "cross_dataset".
-        rows: the first row's keys are the columns, in their order, after `profile`. Fractions get 4 decimals (a number
-            that needs more goes in as text), None an empty cell.
+        rows: the first row's keys are the columns, in their order, after `profile` and `seed`. Fractions get 4 decimals
+            (a number that needs more goes in as text), None an empty cell.
         folder: instead of ``data/results/<profile>``.
+        seed: what the random choices behind all rows started from, where rows do not say it themselves: by `seed`, or
+            where they are means by `seeds`, how many.
 
     Raises:
-        InputError: no rows, rows with different keys, a row of another profile, a value that is not a number, text,
-            bool or None.
+        InputError: no rows, rows with different keys, a row of another profile, no seed, a value that is not a number,
+            text, bool or None.
     """
     path = named_file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".csv")
     require(len(rows), "rows", f"table {name} needs at least one row, found none", "Write it once there is a result")
+    rows = rows if seed is None else [{"seed": seed, **row} for row in rows]
     columns = ["profile", *(key for key in rows[0] if key != "profile")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -46,6 +51,8 @@ def write_table(name: str, rows: Sequence[Row], profile: str, folder: Path | Non
         rule = f"one profile a table: {profile!r}, found {row['profile']!r}"
         require(row["profile"] == profile, "rows", rule, "Write one table a profile", record)
         writer.writerow([cell_text(row[column], 4, record, nan="nan") for column in columns])
+    rule = f"rows say their seed, those of {name} have only {', '.join(rows[0])}"
+    require(rows[0].keys() & {"seed", "seeds"}, "rows", rule, "Give `seed=`, or a column `seed` (or `seeds`, how many)")
     write_whole(path, buffer.getvalue().encode())
     return path
 

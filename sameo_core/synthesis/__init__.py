@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sameo_core.collection import open_dataset
-from sameo_core.config import Profile, config_hash
+from sameo_core.config import DATA_SEED, Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.recipes import teacher_profile
 from sameo_core.sameo import Sameo
@@ -87,7 +87,7 @@ def synthetic_set(
     out: str | Path | None = None,
     images: int | None = None,
     split: str = "train",
-    seed: int = 0,
+    seed: int = DATA_SEED,
     **how: Any,
 ) -> Path:
     """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
