@@ -18,6 +18,7 @@ reproduce: setup
 
 test: setup
 	$(PYTHON) -m ruff check
+	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest
 
 lab: setup
@@ -28,5 +29,5 @@ explore: setup
 
 # What runs produce; never data/raw.
 clean:
-	rm -rf data/runs build .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/runs build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(wildcard sameo_core tests notebooks) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

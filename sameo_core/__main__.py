@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from sameo_core.errors import InputError
 
@@ -15,7 +16,7 @@ def positive(text: str) -> int:
     return number
 
 
-def add_reproduce(verbs) -> None:
+def add_reproduce(verbs: argparse._SubParsersAction) -> None:
     """``reproduce``: run the notebooks."""
     verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
     verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: CPU, minutes; paper: GPUs")
@@ -26,7 +27,7 @@ def add_reproduce(verbs) -> None:
     verb.set_defaults(run=run_reproduce)
 
 
-def run_reproduce(options) -> int:
+def run_reproduce(options: argparse.Namespace) -> int:
     """0: all passed, 1: one failed, 130: interrupted."""
     from sameo_core.config import NOTEBOOKS, ROOT
     from sameo_core.reporting import update_readme
@@ -35,14 +36,14 @@ def run_reproduce(options) -> int:
     runs = reproduce(options.profile, options.notebook)
     for run in runs:
         if options.save_outputs and run.status == "passed":
-            save_outputs(NOTEBOOKS / f"{run.name}.ipynb", run.output)
+            save_outputs(NOTEBOOKS / f"{run.name}.ipynb", cast(Path, run.output))
     if options.save_outputs:
         update_readme(ROOT / "README.md")
     statuses = {run.status for run in runs}
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
 
 
-def add_pretrain(verbs) -> None:
+def add_pretrain(verbs: argparse._SubParsersAction) -> None:
     """``pretrain``: make the nano weights anew."""
     verb = verbs.add_parser("pretrain", help="pre-train EfficientSAM-nano on the drawn world (notebook A1)")
     verb.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run there goes on")
@@ -51,7 +52,7 @@ def add_pretrain(verbs) -> None:
     verb.set_defaults(run=run_pretrain)
 
 
-def run_pretrain(options) -> int:
+def run_pretrain(options: argparse.Namespace) -> int:
     """0: done."""
     import torch
 
@@ -64,7 +65,7 @@ def run_pretrain(options) -> int:
     return 0
 
 
-def add_pretrain_detector(verbs) -> None:
+def add_pretrain_detector(verbs: argparse._SubParsersAction) -> None:
     """``pretrain-detector``: make the detector of `mini` anew."""
     verb = verbs.add_parser("pretrain-detector", help="train the nano detector on the drawn world")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on")
@@ -73,7 +74,7 @@ def add_pretrain_detector(verbs) -> None:
     verb.set_defaults(run=run_pretrain_detector)
 
 
-def run_pretrain_detector(options) -> int:
+def run_pretrain_detector(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     import torch
 
@@ -90,7 +91,7 @@ def run_pretrain_detector(options) -> int:
     return 0
 
 
-def add_download(verbs) -> None:
+def add_download(verbs: argparse._SubParsersAction) -> None:
     """``download``: fetch a data set or checkpoint."""
     verb = verbs.add_parser("download", help="fetch a data set or checkpoint, or say how to fetch it by hand")
     verb.add_argument("name", metavar="NAME", help="as in data/sources.yaml, e.g. lvis, coco2014, efficient_sam")
@@ -98,7 +99,7 @@ def add_download(verbs) -> None:
     verb.set_defaults(run=run_download)
 
 
-def run_download(options) -> int:
+def run_download(options: argparse.Namespace) -> int:
     """0: complete, 1: something must be fetched by hand, 130: interrupted (the next run goes on from there)."""
     from sameo_core.downloads import download
 
@@ -109,14 +110,14 @@ def run_download(options) -> int:
         return 130
 
 
-def add_datasets(verbs) -> None:
+def add_datasets(verbs: argparse._SubParsersAction) -> None:
     """``datasets``: what is here."""
     verb = verbs.add_parser("datasets", help="list the data sets: present or not, counts found and published, licence")
     verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: downloaded")
     verb.set_defaults(run=run_datasets)
 
 
-def run_datasets(options) -> int:
+def run_datasets(options: argparse.Namespace) -> int:
     """0, whatever is here."""
     from sameo_core.config import load_profile
     from sameo_core.sources import inventory, inventory_table
@@ -126,7 +127,7 @@ def run_datasets(options) -> int:
     return 0
 
 
-def add_synthesize(verbs) -> None:
+def add_synthesize(verbs: argparse._SubParsersAction) -> None:
     """``synthesize``: make Amodal-LVIS."""
     verb = verbs.add_parser("synthesize", help="make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete")
     verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: LVIS, LV-VIS")
@@ -141,7 +142,7 @@ def add_synthesize(verbs) -> None:
     verb.set_defaults(run=run_synthesize)
 
 
-def run_synthesize(options) -> int:
+def run_synthesize(options: argparse.Namespace) -> int:
     """0: complete (or this part of it), 130: interrupted."""
     from sameo_core.config import load_profile
     from sameo_core.synthesis import pool_of_profile, synthesize, teacher_profile
@@ -168,7 +169,7 @@ def run_synthesize(options) -> int:
     return 0
 
 
-def add_train(verbs) -> None:
+def add_train(verbs: argparse._SubParsersAction) -> None:
     """``train``: fine-tune the mask decoder."""
     from sameo_core.recipes import RECIPES
 
@@ -187,7 +188,7 @@ def add_train(verbs) -> None:
     verb.set_defaults(run=run_train)
 
 
-def run_train(options) -> int:
+def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     from sameo_core.config import load_profile, read_overrides
     from sameo_core.process_group import joined, rank
@@ -208,7 +209,7 @@ def run_train(options) -> int:
     return 0
 
 
-def add_predict(verbs) -> None:
+def add_predict(verbs: argparse._SubParsersAction) -> None:
     """``predict``: amodal masks of one's own photographs."""
     verb = verbs.add_parser("predict", help="amodal masks of your own photographs and boxes")
     verb.add_argument("photographs", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
@@ -225,7 +226,7 @@ def add_predict(verbs) -> None:
     verb.set_defaults(run=run_predict)
 
 
-def run_predict(options) -> int:
+def run_predict(options: argparse.Namespace) -> int:
     """0: all done, 1: some photographs could not be used, 130: interrupted (the next run goes on from there)."""
     from sameo_core.prediction import SHOWN_SCORE, box_source, predict_photographs
 
@@ -246,7 +247,7 @@ def run_predict(options) -> int:
     return 1 if run.failures else 0
 
 
-def add_export_onnx(verbs) -> None:
+def add_export_onnx(verbs: argparse._SubParsersAction) -> None:
     """``export-onnx``: the network for programs without PyTorch."""
     verb = verbs.add_parser("export-onnx", help="write encoder and decoder as ONNX files")
     verb.add_argument("--weights", default="nano", help="name or checkpoint (default: nano)")
@@ -254,7 +255,7 @@ def add_export_onnx(verbs) -> None:
     verb.set_defaults(run=run_export_onnx)
 
 
-def run_export_onnx(options) -> int:
+def run_export_onnx(options: argparse.Namespace) -> int:
     """0: written."""
     from sameo_core.onnx_export import export_onnx
     from sameo_core.sameo import Sameo

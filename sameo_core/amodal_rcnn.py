@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class QueryMaskHead(nn.Module):
     def __init__(self, convolutions: nn.Module, upsampling: nn.ConvTranspose2d, cells: int, heads: int = 4):
         super().__init__()
         width = upsampling.in_channels
-        layer = {"dim_feedforward": 4 * width, "dropout": 0.0, "batch_first": True}
+        layer: dict[str, Any] = {"dim_feedforward": 4 * width, "dropout": 0.0, "batch_first": True}
         self.convolutions, self.upsampling = convolutions, upsampling
         self.positions = nn.Parameter(0.02 * torch.randn(cells * cells, width))
         self.queries = nn.Parameter(torch.randn(len(MASKS), width))
@@ -89,7 +90,13 @@ class QueryMaskHead(nn.Module):
 class AmodalRoIHeads(RoIHeads):
     """Boxes as in torchvision, then four masks a box; `masks` of a target are the amodal ones, then the visible."""
 
-    def forward(self, features, proposals, image_shapes, targets=None):
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: Any = None,  # while training a dict for each image
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """torchvision's signature: (answers, losses)."""
         if self.training:
             proposals, matched, labels, offsets = map(list, self.select_training_samples(proposals, targets))
@@ -123,7 +130,9 @@ class AmodalRoIHeads(RoIHeads):
             losses[f"loss_{name}"] = each / max(1, wanted[:, i].numel())
         return [], losses
 
-    def _mask_logits(self, features, boxes, image_shapes) -> Float[Tensor, "n 4 hm wm"]:
+    def _mask_logits(
+        self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Float[Tensor, "n 4 hm wm"]:
         pooled = self.mask_roi_pool(features, boxes, image_shapes)
         return self.mask_head(pooled) if len(pooled) else pooled.new_zeros(0, len(MASKS), 28, 28)
 
@@ -151,7 +160,9 @@ def four_masks(
 class LenientRpn(RegionProposalNetwork):
     """In an image that is annotated in part, what lies outside the annotated objects is not taught as background."""
 
-    def assign_targets_to_anchors(self, anchors, targets):
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         labels, boxes = super().assign_targets_to_anchors(anchors, targets)
         for label, target in zip(labels, targets, strict=True):
             if target["partly_annotated"]:
@@ -162,7 +173,12 @@ class LenientRpn(RegionProposalNetwork):
 class AmodalTransform(GeneralizedRCNNTransform):
     """Brings the visible masks, too, back into the image."""
 
-    def postprocess(self, result, image_shapes, original_image_sizes):
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
         result = super().postprocess(result, image_shapes, original_image_sizes)  # pastes "masks", scales the boxes
         for answer, size in zip(result, original_image_sizes, strict=False):  # no answers in training mode
             if "visible_masks" not in answer:  # taken away to be pasted one by one
@@ -359,8 +375,8 @@ def draw_batch(sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: in
 def detection_target(image: AmodalImage, flip: bool) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
     """An image and its objects as `build_amodal_rcnn` takes them; mirrored with `flip`."""
     pixels = torch.from_numpy(image.read()).permute(2, 0, 1) / 255
-    masks = [item.amodal for item in image.instances] + [item.visible for item in image.instances]
-    masks = torch.from_numpy(np.stack(masks).astype(np.uint8))
+    whole, seen = [item.amodal for item in image.instances], [item.visible for item in image.instances]
+    masks = torch.from_numpy(np.stack(whole + seen).astype(np.uint8))
     boxes = torch.from_numpy(np.stack([item.amodal_box for item in image.instances]))
     if flip:
         pixels, masks = pixels.flip(-1), masks.flip(-1)

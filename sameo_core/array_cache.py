@@ -43,7 +43,7 @@ def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
-                np.savez(file, **{HEADER: content}, **arrays)
+                np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # as if a name were allow_pickle
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

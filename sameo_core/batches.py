@@ -5,7 +5,7 @@ share of any batch, and a resumed run sees what an undisturbed one would have se
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -51,7 +51,7 @@ def set_probabilities(
     if not sizes or min(sizes) < 1:
         rule = f"data sets of one or more images, found {list(sizes)}"
         raise InputError(file="sizes", rule=rule, remedy="Leave out sets without images")
-    weigh = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
+    weigh: dict[str, Callable[[np.ndarray], np.ndarray]] = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
     if not isinstance(sampling, str) or sampling not in weigh:
         rule = f"one of {', '.join(weigh)}, found {sampling!r}"
         raise InputError(file="sampling", rule=rule, remedy="Choose one of these")

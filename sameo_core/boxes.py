@@ -104,7 +104,7 @@ def fits_image(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> Bool[np
     """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the picture by no more than a pixel."""
     boxes, limits = as_xyxy(boxes, box_format, image_sizes), np.asarray(image_sizes)[..., ::-1] + 1
     low, high = boxes[:, :2], boxes[:, 2:]
-    return ((low < high) & (low >= -1) & (high <= limits)).all(1)
+    return np.all((low < high) & (low >= -1) & (high <= limits), axis=1)
 
 
 def looks_normalised(boxes: BoxesXYXY, image_sizes: Sizes) -> bool:

@@ -172,8 +172,11 @@ def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | in
     """One row a data set: instances in, removed by each rule (None where a rule does not apply), out."""
     rules = dict.fromkeys(rule for report in reports for rule in report.removed)
     return [
-        {"data set": report.name, "in": report.instances_in}
-        | {rule: report.removed.get(rule) for rule in rules}
-        | {"out": report.instances_out}
+        {
+            "data set": report.name,
+            "in": report.instances_in,
+            **{rule: report.removed.get(rule) for rule in rules},
+            "out": report.instances_out,
+        }
         for report in reports
     ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sameo_core.errors import InputError
 
@@ -36,7 +36,7 @@ class CleaningConfig:
     walt_occlusion_band: tuple[float, ...] = (0.0, 0.8)  # rates kept of WALT, ends included; ours. From 0, since
     # an unoccluded clip is as photographed; up to 0.8, since its random depth order buries objects under others
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("max_image_share", "min_visible_share")}
         shares |= {f"walt_occlusion_band[{i}]": rate for i, rate in enumerate(self.walt_occlusion_band)}
         for name, share in shares.items():
@@ -65,7 +65,7 @@ class DataConfig:
     val_images: int | None = None  # the same for "val"
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.train:
             rule = "at least one data set to learn from, found none"
             raise InputError(file="data", record="train", rule=rule, remedy='Give ("cocoa",)')
@@ -146,7 +146,7 @@ class TrainingConfig:
     seeds: tuple[int, ...] = (0,)  # one fine-tuning each
     log_every: int = 100  # iterations
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("iterations", "batch_images", "boxes_per_image", "learning_rate", "log_every"):
             number = getattr(self, name)
             if not number > 0:
@@ -235,7 +235,7 @@ class Profile:
     def figures(self) -> Path:
         return self.runs / "figures"
 
-    def override(self, **fields) -> "Profile":
+    def override(self, **fields: object) -> "Profile":
         """This profile with other values of some fields, each by its own name; see `load_profile`."""
         profile = self
         for key, value in fields.items():
@@ -243,7 +243,7 @@ class Profile:
         return profile
 
 
-def load_profile(name: str = "mini", **overrides) -> Profile:
+def load_profile(name: str = "mini", **overrides: object) -> Profile:
     """The profile of a run.
 
     Args:
@@ -349,13 +349,13 @@ def _override(profile: Profile, key: str, value: object) -> Profile:
         kind = f"one of {', '.join(map(repr, options))}" if options else f"a {getattr(declared, '__name__', declared)}"
         rule = f"{kind}, found {value!r}"
         raise InputError(file=f"profile {profile.name}", record=key, rule=rule, remedy="Give a value of that type")
-    changed = replace(owner, **{key: value})
+    changed: Any = replace(owner, **{key: value})
     for section, (name, _) in zip(reversed(sections), reversed(owners[key]), strict=True):
         changed = replace(section, **{name: changed})
     return changed
 
 
-def _owners(config: object, path: tuple = ()) -> Iterator[tuple[str, tuple[tuple[str, object], ...]]]:
+def _owners(config: Any, path: tuple[tuple[str, Any], ...] = ()) -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
     """Every field that is not a config itself, with the (name, config) pairs that lead to it from the profile."""
     for item in fields(config):
         value = getattr(config, item.name)
@@ -376,7 +376,7 @@ def _fits(value: object, declared: object) -> bool:
     return type(value) is declared
 
 
-def config_hash(*parts: object) -> str:
+def config_hash(*parts: Any) -> str:
     """Eight hexadecimal digits that name a run by all that its result depends on: dataclasses, JSON values."""
     plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]

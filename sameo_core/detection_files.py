@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
@@ -137,13 +138,14 @@ def coco_results(
     order = order[rank < max_per_image]
     table, categories, sizes = table.take(order), categories[order], sizes[order]
 
-    masks = _masks(file, table, sizes) if has_masks else None
-    if masks is not None:
+    masks: tuple[RLE, ...] | None = None
+    if has_masks:
+        rles = _masks(file, table, sizes)
         full = table.has_box.copy()
         for row in np.flatnonzero(~full):
-            full[row] = mask_area(masks[row]) > 0
+            full[row] = mask_area(rles[row]) > 0
         left_out["with neither a box nor a pixel"] = int((~full).sum())
-        masks = tuple(mask for mask, good in zip(masks, full, strict=True) if good)
+        masks = tuple(mask for mask, good in zip(rles, full, strict=True) if good)
         table, categories = table.take(full), categories[full]
         for row in np.flatnonzero(~table.has_box):
             table.box[row] = mask_box(masks[row])
@@ -156,7 +158,7 @@ def coco_results(
 
 def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
     """What to call the results, and their list."""
-    file, content = "results", results
+    file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
         file = str(results)
         if not Path(results).is_file():
@@ -199,7 +201,7 @@ def _four_numbers(file: str, row: int, box: object) -> np.ndarray:
     try:
         numbers = np.array(box, np.float32)
     except (TypeError, ValueError):
-        numbers = np.zeros(0)
+        numbers = np.zeros(0, np.float32)
     if numbers.shape != (4,) or not np.isfinite(numbers).all():
         rule = f"a bbox is 4 finite numbers, found {box!r}"[:200]
         raise InputError(file=file, record=f"result {row}", rule=rule, remedy="Give [x, y, width, height] in pixels")
@@ -212,7 +214,7 @@ def _four_numbers(file: str, row: int, box: object) -> np.ndarray:
 def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Int[np.ndarray, " n"]:
     """The number of each record's image in the data set, -1 for images that it does not have."""
     names = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
-    place = {image_id: number for number, (image_id, _) in enumerate(names)}
+    place: dict[int | str, int] = {image_id: number for number, (image_id, _) in enumerate(names)}
     given = Counter(record["image_id"] for record in records)
     if any(isinstance(image_id, str) for image_id in given):
         called = Counter(name for _, path in names for name in {str(path), path.name, path.stem})

@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,11 +78,11 @@ class LiveDetector:
         self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
         head = getattr(model, "roi_heads", model)  # of R-CNNs; the others keep the thresholds themselves
         head.score_thresh, head.detections_per_img = min_score, max_per_image
-        self._last: tuple[AmodalImage | None, Detections | None] = None, None
+        self._last: tuple[AmodalImage, Detections] | None = None
 
     def __call__(self, image: AmodalImage) -> Detections:
         """What is in an image of a data set; category ids are the model's labels. InputError as of `image.read`."""
-        if self._last[0] is not image:
+        if self._last is None or self._last[0] is not image:
             self._last = image, self.detect(image.read())
         return self._last[1]
 
@@ -120,10 +121,11 @@ class LiveDetector:
 
     def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's answer, its masks "n 1 28 28" within the boxes: at full size they would fill the memory."""
-        transform = self.model.transform
-        postprocess, small = transform.postprocess, {}
+        transform: Any = self.model.transform
+        postprocess = transform.postprocess
+        small: dict[str, torch.Tensor] = {}
 
-        def keep_masks_small(found, *sizes):
+        def keep_masks_small(found: list[dict[str, torch.Tensor]], *sizes: object) -> list[dict[str, torch.Tensor]]:
             small.update({name: found[0].pop(name) for name in MASKS if name in found[0]})
             return postprocess(found, *sizes)
 
@@ -217,7 +219,7 @@ def _own_model(name: str, path: Path, classes: int) -> nn.Module:
 # ---------------------------------------------------------------------------------------------- other toolboxes
 
 
-def from_supervision(found: object, category_map: CategoryMap | None = None) -> Detections:
+def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Detections:
     """`supervision.Detections`, of whatever toolbox, as ours; the package itself is not needed for it.
 
     Args:
@@ -254,7 +256,7 @@ def from_supervision(found: object, category_map: CategoryMap | None = None) -> 
 def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
     """What a toolbox gives under a name, as an array; `shape`: what it must have, None standing for any length."""
     try:
-        column = np.asarray(getattr(found, name), dtype)
+        column: np.ndarray = np.asarray(getattr(found, name), dtype)
     except (TypeError, ValueError) as error:
         rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
         raise InputError(file="detections", rule=rule, remedy=remedy) from error

@@ -19,11 +19,11 @@ import time
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
@@ -136,7 +136,7 @@ def _bring(file: SourceFile, folder: Path, page: str) -> None:
     if target.is_file():
         _verify(file, target, target)
     else:
-        _fetch(file, target, page)
+        _fetch(file, cast(str, file.url), target, page)  # without an address it is not brought
     if file.unpack:
         unpack(target, target.parent)
         if file.creates and not (folder / file.creates).exists() and not _lift(folder, file.creates):
@@ -171,7 +171,7 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _link(folder: Path, other: Path, linked: list[str]) -> None:
+def _link(folder: Path, other: Path, linked: Sequence[str]) -> None:
     """Let `folder`/x lead to `other`/x, so that images shared by sets lie on the disk once."""
     for inside in linked:
         link = folder / inside
@@ -204,12 +204,12 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _fetch(file: SourceFile, target: Path, page: str) -> None:
+def _fetch(file: SourceFile, url: str, target: Path, page: str) -> None:
     """The file at `target`, complete and verified. Attempts go on as long as they bring something new."""
     idle, most, problem = 0, _kept(target), ""
     while True:
         try:
-            if _attempt(file, target, page):
+            if _attempt(file, url, target, page):
                 break
             problem = "the connection closed early"
         except (URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
@@ -218,7 +218,7 @@ def _fetch(file: SourceFile, target: Path, page: str) -> None:
         idle, most = (0, have) if have > most else (idle + 1, most)
         if idle >= TRIES:
             raise InputError(
-                file=file.url,
+                file=url,
                 rule=f"cannot be fetched: {problem}; {have:,} bytes are kept in {_partial(target)}",
                 remedy="Check the connection (behind a proxy: https_proxy) and run this again: it goes on from there",
             )
@@ -228,9 +228,9 @@ def _fetch(file: SourceFile, target: Path, page: str) -> None:
     _memo(target).unlink(missing_ok=True)
 
 
-def _attempt(file: SourceFile, target: Path, page: str) -> bool:
+def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
     """One request for what is missing of the partial file. True: it is complete now."""
-    partial, memo = _partial(target), _recalled(_memo(target), file.url)
+    partial, memo = _partial(target), _recalled(_memo(target), url)
     have = partial.stat().st_size if partial.is_file() and memo.get("version") else 0
     if have and have == memo.get("total"):
         return True
@@ -238,7 +238,7 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": memo["version"]}
     try:
-        response = _opener().open(urllib.request.Request(file.url, headers=headers), timeout=TIMEOUT)
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
         if error.code == 416 and have:  # the file is shorter than what we have: another one
@@ -247,7 +247,7 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
         if error.code in TRANSIENT:
             raise
         raise InputError(
-            file=file.url,
+            file=url,
             rule=f"the server answers {error.code} {error.reason}",
             remedy=f"Look for its new address on {page} and put it into data/sources.yaml, or fetch the file by hand "
             f"into {target.parent} and run this again",
@@ -255,7 +255,7 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
     with response:
         if response.headers.get_content_type() == "text/html" and not file.name.endswith(".html"):
             raise InputError(
-                file=file.url,
+                file=url,
                 rule="the server sends a web page instead of the file",
                 remedy=f"It may ask for a login or a form: fetch the file by hand from {page} into {target.parent}",
             )
@@ -271,7 +271,7 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
         total = have + int(length) if length and length.isdigit() else None
         if None not in (total, file.bytes) and total != file.bytes:
             raise InputError(
-                file=file.url,
+                file=url,
                 rule=f"the server's file has {total:,} bytes, data/sources.yaml says {file.bytes:,}",
                 remedy=f"It was replaced, or something else is sent: compare with {page} and correct the entry",
             )
@@ -280,23 +280,23 @@ def _attempt(file: SourceFile, target: Path, page: str) -> bool:
         with _full_disk(target.parent, partial):
             if not have:  # in this order: the memo must never speak of bytes of an older version
                 partial.unlink(missing_ok=True)
-                _memo(target).write_text(json.dumps({"url": file.url, "version": version, "total": total}))
+                _memo(target).write_text(json.dumps({"url": url, "version": version, "total": total}))
             with (
                 open(partial, "ab" if have else "wb", buffering=0) as out,
                 tqdm(total=total, initial=have, desc=target.name, unit="B", unit_scale=True) as bar,
             ):
                 while chunk := response.read(CHUNK):
                     if (have := have + len(chunk)) > most:
-                        raise _endless(file, partial, most)
+                        raise _endless(url, partial, most)
                     _write(out, chunk)
                     bar.update(len(chunk))
     return total is None or partial.stat().st_size == total
 
 
-def _endless(file: SourceFile, partial: Path, most: int) -> InputError:
+def _endless(url: str, partial: Path, most: int) -> InputError:
     partial.unlink(missing_ok=True)
     rule = f"the server sends more than {most:,} bytes, which is all that the file may have"
-    return InputError(file=file.url, rule=rule, remedy="Fetch the file by hand, and see what the address leads to")
+    return InputError(file=url, rule=rule, remedy="Fetch the file by hand, and see what the address leads to")
 
 
 def _version(headers: http.client.HTTPMessage) -> str | None:

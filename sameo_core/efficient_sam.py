@@ -18,10 +18,11 @@ import operator
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -141,6 +142,8 @@ class ImageEncoder(nn.Module):
 # ------------------------------------------------------------------------------------------------------- prompt encoder
 class RandomFourierFeatures(nn.Module):
     """Sines and cosines of random projections of a point in the unit square (Tancik et al., 2020)."""
+
+    positional_encoding_gaussian_matrix: Tensor
 
     def __init__(self, dim: int):
         super().__init__()
@@ -266,15 +269,15 @@ class TwoWayLayer(nn.Module):
         self.self_attn = CrossAttention(dim, heads)
         self.cross_attn_token_to_image = CrossAttention(dim, heads, downsample=2)
         self.cross_attn_image_to_token = CrossAttention(dim, heads, downsample=2)
-        self.mlp = Mlp(dim, config.decoder_mlp_dim, dim, hidden_layers=1)
+        self.mlp: nn.Module = Mlp(dim, config.decoder_mlp_dim, dim, hidden_layers=1)
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(dim) for _ in range(4))
 
     def forward(
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
-        look = self.cross_attn_token_to_image
+        look: Callable[[Tensor, Tensor, Tensor], Tensor] = self.cross_attn_token_to_image
         if not self.first:  # the first layer's image is one for all boxes
-            look = look.few_to_many
+            look = self.cross_attn_token_to_image.few_to_many
         placed = image + positions
         tokens = self.look_at_each_other(tokens, prompt)
         tokens = self.norm2(tokens + look(tokens + prompt, placed, image))
@@ -310,7 +313,8 @@ class TwoWayTransformer(nn.Module):
 def doubled(layer: nn.ConvTranspose2d, x: Float[Tensor, "b n i"]) -> Float[Tensor, "b 4*n o"]:
     """Each cell becomes 2 x 2 cells, one after another: a transposed convolution, as the matrix product that it is."""
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4*o i
-    return F.linear(x, weight, layer.bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
+    bias: Any = layer.bias  # torch's type allows for layers without one
+    return F.linear(x, weight, bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
 
 
 class MaskDecoder(nn.Module):
@@ -325,7 +329,7 @@ class MaskDecoder(nn.Module):
         second = nn.Sequential(nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2), nn.GELU())
         self.final_output_upscaling_layers = nn.Sequential(first, second)
         self.output_hypernetworks_mlps = nn.ModuleList(Mlp(dim, dim, last, hidden_layers=2) for _ in range(MASK_TOKENS))
-        self.iou_prediction_head = Mlp(dim, dim, MASK_TOKENS, hidden_layers=2)
+        self.iou_prediction_head: nn.Module = Mlp(dim, dim, MASK_TOKENS, hidden_layers=2)
 
     def forward(
         self, image: ImageEmbedding, positions: Float[Tensor, "s c"], prompt: Tokens, multimask: bool
@@ -337,8 +341,8 @@ class MaskDecoder(nn.Module):
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         tokens, image = self.transformer(image, positions, prompt, 1 + chosen.stop)  # b q n c, b q he*we c
         pixels = self.upscale(image.flatten(0, 1))  # b*q 16*he*we c
-        weights = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
-        weights = torch.stack(weights, dim=-1)  # b q c m
+        columns = [self.output_hypernetworks_mlps[mask](tokens[:, :, 1 + mask]) for mask in chosen]
+        weights = torch.stack(columns, dim=-1)  # b q c m
         logits = pixels @ weights.flatten(0, 1)  # b*q 16*he*we m
         logits = logits.view(b, q, he, we, 2, 2, 2, 2, -1).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)  # b q m he 2 2 we 2 2
         iou = self.iou_prediction_head(tokens[:, :, 0])[..., chosen.start : chosen.stop]  # b q m
@@ -346,13 +350,17 @@ class MaskDecoder(nn.Module):
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
         """Each cell becomes 4 x 4 cells."""
-        (grow, norm, act), (grow_again, act_again) = self.final_output_upscaling_layers
+        layers: Any = self.final_output_upscaling_layers  # of which torch's types say only that they are modules
+        (grow, norm, act), (grow_again, act_again) = layers
         x = norm(doubled(grow, image).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)  # n 4*s c
         return act_again(doubled(grow_again, act(x)))
 
 
 class EfficientSam(nn.Module):
     """Image encoder, prompt encoder and mask decoder; the amodal decoder of SAMEO is this one, fine-tuned."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
@@ -477,6 +485,7 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
+    state: object
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path, device="cpu")
@@ -518,12 +527,12 @@ def weights_checksum(state: Mapping[str, Tensor]) -> int:
     """CRC-32 of all names and values; `Sameo.save` writes it, `read_weights` compares it."""
     checksum = 0
     for name in sorted(state):
-        values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         checksum = zlib.crc32(values, zlib.crc32(name.encode(), checksum))
     return checksum
 
 
-def _load_plain(file: io.IOBase) -> object:
+def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
     """What PyTorch's own format holds, as far as that are tensors and plain containers."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ class EmbeddingCache:
                 found[place] = embedding
                 if path := paths[place]:
                     self._write(path, embedding)
-        return torch.stack(found)
+        return torch.stack(cast(list[Tensor], found))
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -148,28 +149,28 @@ class EmbeddingCache:
 
     def _make_room(self, size: int) -> bool:
         """Let the least recently used go until another file fits, and a few more; is there room for it at all?"""
-        if self.limit is None:
+        if self.limit is None or self.root is None:
             return True
         if size > self.limit:
             return False
         if self._bytes is None or self._bytes + size > self.limit:
             self.root.mkdir(parents=True, exist_ok=True)
             with suppress(Timeout), FileLock(self.root / "lock", timeout=0):  # else another process makes room
-                self._leave(size)
+                self._leave(self.root, self.limit, size)
         return True
 
-    def _leave(self, size: int) -> None:
+    def _leave(self, root: Path, limit: int, size: int) -> None:
         """Counts what is there. If `size` more is too much, the oldest leave, and as many again as 5 % of the bound."""
         files, now = [], time.time_ns()
-        for path in self.root.glob("*/*/*"):
+        for path in root.glob("*/*/*"):
             with suppress(OSError):  # another process let it go
                 state = path.stat()
                 used = state.st_mtime_ns if state.st_mtime_ns < now + 3600e9 else 0  # else a clock was wrong
                 files.append((used, state.st_size, path))
         self._bytes = sum(length for _, length, _ in files)
-        if self._bytes + size <= self.limit:
+        if self._bytes + size <= limit:
             return
-        wanted = self.limit - size - self.limit // 20 // size * size
+        wanted = limit - size - limit // 20 // size * size
         for used, length, path in sorted(files):
             if self._bytes <= wanted:
                 break

@@ -18,7 +18,7 @@ class InputError(ValueError):
         where = self.file if record is None else f"{self.file}, {record}"
         super().__init__(f"{where}: {rule.rstrip('.')}. {remedy.rstrip('.')}.")
 
-    def __reduce__(self):  # keyword-only arguments would not survive the way back from a worker process
+    def __reduce__(self) -> tuple:  # keyword-only arguments would not survive the way back from a worker process
         return _rebuild, (type(self), self.file, self.record, self.rule, self.remedy)
 
 

@@ -9,8 +9,9 @@ import html
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ipywidgets as W
 import numpy as np
@@ -74,7 +75,7 @@ class Explorer(W.VBox):
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}
         self.masks: dict[str, np.ndarray] = {}
-        self.box: np.ndarray | None = None
+        self.box: Any = None
         self._quiet, self._rank = False, -1
         self._make_widgets(drag and BBoxWidget is not None)
         super().__init__(self._laid_out())
@@ -104,7 +105,7 @@ class Explorer(W.VBox):
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
         self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in self.models}
-        self.canvas = BBoxWidget(hide_buttons=True, classes=[], colors=["#000000"]) if drag else None
+        self.canvas: Any = BBoxWidget(hide_buttons=True, classes=[], colors=["#000000"]) if drag else None
         if self.canvas is not None:
             self.pictures[drawn_on] = self.canvas
         self.labels = {name: W.HTML() for name in self.models}
@@ -158,7 +159,7 @@ class Explorer(W.VBox):
         if self.canvas is not None:
             self.canvas.observe(lambda change: None if self._quiet else self._guarded(self._from_canvas), "bboxes")
 
-    def _guarded(self, react, *arguments: object) -> None:
+    def _guarded(self, react: Callable, *arguments: object) -> None:
         """What goes wrong is said on the page: a traceback in a callback would go to a log that nobody reads."""
         try:
             react(*arguments)
@@ -289,7 +290,7 @@ class Explorer(W.VBox):
     def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> str:
         iou = self.predicted_iou[name]
         words = [f"predicted IoU <b>{iou:.3f}</b>", f"score {self.score.value * iou:.3f}", f"{mask.sum():,} pixels"]
-        if amodal is not None:
+        if amodal is not None and visible is not None:
             region = region_iou(mask, amodal, visible)
             hidden = "nothing is hidden" if math.isnan(region.hidden) else f"hidden IoU <b>{region.hidden:.3f}</b>"
             words += [f"IoU {region.full:.3f}", hidden]

@@ -10,6 +10,7 @@ into several parts that lie side by side.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -150,7 +151,9 @@ def _all_objects(photographs: Sequence[PhotographPrediction]) -> Iterator[_Objec
 
 def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict:
     """Everything but the segmentations."""
-    images, categories, annotations = {}, {}, []
+    images: dict[int, dict] = {}
+    categories: dict[int, str] = {}
+    annotations: list[dict] = []
     for photograph in photographs:
         given = photograph.image_id
         image_id = given if isinstance(given, int) else number_of(photograph.name)
@@ -196,7 +199,7 @@ def to_labelme(
     Args:
         image_path: of the picture, relative to the JSON file; by default its name.
     """
-    shapes = [
+    shapes: list[dict] = [
         {
             "label": item.label,
             "points": np.reshape(polygon, (-1, 2)).tolist(),
@@ -246,7 +249,7 @@ def from_labelme(document: Mapping) -> LabelledMasks:
     return _labelled([(label, decode_segmentation(polygons, *size)) for label, polygons in parts.values()], size)
 
 
-def _check_size(size: tuple[object, object], masks: int, file: str) -> None:
+def _check_size(size: tuple[Any, Any], masks: int, file: str) -> None:
     """Raises InputError unless (height, width) is a picture's size, and so many masks of it fit into a memory."""
     whole = all(is_int(side) and side > 0 for side in size)
     if not whole or size[0] * size[1] > MAX_PIXELS or size[0] * size[1] * masks > MAX_MASKS:

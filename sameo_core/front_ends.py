@@ -123,7 +123,7 @@ def strongest(found: Detections, image_size: tuple[int, int], min_score: float |
 def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
     """Which xyxy boxes have an area and meet their image."""
     low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
-    return ((low < high) & (low < limits) & (high > 0)).all(1)
+    return np.all((low < high) & (low < limits) & (high > 0), axis=1)
 
 
 def check_scores(scores: Scores, file: str | Path) -> None:

@@ -5,7 +5,7 @@ While one image is encoded and decoded, the next ones are read. Nothing but resu
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -126,7 +126,7 @@ def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator
     """`work` of each number, in order, done in a thread `AHEAD` of who asks; its errors come when it is their turn."""
     with ThreadPoolExecutor(1) as thread:
         try:
-            waiting = deque()
+            waiting: deque[Future[_Prepared]] = deque()
             for number in numbers:
                 waiting.append(thread.submit(work, number))
                 if len(waiting) > AHEAD:

@@ -84,7 +84,7 @@ class NanoPyramid(nn.Module):
 
     out_channels = WIDTH  # torchvision asks for it
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         config = VARIANTS["nano"]
         dim = config.embedding_dim
@@ -359,7 +359,8 @@ def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[Detection
     )
     for step, pairs in enumerate(loader, start):
         names = tuple(f"scene {step * config.images + i}" for i in range(len(pairs)))
-        yield DetectionBatch(*zip(*pairs, strict=True), names)
+        images, targets = zip(*pairs, strict=True)
+        yield DetectionBatch(images, targets, names)
 
 
 @torch.inference_mode()
@@ -373,7 +374,9 @@ def box_average_precision(model: nn.Module, domain: str, scenes: int, seed: int 
     """
     mode = model.training
     model.eval()
-    images, objects, found = [], [], []
+    images = []
+    objects: list[dict] = []
+    found: list[dict] = []
     for number in range(1, scenes + 1):
         scene = draw_scene(domain, number - 1, seed, split="val")
         images.append({"id": number})

@@ -19,6 +19,7 @@ The masks come at the decoder's resolution: those of many boxes at a photograph'
 import copy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
@@ -121,7 +122,7 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
 def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(  # None only of the older exporter
             graph.eval(),
             kwargs=example,
             input_names=list(example),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -138,7 +139,8 @@ def predict_photograph(
     image = read_photograph(photograph, name)
     if isinstance(boxes, str | Path):
         boxes = read_box_file(boxes, box_format)
-    size, categories, image_id = image.shape[:2], {1: "object"}, None
+    size, image_id = image.shape[:2], None
+    categories: Mapping[int, str] = {1: "object"}
     if isinstance(boxes, LiveDetector):
         found = boxes.detect(image)
         categories = {i: boxes.categories.get(i, f"category {i}") for i in np.unique(found.category_ids).tolist()}
@@ -207,16 +209,16 @@ def predict_photographs(
     photographs, out = Path(photographs), Path(out)
     check_limits(min_score)
     live = boxes if isinstance(boxes, LiveDetector) else None
-    boxes = None if live else Path(boxes)
+    given: Any = None if isinstance(boxes, LiveDetector) else Path(boxes)  # a file or a folder of them
     alone = not photographs.is_dir()
     paths = [photographs] if alone else find_photographs(photographs)
-    apart = boxes is not None and boxes.is_dir()  # a JSON file for each photograph
-    sources = {path: boxes / f"{path.stem}.json" if apart else boxes for path in paths}
+    apart = given is not None and given.is_dir()  # a JSON file for each photograph
+    sources = {path: given / f"{path.stem}.json" if apart else given for path in paths}
     _check_out(out, sources, None if alone else photographs)
-    shared = live or (None if apart else read_box_file(boxes, box_format))
+    shared = live or (None if apart else read_box_file(given, box_format))
     if not alone and isinstance(shared, BoxFile) and all(shared.image_id(path.name) is None for path in paths):
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
-        raise InputError(file=boxes, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
+        raise InputError(file=given, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
     weights = default_weights() if weights is None else weights
     model = Sameo.load(weights)
     notes = [weights_note(weights, model.variant), detector_note(live)]

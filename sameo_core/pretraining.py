@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,9 +38,14 @@ from sameo_core.whole_files import make_folder, written_whole
 class Schedule(Protocol):
     """What `learning_rate_factor` asks of a recipe."""
 
-    steps: int
-    warmup_steps: int
-    decay_share: float  # of all steps
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+    @property
+    def decay_share(self) -> float: ...  # of all steps
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ class DrawnScenes(Dataset):
 
 def mirror_scene(scene: Scene) -> Scene:
     """The scene with left and right exchanged; its stuff region is left out."""
-    left_right = {name: np.ascontiguousarray(getattr(scene, name)[..., ::-1]) for name in ("amodal", "visible")}
+    left_right: dict[str, Any] = {
+        name: np.ascontiguousarray(getattr(scene, name)[..., ::-1]) for name in ("amodal", "visible")
+    }
     return replace(scene, image=np.ascontiguousarray(scene.image[:, ::-1]), **left_right, ground=None)
 
 
@@ -118,8 +125,8 @@ def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor,
     boundary[:, 1:] |= owner[:, 1:] != owner[:, :-1]
     boundary[1:] |= owner[1:] != owner[:-1]
     height, width = scene.image.shape[:2]
-    boxes = np.stack([mask_box(mask) for mask in scene.visible]) / np.array([width, height] * 2, np.float32)
-    boxes = torch.cat([torch.zeros(1, 4), torch.from_numpy(boxes)])
+    shares = np.stack([mask_box(mask) for mask in scene.visible]) / np.array([width, height] * 2, np.float32)
+    boxes = torch.cat([torch.zeros(1, 4), torch.from_numpy(shares)])
     return torch.cat([torch.stack([owner > 0, boundary]).float(), boxes[owner].permute(2, 0, 1)])
 
 
@@ -188,7 +195,7 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
                 group["lr"] = rate * learning_rate_factor(step, config)
         terms = pretraining_losses(model, head, batch, config, step)
         weights = {"focal": config.focal_weight, "dense": config.dense_weight}
-        loss = sum(weights.get(name, 1.0) * term for name, term in terms.items())
+        loss = cast(Tensor, sum(weights.get(name, 1.0) * term for name, term in terms.items()))
         if not loss.isfinite():
             raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
         for optimiser in optimisers:
@@ -201,7 +208,7 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
             running[name] = running.get(name, 0.0) + value.item()
         done = step + 1
         if done % config.evaluate_every == 0 or done == end:
-            row = {"step": done, "scenes": done * config.images}
+            row: dict[str, int | float] = {"step": done, "scenes": done * config.images}
             row |= {name: round(total / (done - logged), 5) for name, total in running.items()}
             for name, domain in (("visible_miou_seen", "pretraining"), ("visible_miou_unseen", "cocoa_cls")):
                 row[name] = round(float(visible_ious(model, domain, config.evaluation_scenes, config.seed).mean()), 4)
@@ -286,7 +293,7 @@ def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iter
         yield step, PromptedScenes(*tensors)
 
 
-def claim_folder(folder: Path, config: object) -> None:
+def claim_folder(folder: Path, config: Any) -> None:
     """Make a run's folder; write the recipe, a dataclass with `steps`, to its config.json, environment.json beside it.
 
     Raises:

@@ -7,6 +7,7 @@ Whatever a recipe does not name stays as the profile has it. Lengths are `Recipe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sameo_core.config import DataConfig, Profile, TrainingConfig
 from sameo_core.errors import InputError
@@ -84,7 +85,7 @@ def _supervised(name: str) -> Recipe:
 
 def _teacher(profile: Profile) -> dict[str, object]:
     judged = {"amodal_lvis", *profile.data.visible_only}
-    fields = {"train": tuple(name for name in profile.data.teacher if name not in judged)}
+    fields: dict[str, object] = {"train": tuple(name for name in profile.data.teacher if name not in judged)}
     fields |= {"unoccluded_share": None, "dual_annotation": True, "iterations": profile.recipes.teacher_iterations}
     plain = TrainingConfig()
     fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
@@ -94,7 +95,7 @@ def _teacher(profile: Profile) -> dict[str, object]:
 def _arm(sentence: str, **fields: object) -> Recipe:
     """An arm of an ablation; what no arm varies is the paper's, whatever the profile says."""
     plain = TrainingConfig()
-    recipe = {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
+    recipe: dict[str, object] = {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
     recipe |= {"dual_annotation": DataConfig().dual_annotation, "unoccluded_share": None}
     return Recipe(
         sentence,
@@ -106,7 +107,7 @@ def _mix(count: int) -> Recipe:
     whole = _arm("")
 
     def changes(profile: Profile) -> dict[str, object]:
-        fields = whole.changes(profile)
+        fields: dict[str, Any] = whole.changes(profile)
         if count > len(fields["train"]):
             rule = f"{count} sets, found {len(fields['train'])}: {', '.join(fields['train'])}"
             raise InputError(file=f"profile {profile.name}", record="train", rule=rule, remedy="Choose a smaller mix")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import nbformat
 import papermill
@@ -100,7 +101,7 @@ def count_asserts(source: str, before_line: int | None = None) -> int:
     except SyntaxError:
         return 0
     asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    return sum(before_line is None or node.end_lineno < before_line for node in asserts)
+    return sum(before_line is None or cast(int, node.end_lineno) < before_line for node in asserts)
 
 
 def parameters_of(path: Path) -> set[str]:
@@ -161,7 +162,7 @@ def reproduce(
     """
     load_profile(profile)
     paths = find_notebooks(folder, notebooks)
-    parameters = {path: {"profile": profile} for path in paths}
+    parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
     for path in paths:
         check_parameters(path, parameters[path])
         if "interactive" in parameters_of(path):  # nobody is there to drag a box
@@ -226,15 +227,16 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
     """Runs one notebook with papermill and fills in its NotebookRun; nothing the notebook does is raised."""
     notebook = _read(path)
     notebook.metadata.pop("widgets", None)
-    run.output.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, run.output)
+    output = cast(Path, run.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, output)
     cells = len(code_cells(notebook))
     failing_line = None
     with Progress(run.name, cells, width) as progress:
         try:
             papermill.execute_notebook(
-                run.output,
-                run.output,
+                output,
+                output,
                 parameters,
                 kernel_name="python3",
                 language="python",
@@ -271,7 +273,14 @@ def _checks_held(notebook: nbformat.NotebookNode, executed_cells: int, failing_l
     return checks
 
 
-def _explain(error, run, notebook, progress, failing_line, timeout) -> str:
+def _explain(
+    error: Exception,
+    run: NotebookRun,
+    notebook: nbformat.NotebookNode,
+    progress: "Progress",
+    failing_line: int | None,
+    timeout: int | float,
+) -> str:
     """Notebook, cell, heading, line and error: what a reader needs to go and look."""
     match error:
         case PapermillExecutionError():
@@ -296,7 +305,7 @@ def _explain(error, run, notebook, progress, failing_line, timeout) -> str:
     where = f'{run.name} failed in code cell {progress.begun} of {len(cells)}, under "{heading}"'
     if failing_line and failing_line <= len(cell.source.splitlines()):
         where += f", line {failing_line}:\n    {cell.source.splitlines()[failing_line - 1].strip()}"
-    return f"{where}\n{what}\nAs far as it came: {_shown(run.output)}"
+    return f"{where}\n{what}\nAs far as it came: {_shown(cast(Path, run.output))}"
 
 
 def _failing_line(error: Exception) -> int | None:
@@ -359,7 +368,7 @@ class Progress:
         self._ticker.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._ticker.join()
 
@@ -386,7 +395,14 @@ class Progress:
         print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", flush=True)
 
 
-def _summary(done, profile, elapsed, tables, figures, report) -> str:
+def _summary(
+    done: Sequence[NotebookRun],
+    profile: str,
+    elapsed: int | float,
+    tables: Sequence[Path],
+    figures: Sequence[Path],
+    report: Path,
+) -> str:
     width = max(len(run.name) for run in done)
     rows = [("notebook", "runtime", "checks", "status")]
     rows += [(run.name, _clock(run.seconds) if run.output else "-", str(run.checks), run.status) for run in done]

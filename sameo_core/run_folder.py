@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def load_checkpoint(path: Path) -> dict | None:
     return state
 
 
-def append_log(path: Path, row: dict[str, int | float | str]) -> None:
+def append_log(path: Path, row: Mapping[str, int | float | str]) -> None:
     """Add a row to a CSV log, with a header where it is the first. Raises InputError where it cannot be written."""
     try:
         with path.open("a", newline="") as file:

@@ -15,6 +15,7 @@ enlarged.
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +99,8 @@ class SamMaskDecoder(MaskDecoder):
         self.iou_prediction_head = ReluMlp(dim, MASK_TOKENS)
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
-        grow, norm, act, grow_again, act_again = self.output_upscaling
+        layers: Any = self.output_upscaling  # of which torch's types say only that they are modules
+        grow, norm, act, grow_again, act_again = layers
         return act_again(doubled(grow_again, act(norm(doubled(grow, image)))))
 
 
@@ -125,7 +127,8 @@ class SamPromptEncoder(nn.Module):
     def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
         """Boxes in pixels of the network's input to the two tokens of each."""
         corners = (boxes.unflatten(-1, (2, 2)) + 0.5) / input_size  # pixel centres, in units of the image side
-        return self.pe_layer(corners) + torch.cat([label.weight for label in self.point_embeddings[2:]])  # b q 2 c
+        labels: list[Tensor] = [label.get_parameter("weight") for label in self.point_embeddings[2:]]
+        return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
 
     def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
         """Position codes of the image embedding's cells, row by row."""
@@ -135,7 +138,9 @@ class SamPromptEncoder(nn.Module):
 class SamDecoder(EfficientSam):
     """SAM without its image encoder; `Sameo(decoder, "sam")` decodes and trains with it."""
 
-    def __init__(self):
+    prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # in the place of EfficientSAM's, called as that is
+
+    def __init__(self) -> None:
         super().__init__(CONFIG)
         del self.image_encoder
         self.prompt_encoder = SamPromptEncoder(CONFIG.embedding_dim)

@@ -213,8 +213,8 @@ class Sameo:
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)
             with torch.inference_mode():
-                logits, iou = (answer.cpu() for answer in self._decode(embedding, prompts[:, part], image_size))
-                masks, iou = (logits >= 0).numpy(), iou.numpy()
+                logits, predicted = (answer.cpu() for answer in self._decode(embedding, prompts[:, part], image_size))
+                masks, iou = (logits >= 0).numpy(), predicted.numpy()
                 del logits  # not to be kept while the caller works
             yield AmodalPrediction(masks, iou, scores[part] * iou)
 
@@ -297,7 +297,7 @@ def check_image(image: object) -> None:
     raise InputError(file="image", rule=f"an RGB image is a uint8 array (h, w, 3), found {found}", remedy=remedy)
 
 
-def _as_boxes(boxes: ArrayLike) -> BoxesXYXY:
+def _as_boxes(boxes: object) -> BoxesXYXY:
     try:
         array = np.asarray(boxes, np.float32)
     except (TypeError, ValueError) as error:

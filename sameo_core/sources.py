@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
@@ -113,7 +114,7 @@ def _check_inside(path: Path, record: str, inside: str) -> None:
         raise _broken(path, record, f"{inside!r} leads out of the set's folder")
 
 
-def _checked(path: Path, record: str, kind: type, values: dict):
+def _checked(path: Path, record: str, kind: type, values: dict) -> Any:
     """A dataclass of a mapping: no unknown key, none missing, strings are strings and counts whole numbers."""
     known = {item.name: item for item in fields(kind)}
     for key, value in values.items():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -167,11 +168,10 @@ def open_training_sets(profile: Profile) -> list[AmodalDataset]:
         InputError: one of them is missing or damaged, or nothing is left of it.
     """
     synthetic = "amodal_lvis" in profile.data.train
-    amodal_lvis = _open_amodal_lvis(profile, _amodal_lvis_root(profile)) if synthetic else None
+    made = {"amodal_lvis": _open_amodal_lvis(profile, _amodal_lvis_root(profile))} if synthetic else {}
     with rank_zero_first(), claimed(profile.runs / "preparation"):
         return [
-            amodal_lvis if name == "amodal_lvis" else open_clean_dataset(name, "train", profile)
-            for name in profile.data.train
+            made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
         ]
 
 
@@ -274,12 +274,12 @@ def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Pa
     reuse_memory()
     model = sameo.model
     parameters = list(sameo.trainable_parameters())
-    step = _Step(model, recipe)
+    step: nn.Module = _Step(model, recipe)
     if ranks() > 1:  # three of the four masks do not learn: "unused"
         step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
     optimiser = build_optimiser(parameters, recipe)
     checkpoint, start = folder / "checkpoint.pt", 0
-    best = {"total": math.inf, "step": 0, "decoder": {}}
+    best: dict[str, Any] = {"total": math.inf, "step": 0, "decoder": {}}
     with rank_zero_first():
         state = load_checkpoint(checkpoint)
     if state is not None:

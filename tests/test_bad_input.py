@@ -264,6 +264,14 @@ ROWS = [
         "instance 1",
     ),
     Row(
+        "datasets.base.AmodalInstance.known_amodal_rle",
+        g(visible_only()[0]),
+        "data set",
+        "no",
+        ".visible",
+        "instance 1",
+    ),
+    Row(
         "datasets.builder.DatasetBuilder.add_categories",
         lambda d: Given(builder(d), [{"id": 1, "name": "cup"}, {"id": 1, "name": "mug"}]),
         "a.json",
@@ -636,6 +644,20 @@ ROWS = [
         "evaluation.evaluate_predictions", lambda d: Given(load_dataset("coco", d.coco()), []), "results", "found 0", ""
     ),
     Row("evaluation.region_table", lambda d: Given(load_dataset("coco", d.coco()), []), "results", "found 0", ""),
+    *(
+        Row(
+            function,
+            lambda d: Given(
+                test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder),
+                [{"image_id": 1, "instance_id": 1, "segmentation": RLE}],
+            ),
+            "data set",
+            "no amodal mask",
+            "Use .visible",
+            "instance 1",
+        )
+        for function in ("evaluation.region_table", "reporting.comparison.worst_median_best")
+    ),
     Row("evaluation.worst_hidden", lambda d: Given(load_dataset("coco", d.coco()), []), "results", "found 0", ""),
     Row(
         "evaluation.region_iou", g(MASK, EMPTY, EMPTY), "predicted, amodal", "amodal mask is empty", "Leave", "object 0"

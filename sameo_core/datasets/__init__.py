@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, Census
@@ -41,7 +42,7 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
 }
 
 
-def load_dataset(name: str, root: str | Path, split: str = "val", **options) -> AmodalDataset:
+def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any) -> AmodalDataset:
     """The annotations of one data set; images are read when asked for, and so are most formats' masks.
 
     Args:

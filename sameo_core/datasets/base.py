@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import PIL.Image
@@ -51,7 +51,7 @@ class AmodalInstance:
 
     @property
     def amodal(self) -> AmodalMask:
-        return decode_rle(self._amodal_rle())
+        return decode_rle(self.known_amodal_rle())
 
     @property
     def visible(self) -> VisibleMask:
@@ -60,11 +60,11 @@ class AmodalInstance:
     @property
     def hidden(self) -> AmodalMask:
         """The hidden region: amodal minus visible."""
-        return decode_rle(subtract_rle(self._amodal_rle(), self.visible_rle))
+        return decode_rle(subtract_rle(self.known_amodal_rle(), self.visible_rle))
 
     @property
     def amodal_box(self) -> BoxXYXY:
-        return mask_box(self._amodal_rle())
+        return mask_box(self.known_amodal_rle())
 
     @property
     def visible_box(self) -> BoxXYXY:
@@ -73,7 +73,7 @@ class AmodalInstance:
     @property
     def area(self) -> int:
         """Pixels of the amodal mask."""
-        return mask_area(self._amodal_rle())
+        return mask_area(self.known_amodal_rle())
 
     @property
     def visible_area(self) -> int:
@@ -86,7 +86,8 @@ class AmodalInstance:
         area = self.area
         return (area - self.visible_area) / area
 
-    def _amodal_rle(self) -> RLE:
+    def known_amodal_rle(self) -> RLE:
+        """`amodal_rle` for those who need it. Raises InputError where the data set has visible masks only."""
         if self.amodal_rle is None:
             raise InputError(
                 file="data set",
@@ -110,7 +111,9 @@ class InstancesOnDemand(Sequence):
         make: Callable[[], tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]],
         contents: Callable[[], str],
     ):
-        self._make, self._made, self.contents = make, None, contents
+        self._make: Any = make  # let go with its arguments, once it was called
+        self._made: tuple[tuple[AmodalInstance, ...], dict[str, list[str]]] | None = None
+        self.contents = contents
 
     def _all(self) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
         if self._made is None:
@@ -125,6 +128,10 @@ class InstancesOnDemand(Sequence):
     def __len__(self) -> int:
         return len(self._all()[0])
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> AmodalInstance: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[AmodalInstance, ...]: ...
     def __getitem__(self, index: SupportsIndex | slice) -> AmodalInstance | tuple[AmodalInstance, ...]:
         return self._all()[0][index]
 
@@ -208,10 +215,10 @@ class AmodalImage:
 class LazyImages(Sequence):
     """Images that are made when asked for; the last ones, with their masks where they were read, are kept."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._recent: OrderedDict[int, AmodalImage] = OrderedDict()
 
-    def __getitem__(self, index: SupportsIndex) -> AmodalImage:
+    def __getitem__(self, index: SupportsIndex) -> AmodalImage:  # type: ignore[override]  # one: AmodalDataset slices
         number = range(len(self))[index]
         with suppress(KeyError):
             self._recent.move_to_end(number)
@@ -349,6 +356,10 @@ class AmodalDataset(Sequence):
     def __len__(self) -> int:
         return len(self.images)
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> AmodalImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AmodalImage]: ...
     def __getitem__(self, index: SupportsIndex | slice) -> AmodalImage | list[AmodalImage]:
         if isinstance(index, slice):
             return [self.images[i] for i in range(*index.indices(len(self)))]
@@ -515,7 +526,7 @@ class _Selection(LazyImages):
         make = partial(_chosen, image, positions, int(self.counts[number]))
         if isinstance(image.instances, tuple):
             return replace(image, instances=make()[0])
-        return replace(image, instances=InstancesOnDemand(make, partial(_chosen_contents, image, positions)))
+        return replace(image, instances=InstancesOnDemand(make, partial(_chosen_contents, image.instances, positions)))
 
     def contents(self) -> str:
         chosen = [hashlib.sha256(array.tobytes()).hexdigest() for array in (self.numbers, self.starts, self.positions)]
@@ -533,8 +544,8 @@ def _chosen(image: AmodalImage, positions: list[int], count: int) -> tuple[tuple
     return tuple(image.instances[position] for position in positions), {}
 
 
-def _chosen_contents(image: AmodalImage, positions: list[int]) -> str:
-    return f"{positions} of {image.instances.contents()}"
+def _chosen_contents(instances: InstancesOnDemand, positions: list[int]) -> str:
+    return f"{positions} of {instances.contents()}"
 
 
 def _contents_of(images: Iterable) -> str:

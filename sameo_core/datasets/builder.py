@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -131,9 +132,9 @@ class DatasetBuilder:
         except RecursionError:
             return self.skip("segmentation nested too deeply", record)
         self._instance_ids.add(instance_id)
-        order = order if is_int(order) else None
+        place = order if is_int(order) else None
         category = self.categories[category_id]
-        instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, order, extras or {})
+        instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, place, extras or {})
         self._instances[image_id].append(instance)
 
     def stack_instances(self, image_id: int, front_first: bool) -> None:
@@ -143,8 +144,9 @@ class DatasetBuilder:
         """
         instances, covered, seen = self._instances[image_id], None, []
         for instance in instances if front_first else instances[::-1]:
-            visible = subtract_rle(instance.amodal_rle, covered) if covered else instance.amodal_rle
-            covered = union_rle([covered, instance.amodal_rle]) if covered else instance.amodal_rle
+            amodal = instance.known_amodal_rle()
+            visible = subtract_rle(amodal, covered) if covered else amodal
+            covered = union_rle([covered, amodal]) if covered else amodal
             if mask_area(visible):
                 seen.append(replace(instance, visible_rle=visible))
             else:
@@ -243,7 +245,8 @@ class _BuiltImages(LazyImages):
 
     def _make(self, number: int) -> AmodalImage:
         image_id, builder = self.ids[number], self.builder
-        about, instances = builder._images[image_id], tuple(builder._instances[image_id])
+        about = builder._images[image_id]
+        instances: tuple[AmodalInstance, ...] | InstancesOnDemand = tuple(builder._instances[image_id])
         if image_id in builder._later:
             read, contents = builder._later[image_id]
             instances = builder.instances_on_demand(image_id, about["height"], about["width"], read, contents)
@@ -251,7 +254,10 @@ class _BuiltImages(LazyImages):
 
 
 def _read_instances(
-    about: tuple, image_id: int, size: dict[str, int], read: Callable[[DatasetBuilder], None]
+    about: tuple[str, Path, str, Path, dict[int, str], str],
+    image_id: int,
+    size: dict[str, int],
+    read: Callable[[DatasetBuilder], None],
 ) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
     """What `read` finds of one image, and what it skips."""
     alone = DatasetBuilder(*about, _images={image_id: size}, _instances={image_id: []})
@@ -288,7 +294,7 @@ def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Map
             builder.skip(f"{kind} is not an object", f"{kind} number {number}")
 
 
-def is_int(value: object) -> bool:
+def is_int(value: object) -> TypeGuard[int]:
     """Whether a JSON value is a whole number of 64 bits, and so can be an id."""
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 

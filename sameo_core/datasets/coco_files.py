@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Int8, Int64
 
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, LazyImages
+from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
 from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder, shown, visible_or_fully
 from sameo_core.datasets.json_index import Columns, JsonFile, JsonIndex, Table, index_json
 from sameo_core.errors import InputError
@@ -262,14 +263,14 @@ class _RecordedImages(LazyImages):
         record = part.index.record("images", int(part.images[number]))
         image_id, height, width = record["id"] + part.image_shift, record["height"], record["width"]
         rows = part.rows[part.starts[number] : part.starts[number + 1]]
-        instances = ()
+        instances: tuple[AmodalInstance, ...] | InstancesOnDemand = ()
         if len(rows):
             table = part.index.tables["annotations"]
             places = list(zip(table.offset[rows].tolist(), table.length[rows].tolist(), strict=True))
             read = partial(_read_annotations, part.index.file, places, image_id, part.instance_shift, self.form)
             contents = partial(_contents, part.index.sha256, places, self.form)
             instances = part.builder.instances_on_demand(image_id, height, width, read, contents)
-        name = self.form.file_name(record)
+        name = cast(str, self.form.file_name(record))  # those without one were left out
         extras = {key: record[key] for key in self.form.image_keys if key in record}
         return AmodalImage(image_id, name, part.folder / name, height, width, instances, extras=extras)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -31,7 +31,7 @@ RACE = 50_000_000  # ns; a file changed so shortly ago could change again withou
 MAX_KEYS = 1000  # remembered of an object or of a list's records; only a damaged file has more
 BATCH = 8192  # records brought to arrays at once
 
-_scan = json.JSONDecoder().scan_once
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # there, though not documented
 _space = re.compile(r"[ \t\n\r]*").match
 _LOOKAHEAD = 16  # characters behind a value that must be there: a number goes on until something else follows
 _MORE = 64  # characters, read at least: longer than any token that is not a string
@@ -115,7 +115,7 @@ class JsonIndex:
     def path(self) -> Path:
         return self.file.path
 
-    def record(self, name: str, row: int) -> object:
+    def record(self, name: str, row: int) -> Any:
         """The value number `row` (from 0) of a list. Raises InputError if the file has changed."""
         table = self.tables[name]
         return self.file.read([(int(table.offset[row]), int(table.length[row]))])[0]
@@ -233,7 +233,7 @@ class _Text:
             character = self.text[self.at : self.at + 1]
             if character > " ":
                 return character
-            self.at = _space(self.text, self.at).end()
+            self.at = _space(self.text, self.at).end()  # type: ignore[union-attr]  # nothing matches, too
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:
@@ -276,7 +276,7 @@ class _Text:
         while True:
             if self.peek() != '"':
                 raise self.breaks("Expecting property name enclosed in double quotes")
-            key = self.value()
+            key: Any = self.value()  # after a quotation mark: a str
             if self.peek() != ":":
                 raise self.breaks("Expecting ':' delimiter")
             self.at += 1
@@ -318,7 +318,9 @@ class _Text:
 
 def _table(text: _Text, columns: Columns) -> Table:
     """The list that begins at `at`."""
-    rows, batches, keys = [], [], {}
+    rows: list[tuple] = []
+    batches: list[dict[str, np.ndarray]] = []
+    keys: dict[str, None] = {}
     whole, flags = columns.whole, columns.flags
     nothing = (False, *[None] * len(whole), *[False] * len(flags))
     for value, offset, length in text.elements():
@@ -378,7 +380,7 @@ def _save(cache: Path, index: JsonIndex) -> None:
         "sha256": index.sha256,
         "keys": {name: table.keys for name, table in index.tables.items()},
     }
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, table in index.tables.items():
         arrays |= {f"{name} {key}": getattr(table, key) for key in ("offset", "length", "is_object")}
         for kind in ("whole", "is_whole"):

@@ -64,6 +64,6 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
     path = find_file(root, list(candidates), "kins")
     edition = candidates[path.relative_to(root).as_posix()]
     index = index_coco(path)
-    for key, what in ((edition.form.amodal_key, "amodal"), (edition.form.visible_key, "visible")):
-        find_key(index.tables["annotations"], [key], what, path)
+    for what in ("amodal", "visible"):
+        find_key(index.tables["annotations"], [getattr(edition.form, f"{what}_key")], what, path)
     return read_coco_files("kins", root, split, [(index, root / FOLDERS[split])], edition.form)

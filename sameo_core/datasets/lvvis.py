@@ -36,8 +36,8 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
     for annotation in data["annotations"]:
         if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):
             masks = annotation.get("segmentations")
-            frames = annotated.setdefault(annotation["video_id"], set())
-            frames.update(t for t, mask in enumerate(masks if isinstance(masks, list) else []) if mask)
+            seen = annotated.setdefault(annotation["video_id"], set())
+            seen.update(t for t, mask in enumerate(masks if isinstance(masks, list) else []) if mask)
 
     first_image: dict[int, tuple[int, int]] = {}  # video -> (id of frame 0, frames)
     next_image = 1
@@ -59,19 +59,19 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
     next_instance = 1
     for annotation in records(builder, data["annotations"], "annotation"):
         record, masks = f"annotation {annotation.get('id')}", annotation.get("segmentations")
-        video = annotation.get("video_id")
+        video_id = annotation.get("video_id")
         if annotation.get("iscrowd"):
             builder.skip("crowd region", record)
-        elif not is_int(video) or video not in first_image:
+        elif not is_int(video_id) or video_id not in first_image:
             builder.skip("annotation without video", record)
-        elif not isinstance(masks, list) or len(masks) != first_image[video][1]:
+        elif not isinstance(masks, list) or len(masks) != first_image[video_id][1]:
             builder.skip("masks and frames differ in number", record)
         else:
             for t in range(0, len(masks), every_nth_frame):
                 if masks[t]:
                     builder.add_instance(
                         f"{record}, frame {t}",
-                        image_id=first_image[video][0] + t,
+                        image_id=first_image[video_id][0] + t,
                         instance_id=next_instance + t,
                         category_id=annotation.get("category_id"),
                         amodal=None,

@@ -7,6 +7,7 @@ Rules of errors read "name of the rule: what was found", as in `masks`.
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import PIL.Image
@@ -136,7 +137,7 @@ class _npz_member:
             }.get(version)
             if read_header is None:
                 raise _error(self.path, f"npy version unknown: found {version}")
-            return self.member, self._checked(*read_header(self.member))
+            return cast(zipfile.ZipExtFile, self.member), self._checked(*read_header(self.member))
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -171,5 +172,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return _error(path, f"file cannot be decoded: {str(error)[:200] or type(error).__name__}")
 
 
-def _error(path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"):
+def _error(
+    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
+) -> InputError:
     return InputError(file=path, rule=rule, remedy=remedy)

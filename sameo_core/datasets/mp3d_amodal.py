@@ -61,11 +61,12 @@ def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None)
             if not isinstance(region, Mapping):
                 builder.skip("region is not an object", record)
                 continue
+            category = _category(region)
             builder.add_instance(
                 record,
                 image_id=image_id,
                 instance_id=instance_id,
-                category_id=category_ids.get(_category(region)),
+                category_id=None if category is None else category_ids.get(category),
                 amodal=region.get("segmentation") or [],
                 visible=region.get("visible_mask") or [],
                 is_stuff=bool(region.get("isStuff")),
@@ -75,21 +76,21 @@ def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None)
 
 
 def _lists(data: object, path: Path) -> tuple[list, list]:
-    lists = [data.get(key) if isinstance(data, dict) else None for key in ("images", "annotations")]
-    if not all(isinstance(value, list) for value in lists):
+    images, annotations = (data.get(key) if isinstance(data, dict) else None for key in ("images", "annotations"))
+    if not (isinstance(images, list) and isinstance(annotations, list)):
         found = f"the keys {', '.join(map(str, list(data)[:20]))}" if isinstance(data, dict) else type(data).__name__
         raise InputError(
             file=path,
             rule=f"the pickle must hold a dict with lists images and annotations, found {found}",
             remedy="Use the file as distributed",
         )
-    if len(lists[0]) != len(lists[1]):
+    if len(images) != len(annotations):
         raise InputError(
             file=path,
-            rule=f"images and annotations belong together by position: found {len(lists[0])} and {len(lists[1])}",
+            rule=f"images and annotations belong together by position: found {len(images)} and {len(annotations)}",
             remedy="Use the file as distributed",
         )
-    return lists[0], lists[1]
+    return images, annotations
 
 
 def _add_image(builder: DatasetBuilder, image: dict, folder: Path, depth_constraint: object) -> None:

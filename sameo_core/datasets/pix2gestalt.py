@@ -59,15 +59,15 @@ def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
     size = None
     for position, name in enumerate(complete, start=1):
         image_id = int(name) if numeric else position
-        picture, *masks = (files[name] for files in found.values())
+        picture, whole_mask, visible = (files[name] for files in found.values())
         try:
             size = size or image_size(root / picture)
         except InputError as error:
             builder.skip(f"image {error.rule.split(':')[0]}", f"id {name}")
             continue
         builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
-        read = partial(_read_object, root, image_id, size, name, *masks)
-        builder.add_instances_later(image_id, read, partial(_below, root, masks))
+        read = partial(_read_object, root, image_id, size, name, whole_mask, visible)
+        builder.add_instances_later(image_id, read, partial(_below, root, [whole_mask, visible]))
     return builder.finish()
 
 

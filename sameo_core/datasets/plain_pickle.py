@@ -47,7 +47,7 @@ def read_plain_pickle(path: Path) -> object:
 def _check_memo(data: bytes) -> None:
     """A pickle may number its memos at will, and Python reserves memory up to the largest number."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > count:
             raise ValueError(f"memo number {argument} at instruction {count}")
 
 
@@ -139,5 +139,7 @@ def _plain(value: object, path: Path, budget: list[int], depth: int) -> object:
     raise _error(path, f"pickle with something else than plain data: found {type(value).__name__}")
 
 
-def _error(path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"):
+def _error(
+    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
+) -> InputError:
     return InputError(file=path, rule=rule, remedy=remedy)

@@ -43,7 +43,7 @@ def occlusion_rates(objects: Objects) -> Float64[np.ndarray, " objects"]:
     rates[rows] = (area - shared_pixels(amodal, visible)) / np.maximum(area, 1)
     for row in np.flatnonzero(np.isnan(rates) & ~objects.crowd).tolist():
         rate = objects.stated_rate[row]
-        if not isinstance(rate, Real) or not 0 <= rate <= 1:
+        if not isinstance(rate, Real) or not 0 <= rate <= 1:  # type: ignore[operator]  # to typeshed no Real has an order
             rule = f"needs a 'visible_mask' or an 'occlude_rate' in 0..1, found {rate!r}"
             raise InputError(**objects.where(row), rule=rule, remedy="Add the visible mask of the object")
         rates[row] = rate
@@ -53,8 +53,8 @@ def occlusion_rates(objects: Objects) -> Float64[np.ndarray, " objects"]:
 def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> list | None:
     """The visible mask of each object, as in COCOA the amodal one where nothing is hidden. None: not all known."""
     whole = objects.crowd | (rates == 0)
-    masks = zip(objects.amodal, objects.visible, whole.tolist(), strict=True)
-    masks = [amodal if visible is None and complete else visible for amodal, visible, complete in masks]
+    rows = zip(objects.amodal, objects.visible, whole.tolist(), strict=True)
+    masks = [amodal if visible is None and complete else visible for amodal, visible, complete in rows]
     return None if any(mask is None for mask in masks) else masks
 
 

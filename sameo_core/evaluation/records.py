@@ -157,12 +157,13 @@ def known_categories(
             if not isinstance(category, Integral) or category not in places:
                 raise _unknown_category(records, row, known)
         columns.append(np.array([places[category] for category in records.category], np.int64))
-    return len(known), *columns
+    of_objects, of_found = columns
+    return len(known), of_objects, of_found
 
 
 def _unknown_category(records: Objects | Found, row: int, known: list) -> InputError:
-    used = {c for c in records.category if isinstance(c, Integral)}
-    used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (used, known))
+    ours = {c for c in records.category if isinstance(c, Integral)}
+    used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (ours, known))
     rule = (
         f"category id {records.category[row]!r} is none of the ground truth's categories, so class-aware its mask "
         f"would count for nothing; here category ids are {used}, the ground truth's categories {there}"

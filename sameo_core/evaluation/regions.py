@@ -34,7 +34,7 @@ def region_table(dataset: AmodalDataset, results: Sequence[dict]) -> "RegionTabl
         rule = f"one mask for each of the {len(objects)} objects, found {len(results)} for {len(predicted)} objects"
         remedy = "Use front-ends made of ground-truth boxes; a detector's masks are for evaluate_amodal"
         raise InputError(file="results", rule=rule, remedy=remedy)
-    amodal, visible = zip(*((item.amodal_rle, item.visible_rle) for item in objects.values()), strict=True)
+    amodal, visible = zip(*((item.known_amodal_rle(), item.visible_rle) for item in objects.values()), strict=True)
     return evaluate_regions([predicted[key] for key in objects], amodal, visible)
 
 
@@ -172,9 +172,9 @@ def regions_of_own_boxes(objects: Objects, found: Found, visible: list | None) -
     """
     rows = np.flatnonzero(~objects.crowd).tolist()
     keys = [(image, instance) for image, instance in zip(found.image.tolist(), found.instance, strict=True)]
-    of_object = {key: row for row, key in enumerate(keys) if isinstance(key[1], Integral) and key[1] >= 0}
+    of_object = {key: row for row, key in enumerate(keys) if isinstance(key[1], Integral) and int(key[1]) >= 0}
     wanted = [(int(objects.image[row]), objects.ids[row]) for row in rows]
-    given = sum(isinstance(instance, Integral) and instance >= 0 for instance in found.instance)
+    given = sum(isinstance(instance, Integral) and int(instance) >= 0 for instance in found.instance)
     if visible is None or not rows or given != len(rows) or of_object.keys() != set(wanted):
         return None
     p = [found.amodal[of_object[key]] for key in wanted]

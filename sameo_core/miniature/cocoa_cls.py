@@ -13,7 +13,7 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     """Amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden; all RLE."""
     shapes = DOMAINS["cocoa_cls"].shapes
     ids = {shape: _COCO_IDS[i * len(_COCO_IDS) // len(shapes)] for i, shape in enumerate(shapes)}
-    annotations = []
+    annotations: list[dict] = []
     for image in images:
         for item in image.objects:
             annotation = {

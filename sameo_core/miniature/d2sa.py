@@ -18,7 +18,7 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     `occl_depth` counts the objects that lie on top of an object. Blemish: names end in a space.
     """
     ids = {shape: i for i, shape in enumerate(TABLE_SHAPES, start=1)}
-    annotations = []
+    annotations: list[dict] = []
     for image in images:
         for position, item in enumerate(image.objects):
             annotation = {

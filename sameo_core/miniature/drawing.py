@@ -441,8 +441,8 @@ _STATURE = {  # a person is smaller than a car, a tram larger
 
 def _in_any_order(rng: np.random.Generator, drafts: Iterator[_Draft]) -> Iterator[_Draft]:
     """Pasted without regard to what is nearer: many occlusions are as nature does not have them."""
-    drafts = list(drafts)
-    yield from (drafts[i] for i in rng.permutation(len(drafts)))
+    all_drafts = list(drafts)
+    yield from (all_drafts[i] for i in rng.permutation(len(all_drafts)))
 
 
 def _on_the_shelf(rng: np.random.Generator, domain: Domain, frame: tuple[int, int], angle: float) -> Iterator[_Draft]:
@@ -456,7 +456,7 @@ def _on_the_shelf(rng: np.random.Generator, domain: Domain, frame: tuple[int, in
     counts = [count // len(slots) + (i < count % len(slots)) for i in range(len(slots))]
     for (board, row), many in zip(slots, counts, strict=True):
         offset = rng.uniform(0, 1)
-        for k, own in enumerate(rng.spawn(many)):
+        for k, own in enumerate(rng.spawn(int(many))):
             shape, size = _shape(own, domain), own.uniform(*domain.object_size)
             x = (0.12 + 0.76 * ((k + offset) / many + own.uniform(-0.06, 0.06))) * width
             x += (0.5 * row - 0.35) * -angle * 0.6 * width  # nearer things move further across

@@ -26,7 +26,7 @@ GHOST_EVERY = 8  # images
 
 def edition_2019(images: Sequence[DrawnImage], split: str) -> dict:
     """Amodal polygons in `segmentation`, visible RLE in `inmodal_seg`. Blemish: see `_objects`, its RLE is empty."""
-    annotations = []
+    annotations: list[dict] = []
     for image, _, item, ghost in _objects(images):
         visible = {"size": [image.height, image.width], "counts": [image.height * image.width]}
         annotations.append(
@@ -51,7 +51,7 @@ def edition_2020(images: Sequence[DrawnImage], split: str) -> dict:
     `oco_id` is the cluster in its image; `ico_id` is 0 for an object alone, else its place from 1, the nearest first.
     """
     clusters = {image.id: _clusters(image) for image in images}
-    annotations = []
+    annotations: list[dict] = []
     for image, position, item, ghost in _objects(images):
         x, y, *_ = item.box
         cluster = clusters[image.id]

@@ -20,7 +20,8 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     """LVIS v1: visible polygons only, no `file_name`, federated: some objects are not annotated."""
     shapes = DOMAINS["lvis"].shapes
     ids = {shape: i for i, shape in enumerate(shapes, start=1)}
-    records, annotations, found = [], [], []
+    annotations: list[dict] = []
+    records, found = [], []
     for image in images:
         kept = _is_annotated(image)
         missed = {ids[item.category] for item, keep in zip(image.objects, kept, strict=True) if not keep}

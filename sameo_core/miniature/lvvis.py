@@ -26,7 +26,8 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     videos: dict[int, list[DrawnImage]] = {}
     for image in images:
         videos.setdefault(_place(image.id - 1)[0], []).append(image)
-    records, annotations = [], []
+    annotations: list[dict] = []
+    records = []
     for video, frames in videos.items():
         paths = [names(image.id, split) for image in frames]
         sizes = {"height": frames[0].height, "width": frames[0].width}

@@ -26,7 +26,8 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
     rng = np.random.default_rng([seed, zlib.crc32(domain.encode()), zlib.crc32(split.encode()), video])
     height, width = look.image_sizes[rng.integers(len(look.image_sizes))]
     canvas, light = _background(rng, look, height, width), rng.uniform(0, 2 * np.pi)
-    at_rest, found = [], []  # masks of frame 0, for placing; (identity, shape, amodal mask) of this frame
+    at_rest: list[np.ndarray] = []  # masks of frame 0, for placing
+    found: list[tuple[int, str, np.ndarray]] = []  # identity, shape and amodal mask in this frame
     for identity in range(1, 1 + int(rng.integers(look.objects[0], look.objects[1] + 1))):
         shape = _shape(rng, look)
         cut_out = _cut_out(rng, shape, min(height, width) * rng.uniform(*look.object_size), look.tilt)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sameo_core.masks import encode_mask
+from sameo_core.masks import RLE, encode_mask
 from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout
 from sameo_core.miniature.room import draw_room
 
@@ -56,7 +56,7 @@ def _region(item: DrawnObject) -> dict:
     }
 
 
-def _with_bytes(rle: dict) -> dict:
+def _with_bytes(rle: RLE) -> dict:
     return {"size": list(rle["size"]), "counts": rle["counts"].encode()}
 
 

@@ -14,7 +14,7 @@ def document(images: Sequence[DrawnImage], split: str) -> dict:
     Blemish: the names of categories end in a space.
     """
     ids = {shape: i for i, shape in enumerate(SHELF_SHAPES, start=1)}
-    annotations = []
+    annotations: list[dict] = []
     for image in images:
         for item in image.objects:
             annotations.append(

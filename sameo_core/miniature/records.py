@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from sameo_core import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
@@ -87,7 +88,7 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
     if scene.ground is not None:
         amodal.insert(0, scene.ground)
         visible.insert(0, scene.ground & ~scene.amodal.any(0))
-        names.insert(0, scene.ground_category)
+        names.insert(0, cast(str, scene.ground_category))
         identities.insert(0, 0)
     overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
     objects = [

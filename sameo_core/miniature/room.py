@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image as PILImage
@@ -14,7 +15,8 @@ from sameo_core.whole_files import written_whole
 def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
     """As `draw_scene`, of a domain with ground; the first two objects are the wall and the floor."""
     scene = draw_scene(domain, index, seed, split)
-    building = np.stack([~scene.ground, scene.ground])
+    ground = cast(np.ndarray, scene.ground)
+    building = np.stack([~ground, ground])
     seen = building & ~scene.amodal.any(0)
     return replace(
         scene,

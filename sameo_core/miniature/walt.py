@@ -16,7 +16,7 @@ from sameo_core.miniature.records import DrawnImage, Layout
 
 def document(images: Sequence[DrawnImage], split: str) -> dict:
     """The polygons that WALT's training code makes of the npz files; annotation ids from 0."""
-    annotations = []
+    annotations: list[dict] = []
     for image in images[:-1] if len(images) > 1 else images:
         for item in image.objects:
             if item.is_stuff:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sameo_core.errors import InputError
 from sameo_core.whole_files import written_whole
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 PROFILES = MappingProxyType({"mini": "mini: drawn world", "paper": "paper"})  # as titles say it
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from sameo_core.reporting.base import Row, require
 from sameo_core.reporting.published import read_published
@@ -15,7 +16,7 @@ CLAIMS = ("claim", "paper_effect", "mini_effect", "ci_low", "ci_high", "seeds", 
 DIRECTIONS = ("more", "less")
 
 
-def verdict(ci_low: Real | None, ci_high: Real | None, claimed: str = "more") -> str:
+def verdict(ci_low: float | int | None, ci_high: float | int | None, claimed: str = "more") -> str:
     """Whether a claimed effect shows in an interval: "holds", "does not hold" or "undecided".
 
     It holds where the whole interval lies on the claimed side of zero, does not hold where it lies on the other, and is
@@ -54,7 +55,7 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
             `verdict`.
     """
     require(len(rows), "rows", "at least one claim, found none", "Name the paper's claims")
-    found = []
+    found: list[dict[str, object]] = []
     for i, row in enumerate(rows):
         record = f"row {i}"
         text = row.get("claim")
@@ -66,7 +67,7 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
         require(not odd, "rows", f"effects are numbers, found {odd[:1]}", "Give differences of shares", record)
         if "differences" in row:
             values = list(row["differences"])
-            numbers = (*mean_interval(values), len(values)) if values else (None, None, None, 0)
+            numbers: tuple = (*mean_interval(values), len(values)) if values else (None, None, None, 0)
         else:
             numbers = tuple(row.get(key) for key in CLAIMS[2:6])
         effect, low, high = (None if v is None or math.isnan(v) else round(float(v), 4) for v in numbers[:3])
@@ -190,7 +191,7 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
     """
     published, rows = read_published(), []
     for claim in _claims():
-        row = {"claim": claim.text, "claimed": claim.claimed, "differences": ()}
+        row: dict[str, Any] = {"claim": claim.text, "claimed": claim.claimed, "differences": ()}
         if claim.published:
             best = [max(r["value"] for r in published if _matches(r, wanted)) for wanted in claim.published]
             row["paper_effect"] = round((best[0] - best[1]) / 100, 4)

@@ -92,7 +92,8 @@ def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least
         least: only objects with at least this occlusion rate.
 
     Raises:
-        InputError: no such object; a result that is not of an object, or without its mask.
+        InputError: no such object; a result that is not of an object, or without its mask; a data set without amodal
+            masks.
     """
     wanted = {"image_id": Integral | str, "instance_id": Integral | str, "segmentation": Mapping}
     check_records("covering", covering, "result", wanted)
@@ -101,7 +102,8 @@ def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least
     numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]
     predicted = [masks[objects[i][0], objects[i][1].instance_id] for i in numbers]
     truth = [objects[i][1] for i in numbers]
-    table = evaluate_regions(predicted, [item.amodal_rle for item in truth], [item.visible_rle for item in truth])
+    amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
+    table = evaluate_regions(predicted, amodal, visible)
     return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least)]
 
 

@@ -1,7 +1,6 @@
 """Figures of data: images of a set with their objects, drawn scenes, how much of an object is hidden."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -89,7 +88,9 @@ def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: in
 
 @styled
 def figure_occlusion_histograms(
-    rates: Mapping[str, Sequence[Real] | np.ndarray], profile: str, title: str = "How much of an object is hidden"
+    rates: Mapping[str, Sequence[float | int] | np.ndarray],
+    profile: str,
+    title: str = "How much of an object is hidden",
 ) -> Figure:
     """A panel a data set: the distribution of the occlusion rate (0..1) over the objects that are occluded at all.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ from sameo_core.reporting.style import PALETTE, WIDTH, legend_below, new_figure,
 
 @styled
 def figure_detection_curves(
-    curves: Mapping[str, Mapping[float, Sequence[Real] | np.ndarray]],
+    curves: Mapping[str, Mapping[float, Sequence[float | int] | np.ndarray]],
     profile: str,
     title: str = "Precision and recall of detections",
 ) -> Figure:
@@ -45,7 +45,7 @@ def figure_detection_curves(
             fine = precision.size > 1 and ((known >= 0) & (known <= 1)).all()
             require(fine, "curves", "two precisions or more, in 0..1, -1 or NaN", "Give COCOeval's own", name)
             aps.append(f"{known.mean():.3f}" if known.size else "not defined")
-            look = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
+            look: dict[str, Any] = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
             (drawn,) = axes.plot(np.linspace(0, 1, precision.size), precision, **look)
         legend[f"{name}: AP {' | '.join(aps)}"] = drawn
     for axes, threshold in zip(grid, thresholds, strict=True):
@@ -169,12 +169,12 @@ def figure_reliability(
 
 
 def _dot(
-    axes: Axes, x: float | int, numbers: OverSeeds, line: Mapping[str, object], name: str, seeds_at: float | int
+    axes: Axes, x: float | int, numbers: OverSeeds, line: Mapping[str, Any], name: str, seeds_at: float | int
 ) -> None:
     """Mean and interval at x, the seeds faint beside them."""
-    seeds = {"color": line["color"], "ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{name} seeds"}
+    seeds: dict[str, Any] = {"color": line["color"], "ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{name} seeds"}
     if len(numbers.values) > 1:
         axes.plot([x + seeds_at] * len(numbers.values), numbers.values, "o", **seeds)
     axes.plot([x, x], [numbers.low, numbers.high], color=line["color"], lw=1.5, gid=f"{name} interval")
-    look = {"color": line["color"], "marker": line["marker"], "ms": 5, "mec": "white", "mew": 0.6, "ls": ""}
-    axes.plot([x], [numbers.mean], **look, gid=name)
+    look = {"color": line["color"], "marker": line["marker"]}
+    axes.plot([x], [numbers.mean], **look, ms=5, mec="white", mew=0.6, ls="", gid=name)

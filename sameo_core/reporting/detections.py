@@ -18,7 +18,7 @@ def score_rows(judged: Judged) -> list[dict[str, object]]:
     """
     rows = []
     for (place, front_end, method, *seed), found in judged.items():
-        labels = {"data set": place, "front-end": front_end, "method": method, "seed": "".join(seed)}
+        labels: dict[str, object] = {"data set": place, "front-end": front_end, "method": method, "seed": "".join(seed)}
         parts = {f"AP {part}": found.class_agnostic[part]["AP"] for part in ("occluded", "un-occluded")}
         rows.append(labels | found.class_agnostic["all"] | parts)
     return rows
@@ -30,7 +30,7 @@ def bucket_rows(judged: Judged, place: str, names: Names) -> list[dict[str, obje
     Buckets in which the data set has no object are left out.
     """
     return [
-        {"model": names[front_end, method], "seed": "".join(seed), "bucket": bucket} | found.class_agnostic[bucket]
+        {"model": names[front_end, method], "seed": "".join(seed), "bucket": bucket, **found.class_agnostic[bucket]}
         for (where, front_end, method, *seed), found in judged.items()
         if where == place and (front_end, method) in names
         for bucket in found.class_agnostic

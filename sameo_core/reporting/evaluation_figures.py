@@ -1,6 +1,7 @@
 """Figures of evaluation: metrics before and after, of an ablation's arms, and against the occlusion rate."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def figure_gains(rows: Sequence[Row], profile: str, title: str = "Before and aft
             values = [float(row[side]) for row in rows if row["metric"] == metric]
             mean, low, high = mean_interval(values)
             label = side if y == 0 else None
-            seeds = {"ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{side} seeds"}
+            seeds: dict[str, Any] = {"ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{side} seeds"}
             axes.plot(values, [y + 2.5 * lift] * len(values), "o", color=colour, **seeds)
             axes.plot([low, high], [y + lift] * 2, color=colour, lw=1.5, gid=f"{side} interval")
             axes.plot(mean, y + lift, marker, ms=5, color=colour, mec="white", mew=0.6, ls="", label=label, gid=side)

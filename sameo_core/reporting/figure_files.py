@@ -1,6 +1,5 @@
 """Figures as files: SVG and PNG for a paper, PNG for a widget, and overlays that say what they were made from."""
 
-from numbers import Real
 from pathlib import Path
 
 import matplotlib
@@ -44,7 +43,7 @@ def overlay_mark(path: Path) -> str | None:
         return None
 
 
-def figure_png(figure: Figure, dpi: Real = 100) -> bytes:
+def figure_png(figure: Figure, dpi: float | int = 100) -> bytes:
     """The bytes of a figure's PNG, for `ipywidgets.Image`."""
     with matplotlib.rc_context(dict(STYLE)):
         return rendered(figure, "png", dpi)

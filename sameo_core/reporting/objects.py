@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -83,7 +84,7 @@ def draw_amodal(axes: Axes, amodal: Mask, colour: str) -> None:
 
 def draw_box(axes: Axes, box: BoxXYXY) -> None:
     x0, y0, x1, y1 = (float(v) for v in box)
-    line = {"ec": PALETTE["box"], "lw": 1.0, "label": "box", "path_effects": _casing(1.0)}
+    line: dict[str, Any] = {"ec": PALETTE["box"], "lw": 1.0, "label": "box", "path_effects": _casing(1.0)}
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
 
 

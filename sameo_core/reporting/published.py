@@ -8,6 +8,7 @@ hold shares in 0..1; `tables.per_cent` and `tables.points` turn them into what a
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sameo_core.config import DATA
 from sameo_core.datasets import READERS
@@ -36,7 +37,7 @@ NO_COMPARISON = (
 )
 
 
-def read_published(table: str | None = None, path: Path | None = None) -> list[dict[str, object]]:
+def read_published(table: str | None = None, path: Path | None = None) -> list[dict[str, Any]]:
     """Published numbers, a row each; `value` in per cent, what is unknown None.
 
     Args:
@@ -48,7 +49,8 @@ def read_published(table: str | None = None, path: Path | None = None) -> list[d
             is no number in 0..100; the same number given twice.
     """
     path = PUBLISHED if path is None else path
-    rows, seen = read_table(path), {}
+    rows = read_table(path)
+    seen: dict[tuple, int] = {}
     for i, row in enumerate(rows):
         record, remedy = f"row {i}", "Correct the row"
         require(tuple(row) == COLUMNS, path, f"the columns {', '.join(COLUMNS)}", "Keep them, in their order")

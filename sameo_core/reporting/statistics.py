@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from sameo_core.reporting.base import Row, require
 ADD = "Add what is missing"
 
 
-def mean_interval(values: Sequence[Real] | np.ndarray) -> tuple[float, float, float]:
+def mean_interval(values: Sequence[float | int] | np.ndarray) -> tuple[float, float, float]:
     """Mean over seeds and its 95 % interval by Student's t: (mean, low, high); a single value has no interval: NaN.
 
     Raises:
@@ -116,7 +116,7 @@ def method_differences(
         missing = ", ".join(key for key in keys if key not in row)
         require(not missing, "rows", f"rows with {', '.join(keys)}, this one is without {missing}", ADD, f"row {i}")
     for place in dict.fromkeys(row["data set"] for row in rows):
-        by_method = {}
+        by_method: dict[tuple[str, str], dict[object, Row]] = {}
         for row in rows:
             if row["data set"] == place:
                 by_method.setdefault((row["front-end"], row["method"]), {})[row["seed"]] = row
@@ -127,7 +127,7 @@ def method_differences(
             rule = f"the seeds {list(mine)} or one row without a seed, found {list(theirs)}"
             require(theirs.keys() in (mine.keys(), {""}), "rows", rule, "Train both with the same seeds", str(key))
             for metric in metrics:
-                pairs = [(theirs.get(seed, theirs.get("")), row) for seed, row in mine.items()]
+                pairs = [(theirs[seed if seed in theirs else ""], row) for seed, row in mine.items()]
                 for row in (row for pair in pairs for row in pair):
                     rule = f"{metric} is a number, found {row[metric]!r}"
                     require(isinstance(row[metric], Real), "rows", rule, "Evaluate it again", str(place))
@@ -153,7 +153,7 @@ class Calibration:
 
 
 def calibration(
-    predicted: Sequence[Real] | np.ndarray, true: Sequence[Real] | np.ndarray, bins: int = 10
+    predicted: Sequence[float | int] | np.ndarray, true: Sequence[float | int] | np.ndarray, bins: int = 10
 ) -> Calibration:
     """Predicted against true IoU, one pair a mask.
 
@@ -202,7 +202,7 @@ class OverSeeds(NamedTuple):
     high: float
 
 
-def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[object, OverSeeds]]:
+def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[Any, OverSeeds]]:
     """model -> place -> a column over the seeds, in the order of the rows; None and NaN are left out.
 
     Args:
@@ -212,7 +212,8 @@ def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[o
         InputError: no rows, one without model, place, column or a number, or the same model, place and seed twice.
     """
     require(len(rows), "rows", "at least one row, found none", "Give one row a model, seed and " + place)
-    seen, found = set(), {}
+    seen: set[tuple] = set()
+    found: dict[str, dict[Any, list[float]]] = {}
     for i, row in enumerate(rows):
         missing = sorted({"model", place, column} - row.keys())
         rule = f"rows with model, {place} and {column}, this one is without {', '.join(missing)}"

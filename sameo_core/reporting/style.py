@@ -7,8 +7,8 @@ too, so that a greyscale print is enough. Figures are made without pyplot, so no
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 from types import MappingProxyType
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -46,7 +46,7 @@ SERIES = (
 
 WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
 
-STYLE = MappingProxyType(
+STYLE: Any = MappingProxyType(  # of matplotlib's keys, each of which its types list
     {
         "figure.dpi": 80,
         "figure.constrained_layout.w_pad": 0.03,
@@ -83,7 +83,7 @@ def styled(function: Callable) -> Callable:
     return matplotlib.rc_context(dict(STYLE))(function)
 
 
-def series(names: Iterable[str]) -> dict[str, dict[str, object]]:
+def series(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """name -> colour, line style and marker of `SERIES`. InputError for more names than can be told apart."""
     names = list(names)
     rule = f"at most {len(SERIES)} lines in a figure, found {len(names)}"
@@ -116,7 +116,7 @@ def new_figure(
     if profile is not None:
         check_profile(profile)
         title = f"{title} \N{MIDDLE DOT} {PROFILES[profile]}"
-    figure = Picture(figsize=(width, height), layout=layout)
+    figure = Picture(figsize=(width, height), layout=layout)  # type: ignore[arg-type]  # its types forget "none"
     figure.suptitle(title, x=0.005, ha="left")
     return figure
 
@@ -132,7 +132,7 @@ def panels(title: str, profile: str, count: int, across: int, height: float) -> 
     return figure, axes[:count]
 
 
-def rendered(figure: Figure, kind: str, dpi: Real, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
+def rendered(figure: Figure, kind: str, dpi: float | int, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
     buffer = io.BytesIO()
     metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind] | dict(texts)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)

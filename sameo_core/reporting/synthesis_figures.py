@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 import numpy as np
 import PIL.Image
@@ -89,7 +88,10 @@ def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, pr
 
 @styled
 def figure_rates(
-    asked: Sequence[Real] | np.ndarray, achieved: Sequence[Real] | np.ndarray, tolerance: float | int, profile: str
+    asked: Sequence[float | int] | np.ndarray,
+    achieved: Sequence[float | int] | np.ndarray,
+    tolerance: float | int,
+    profile: str,
 ) -> Figure:
     """Occlusion rates asked for and achieved: their distributions, and the difference within its tolerance.
 

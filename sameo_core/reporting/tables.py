@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def write_table(
     return path
 
 
-def read_table(path: str | Path) -> list[dict[str, object]]:
+def read_table(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
 
     Raises:
@@ -244,7 +245,7 @@ def table_html(
     return Table(tuple(columns), cells, numeric, frozenset(bold), title)
 
 
-def table_markdown(rows: Sequence[Row], *args: object, **options: object) -> str:
+def table_markdown(rows: Sequence[Row], *args: Any, **options: Any) -> str:
     """Rows as Markdown text, for a README; everything as in `table_html`."""
     return str(table_html(rows, *args, **options))
 

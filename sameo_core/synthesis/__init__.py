@@ -5,6 +5,7 @@ are put together for a profile.
 """
 
 from pathlib import Path
+from typing import Any
 
 from sameo_core.collection import open_dataset
 from sameo_core.config import DATA_SEED, Profile, config_hash
@@ -87,7 +88,7 @@ def synthetic_set(
     images: int | None = None,
     split: str = "train",
     seed: int = DATA_SEED,
-    **how,
+    **how: Any,
 ) -> Path:
     """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
 

@@ -44,7 +44,7 @@ def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
     cut_out = cut_out if scene.mode == "RGB" else cut_out.convert(scene.mode)
     scene.paste(cut_out, pair.corner, PIL.Image.fromarray(pair.alpha))
     file = BytesIO()
-    if source.format == "JPEG" and source.mode == scene.mode:
+    if source.format == "JPEG" and isinstance(source, JpegImagePlugin.JpegImageFile) and source.mode == scene.mode:
         sampling = JpegImagePlugin.get_sampling(source)
         scene.save(file, "JPEG", qtables=source.quantization, subsampling=sampling)
         suffix = ".jpg"

@@ -230,7 +230,8 @@ def _repair(folder: Path, made: Path) -> None:
 
 def _make_pairs(folder: Path, pool: Pool, config: SynthesisConfig, recipe: dict, shard: int) -> dict:
     """Write the images of a shard to a folder; return its annotation file's content."""
-    images, annotations, pairs = [], [], []
+    images: list[dict] = []
+    annotations, pairs = [], []
     first = shard * config.pairs_per_shard
     for number in range(first, min(first + config.pairs_per_shard, recipe["images"] // 2)):
         pair = draw_pair(pool, config, recipe["seed"], number)
