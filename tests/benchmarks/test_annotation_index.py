@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 OBJECTS, LOOKED_AT = 1_000_000, 100  # images
 
 JSON_LOAD = """
@@ -30,10 +31,9 @@ seconds, cpu, found = time.perf_counter() - start[0], time.process_time() - star
 objects = sum(len(dataset[i].instances) for i in range(int(sys.argv[2])))
 """
 REPORT = """
-import json, resource
-unit = 1024 if sys.platform != "darwin" else 1
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak, "found": found, "objects": objects}))
+import json
+from peak_memory import peak_megabytes
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak_megabytes(), "found": found, "objects": objects}))
 """
 
 
@@ -68,7 +68,11 @@ def write_file(path: Path, objects: int, images: int) -> None:
 
 def measured(code: str, path: Path, root: Path) -> dict[str, float]:
     """Seconds of what the code times, MB of the whole process, and its seconds from start to end."""
-    environment = os.environ | {"SAMEO_ROOT": str(root), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "SAMEO_ROOT": str(root),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
+        "OMP_NUM_THREADS": "1",
+    }
     start = time.perf_counter()
     command = [sys.executable, "-c", code + REPORT, str(path), str(LOOKED_AT)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

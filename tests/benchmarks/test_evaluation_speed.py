@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peak_memory import peak_megabytes
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -117,11 +117,9 @@ def speed(folder: Path) -> dict:
 
 
 def memory(folder: Path) -> dict:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_megabytes()
     evaluate(*files(folder))
-    unit = 1024 if sys.platform != "darwin" else 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"before": before * unit / 1e6, "peak": peak * unit / 1e6}
+    return {"before": before, "peak": peak_megabytes()}
 
 
 def files(folder: Path) -> tuple[Path, Path]:
@@ -129,7 +127,7 @@ def files(folder: Path) -> tuple[Path, Path]:
 
 
 def alone(what: str, folder: Path, *numbers: int) -> dict:
-    """What one of the functions above gives in a process of its own, started by one that has used little memory."""
+    """What one of the functions above gives in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, __file__, what, str(folder), *map(str, numbers)],

@@ -6,7 +6,6 @@ scene has fewer of them than a photograph of COCO, about 160 KB. `python -m pyte
 
 import hashlib
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from peak_memory import peak_megabytes
 
 import sameo_core
 from sameo_core.config import CompletenessConfig, SynthesisConfig
@@ -118,11 +118,11 @@ def two_workers(pool_file: Path, folder: Path, images: int, shards: int, rounds:
 def peak_memory(pool_file: Path, folder: Path, images: int) -> None:
     """Prints the peak resident memory in MB of making so many images."""
     synthesize(pool_file, folder / str(images), images)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_megabytes())
 
 
 def written(folder: Path) -> dict[Path, str]:
-    """Images and annotations of a set, each by its digest: children would inherit the peak of what is held here."""
+    """Images and annotations of a set, each by its digest."""
     paths = [path for kind in ("images", "annotations") for path in (folder / kind).rglob("*") if path.is_file()]
     return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
