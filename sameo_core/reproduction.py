@@ -253,6 +253,7 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
             run.status = "passed"
         except KeyboardInterrupt:
             run.status, run.error = "interrupted", f"{run.name} was interrupted by Ctrl-C"
+            logging.getLogger("asyncio").disabled = True  # else it may tell, with a traceback, of the cell that was cut
         except Exception as error:
             failing_line = _failing_line(error)
             run.status, run.error = "failed", _explain(error, run, notebook, progress, failing_line, timeout)
