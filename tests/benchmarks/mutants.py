@@ -7,16 +7,18 @@ cosmic-ray makes the mutants (an operator exchanged, a number one more or less, 
 a loop left out). It is no dependency of the project: any Python that has it will do. Of each group a sample is drawn,
 evenly from all mutants of its files that compile; sample and outcome depend on the seed, the sources and the tests.
 
-A mutant lives in a copy of package and tests in a temporary folder; a forked child, warm with everything that is not
-ours, runs the group's tests there up to the first that fails. Killed means: a test failed ("at import": already when
-the package was imported), or the child used up its processor time ("timeout"). Hypothesis draws the same examples as in
-`make test`, but does not shrink what it finds.
+The tests that are meant to see a fault in a file run up to the first that fails. Killed means: one failed ("at import":
+the package could not even be imported), or the processor time was used up ("timeout"). Most mutants differ in the body
+of one function: it is exchanged in a forked child that has package and tests in its memory already, which takes a
+moment. The others import all anew, from a copy in a temporary folder. Hypothesis draws the same examples as in `make
+test`, but does not shrink what it finds.
 
 The outcomes stand in `--out`: a run that was interrupted goes on from there, and with `--again` the survivors alone are
 run anew, when there are new tests for them. It exits with 1 where a group is below 85 %. It needs Linux.
 """
 
 import argparse
+import ast
 import difflib
 import gc
 import importlib
@@ -29,8 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,15 +46,12 @@ PATIENCE = 3600  # seconds that a mutant may take, on a machine that is busy wit
 WARM = "torch torch._dynamo torchvision scipy.ndimage scipy.optimize skimage.measure pycocotools.mask PIL.ImageFilter"
 WARM += " safetensors.torch joblib jaxtyping beartype nbval.plugin pytest_cov.plugin anyio.pytest_plugin"
 
-# Group -> files of the package, and the tests that are meant to see a fault in them, the quick ones first.
+# Group -> files of the package -> the tests that are meant to see a fault in them.
 GROUPS = {
-    "losses": (["losses.py"], ["test_losses.py"]),
-    "masks": (["masks.py", "boxes.py"], ["test_boxes.py", "test_masks.py"]),
-    "evaluation": (["evaluation/*.py"], ["test_evaluation.py"]),
-    "synthesis": (
-        ["synthesis/composition.py", "synthesis/painting.py", "synthesis/pool.py"],
-        ["test_synthesis.py"],
-    ),
+    "losses": {"losses.py": "test_losses.py"},
+    "masks": {"masks.py": "test_masks.py", "boxes.py": "test_boxes.py"},
+    "evaluation": {"evaluation/*.py": "test_evaluation.py"},
+    "synthesis": {f"synthesis/{name}.py": "test_synthesis.py" for name in ("composition", "painting", "pool")},
 }
 SLOW = "killed or dask or workers or verb or profile or absent_sources or scheduler or ctrl_c"  # and not of geometry
 
@@ -90,10 +90,45 @@ json.dump([kept, tried, len(places)], sys.stdout)
 
 def sampled(cosmic_ray, group, seed, size):
     """[(name, file, mutated source)] of a group; how many were tried, and how many there are."""
-    paths = (path for glob in GROUPS[group][0] for path in (ROOT / "sameo_core").glob(glob))
-    files = sorted(path.relative_to(ROOT).as_posix() for path in paths)
-    asked = json.dumps([str(ROOT), files, f"{seed} {group}", size])
+    asked = json.dumps([str(ROOT), sorted(tests_by_file(group)), f"{seed} {group}", size])
     return json.loads(subprocess.run([cosmic_ray, "-c", SAMPLE], input=asked, stdout=-1, text=True, check=True).stdout)
+
+
+def tests_by_file(group):
+    """Path from the root -> name of the test file."""
+    found = [(path, tests) for glob, tests in GROUPS[group].items() for path in (ROOT / "sameo_core").glob(glob)]
+    return {path.relative_to(ROOT).as_posix(): tests for path, tests in found}
+
+
+# ------------------------------------------------------------------------------------------------------- one mutant
+
+
+def wait(child):
+    """The exit code of a child that leads a group of processes, or "timeout"."""
+    for _ in range(20 * PATIENCE):  # a child that waits for something uses no processor time
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.05)
+    else:
+        os.killpg(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):  # what it may have left behind
+        os.killpg(child, signal.SIGKILL)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        return "timeout"
+    return os.waitstatus_to_exitcode(status)
+
+
+def limit(seconds):
+    """A process group of one's own, so much processor time, and not the 2^60 pixels that a mutant may ask for."""
+    os.setpgid(0, 0)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+
+
+def outcome_of(code):
+    return {0: "survived", 2: "at import", 4: "at import", "timeout": "timeout"}.get(code, "killed")
 
 
 class Workshop:
@@ -111,54 +146,154 @@ class Workshop:
                 importlib.import_module(name)
         sys.modules["torch"].set_num_threads(1)
         phases = (Phase.explicit, Phase.generate)
-        gc.freeze()  # no child need look through all that
         settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
+        gc.freeze()  # no child need look through all that
 
-    def run(self, tests, seconds, keep=False):
-        """pytest's exit code, or "timeout"; `seconds` of processor time. `keep` what Python compiles."""
+    def run(self, tests, seconds, plugin=None, keep=False):
+        """What `wait` says of a child that runs pytest; `keep` what Python compiles."""
+        child = os.fork()
+        if child:
+            return wait(child)
+        try:
+            limit(seconds)
+            os.chdir(self.folder)
+            said = os.open(self.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(said, 1), os.dup2(said, 2)
+            sys.dont_write_bytecode = not keep
+            options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-profile=mutants"]
+            os._exit(pytest.main([*options, "-k", f"not ({SLOW})", f"tests/{tests}"], [plugin] if plugin else []))
+        finally:
+            os._exit(99)
+
+    def seconds_without_mutant(self, tests):
+        """Processor time of tests that pass; ends the program if they do not."""
+        for _ in range(2):  # the first one compiles
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if code := self.run(tests, PATIENCE, keep=True):
+                said = (self.folder / "said.txt").read_text()
+                raise SystemExit(f"{tests} ends with {code} without a mutant\n{said}")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = sum(after[:2]) - sum(before[:2])
+        print(f"{tests}: {seconds:.1f} s of processor time without a mutant")
+        return seconds
+
+    def outcomes(self, mutants, tests):
+        """Yields name and outcome of [(name, file, mutated source)], all for the same tests."""
+        if not mutants:
+            return
+        seconds = int(4 + 4 * self.seconds_without_mutant(tests))
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            try:
-                self._become_pytest(tests, seconds, keep)
-            finally:
-                os._exit(99)
-        for _ in range(10 * PATIENCE):  # a child that waits for something uses no processor time
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                break
-            time.sleep(0.1)
-        else:
-            os.killpg(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        with suppress(ProcessLookupError):  # what it may have left behind
-            os.killpg(child, signal.SIGKILL)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
-            return "timeout"
-        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+            os.close(reader)
+            os._exit(self.run(tests, PATIENCE, Exchange(self.folder, mutants, seconds, writer)) != 0)
+        os.close(writer)
+        left = {name: (file, mutant) for name, file, mutant in mutants}
+        with os.fdopen(reader) as lines:
+            for line in lines:
+                name, outcome = json.loads(line)
+                if outcome != "import anew":
+                    del left[name]
+                    yield name, outcome
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{tests}: not all mutants were tried\n{(self.folder / 'said.txt').read_text()}")
+        for name, (file, mutant) in left.items():
+            with exchanged(self.folder / file, mutant):
+                yield name, outcome_of(self.run(tests, seconds))
 
-    def _become_pytest(self, tests, seconds, keep):
-        os.setsid()
-        os.chdir(self.folder)
-        said = os.open(self.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(said, 1), os.dup2(said, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))  # of the 2^60 pixels that a mutant may ask for
-        sys.dont_write_bytecode = not keep
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-profile=mutants"]
-        os._exit(pytest.main([*options, "-k", f"not ({SLOW})", *(f"tests/{name}" for name in tests)]))
 
-    def outcome(self, file, mutant, tests, seconds):
-        """What becomes of a mutant: "survived", "killed", "at import", "timeout"."""
+@contextmanager
+def exchanged(path, content):
+    """A source file has another content for a while, and nothing compiled is left of it."""
+    original = path.read_text(encoding="utf-8")
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+        compiled.unlink()
+    path.write_text(content, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(original, encoding="utf-8")
+
+
+class Exchange:
+    """A plugin of pytest: the collected tests do not run once, but in a child for each mutant.
+
+    It tells, a line each, what became of a mutant: "import anew" if it differs elsewhere than in one function's body.
+    """
+
+    def __init__(self, folder, mutants, seconds, writer):
+        self.folder, self.mutants, self.seconds, self.writer = folder, mutants, seconds, writer
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session):
+        functions = [thing for thing in gc.get_objects() if isinstance(thing, types.FunctionType)]
+        for name, file, mutant in self.mutants:
+            child = os.fork()
+            if not child:
+                os.close(self.writer)
+                limit(self.seconds)
+                if self._exchange(functions, file, mutant):
+                    return None  # now pytest runs the tests
+                os._exit(self._import(file, mutant))
+            code = wait(child)
+            outcome = "import anew" if code == 77 else outcome_of(code)
+            os.write(self.writer, f"{json.dumps([name, outcome])}\n".encode())
+        return True
+
+    def _exchange(self, functions, file, mutant):
+        """Whether the mutant differs in the body of a function, which then has been exchanged."""
         path = self.folder / file
-        original = path.read_text(encoding="utf-8")
-        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
-            compiled.unlink()
-        path.write_text(mutant, encoding="utf-8")
-        try:
-            code = self.run(tests, seconds)
-        finally:
-            path.write_text(original, encoding="utf-8")
-        return {0: "survived", 2: "at import", 4: "at import", "timeout": "timeout"}.get(code, "killed")
+        around, bodies = taken_apart(path.read_text(encoding="utf-8"))
+        around_too, mutated = taken_apart(mutant)
+        if around != around_too or bodies.keys() != mutated.keys():
+            return False
+        (changed,) = [name for name in bodies if bodies[name] != mutated[name]]
+        loader = sys.modules[module_name(file)].__loader__  # jaxtyping's
+        new = code_called(changed, loader.source_to_code(mutant.encode(), str(path)))
+        here = [f for f in functions if f.__code__.co_filename == str(path) and f.__code__.co_qualname == changed]
+        for function in here:
+            function.__code__ = new
+        return bool(here)
+
+    def _import(self, file, mutant):
+        """An exit code: 4 where the mutant cannot be imported."""
+        with exchanged(self.folder / file, mutant):
+            module = sys.modules.pop(module_name(file))
+            try:
+                importlib.import_module(module.__name__)
+            except Exception:
+                return 4
+        return 77
+
+
+def module_name(file):
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def taken_apart(source):
+    """A module without the bodies of its functions and methods; their names -> their bodies."""
+    tree, bodies = ast.parse(source), {}
+
+    def empty(node, prefix):
+        for child in node.body:
+            if isinstance(child, ast.ClassDef):
+                empty(child, f"{prefix}{child.name}.")
+            elif isinstance(child, ast.FunctionDef):
+                bodies[prefix + child.name] = [ast.dump(statement) for statement in child.body]
+                child.body = []
+
+    empty(tree, "")
+    return ast.dump(tree), bodies
+
+
+def code_called(name, code):
+    """The code of a function or method in that of its module."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    found = [constant for constant in inner if constant.co_qualname == name]
+    return found[0] if found else next(filter(None, (code_called(name, constant) for constant in inner)), None)
+
+
+# ------------------------------------------------------------------------------------------------------ all of them
 
 
 def changed_lines(file, mutant):
@@ -191,24 +326,18 @@ def mutate(cosmic_ray, seed, size, groups, out, again=False):
         for group in groups:
             mutants, tried, there = sampled(cosmic_ray, group, seed, size)
             print(f"{group}: {len(mutants)} of {there} mutants; {tried - len(mutants)} more did not compile")
-            tests = GROUPS[group][1]
-            begun = resource.getrusage(resource.RUSAGE_CHILDREN)
-            for _ in range(2):  # the first one compiles
-                if code := workshop.run(tests, PATIENCE, keep=True):
-                    said = (workshop.folder / "said.txt").read_text()
-                    raise SystemExit(f"{group}: the tests end with {code} without a mutant\n{said}")
-                ended, begun = begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds = sum(begun[:2]) - sum(ended[:2])
-            print(f"{group}: {seconds:.1f} s of processor time without a mutant")
-            for name, file, mutant in tqdm(mutants, desc=group, unit="mutant"):
-                known = results.get(name, {}).get("outcome")
-                if known and not (again and known == "survived"):
-                    continue
-                outcome = workshop.outcome(file, mutant, tests, int(10 + 4 * seconds))
-                results[name] = {"group": group, "outcome": outcome, "lines": changed_lines(file, mutant)}
-                partial = out.with_name(f"{out.name}.partial")
-                partial.write_text(json.dumps(results, indent=1))
-                os.replace(partial, out)
+            known = {name: results[name]["outcome"] for name, _, _ in mutants if name in results}
+            mutants = {m[0]: m for m in mutants if m[0] not in known or again and known[m[0]] == "survived"}
+            bar = tqdm(desc=group, total=len(mutants), unit="mutant")
+            by_file = tests_by_file(group)
+            for tests in dict.fromkeys(by_file.values()):
+                for name, outcome in workshop.outcomes([m for m in mutants.values() if by_file[m[1]] == tests], tests):
+                    results[name] = {"group": group, "outcome": outcome, "lines": changed_lines(*mutants[name][1:])}
+                    partial = out.with_name(f"{out.name}.partial")
+                    partial.write_text(json.dumps(results, indent=1))
+                    os.replace(partial, out)
+                    bar.update()
+            bar.close()
     return results
 
 
