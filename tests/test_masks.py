@@ -1,6 +1,7 @@
 """Masks: the 6 x 8 fixture worked by hand, round trips, and every way a segmentation can be malformed."""
 
 import contextlib
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_polygons_give_exactly_the_mask_again(mask):
     np.testing.assert_array_equal(again, mask)
 
 
+@pytest.mark.parametrize(
+    ("mask", "polygons"),
+    [
+        ([[1, 0], [0, 1]], [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]),
+        ([[0, 1], [1, 0]], [[1, 0, 2, 0, 2, 1, 1, 1], [0, 1, 1, 1, 1, 2, 0, 2]]),
+    ],
+)
+def test_parts_that_touch_at_a_corner_are_polygons_of_their_own(mask, polygons):
+    assert mask_to_polygons(np.array(mask, bool)) == polygons
+
+
 def test_polygons_of_a_ring_and_of_pixels_that_touch_at_corners():
     ring = np.ones((5, 5), bool)
     ring[1:4, 1:4] = False
@@ -222,6 +234,7 @@ def test_zero_runs_that_meet_do_not_stop_a_merge():
         ({"size": [H, W], "counts": [2**70]}, "RLE", "RLE counts of unknown type"),
         ({"size": [H, W], "counts": [24.0, 24.0]}, "RLE", "RLE counts of unknown type: list"),
         ({"size": [H, W], "counts": [[13], [4, 2]]}, "RLE", "RLE counts of unknown type: list"),
+        ({"size": [H, W], "counts": [[13, 4], [2, 29]]}, "RLE", "RLE counts of unknown type: list"),
         ({"size": [H, W], "counts": 48}, "RLE", "RLE counts of unknown type: int 48"),
         ({"size": [H, W], "counts": ""}, "RLE", "RLE counts do not fill the image: 0 runs"),
         ({"size": [H, W], "counts": "=42"}, "RLE", "RLE counts do not fill the image: 3 runs, sum 19"),
@@ -256,8 +269,15 @@ def test_bad_size(size):
 
 
 def test_a_polygon_that_would_exhaust_the_memory():
-    with pytest.raises(InputError, match="polygon outline too long"):
-        segmentation_to_rle([0, 0, 5000, 5000] * 5000, 5000, 5000)
+    with pytest.raises(InputError, match="polygon outline too long: 1e\\+07 pixels"):  # 2002 x 5000
+        segmentation_to_rle([0, 0, 5000, 5000] * 1001, 5000, 5000)
+
+
+@pytest.mark.parametrize(("low", "high", "fits"), [(-32, 40, True), (-32.5, 40, False), (-32, 40.5, False)])
+def test_a_polygon_reaches_four_longer_sides_beyond_the_frame_at_most(low, high, fits):
+    outline = [low, low, high, low, high, high, low, high]
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="polygon far outside the image"):
+        assert decode_segmentation(outline, H, W).all()
 
 
 @pytest.mark.parametrize(
@@ -312,6 +332,18 @@ def test_counts_that_use_too_many_characters_are_shortened():
     """ "Q0" says 1 as "1" does, in two characters."""
     long, short = ({"size": [H, W], "counts": counts} for counts in ("=4200Q00;", "=420010;"))
     assert segmentation_to_rle(long, H, W) == segmentation_to_rle(short, H, W) == short
+
+
+@given(masks, st.data())
+def test_a_number_that_takes_a_character_too_many_is_seen_wherever_it_stands(mask, data):
+    """Five bits more that repeat the sign say the same number."""
+    short = encode_mask(mask)
+    numbers = re.findall("[P-o]*[0-O]", short["counts"])  # "more follows" is worth 32: from "P" on
+    i = data.draw(st.integers(0, len(numbers) - 1))
+    numbers[i] = numbers[i][:-1] + chr(ord(numbers[i][-1]) + 32) + ("O" if numbers[i][-1] >= "@" else "0")
+    long = {**short, "counts": "".join(numbers)}
+    assert segmentation_to_rle(long, *mask.shape) == short
+    assert are_canonical_rles([short, long], [mask.shape] * 2).tolist() == [True, False]
 
 
 numbers = st.one_of(st.floats(), st.integers(-100, 100), st.none(), st.text(max_size=2), st.booleans())
@@ -382,7 +414,9 @@ def test_many_masks_are_told_apart_as_one_by_one(some, random):
             "counts": coco_mask.frPyObjects({"size": [H, W], "counts": [8, 40, 0]}, H, W)["counts"].decode(),
         },
         {"size": [H, W], "counts": "`1"},  # 48 in two characters
-        {"size": [H, W], "counts": "`A0"},  # 48 in three
+        {"size": [H, W], "counts": "`Q0"},  # 48 in three
+        {"size": [H, W], "counts": "`10"},  # 48, and a run of 0
+        {"size": [H, W], "counts": "50[1"},  # 5, 0, 43
         {"size": [H, W], "counts": "=420000;é"},
         {"size": [H, W], "counts": "=4N00000;"},
     ],
