@@ -14,7 +14,8 @@ moment. The others import all anew, from a copy in a temporary folder. Hypothesi
 test`, but does not shrink what it finds.
 
 The outcomes stand in `--out`: a run that was interrupted goes on from there, and with `--again` the survivors alone are
-run anew, when there are new tests for them. It exits with 1 where a group is below 85 %. It needs Linux.
+run anew, when there are new tests for them; `-k` says which those are, as pytest has it: the others need not run. It
+exits with 1 where a group is below 85 %. It needs Linux.
 """
 
 import argparse
@@ -134,8 +135,8 @@ def outcome_of(code):
 class Workshop:
     """A copy of package and tests in `folder`, and children that run tests in it."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, chosen=""):
+        self.folder, self.chosen = folder, f"({chosen}) and not ({SLOW})" if chosen else f"not ({SLOW})"
         for name in ("sameo_core", "tests"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
@@ -161,7 +162,7 @@ class Workshop:
             os.dup2(said, 1), os.dup2(said, 2)
             sys.dont_write_bytecode = not keep
             options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-profile=mutants"]
-            os._exit(pytest.main([*options, "-k", f"not ({SLOW})", f"tests/{tests}"], [plugin] if plugin else []))
+            os._exit(pytest.main([*options, "-k", self.chosen, f"tests/{tests}"], [plugin] if plugin else []))
         finally:
             os._exit(99)
 
@@ -318,11 +319,11 @@ def report(results):
     return shares
 
 
-def mutate(cosmic_ray, seed, size, groups, out, again=False):
+def mutate(cosmic_ray, seed, size, groups, out, again=False, chosen=""):
     """Runs what `out` does not know yet, or what survived there. Returns name -> group, outcome, changed lines."""
     results = json.loads(out.read_text()) if out.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        workshop = Workshop(Path(scratch).resolve())
+        workshop = Workshop(Path(scratch).resolve(), chosen)
         for group in groups:
             mutants, tried, there = sampled(cosmic_ray, group, seed, size)
             print(f"{group}: {len(mutants)} of {there} mutants; {tried - len(mutants)} more did not compile")
@@ -349,8 +350,10 @@ def main():
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--out", type=Path, default=Path("mutants.json"))
     parser.add_argument("--again", action="store_true", help="run the survivors anew")
+    parser.add_argument("-k", default="", help="with --again: the tests to run", metavar="EXPRESSION")
     given = parser.parse_args()
-    shares = report(mutate(given.cosmic_ray, given.seed, given.sample, given.groups, given.out, given.again))
+    chosen = given.k if given.again else ""
+    shares = report(mutate(given.cosmic_ray, given.seed, given.sample, given.groups, given.out, given.again, chosen))
     sys.exit(any(share < WANTED for share in shares.values()))
 
 
