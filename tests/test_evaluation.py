@@ -704,6 +704,24 @@ def test_image_ids_may_be_names():
     same(evaluate_amodal(truth, predictions), pycocotools_stats(truth, predictions, True))
 
 
+def test_image_ids_may_be_numbers_and_names():
+    truth, predictions = random_data(4)
+    mixed = {i: i if i % 2 else f"image {i}" for i in range(1, 7)}
+    expected = evaluate_amodal(truth, predictions)
+    for record in [*truth["annotations"], *predictions]:
+        record["image_id"] = mixed[record["image_id"]]
+    for image in truth["images"]:
+        image["id"] = mixed[image["id"]]
+    assert evaluate_amodal(truth, predictions) == pytest.approx(expected)
+
+
+def test_a_data_set_with_an_image_id_twice_is_refused():
+    dataset = small_dataset()
+    twice = AmodalDataset("cocoa", Path(), "val", {4: "thing"}, [dataset[0], dataset[1], dataset[0]], {})
+    with pytest.raises(InputError, match="cocoa val: an image id twice: 3 images have 2 ids"):
+        evaluate_amodal(twice, [])
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -757,6 +775,12 @@ def test_bad_predictions(predictions, said):
         (TRUTH | {"annotations": [ANNOTATION | {"segmentation": WIDE}]}, ["annotation 0", "(4, 5)", "(4, 4)"]),
         (TRUTH | {"annotations": [without(ANNOTATION, "segmentation")]}, ["annotations[0]", "lacks 'segmentation'"]),
         (TRUTH | {"annotations": ["x"]}, ["annotations[0]", "'x'"]),
+        (TRUTH | {"annotations": [ANNOTATION | {"iscrowd": 2}]}, ["annotation 0", "'iscrowd' is 0 or 1, found 2"]),
+        (TRUTH | {"categories": {"id": 1}}, ["categories are a list of records, found a dict"]),
+        (TRUTH | {"categories": [{"name": "thing"}]}, ["categories[0]", "lacks 'id'"]),
+        (TRUTH | {"images": [{"id": 0.5, "height": 4, "width": 4}]}, ["images[0]", "a number or a name"]),
+        (TRUTH | {"images": [{"id": 0, "height": "4", "width": 4}]}, ["images[0]", "whole numbers"]),
+        (TRUTH | {"images": [{"id": 0, "height": 4, "width": 4.0}]}, ["images[0]", "whole numbers"]),
     ],
 )
 def test_bad_ground_truth(truth, said):

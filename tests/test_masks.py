@@ -260,12 +260,41 @@ def test_bad_segmentation(function, segmentation, record, rule):
     assert error.value.remedy
 
 
-@pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (2**15, 2**15)])
+@pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (-6, -8), (2**15, 2**15), (2**15, 2**14)])
 def test_bad_size(size):
+    one_run = coco_mask.frPyObjects({"size": [H, W], "counts": [H * W]}, H, W)["counts"].decode()
+    assert are_canonical_rles([{"size": list(size), "counts": one_run}], [size]).tolist() == [False]
     with pytest.raises(InputError, match="image size out of range"):
         segmentation_to_rle(POLYGON, *size)
     with pytest.raises(InputError, match="image size out of range"):
         decode_rle({"size": list(size), "counts": "0"})
+
+
+def test_the_largest_and_the_smallest_size():
+    for pixels in (2**29 - 1, 1):
+        rle = segmentation_to_rle({"size": [1, pixels], "counts": [pixels]}, 1, pixels)
+        assert are_canonical_rles([rle], [(1, pixels)]).tolist() == [True] and mask_area(rle) == 0
+
+
+def test_a_number_has_six_characters_at_most():
+    """ "=" is 13; a "P" says that five more bits follow, all 0."""
+    six, seven = ({"size": [H, W], "counts": f"]{'P' * n}0" + "4200000;"} for n in (4, 5))
+    assert segmentation_to_rle(six, H, W) == RLE_AMODAL
+    with pytest.raises(InputError, match="corrupt: 15 characters"):
+        segmentation_to_rle(seven, H, W)
+    assert are_canonical_rles([RLE_AMODAL, six, RLE_VISIBLE], [(H, W)] * 3).tolist() == [True, False, True]
+    assert not are_canonical_rles([seven], [(H, W)]).any()
+
+
+def test_characters_from_0_to_o():
+    first_to_last = {"size": [1, 62], "counts": "o0o0"}  # 31 and 31: five bits set, and more follows; 0
+    assert segmentation_to_rle({"size": [1, 62], "counts": [31, 31]}, 1, 62) == first_to_last
+    assert are_canonical_rles([first_to_last], [(1, 62)]).tolist() == [True]
+    for foreign in "/p":
+        wrong = {"size": [1, 62], "counts": f"o0{foreign}0"}
+        with pytest.raises(InputError, match="corrupt"):
+            segmentation_to_rle(wrong, 1, 62)
+        assert not are_canonical_rles([wrong], [(1, 62)]).any()
 
 
 def test_a_polygon_that_would_exhaust_the_memory():
@@ -293,6 +322,11 @@ def test_a_polygon_reaches_four_longer_sides_beyond_the_frame_at_most(low, high,
         (lambda: union_rle([]), "no masks"),
         (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W + 1, H)), r"box outside the mask: found \[0, 0, 9, 6\]"),
         (lambda: decode_rle_inside(RLE_AMODAL, (3, 3, 3, 4)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (3, 3, 4, 3)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (-1, 0, W, H)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, -1, W, H)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W, H + 1)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (5, 0, 4, H)), "box outside the mask"),
         (lambda: decode_rle_inside({"size": [H, W + 1], "counts": "=4200000;"}, (0, 0, 1, 1)), "do not fill the image"),
         (lambda: decode_rle_inside({"size": [H, W], "counts": "oo"}, (0, 0, 1, 1)), "counts string is corrupt"),
         (lambda: mask_area({"size": [H, W], "counts": "oo"}), "counts string is corrupt"),

@@ -21,6 +21,7 @@ from conftest import World, rectangle
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import JpegImagePlugin
+from scipy import ndimage
 from skimage import data as photographs
 
 from sameo_core import synthesis
@@ -33,7 +34,7 @@ from sameo_core.miniature import draw_dataset, draw_scene, hidden_shares
 from sameo_core.sameo import AmodalPrediction, Sameo
 from sameo_core.synthesis import pool, shards
 from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, draw_pair, find_offset, ladder
-from sameo_core.synthesis.painting import compose
+from sameo_core.synthesis.painting import _replace_rim, compose
 from sameo_core.synthesis.pool import (
     RULES,
     CurvePoint,
@@ -520,6 +521,33 @@ def test_a_pair_depends_on_seed_and_number_alone(objects):
     assert len({pair.target_rate for pair in (alone, *others)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("corner", "inside"),
+    [
+        ((3, 2), (3, 2, 3, 4)),  # x, y, height, width
+        ((0, 0), (0, 0, 3, 4)),
+        ((-1, -2), (0, 0, 1, 3)),
+        ((8, 6), (8, 6, 2, 2)),
+        ((-3, 7), (0, 7, 1, 1)),
+        ((-4, 0), (0, 0, 3, 0)),
+        ((-9, 0), (0, 0, 3, 0)),
+        ((0, -3), (0, 0, 0, 4)),
+        ((12, 1), (12, 1, 3, 0)),
+        ((1, 30), (1, 30, 0, 4)),
+    ],
+)
+def test_what_of_a_cut_out_lies_inside_the_frame(objects, corner, inside):
+    """3 x 4 pixels in a frame of 8 x 10; opaque by a half at least is object."""
+    alpha = np.array([[128, 255, 255, 128], [127, 255, 255, 128], [128, 255, 200, 127]], np.uint8)
+    pair = replace(draw_pair(objects, SMALL, 0, 0), alpha=alpha, corner=corner)
+    x, y, mask = pair.occluder_inside(8, 10)
+    assert (x, y, *mask.shape) == inside
+    whole = np.zeros((60, 60), bool)
+    whole[20 + corner[1] : 23 + corner[1], 20 + corner[0] : 24 + corner[0]] = alpha > 127
+    expected = whole[20:28, 20:30]
+    assert np.array_equal(pair.occluder_mask(8, 10), expected) and np.count_nonzero(mask) == np.count_nonzero(expected)
+
+
 def test_the_curriculum_is_what_the_weights_say(objects):
     config = replace(SMALL, rate_edges=(0.1, 0.3, 0.5, 0.7), rate_weights=(1.0, 0.0, 3.0))
     rates = np.array([draw_pair(objects, config, 0, i).target_rate for i in range(200)])
@@ -610,6 +638,8 @@ def test_a_ladder_moves_one_occluder_along_its_direction(objects):
         ({"rate_weights": (0.0, 0.0, 0.0, 0.0)}, "rate_weights"),
         ({"rate_weights": (2.0, -1.0, 1.0, 1.0)}, "rate_weights"),
         ({"smallest_occluder": 2.0}, "smallest_occluder"),
+        ({"smallest_occluder": 0.0}, "smallest_occluder"),
+        ({"rate_edges": (-0.1, 0.2, 0.4, 0.6, 0.8)}, "rate_edges"),
         ({"pairs_per_shard": 0}, "pairs_per_shard"),
     ],
 )
@@ -619,7 +649,21 @@ def test_a_recipe_that_contradicts_itself_is_refused(objects, tmp_path, change, 
     with pytest.raises(InputError, match=f"synthesis, {record}: "):
         synthesize(objects, tmp_path / "out", 2, config=replace(SMALL, **change))
     assert not (tmp_path / "out").exists()
-    check_curriculum(SMALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"rate_edges": (0.01, 0.99), "rate_weights": (0.1,)},
+        {"rate_weights": (0.0, 0.0, 0.0, 1.0)},
+        {"smallest_occluder": 1.0, "largest_occluder": 1.0},
+        {"smallest_occluder": 0.01},
+        {"pairs_per_shard": 1},
+    ],
+)
+def test_a_recipe_that_can_be_followed_is_not_refused(change):
+    check_curriculum(replace(SMALL, **change))
 
 
 # -------------------------------------------------------------------------------------------------------- painting
@@ -714,6 +758,30 @@ def test_an_edge_inside_of_what_is_made_smaller_gets_no_halo(tmp_path):
     over = pair.occluder_mask(*size)
     assert after[over].min() >= 60 and after[over].max() <= 200
     assert np.count_nonzero(after[over] == 60) > 300 and np.count_nonzero(after[over] == 200) > 300
+
+
+@pytest.mark.parametrize("rim", [1, 2, 3])
+def test_the_rim_takes_the_colour_inside_of_it(rim):
+    """From ring to ring: `rim` rings of the object, then three around it, where the soft edge is."""
+    solid = np.zeros((40, 44), bool)
+    solid[10:28, 9:30] = True
+    core = ndimage.binary_erosion(solid, iterations=rim)
+    colours = np.where(core[..., None], np.uint8([200, 90, 10]), np.uint8([1, 2, 3])).astype(np.uint8)
+    _replace_rim(colours, solid, rim)
+    painted = ndimage.binary_dilation(core, iterations=rim + 3)
+    assert np.array_equal(colours, np.where(painted[..., None], np.uint8([200, 90, 10]), np.uint8([1, 2, 3])))
+
+
+def test_a_pixel_of_the_rim_takes_the_mean_of_its_neighbours():
+    """Two objects of another colour on the left and on the right of one column, without a rim of their own."""
+    solid = np.zeros((20, 25), bool)
+    solid[6:13, 6:12] = solid[6:13, 13:19] = True
+    colours = np.zeros((20, 25, 3), np.uint8)
+    colours[:, :12], colours[:, 12], colours[:, 13:] = 40, 7, 81
+    _replace_rim(colours, solid, 0)
+    assert (colours[6:13, 12] == 60).all()  # 60.5, rounded to even
+    assert (colours[6:13, 11] == 40).all() and (colours[6:13, 13] == 81).all()
+    assert (colours[4:6, 12] == 60).all() and (colours[3, 12] == 7).all()  # the second ring and the third
 
 
 def photograph_with_loose_outline(root, size):
