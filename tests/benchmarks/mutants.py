@@ -63,7 +63,7 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-root, files, seed, size = json.load(sys.stdin)
+root, files, seed, size, known = json.load(sys.stdin)
 operators = {name: get_operator(name) for name in sorted(operator_names())}
 operators = {name: kind() for name, kind in operators.items() if not kind.arguments()}
 places = []
@@ -78,20 +78,24 @@ for file, name, number, line in places:
     if len(kept) == size:
         break
     tried += 1
+    title = f"{file}:{line} {name.split('/')[1]} {number}"
+    if title in known:
+        kept.append([title, file, None])
+        continue
     source = Path(root, file).read_text(encoding="utf-8")
     mutant = mutate_code(source, operators[name], number)
     try:
         compile(mutant, file, "exec")
     except (SyntaxError, ValueError):
         continue
-    kept.append([f"{file}:{line} {name.split('/')[1]} {number}", file, mutant])
+    kept.append([title, file, mutant])
 json.dump([kept, tried, len(places)], sys.stdout)
 """
 
 
-def sampled(cosmic_ray, group, seed, size):
-    """[(name, file, mutated source)] of a group; how many were tried, and how many there are."""
-    asked = json.dumps([str(ROOT), sorted(tests_by_file(group)), f"{seed} {group}", size])
+def sampled(cosmic_ray, group, seed, size, known=()):
+    """[(name, file, mutated source; None of a known one)] of a group; how many were tried, and how many there are."""
+    asked = json.dumps([str(ROOT), sorted(tests_by_file(group)), f"{seed} {group}", size, list(known)])
     return json.loads(subprocess.run([cosmic_ray, "-c", SAMPLE], input=asked, stdout=-1, text=True, check=True).stdout)
 
 
@@ -325,10 +329,10 @@ def mutate(cosmic_ray, seed, size, groups, out, again=False, chosen=""):
     with tempfile.TemporaryDirectory() as scratch:
         workshop = Workshop(Path(scratch).resolve(), chosen)
         for group in groups:
-            mutants, tried, there = sampled(cosmic_ray, group, seed, size)
+            known = [name for name, result in results.items() if not (again and result["outcome"] == "survived")]
+            mutants, tried, there = sampled(cosmic_ray, group, seed, size, known)
             print(f"{group}: {len(mutants)} of {there} mutants; {tried - len(mutants)} more did not compile")
-            known = {name: results[name]["outcome"] for name, _, _ in mutants if name in results}
-            mutants = {m[0]: m for m in mutants if m[0] not in known or again and known[m[0]] == "survived"}
+            mutants = {mutant[0]: mutant for mutant in mutants if mutant[2]}
             bar = tqdm(desc=group, total=len(mutants), unit="mutant")
             by_file = tests_by_file(group)
             for tests in dict.fromkeys(by_file.values()):
