@@ -37,6 +37,17 @@ REFUSED = {  # boxes, what is said of them, words of the error
     "shares": (SHARES, {}, ["nothing but numbers in 0..1", 'box_format="normalised"', "640 wide and 480 high"]),
     "shares given as COCO": (SHARES, {"usual": "xywh"}, ["nothing but numbers in 0..1"]),
     "pixels given as shares": (XYXY, {"box_format": "normalised"}, ["found 640", "look like pixels"]),
+    "more than a pixel outside": (
+        [[300, 200, 342, 281]],
+        {"usual": "xywh"},
+        ["boxes here are xywh", "as xyxy all 1 do"],
+    ),
+    "no area, unless as another": ([[5, 5, 5, 9]], {}, ["boxes here are xyxy, but [5.0, 5.0, 5.0, 9.0] does not fit"]),
+    "the second and the third": (
+        [[10, 20, 110, 220], [500, 400, 100, 60], [510, 400, 90, 60]],
+        {},
+        ["box 1", "boxes here are xyxy, but [500"],
+    ),
     "turned over": ([[10, 20, 5, 600]], {}, ["box 0", "x0 < x1", "[10.0, 20.0, 5.0, 600.0]"]),
     "no area": ([*XYXY, [5, 5, 5, 9]], {"box_format": "xyxy"}, ["box 2", "[5.0, 5.0, 5.0, 9.0]"]),
     "outside": ([[700, 10, 800, 50]], {}, ["meets the picture, 640 wide and 480 high", "upright"]),
@@ -65,6 +76,8 @@ def test_doubtful_boxes_are_refused_with_a_sentence(kind):
         (XYXY + [[600, 400, 700, 500]], "xyxy"),  # an amodal box may reach over the border
         (XYWH + [[600, 400, 100, 100]], "xywh"),  # as xyxy it has no area
         ([[0, 0, 1, 2]], "xyxy"),  # a tiny box, but one number is larger than 1
+        ([[300, 200, 341, 281]], "xywh"),  # to x = 641, a pixel beyond the border; it could be xyxy as well
+        ([[-1, -1, 641, 481]], "xyxy"),  # likewise
     ],
 )
 def test_what_can_be_meant_is_not_refused(boxes, usual):
@@ -74,6 +87,7 @@ def test_what_can_be_meant_is_not_refused(boxes, usual):
 def test_what_somebody_said_is_taken_at_its_word():
     assert boxes_in_pixels([[0, 0, 1, 1]], SIZE, "xyxy").tolist() == [[0, 0, 1, 1]]
     assert boxes_in_pixels([[300, 100, 600, 400]], SIZE, "xywh").tolist() == [[300, 100, 900, 500]]
+    assert boxes_in_pixels([[0.5, 0.5, 2, 1]], SIZE, "normalised").tolist() == [[320, 240, 1280, 480]]  # amodal
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -142,6 +156,11 @@ def test_results_of_one_image_are_those_of_the_only_photograph(write):
     assert len(file.detections("whatever.jpg", SIZE, alone=True).boxes) == 2
 
 
+def test_categories_of_results_are_those_they_name_and_the_one_that_is_meant_without(write):
+    file = read_box_file(write([result(1), result(1, category_id=1), result(1, category_id=7)]))
+    assert file.categories == {1: "object", 3: "category 3", 7: "category 7"}
+
+
 def test_annotations_are_found_by_file_name(write):
     data = annotations("a.jpg", "train/b.jpg")
     data["annotations"] += [{"id": 9, "image_id": 8, "category_id": 2, "bbox": [0, 0, 600, 400], "iscrowd": 1}]
@@ -207,4 +226,5 @@ def test_a_missing_file(tmp_path):
 def test_numbers_for_photographs_that_have_none():
     assert number_of("000000000139.jpg") == number_of("COCO_val2014_000000000139.png") == 139
     assert number_of("photo.jpg") == number_of("photo.jpg") != number_of("photo.png")
-    assert 0 < number_of("photo.jpg") < 2**31
+    numbers = [number_of(f"photo {i}.jpg") for i in range(20)]
+    assert len(set(numbers)) == 20 and min(numbers) > 0 and 2**30 < max(numbers) < 2**31

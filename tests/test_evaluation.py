@@ -29,6 +29,7 @@ from sameo_core.evaluation import (
     evaluate_regions,
     region_iou,
     region_table,
+    worst_hidden,
 )
 from sameo_core.masks import decode_rle, encode_mask
 
@@ -248,6 +249,15 @@ def test_a_bbox_in_the_results_plays_no_part():
     boxed = [p | {"bbox": [0, 0, 1e6, 1e6]} for p in predictions]
     same(evaluate_amodal(truth, boxed), evaluate_amodal(truth, predictions))
     same(evaluate_by_occlusion(truth, boxed), evaluate_by_occlusion(truth, predictions))
+
+
+def test_visible_masks_that_are_not_needed_are_not_looked_at():
+    damaged = found(0, FULL, visible_mask=WIDE)
+    assert evaluate_amodal(ground_truth(FULL, visible_mask=[WIDE]), [damaged])["AR1"] == 1
+    truth = ground_truth(FULL, visible_mask=[encode_mask(LEFT)])
+    assert evaluate_by_occlusion(truth, [damaged])["50-90 %"]["AR1"] == 1
+    with pytest.raises(InputError, match="prediction 0"):
+        evaluate(truth, [damaged])
 
 
 def test_polygons_and_uncompressed_rle_are_ground_truth_too():
@@ -694,6 +704,24 @@ def test_image_ids_may_be_names():
     same(evaluate_amodal(truth, predictions), pycocotools_stats(truth, predictions, True))
 
 
+def test_image_ids_may_be_numbers_and_names():
+    truth, predictions = random_data(4)
+    mixed = {i: i if i % 2 else f"image {i}" for i in range(1, 7)}
+    expected = evaluate_amodal(truth, predictions)
+    for record in [*truth["annotations"], *predictions]:
+        record["image_id"] = mixed[record["image_id"]]
+    for image in truth["images"]:
+        image["id"] = mixed[image["id"]]
+    assert evaluate_amodal(truth, predictions) == pytest.approx(expected)
+
+
+def test_a_data_set_with_an_image_id_twice_is_refused():
+    dataset = small_dataset()
+    twice = AmodalDataset("cocoa", Path(), "val", {4: "thing"}, [dataset[0], dataset[1], dataset[0]], {})
+    with pytest.raises(InputError, match="cocoa val: an image id twice: 3 images have 2 ids"):
+        evaluate_amodal(twice, [])
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -747,6 +775,12 @@ def test_bad_predictions(predictions, said):
         (TRUTH | {"annotations": [ANNOTATION | {"segmentation": WIDE}]}, ["annotation 0", "(4, 5)", "(4, 4)"]),
         (TRUTH | {"annotations": [without(ANNOTATION, "segmentation")]}, ["annotations[0]", "lacks 'segmentation'"]),
         (TRUTH | {"annotations": ["x"]}, ["annotations[0]", "'x'"]),
+        (TRUTH | {"annotations": [ANNOTATION | {"iscrowd": 2}]}, ["annotation 0", "'iscrowd' is 0 or 1, found 2"]),
+        (TRUTH | {"categories": {"id": 1}}, ["categories are a list of records, found a dict"]),
+        (TRUTH | {"categories": [{"name": "thing"}]}, ["categories[0]", "lacks 'id'"]),
+        (TRUTH | {"images": [{"id": 0.5, "height": 4, "width": 4}]}, ["images[0]", "a number or a name"]),
+        (TRUTH | {"images": [{"id": 0, "height": "4", "width": 4}]}, ["images[0]", "whole numbers"]),
+        (TRUTH | {"images": [{"id": 0, "height": 4, "width": 4.0}]}, ["images[0]", "whole numbers"]),
     ],
 )
 def test_bad_ground_truth(truth, said):
@@ -882,8 +916,44 @@ def test_summary_worked_by_hand():
 
 def test_one_hidden_pixel_is_occluded():
     corner = bitmap("#...", "....", "....", "....")
-    summary = evaluate_regions([FULL, TOP], [FULL, FULL], [FULL & ~corner, FULL]).summary()
+    table = evaluate_regions([FULL, TOP], [FULL, FULL], [FULL & ~corner, FULL])
+    assert table.hidden[0] == 1 and math.isnan(table.hidden[1])
+    summary = table.summary()
     assert (summary["un-occluded mIoU"], summary["mIoU 0-10 %"]) == (0.5, 0.75)
+
+
+def test_one_visible_pixel_is_visible():
+    corner = bitmap("#...", "....", "....", "....")
+    assert region_iou(FULL, FULL, corner) == (1, 1, 1)
+    assert region_iou(FULL & ~corner, FULL, corner) == (15 / 16, 0, 1)
+
+
+def test_rows_from_the_worst_to_the_best_and_at_quantiles():
+    cases = ["perfect", "un-occluded", "nothing", "three rows of four", "invisible", "the visible part only"]
+    table = evaluate_regions(*zip(*(BY_HAND[case][:3] for case in cases), strict=True))
+    assert table.occlusion_rate.tolist() == [0.5, 0, 0.5, 0.5, 1, 0.5]
+    assert table.ranked("hidden") == [2, 5, 3, 4, 0]  # 0, 0, 1/2, 1/2, 1; of equals the first; un-occluded: NaN
+    assert table.ranked("full") == [2, 4, 5, 1, 3, 0] and table.ranked("visible") == [2, 1, 0, 3, 5]
+    assert table.ranked("hidden", 0.5) == table.ranked("hidden") and table.ranked("full", 0.51) == [4]
+    assert table.at_quantiles("hidden", [0, 0.5, 0.7, 1]) == [2, 3, 4, 0]
+    assert table.at_quantiles("full", [0.5], least=1) == [4]
+    with pytest.raises(InputError, match="least: a row with visible and an occlusion rate of at least 1, found none"):
+        table.at_quantiles("visible", [0.5], least=1)
+
+
+def test_the_worst_hidden_regions_are_named_by_image_and_place():
+    dataset = small_dataset()  # hidden: the lower half of FULL, nothing, the lower half of LEFT
+    results = [found(i, mask, instance_id=k) for k, (i, mask) in enumerate({8: LEFT, 2: TOP, 5: QUARTER}.items())]
+    assert worst_hidden(dataset, results) == [(2, 2, 0, 0.0), (0, 0, 0, 0.5)]
+    assert worst_hidden(dataset, results, least=0.51) == []
+
+
+def test_the_table_of_a_data_set_wants_one_mask_for_each_object():
+    dataset, results = small_dataset(), own_box_results()
+    stranger = results[2] | {"instance_id": 7}
+    for others in (results[:2], [*results, stranger], [*results[:2], stranger], [*results[:2], results[0]]):
+        with pytest.raises(InputError, match="results: one mask for each of the 3 objects, found"):
+            region_table(dataset, others)
 
 
 def test_excess_counts_un_occluded_objects_only():
@@ -904,6 +974,9 @@ def test_objects_may_differ_in_size():
     ("predicted", "amodal", "visible", "said"),
     [
         ([FULL], [FULL, FULL], [FULL, FULL], "1 predicted, 2, 2"),
+        ([FULL, FULL], [FULL], [FULL], "2 predicted, 1, 1"),
+        ([FULL, FULL], [FULL, FULL], [FULL], "2 predicted, 2, 1"),
+        ([FULL], [FULL], [FULL, FULL], "1 predicted, 1, 2"),
         ([FULL, np.ones((4, 5), bool)], [FULL, FULL], [FULL, FULL], r"object 1: .*size.*\(4, 5\)"),
         ([FULL], [NONE], [NONE], "object 0: the amodal mask is empty"),
     ],

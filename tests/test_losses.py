@@ -88,6 +88,7 @@ def test_empty_masks_are_defined():
     assert focal_loss(nothing, empty).item() == 0
     assert mask_iou(nothing, empty).item() == 1
     assert mask_iou(full, empty).item() == 0
+    assert mask_iou(torch.tensor([[1.0, -1.0]]), torch.zeros(1, 2)).item() == 0  # a single pixel is no empty mask
     assert sameo_loss(nothing, torch.ones(1), empty).total.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -213,8 +214,9 @@ def test_bad_targets(loss, target, rule):
 def test_bad_arguments():
     with pytest.raises(InputError, match="gamma"):
         focal_loss(LOGITS, TARGET, gamma=-1.0)
-    with pytest.raises(InputError, match="predicted_iou"):
-        iou_l1_loss(torch.ones(2), LOGITS[None], TARGET[None])
+    for predicted, masks in ((2, 1), (1, 2)):  # would be broadcast, both
+        with pytest.raises(InputError, match="predicted_iou"):
+            iou_l1_loss(torch.ones(predicted), LOGITS.expand(masks, 2, 2), TARGET.expand(masks, 2, 2))
     with pytest.raises(InputError, match="target"):
         sameo_loss(torch.zeros(0, 4, 4), torch.zeros(0), torch.zeros(0, 4, 4))
 

@@ -1,6 +1,7 @@
 """Masks: the 6 x 8 fixture worked by hand, round trips, and every way a segmentation can be malformed."""
 
 import contextlib
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_polygons_give_exactly_the_mask_again(mask):
     np.testing.assert_array_equal(again, mask)
 
 
+@pytest.mark.parametrize(
+    ("mask", "polygons"),
+    [
+        ([[1, 0], [0, 1]], [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]),
+        ([[0, 1], [1, 0]], [[1, 0, 2, 0, 2, 1, 1, 1], [0, 1, 1, 1, 1, 2, 0, 2]]),
+    ],
+)
+def test_parts_that_touch_at_a_corner_are_polygons_of_their_own(mask, polygons):
+    assert mask_to_polygons(np.array(mask, bool)) == polygons
+
+
 def test_polygons_of_a_ring_and_of_pixels_that_touch_at_corners():
     ring = np.ones((5, 5), bool)
     ring[1:4, 1:4] = False
@@ -222,6 +234,7 @@ def test_zero_runs_that_meet_do_not_stop_a_merge():
         ({"size": [H, W], "counts": [2**70]}, "RLE", "RLE counts of unknown type"),
         ({"size": [H, W], "counts": [24.0, 24.0]}, "RLE", "RLE counts of unknown type: list"),
         ({"size": [H, W], "counts": [[13], [4, 2]]}, "RLE", "RLE counts of unknown type: list"),
+        ({"size": [H, W], "counts": [[13, 4], [2, 29]]}, "RLE", "RLE counts of unknown type: list"),
         ({"size": [H, W], "counts": 48}, "RLE", "RLE counts of unknown type: int 48"),
         ({"size": [H, W], "counts": ""}, "RLE", "RLE counts do not fill the image: 0 runs"),
         ({"size": [H, W], "counts": "=42"}, "RLE", "RLE counts do not fill the image: 3 runs, sum 19"),
@@ -247,17 +260,53 @@ def test_bad_segmentation(function, segmentation, record, rule):
     assert error.value.remedy
 
 
-@pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (2**15, 2**15)])
+@pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (-6, -8), (2**15, 2**15), (2**15, 2**14)])
 def test_bad_size(size):
+    one_run = coco_mask.frPyObjects({"size": [H, W], "counts": [H * W]}, H, W)["counts"].decode()
+    assert are_canonical_rles([{"size": list(size), "counts": one_run}], [size]).tolist() == [False]
     with pytest.raises(InputError, match="image size out of range"):
         segmentation_to_rle(POLYGON, *size)
     with pytest.raises(InputError, match="image size out of range"):
         decode_rle({"size": list(size), "counts": "0"})
 
 
+def test_the_largest_and_the_smallest_size():
+    for pixels in (2**29 - 1, 1):
+        rle = segmentation_to_rle({"size": [1, pixels], "counts": [pixels]}, 1, pixels)
+        assert are_canonical_rles([rle], [(1, pixels)]).tolist() == [True] and mask_area(rle) == 0
+
+
+def test_a_number_has_six_characters_at_most():
+    """ "=" is 13; a "P" says that five more bits follow, all 0."""
+    six, seven = ({"size": [H, W], "counts": f"]{'P' * n}0" + "4200000;"} for n in (4, 5))
+    assert segmentation_to_rle(six, H, W) == RLE_AMODAL
+    with pytest.raises(InputError, match="corrupt: 15 characters"):
+        segmentation_to_rle(seven, H, W)
+    assert are_canonical_rles([RLE_AMODAL, six, RLE_VISIBLE], [(H, W)] * 3).tolist() == [True, False, True]
+    assert not are_canonical_rles([seven], [(H, W)]).any()
+
+
+def test_characters_from_0_to_o():
+    first_to_last = {"size": [1, 62], "counts": "o0o0"}  # 31 and 31: five bits set, and more follows; 0
+    assert segmentation_to_rle({"size": [1, 62], "counts": [31, 31]}, 1, 62) == first_to_last
+    assert are_canonical_rles([first_to_last], [(1, 62)]).tolist() == [True]
+    for foreign in "/p":
+        wrong = {"size": [1, 62], "counts": f"o0{foreign}0"}
+        with pytest.raises(InputError, match="corrupt"):
+            segmentation_to_rle(wrong, 1, 62)
+        assert not are_canonical_rles([wrong], [(1, 62)]).any()
+
+
 def test_a_polygon_that_would_exhaust_the_memory():
-    with pytest.raises(InputError, match="polygon outline too long"):
-        segmentation_to_rle([0, 0, 5000, 5000] * 5000, 5000, 5000)
+    with pytest.raises(InputError, match="polygon outline too long: 1e\\+07 pixels"):  # 2002 x 5000
+        segmentation_to_rle([0, 0, 5000, 5000] * 1001, 5000, 5000)
+
+
+@pytest.mark.parametrize(("low", "high", "fits"), [(-32, 40, True), (-32.5, 40, False), (-32, 40.5, False)])
+def test_a_polygon_reaches_four_longer_sides_beyond_the_frame_at_most(low, high, fits):
+    outline = [low, low, high, low, high, high, low, high]
+    with contextlib.nullcontext() if fits else pytest.raises(InputError, match="polygon far outside the image"):
+        assert decode_segmentation(outline, H, W).all()
 
 
 @pytest.mark.parametrize(
@@ -273,6 +322,11 @@ def test_a_polygon_that_would_exhaust_the_memory():
         (lambda: union_rle([]), "no masks"),
         (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W + 1, H)), r"box outside the mask: found \[0, 0, 9, 6\]"),
         (lambda: decode_rle_inside(RLE_AMODAL, (3, 3, 3, 4)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (3, 3, 4, 3)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (-1, 0, W, H)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, -1, W, H)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W, H + 1)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (5, 0, 4, H)), "box outside the mask"),
         (lambda: decode_rle_inside({"size": [H, W + 1], "counts": "=4200000;"}, (0, 0, 1, 1)), "do not fill the image"),
         (lambda: decode_rle_inside({"size": [H, W], "counts": "oo"}, (0, 0, 1, 1)), "counts string is corrupt"),
         (lambda: mask_area({"size": [H, W], "counts": "oo"}), "counts string is corrupt"),
@@ -312,6 +366,18 @@ def test_counts_that_use_too_many_characters_are_shortened():
     """ "Q0" says 1 as "1" does, in two characters."""
     long, short = ({"size": [H, W], "counts": counts} for counts in ("=4200Q00;", "=420010;"))
     assert segmentation_to_rle(long, H, W) == segmentation_to_rle(short, H, W) == short
+
+
+@given(masks, st.data())
+def test_a_number_that_takes_a_character_too_many_is_seen_wherever_it_stands(mask, data):
+    """Five bits more that repeat the sign say the same number."""
+    short = encode_mask(mask)
+    numbers = re.findall("[P-o]*[0-O]", short["counts"])  # "more follows" is worth 32: from "P" on
+    i = data.draw(st.integers(0, len(numbers) - 1))
+    numbers[i] = numbers[i][:-1] + chr(ord(numbers[i][-1]) + 32) + ("O" if numbers[i][-1] >= "@" else "0")
+    long = {**short, "counts": "".join(numbers)}
+    assert segmentation_to_rle(long, *mask.shape) == short
+    assert are_canonical_rles([short, long], [mask.shape] * 2).tolist() == [True, False]
 
 
 numbers = st.one_of(st.floats(), st.integers(-100, 100), st.none(), st.text(max_size=2), st.booleans())
@@ -382,7 +448,9 @@ def test_many_masks_are_told_apart_as_one_by_one(some, random):
             "counts": coco_mask.frPyObjects({"size": [H, W], "counts": [8, 40, 0]}, H, W)["counts"].decode(),
         },
         {"size": [H, W], "counts": "`1"},  # 48 in two characters
-        {"size": [H, W], "counts": "`A0"},  # 48 in three
+        {"size": [H, W], "counts": "`Q0"},  # 48 in three
+        {"size": [H, W], "counts": "`10"},  # 48, and a run of 0
+        {"size": [H, W], "counts": "50[1"},  # 5, 0, 43
         {"size": [H, W], "counts": "=420000;é"},
         {"size": [H, W], "counts": "=4N00000;"},
     ],

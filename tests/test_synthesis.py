@@ -1,5 +1,6 @@
 """Amodal-LVIS: rules and geometry worked by hand, pairs as asked for, the same bytes whoever makes them and when."""
 
+import ast
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from conftest import AgreeingTeacher, World, dataset_of, ellipse, photograph, re
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import JpegImagePlugin
+from scipy import ndimage
 
 from sameo_core import synthesis
 from sameo_core.__main__ import main
@@ -29,8 +31,8 @@ from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, encode_mask, mask_box, mask_iou
 from sameo_core.miniature import draw_dataset, draw_scene, hidden_shares
 from sameo_core.synthesis import pool, shards
-from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, draw_pair, find_offset
-from sameo_core.synthesis.painting import compose
+from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, draw_pair, find_offset, ladder
+from sameo_core.synthesis.painting import _replace_rim, compose
 from sameo_core.synthesis.pool import (
     RULES,
     CurvePoint,
@@ -185,6 +187,10 @@ def test_pools_are_joined_by_the_names_of_their_categories(objects):
     assert len(joined) == 18 and len(joined.image_id) == 10
     assert joined.path(16) == Path("/elsewhere") / objects.path(5).name and joined.path(3) == objects.path(3)
     assert joined.provenance(17)["source_dataset"] == "lvvis"
+    for name, rows in (("lvis", range(16)), ("lvvis", (5, 2)), ("absent", ())):
+        alone = joined.of(name)
+        alone._check()
+        assert [alone.path(i).name for i in range(len(alone))] == [objects.path(i).name for i in rows]
     for ours, theirs in ((3, 3), (16, 5), (17, 2)):
         assert joined.rle(ours) == objects.rle(theirs)
     with pytest.raises(InputError, match="at least one pool"):
@@ -201,6 +207,13 @@ def test_a_pool_is_read_back_and_known_by_what_it_holds(objects, tmp_path):
     assert moved.path(0).parent == tmp_path / "new" and moved.fingerprint() == objects.fingerprint()
     assert join_pools([moved]).fingerprint() == objects.fingerprint() and join_pools([moved]).root == moved.root
     assert replace(again, agreement=again.agreement * np.float32(0.99)).fingerprint() != objects.fingerprint()
+    for column, other in (
+        ("source", ["lvvis"]),
+        ("split", ["val"]),
+        ("category_names", ["a", "c"]),
+        ("rule", [1] * 16),
+    ):
+        assert replace(again, **{column: np.array(other)}).fingerprint() != objects.fingerprint()
     half = replace(objects, rule=np.arange(16) % 2).complete()
     half._check()
     assert [half.rle(i) for i in range(8)] == [objects.rle(i) for i in range(0, 16, 2)]
@@ -216,6 +229,9 @@ def test_a_pool_is_read_back_and_known_by_what_it_holds(objects, tmp_path):
         lambda path, columns: np.savez(path, **{k: v for k, v in columns.items() if k != "box"}),
         lambda path, columns: np.savez(path, **columns | {"area": columns["area"][:-1]}),
         lambda path, columns: np.savez(path, **columns | {"end": columns["end"] + 1}),
+        lambda path, columns: np.savez(path, **columns | {"end": np.where(np.arange(16) == 0, 0, columns["end"])}),
+        lambda path, columns: np.savez(path, **columns | {"end": np.sort(columns["end"][[0, 0, *range(2, 16)]])}),
+        lambda path, columns: np.savez(path, **columns | {"end": columns["end"][[1, 0, *range(2, 16)]]}),
         lambda path, columns: np.savez(path, **columns | {"image": columns["image"] + 5}),
         lambda path, columns: np.savez(path, **columns | {"image_source": columns["image_source"] - 1}),
         lambda path, columns: np.savez(path, **columns | {"source": np.array([{"an": "object"}], object)}),
@@ -377,6 +393,23 @@ def test_a_cut_out_of_the_same_size_is_the_object():
     assert np.array_equal(flipped, plain[:, ::-1]) and not np.array_equal(flipped, plain)
 
 
+@pytest.mark.parametrize(
+    ("feather", "outwards", "inwards"),
+    [  # box filters of variance sigma^2: weights 1/4, 1/2, 1/4; 0.084, 0.277, 0.277, 0.277, 0.084
+        (0.0, (64, 0, 0), (191, 255, 255)),  # sigma 1/2 at least
+        (0.5 / 20, (64, 0, 0), (191, 255, 255)),
+        (1.0 / 20, (92, 21, 0), (163, 234, 255)),
+        (0.5, (92, 21, 0), (163, 234, 255)),  # 1 at most
+    ],
+)
+def test_the_soft_edge_by_hand(feather, outwards, inwards):
+    alpha = cut_out_alpha(np.ones((12, 20), bool), 1.0, False, feather)
+    assert alpha.shape == (22, 30)
+    row, column = alpha[11], alpha[:, 15]
+    for line in (row, row[::-1], column, column[::-1]):
+        assert line[4:1:-1].tolist() == list(outwards) and line[5:8].tolist() == list(inwards)
+
+
 @given(st.floats(0.15, 1.5), st.integers(12, 60), st.integers(12, 60))
 def test_the_aspect_ratio_is_kept(scale, height, width):
     alpha = cut_out_alpha(np.ones((height, width), bool), scale, False, 0.004)
@@ -417,6 +450,33 @@ def test_a_pair_depends_on_seed_and_number_alone(objects):
     assert len({pair.target_rate for pair in (alone, *others)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("corner", "inside"),
+    [
+        ((3, 2), (3, 2, 3, 4)),  # x, y, height, width
+        ((0, 0), (0, 0, 3, 4)),
+        ((-1, -2), (0, 0, 1, 3)),
+        ((8, 6), (8, 6, 2, 2)),
+        ((-3, 7), (0, 7, 1, 1)),
+        ((-4, 0), (0, 0, 3, 0)),
+        ((-9, 0), (0, 0, 3, 0)),
+        ((0, -3), (0, 0, 0, 4)),
+        ((12, 1), (12, 1, 3, 0)),
+        ((1, 30), (1, 30, 0, 4)),
+    ],
+)
+def test_what_of_a_cut_out_lies_inside_the_frame(objects, corner, inside):
+    """3 x 4 pixels in a frame of 8 x 10; opaque by a half at least is object."""
+    alpha = np.array([[128, 255, 255, 128], [127, 255, 255, 128], [128, 255, 200, 127]], np.uint8)
+    pair = replace(draw_pair(objects, SMALL, 0, 0), alpha=alpha, corner=corner)
+    x, y, mask = pair.occluder_inside(8, 10)
+    assert (x, y, *mask.shape) == inside
+    whole = np.zeros((60, 60), bool)
+    whole[20 + corner[1] : 23 + corner[1], 20 + corner[0] : 24 + corner[0]] = alpha > 127
+    expected = whole[20:28, 20:30]
+    assert np.array_equal(pair.occluder_mask(8, 10), expected) and np.count_nonzero(mask) == np.count_nonzero(expected)
+
+
 def test_the_curriculum_is_what_the_weights_say(objects):
     config = replace(SMALL, rate_edges=(0.1, 0.3, 0.5, 0.7), rate_weights=(1.0, 0.0, 3.0))
     rates = np.array([draw_pair(objects, config, 0, i).target_rate for i in range(200)])
@@ -441,6 +501,61 @@ def test_what_does_not_fit_is_drawn_again_and_counted(objects):
         draw_pair(objects, replace(SMALL, min_inside=1.01), 0, 4)
 
 
+def test_occluders_that_cannot_hide_so_much_are_not_even_placed(objects):
+    """All objects are about as large; at 0.3 of its size one covers a tenth of another."""
+    tiny = replace(
+        SMALL,
+        smallest_occluder=0.3,
+        largest_occluder=0.3,
+        rate_edges=(0.5, 0.6),
+        rate_weights=(1.0,),
+        pairs_per_image=30,
+    )
+    with pytest.raises(InputError) as error:
+        draw_pair(objects, tiny, 0, 0)
+    redraws = ast.literal_eval(error.value.rule.split(": ", 1)[1])
+    assert set(redraws) == {"same image", "too small to hide so much"} and sum(redraws.values()) == 30
+
+
+def test_of_every_target_enough_is_left(objects):
+    """900 of about 2000 pixels: rates up to 0.55 or so."""
+    config = replace(SMALL, min_pixels_left=900, rate_edges=(0.3, 0.6), rate_weights=(1.0,))
+    pairs = [draw_pair(objects, config, 2, i) for i in range(30)]
+    left = [np.count_nonzero(objects.mask(p.target) & ~p.occluder_mask(96, 128)) for p in pairs]
+    assert min(left) >= 900 and min(pair.achieved_rate for pair in pairs) < 0.4
+    assert sum(pair.redraws.get("target vanishes", 0) for pair in pairs) > 0
+
+
+def test_the_longest_side_decides_about_the_scale(tmp_path):
+    wide, tall = rectangle((96, 128), 20, 10, 100, 40), rectangle((96, 128), 40, 10, 70, 70)
+    dataset = dataset_of([photograph(tmp_path, 1, [wide]), photograph(tmp_path, 2, [tall])], tmp_path)
+    found = collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), tmp_path / "record")
+    as_large = replace(SMALL, smallest_occluder=1.0, largest_occluder=1.0, rate_edges=(0.2, 0.4), rate_weights=(1.0,))
+    pairs = [draw_pair(found, as_large, 0, i) for i in range(8)]
+    assert {(pair.target, pair.scale) for pair in pairs} == {(0, 80 / 60), (1, 60 / 80)}
+
+
+def test_a_ladder_moves_one_occluder_along_its_direction(objects):
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5]
+    for number in range(6):
+        drawn, steps = draw_pair(objects, SMALL, 3, number), ladder(objects, SMALL, 3, number, rates)
+        target = objects.mask(drawn.target)
+        along = np.array([np.cos(drawn.direction), np.sin(drawn.direction)])
+        solid = mask_box(drawn.alpha >= 128)
+        middle = (mask_box(target)[:2] + mask_box(target)[2:]) / 2
+        distances = []
+        for step, rate in zip(steps, rates, strict=True):
+            over = step.occluder_mask(*target.shape)
+            assert step.achieved_rate == np.count_nonzero(target & over) / np.count_nonzero(target)
+            assert step.target_rate == rate and abs(step.achieved_rate - rate) <= 0.05
+            moved = np.array(step.corner) + (solid[:2] + solid[2:]) / 2 - middle
+            distances.append(moved @ along)
+            assert np.abs(moved - distances[-1] * along).max() <= 1  # whole pixels
+            assert step.alpha is steps[0].alpha and np.array_equal(step.alpha, drawn.alpha)
+            assert (step.target, step.occluder, step.scale) == (drawn.target, drawn.occluder, drawn.scale)
+        assert distances == sorted(distances, reverse=True) and distances[-1] >= 0
+
+
 @pytest.mark.parametrize(
     ("change", "record"),
     [
@@ -452,6 +567,8 @@ def test_what_does_not_fit_is_drawn_again_and_counted(objects):
         ({"rate_weights": (0.0, 0.0, 0.0, 0.0)}, "rate_weights"),
         ({"rate_weights": (2.0, -1.0, 1.0, 1.0)}, "rate_weights"),
         ({"smallest_occluder": 2.0}, "smallest_occluder"),
+        ({"smallest_occluder": 0.0}, "smallest_occluder"),
+        ({"rate_edges": (-0.1, 0.2, 0.4, 0.6, 0.8)}, "rate_edges"),
         ({"pairs_per_shard": 0}, "pairs_per_shard"),
     ],
 )
@@ -461,7 +578,21 @@ def test_a_recipe_that_contradicts_itself_is_refused(objects, tmp_path, change, 
     with pytest.raises(InputError, match=f"synthesis, {record}: "):
         synthesize(objects, tmp_path / "out", 2, config=replace(SMALL, **change))
     assert not (tmp_path / "out").exists()
-    check_curriculum(SMALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"rate_edges": (0.01, 0.99), "rate_weights": (0.1,)},
+        {"rate_weights": (0.0, 0.0, 0.0, 1.0)},
+        {"smallest_occluder": 1.0, "largest_occluder": 1.0},
+        {"smallest_occluder": 0.01},
+        {"pairs_per_shard": 1},
+    ],
+)
+def test_a_recipe_that_can_be_followed_is_not_refused(change):
+    check_curriculum(replace(SMALL, **change))
 
 
 # -------------------------------------------------------------------------------------------------------- painting
@@ -538,6 +669,48 @@ def test_no_fringe_of_the_old_background_and_no_steps(tmp_path):
         away = np.ones(size, bool)
         away[max(0, y) : y + height, max(0, x) : x + width] = False
         assert np.array_equal(after[away], pixels_of(composed.original)[away])  # PNG: not a bit
+
+
+def test_an_edge_inside_of_what_is_made_smaller_gets_no_halo(tmp_path):
+    """Half the occluder is dark, half is bright: between them nothing is darker or brighter than both."""
+    size = (96, 128)
+    mask = ellipse(size, 48, 60, 40, 50)
+    scene = plain_photograph(tmp_path, 1, ellipse(size, 48, 60, 25, 30), (90, 90, 90), (90, 90, 90))
+    halves = plain_photograph(tmp_path, 2, mask, (60, 60, 60), (60, 60, 60))
+    pixels = np.asarray(PIL.Image.open(halves.path)).copy()
+    pixels[:, 60:] = 200
+    PIL.Image.fromarray(pixels).save(halves.path)
+    config = replace(SMALL, brightness_share=0.0, min_inside=0.2, smallest_occluder=0.8, largest_occluder=1.2)
+    found, pair = pair_of(tmp_path, [scene, halves], 0, config)
+    assert pair.scale < 0.8
+    after = pixels_of(compose(found, pair, config).occluded)
+    over = pair.occluder_mask(*size)
+    assert after[over].min() >= 60 and after[over].max() <= 200
+    assert np.count_nonzero(after[over] == 60) > 300 and np.count_nonzero(after[over] == 200) > 300
+
+
+@pytest.mark.parametrize("rim", [1, 2, 3])
+def test_the_rim_takes_the_colour_inside_of_it(rim):
+    """From ring to ring: `rim` rings of the object, then three around it, where the soft edge is."""
+    solid = np.zeros((40, 44), bool)
+    solid[10:28, 9:30] = True
+    core = ndimage.binary_erosion(solid, iterations=rim)
+    colours = np.where(core[..., None], np.uint8([200, 90, 10]), np.uint8([1, 2, 3])).astype(np.uint8)
+    _replace_rim(colours, solid, rim)
+    painted = ndimage.binary_dilation(core, iterations=rim + 3)
+    assert np.array_equal(colours, np.where(painted[..., None], np.uint8([200, 90, 10]), np.uint8([1, 2, 3])))
+
+
+def test_a_pixel_of_the_rim_takes_the_mean_of_its_neighbours():
+    """Two objects of another colour on the left and on the right of one column, without a rim of their own."""
+    solid = np.zeros((20, 25), bool)
+    solid[6:13, 6:12] = solid[6:13, 13:19] = True
+    colours = np.zeros((20, 25, 3), np.uint8)
+    colours[:, :12], colours[:, 12], colours[:, 13:] = 40, 7, 81
+    _replace_rim(colours, solid, 0)
+    assert (colours[6:13, 12] == 60).all()  # 60.5, rounded to even
+    assert (colours[6:13, 11] == 40).all() and (colours[6:13, 13] == 81).all()
+    assert (colours[4:6, 12] == 60).all() and (colours[3, 12] == 7).all()  # the second ring and the third
 
 
 def photograph_with_loose_outline(root, size):
