@@ -41,8 +41,8 @@ class EmbeddingCache:
         folder: of all embeddings, whatever the encoder; None: none are kept.
         half: half precision; False: single.
         gigabytes: 10^9 bytes that the folder holds at most; the least recently used leave. None: no bound. Each
-            process counts what it writes itself and looks at the others' whenever it makes room, so that several of
-            them exceed the bound by a few per cent at most.
+            process counts what it writes itself and looks at the others' after every 5 % of the bound, which is as much
+            as each of them may exceed it by.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class EmbeddingCache:
         self.root = Path(folder) if folder is not None and self.limit != 0 else None
         self.folder = self.root / f"{encoder_fingerprint(model)}-{precision}" if self.root else None
         self._bytes: int | None = None  # in the whole folder, as far as this process knows
+        self._written = 0  # bytes by this process since it last looked at the folder
 
     def embed(self, images: Sequence[AmodalImage]) -> ImageEmbedding:
         """The embeddings of some images "b c he we", on the CPU, in half (or single) precision.
@@ -143,6 +144,7 @@ class EmbeddingCache:
                 partial.unlink(missing_ok=True)
             if self._bytes is not None:
                 self._bytes += size
+                self._written += size
         except OSError as error:
             self.folder = None
             warnings.warn(f"image embeddings are not kept: {error}. Every image is encoded anew", stacklevel=3)
@@ -153,7 +155,8 @@ class EmbeddingCache:
             return True
         if size > self.limit:
             return False
-        if self._bytes is None or self._bytes + size > self.limit:
+        blind = self._written + size > self.limit // 20  # others may have written as much, unseen
+        if self._bytes is None or self._bytes + size > self.limit or blind:
             self.root.mkdir(parents=True, exist_ok=True)
             with suppress(Timeout), FileLock(self.root / "lock", timeout=0):  # else another process makes room
                 self._leave(self.root, self.limit, size)
@@ -167,7 +170,7 @@ class EmbeddingCache:
                 state = path.stat()
                 used = state.st_mtime_ns if state.st_mtime_ns < now + 3600e9 else 0  # else a clock was wrong
                 files.append((used, state.st_size, path))
-        self._bytes = sum(length for _, length, _ in files)
+        self._bytes, self._written = sum(length for _, length, _ in files), 0
         if self._bytes + size <= limit:
             return
         wanted = limit - size - limit // 20 // size * size

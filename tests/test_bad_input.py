@@ -72,6 +72,7 @@ from sameo_core.masks import encode_mask
 from sameo_core.nano_detector import DetectorConfig
 from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
+from sameo_core.reproduction import NotebookRun
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
@@ -949,6 +950,13 @@ ROWS = [
     ),
     Row("reproduction.parameters_of", lambda d: Given(d.file("01_a.ipynb", "x")), "01_a", "readable notebook", "git"),
     Row("reproduction.reproduce", g("full"), "profile", "found 'full'", "one of these"),
+    Row(
+        "reproduction.write_report",
+        lambda d: Given([NotebookRun("01")], "mini", 1, (), (), d.file("a") / "report.html"),
+        "a",
+        "cannot be made",
+        "another folder",
+    ),
     Row(
         "explorer.Explorer.__init__",
         lambda d: Given(SimpleNamespace(), {"a": d.nano, "b": d.other_nano}, load_profile()),

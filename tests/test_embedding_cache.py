@@ -176,6 +176,13 @@ def test_what_other_encoders_keep_counts(nano, images, folder):
     assert len(kept) == 3 and kept.count(f"{encoder_fingerprint(nano.model)}-half") == 2
 
 
+def test_two_caches_at_work_in_turn_keep_to_the_bound_together(nano, images, folder):
+    both = [bounded(nano.model, folder, 4) for _ in range(2)]  # as of two processes: neither sees what the other writes
+    for i, image in enumerate(images[:6]):
+        both[i % 2].embed([image])
+        assert len(files(folder)) == min(i + 1, 4)
+
+
 def test_a_bound_below_one_embedding_keeps_none(nano, images, folder):
     expected = EmbeddingCache(nano.model, None).embed(images[:2])
     cache = bounded(nano.model, folder, 0.9)
