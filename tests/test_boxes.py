@@ -84,6 +84,11 @@ def test_what_can_be_meant_is_not_refused(boxes, usual):
     assert len(boxes_in_pixels(boxes, SIZE, usual=usual)) == len(boxes)
 
 
+def test_shares_need_not_reach_the_frame():
+    with pytest.raises(InputError, match="nothing but numbers in 0..1"):
+        boxes_in_pixels([[0.1, 0.2, 0.5, 0.9]], SIZE)
+
+
 def test_what_somebody_said_is_taken_at_its_word():
     assert boxes_in_pixels([[0, 0, 1, 1]], SIZE, "xyxy").tolist() == [[0, 0, 1, 1]]
     assert boxes_in_pixels([[300, 100, 600, 400]], SIZE, "xywh").tolist() == [[300, 100, 900, 500]]
@@ -159,6 +164,10 @@ def test_results_of_one_image_are_those_of_the_only_photograph(write):
 def test_categories_of_results_are_those_they_name_and_the_one_that_is_meant_without(write):
     file = read_box_file(write([result(1), result(1, category_id=1), result(1, category_id=7)]))
     assert file.categories == {1: "object", 3: "category 3", 7: "category 7"}
+
+
+def test_a_score_of_zero_is_a_score(write):
+    assert read_box_file(write([result(1, score=0)])).detections("1.jpg", SIZE).scores.tolist() == [0]
 
 
 def test_annotations_are_found_by_file_name(write):

@@ -302,6 +302,12 @@ def test_a_polygon_that_would_exhaust_the_memory():
         segmentation_to_rle([0, 0, 5000, 5000] * 1001, 5000, 5000)
 
 
+def test_an_outline_of_many_points_is_as_long_as_it_is_and_no_longer():
+    angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)  # a circle: 6,283 pixels around, however many points
+    circle = (1000 + 1000 * np.stack([np.cos(angles), np.sin(angles)], axis=1)).ravel().tolist()
+    assert mask_area(segmentation_to_rle([circle], 2000, 2000)) == pytest.approx(np.pi * 1000**2, rel=1e-3)
+
+
 @pytest.mark.parametrize(("low", "high", "fits"), [(-32, 40, True), (-32.5, 40, False), (-32, 40.5, False)])
 def test_a_polygon_reaches_four_longer_sides_beyond_the_frame_at_most(low, high, fits):
     outline = [low, low, high, low, high, high, low, high]
@@ -327,6 +333,7 @@ def test_a_polygon_reaches_four_longer_sides_beyond_the_frame_at_most(low, high,
         (lambda: decode_rle_inside(RLE_AMODAL, (0, -1, W, H)), "box outside the mask"),
         (lambda: decode_rle_inside(RLE_AMODAL, (0, 0, W, H + 1)), "box outside the mask"),
         (lambda: decode_rle_inside(RLE_AMODAL, (5, 0, 4, H)), "box outside the mask"),
+        (lambda: decode_rle_inside(RLE_AMODAL, (0, 4, W, 3)), "box outside the mask"),
         (lambda: decode_rle_inside({"size": [H, W + 1], "counts": "=4200000;"}, (0, 0, 1, 1)), "do not fill the image"),
         (lambda: decode_rle_inside({"size": [H, W], "counts": "oo"}, (0, 0, 1, 1)), "counts string is corrupt"),
         (lambda: mask_area({"size": [H, W], "counts": "oo"}), "counts string is corrupt"),

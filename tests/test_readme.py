@@ -121,6 +121,7 @@ CLAIMS = {
     r"after (\d+) to (\d+) to install": stopwatch,
     r"\| (\d+) minutes, after": stopwatch,  # `make test`
     r"to spare (\d) GB": stopwatch,
+    r"of (480) small faults.*?, the tests saw (444)\.": stopwatch,  # mutants.py --seed 1 --sample 120
     r"in (2,000) trials nothing was lost": stopwatch,  # soak.py --trials 2000 --seed 1; test_soak runs a few
     r"Python (3\.\d+) to (3\.\d+)": supported_pythons,
     r"[Nn]otebook (\d\d)": notebook_is_there,
