@@ -72,6 +72,7 @@ class BatchSampler:
         recipe: sizes of a batch, and how it is drawn.
         side: of the network's square input, in pixels.
         seed: of everything that is drawn.
+        input_size: of an image's (height, width), its size in the square; None: it fills the square.
         rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
 
     Raises:
@@ -87,6 +88,7 @@ class BatchSampler:
         seed: int,
         rank: int = 0,
         ranks: int = 1,
+        input_size: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
     ):
         if recipe.batch_images % ranks:
             rule = f"a batch is shared equally by all {ranks} processes, found {recipe.batch_images} images"
@@ -95,6 +97,7 @@ class BatchSampler:
         share = recipe.batch_images // ranks
         self.places = range(rank * share, (rank + 1) * share)
         self.sets, self.embeddings, self.recipe, self.side, self.seed = sets, embeddings, recipe, side, seed
+        self.input_size = input_size or (lambda _: (side, side))
         self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
         self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
         self._box = lru_cache(KEPT_BOXES)(self._find_box)
@@ -132,7 +135,8 @@ class BatchSampler:
             chosen = self._choose(rng, source, index)
             amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
             prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
-            scale = np.array([self.side / image.width, self.side / image.height] * 2, np.float32)
+            height, width = self.input_size((image.height, image.width))
+            scale = np.array([width / image.width, height / image.height] * 2, np.float32)
             boxes.append(torch.from_numpy(np.stack(prompts) * scale))
             images.append(image)
             objects.append([(source, index, i) for i in chosen])
@@ -169,17 +173,25 @@ class BatchSampler:
         if key in self._targets:
             self._targets.move_to_end(key)
             return self._targets[key]
-        target = shrink_masks(image.instances[key[2]].amodal[None], size)[0].half()
+        inner = self.input_size((image.height, image.width))
+        target = shrink_masks(image.instances[key[2]].amodal[None], size, inner, self.side)[0].half()
         self._targets[key] = target
         if len(self._targets) * target.nbytes > TARGET_BYTES:
             self._targets.popitem(last=False)
         return target
 
 
-def shrink_masks(masks: Bool[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n hm wm"]:
-    """Masks stretched to the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+def shrink_masks(
+    masks: Bool[np.ndarray, "n h w"], size: tuple[int, int], inner: tuple[int, int] = (1, 1), side: int = 1
+) -> Float[Tensor, "n hm wm"]:
+    """Masks at the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
 
-    An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays below 1.
+    They are stretched to it; where the image covers `inner` = (height, width) of a square of `side` pixels only, to
+    that part of it. An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays
+    below 1.
     """
     pixels = torch.from_numpy(masks)[:, None].float()
+    if inner != (side, side):
+        pixels = F.interpolate(pixels, inner, mode="bilinear", antialias=True)
+        pixels = F.pad(pixels, (0, side - inner[1], 0, side - inner[0]))
     return F.interpolate(pixels, size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)

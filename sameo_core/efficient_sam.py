@@ -375,6 +375,19 @@ class EfficientSam(nn.Module):
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
         return fingerprint_weights(self)
 
+    def encoder_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight of the image encoder, and the size of its input."""
+        digest = hashlib.sha256(f"{self.config.image_size}".encode())
+        for name, value in self.image_encoder.state_dict().items():
+            digest.update(f"{name} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+    def to_square(self, images: Images) -> Float[Tensor, "b 3 side side"]:
+        """Images stretched to the network's square input, bilinearly."""
+        side = self.config.image_size
+        return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
 
@@ -387,10 +400,10 @@ class EfficientSam(nn.Module):
         Raises:
             InputError: not "b 3 h w", not floating point, or values outside [0, 1].
         """
-        _check_images(images)
+        check_images(images)
         side = self.config.image_size
         if images.shape[-2:] != (side, side):
-            images = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False)
+            images = self.to_square(images.float())
         return self.image_encoder(((images - self.pixel_mean) / self.pixel_std).to(self.image_encoder.pos_embed.dtype))
 
     def decode_boxes(
@@ -566,7 +579,8 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
+    """What `encode_images` asks of its argument; raises InputError."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from torch import Tensor
 
@@ -54,7 +53,7 @@ class EmbeddingCache:
         self.encoded = 0  # images, since the cache was opened
         precision = "half" if half else "single"
         self.root = Path(folder) if folder is not None and self.limit != 0 else None
-        self.folder = self.root / f"{encoder_fingerprint(model)}-{precision}" if self.root else None
+        self.folder = self.root / f"{model.encoder_fingerprint()}-{precision}" if self.root else None
         self._bytes: int | None = None  # in the whole folder, as far as this process knows
         self._written = 0  # bytes by this process since it last looked at the folder
 
@@ -97,11 +96,11 @@ class EmbeddingCache:
     @torch.inference_mode()
     def _encode(self, images: Sequence[AmodalImage]) -> Tensor:
         """The embeddings of at most `ENCODING_BATCH` images, rounded; on the CPU."""
-        side, device = self.model.config.image_size, self.model.pixel_mean.device
+        device = self.model.pixel_mean.device
         squares = []
         for image in images:
             pixels = torch.from_numpy(image.read()).to(device).permute(2, 0, 1)[None] / 255
-            squares.append(F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False))
+            squares.append(self.model.to_square(pixels))
         self.encoded += len(images)
         return self.model.encode_images(torch.cat(squares)).to(self.dtype).cpu()
 
@@ -182,15 +181,6 @@ class EmbeddingCache:
             with suppress(OSError):
                 path.unlink()
                 self._bytes -= length
-
-
-def encoder_fingerprint(model: EfficientSam) -> str:
-    """Sixteen hexadecimal digits that change with any weight of the image encoder, and with the size of its input."""
-    digest = hashlib.sha256(f"{model.config.image_size}".encode())
-    for name, value in model.image_encoder.state_dict().items():
-        digest.update(f"{name} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()[:16]
 
 
 def _checksum(content: bytes | memoryview) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from sameo_core import Images
@@ -139,7 +138,6 @@ def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator
 
 def check_same_encoder(a: Sameo, b: Sameo) -> None:
     """Raises InputError where the embedding of an image by one is not that by the other."""
-    ours, theirs = a.model.image_encoder.state_dict(), b.model.image_encoder.state_dict()
-    if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
+    if a.model.encoder_fingerprint() != b.model.encoder_fingerprint():
         rule = "models that are compared in one pass share their image encoder, found two different ones"
         raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")

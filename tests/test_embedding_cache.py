@@ -16,7 +16,7 @@ from filelock import FileLock
 from sameo_core import embedding_cache
 from sameo_core.collection import open_clean_dataset
 from sameo_core.efficient_sam import EfficientSam
-from sameo_core.embedding_cache import EmbeddingCache, encoder_fingerprint
+from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 
 BYTES = 128 * 16 * 16 * 2 + 4  # of a file: half precision and checksum
@@ -83,7 +83,7 @@ def test_another_encoder_or_precision_has_other_files(nano, images, folder):
     other = seeded_nano()
     with torch.no_grad():
         other.image_encoder.neck[0].weight[0, 0] += 1e-3
-    assert encoder_fingerprint(other) != encoder_fingerprint(nano.model) == encoder_fingerprint(seeded_nano())
+    assert other.encoder_fingerprint() != nano.model.encoder_fingerprint() == seeded_nano().encoder_fingerprint()
     for model, half in ((nano.model, True), (nano.model, False), (other, True)):
         cache = EmbeddingCache(model, folder, half)
         cache.embed(images[:1])
@@ -173,7 +173,7 @@ def test_what_other_encoders_keep_counts(nano, images, folder):
     EmbeddingCache(seeded_nano(seed=1), folder).embed(images[:3])
     bounded(nano.model, folder, 3).embed(images[:2])
     kept = [path.parent.parent.name for path in files(folder)]
-    assert len(kept) == 3 and kept.count(f"{encoder_fingerprint(nano.model)}-half") == 2
+    assert len(kept) == 3 and kept.count(f"{nano.model.encoder_fingerprint()}-half") == 2
 
 
 def test_two_caches_at_work_in_turn_keep_to_the_bound_together(nano, images, folder):
