@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from sameo_core.config import PROFILES
 from sameo_core.errors import InputError
 
 
@@ -16,10 +17,16 @@ def positive(text: str) -> int:
     return number
 
 
+def add_profile(verb: argparse.ArgumentParser) -> None:
+    """``--profile``."""
+    about = "mini: drawn, minutes; photo: photographs of COCO, an hour; paper: all data sets, GPUs (default: mini)"
+    verb.add_argument("--profile", choices=PROFILES, default="mini", help=about)
+
+
 def add_reproduce(verbs: argparse._SubParsersAction) -> None:
     """``reproduce``: run the notebooks."""
     verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
-    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: CPU, minutes; paper: GPUs")
+    add_profile(verb)
     verb.add_argument("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)")
     verb.add_argument(
         "--save-outputs", action="store_true", help="take tables and figures into notebooks/ (maintainers)"
@@ -113,7 +120,7 @@ def run_download(options: argparse.Namespace) -> int:
 def add_datasets(verbs: argparse._SubParsersAction) -> None:
     """``datasets``: what is here."""
     verb = verbs.add_parser("datasets", help="list the data sets: present or not, counts found and published, licence")
-    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: downloaded")
+    add_profile(verb)
     verb.set_defaults(run=run_datasets)
 
 
@@ -130,7 +137,7 @@ def run_datasets(options: argparse.Namespace) -> int:
 def add_synthesize(verbs: argparse._SubParsersAction) -> None:
     """``synthesize``: make Amodal-LVIS."""
     verb = verbs.add_parser("synthesize", help="make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete")
-    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: LVIS, LV-VIS")
+    add_profile(verb)
     verb.add_argument("--images", type=int, metavar="N", help="half of them un-occluded (default: the profile's)")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on")
     verb.add_argument("--workers", type=int, default=-1, metavar="K", help="processes here (default: one a core)")
@@ -181,7 +188,7 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("--recipe", default="zero_shot", metavar="NAME", help="see below (default: zero_shot)")
-    verb.add_argument("--profile", choices=("mini", "paper"), default="mini", help="mini: drawn; paper: downloaded")
+    add_profile(verb)
     verb.add_argument("--seed", type=int, help="of batches and prompts (default: the profile's first)")
     fields = "fields of the profile, e.g. iterations=2000 batch_images=64 train=cocoa,kins"
     verb.add_argument("--override", nargs="+", default=[], metavar="FIELD=VALUE", help=fields)

@@ -67,8 +67,14 @@ def teacher_profile(profile: Profile) -> Profile:
     `unoccluded_share` holds a decoder back from continuing objects. A teacher is not: one that continues too much
     costs complete objects, one that continues too little lets cut ones pass. What an ablation varies is not varied
     here, so that all arms learn from the same Amodal-LVIS.
+
+    Where there are no amodal sets (`photo`), its Amodal-LVIS is made of the objects that geometry alone finds complete.
     """
     return recipe("teacher", profile)
+
+
+# The first pool, where no teacher exists: objects that touch no other annotated one
+GEOMETRY: dict[str, object] = {"ask_teacher": False, "min_free_ring": 0.94}
 
 
 def _zero_shot(profile: Profile) -> dict[str, object]:
@@ -89,7 +95,8 @@ def _teacher(profile: Profile) -> dict[str, object]:
     fields |= {"unoccluded_share": None, "dual_annotation": True, "iterations": profile.recipes.teacher_iterations}
     plain = TrainingConfig()
     fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
-    return fields | {"half_embeddings": plain.half_embeddings}
+    fields |= {"half_embeddings": plain.half_embeddings, "complete_objects": None}
+    return fields if profile.data.teacher else fields | {"train": ("amodal_lvis",)} | GEOMETRY
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:

@@ -33,7 +33,7 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.provenance import write_environment
-from sameo_core.recipes import teacher_profile
+from sameo_core.recipes import GEOMETRY, teacher_profile
 from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 from sameo_core.sameo import Sameo, build_model, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
@@ -140,7 +140,7 @@ def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
         InputError, FloatingPointError: as `fine_tune`.
     """
     if runs_at_once(len(runs)) > 1:
-        collections = {config_hash(profile.data, teacher_profile(profile)): profile for profile, _ in runs}
+        collections = {config_hash(profile.data, profile.synthesis, teacher_profile(profile)): profile for profile, _ in runs}
         for profile in collections.values():
             open_training_sets(profile)
     return run_all(fine_tune, runs, "fine-tuning")
@@ -177,7 +177,7 @@ def open_training_sets(profile: Profile) -> list[AmodalDataset]:
 
 def training_sets(profile: Profile) -> list[AmodalDataset]:
     """`open_training_sets`, once a process for all runs that learn from the same sets: it takes seconds each time."""
-    key = config_hash(profile.name, profile.data, teacher_profile(profile), profile.runs, profile.data_folder)
+    key = config_hash(profile.name, profile.data, profile.synthesis, teacher_profile(profile), profile.runs, profile.data_folder)
     if key not in _OPENED:
         _OPENED[key] = open_training_sets(profile)
     return _OPENED[key]
@@ -194,11 +194,33 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
     return _open_amodal_lvis(profile, _amodal_lvis_root(profile))
 
 
+def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
+    """The profile's test sets by name, cleaned.
+
+    Amodal-LVIS among them is made of val photographs: objects, occluders and backgrounds that no training has seen.
+    Geometry alone chooses its objects, so that no model under test has a say in them.
+
+    Raises:
+        InputError: as `open_clean_dataset` and `synthetic_set`.
+    """
+    sets = {}
+    for name in profile.data.held_out:
+        root = None
+        if name == "amodal_lvis":
+            geometry = profile.override(**GEOMETRY, complete_objects=None)
+            with rank_zero_first(), claimed(profile.runs / "preparation"):
+                root = synthetic_set(geometry, None, images=profile.data.val_images, split=split, workers=-1)
+        sets[name] = open_clean_dataset(name, split, profile, root)
+    return sets
+
+
 def _amodal_lvis_root(profile: Profile) -> Path:
     root = profile.data_folder / "amodal_lvis"
-    if agreed(root.is_dir()):
+    if agreed(profile.name != "photo" and root.is_dir()):
         return root
-    teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])  # by all ranks together
+    teacher = None
+    if profile.synthesis.complete.ask_teacher:
+        teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])  # by all ranks together
     with rank_zero_first(), claimed(profile.runs / "preparation"):
         return synthetic_set(profile, teacher, workers=-1)
 

@@ -8,9 +8,11 @@ from typing import Any
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, Census
 from sameo_core.datasets.coco import read_coco
+from sameo_core.datasets.coco_photos import read_coco_photos
 from sameo_core.datasets.cocoa import read_cocoa
 from sameo_core.datasets.cocoa_cls import read_cocoa_cls
 from sameo_core.datasets.d2sa import read_d2sa
+from sameo_core.datasets.duts import read_duts
 from sameo_core.datasets.dyce import read_dyce
 from sameo_core.datasets.kins import read_kins
 from sameo_core.datasets.kitti360_aps import read_kitti360_aps
@@ -39,6 +41,9 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
     "lvvis": read_lvvis,
     "amodal_lvis": read_amodal_lvis,
     "coco": read_coco,
+    "coco_photos": read_coco_photos,
+    "cocoa_photos": read_cocoa,
+    "duts": read_duts,
 }
 
 

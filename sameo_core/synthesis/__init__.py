@@ -7,6 +7,8 @@ are put together for a profile.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sameo_core.collection import open_dataset
 from sameo_core.config import DATA_SEED, Profile, config_hash
 from sameo_core.errors import InputError
@@ -47,14 +49,14 @@ __all__ = [
 ]
 
 
-def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = "train") -> Pool:
+def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split: str = "train") -> Pool:
     """The objects of the profile's visible-only sets, as a teacher sees them; collected now unless they have been.
 
     Of several sets those that are here are taken, and those that are not are named.
 
     Args:
         profile: says which sets, where they lie, and the thresholds.
-        teacher_weights: what `training.fine_tune(teacher_profile(profile))` returned.
+        teacher_weights: what `training.fine_tune(teacher_profile(profile))` returned; None: geometry alone judges.
         split: of the source sets.
 
     Raises:
@@ -74,7 +76,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = 
             raise missing[0]
         rule = "at least one set of visible masks to take objects from, found none"
         raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
-    teacher = Sameo.load(teacher_weights)
+    teacher = Sameo.load(teacher_weights) if teacher_weights else None
     folder = profile.runs / "pools"
     return join_pools(
         [collect_complete_objects(teacher, dataset, profile.synthesis.complete, folder) for dataset in datasets]
@@ -83,7 +85,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path, split: str = 
 
 def synthetic_set(
     profile: Profile,
-    teacher_weights: str | Path,
+    teacher_weights: str | Path | None,
     out: str | Path | None = None,
     images: int | None = None,
     split: str = "train",
@@ -107,10 +109,12 @@ def synthetic_set(
     Raises:
         InputError: see `pool_of_profile`, `synthesize`.
     """
-    pool = pool_of_profile(profile, teacher_weights, split)
+    pool = pool_of_profile(profile, teacher_weights, split).complete()
+    if (few := profile.synthesis.complete_objects) and few < len(pool):
+        pool = pool.rows(np.sort(np.random.default_rng(seed).permutation(len(pool))[:few]))
     images = profile.synthesis.synthetic_images if images is None else images
     if out is None:
         out = (
-            profile.runs / f"amodal_lvis-{config_hash(pool.complete().fingerprint(), images, seed, profile.synthesis)}"
+            profile.runs / f"amodal_lvis-{config_hash(pool.fingerprint(), images, seed, profile.synthesis)}"
         )
     return synthesize(pool, out, images, split, profile.synthesis, seed, **how)

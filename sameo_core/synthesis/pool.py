@@ -58,6 +58,7 @@ class Pool:
     frame_gap: Int64[np.ndarray, " n"]  # pixels between the mask and the nearest edge of the frame
     largest_part: Float[np.ndarray, " n"]  # share of the mask's pixels in its largest connected part
     core_share: Float[np.ndarray, " n"]  # share of them that an opening of 5 x 5 leaves
+    free_ring: Float[np.ndarray, " n"]  # share of a ring of 4 pixels around the mask that no other object covers
     rule: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
@@ -109,11 +110,11 @@ class Pool:
 
     def complete(self) -> "Pool":
         """The objects that no rule excludes, and their images alone."""
-        return self._rows(np.flatnonzero(self.rule == 0))
+        return self.rows(np.flatnonzero(self.rule == 0))
 
     def of(self, source: str) -> "Pool":
         """The objects of one data set alone."""
-        return self._rows(np.flatnonzero(self.source[self.image_source[self.image]] == source))
+        return self.rows(np.flatnonzero(self.source[self.image_source[self.image]] == source))
 
     def judged(self, config: CompletenessConfig) -> "Pool":
         """The same objects under these thresholds: `rule` anew, from the measures."""
@@ -189,7 +190,7 @@ class Pool:
             if len(rows) and not 0 <= rows.min() <= rows.max() < count:
                 raise ValueError(f"{name} leads out of its table of {count}")
 
-    def _rows(self, rows: Int[np.ndarray, " rows"]) -> "Pool":
+    def rows(self, rows: Int[np.ndarray, " k"]) -> "Pool":
         """The pool of these objects alone, in this order."""
         used, image = np.unique(self.image[rows], return_inverse=True)
         start = np.concatenate([[0], self.end[:-1]])
@@ -201,8 +202,10 @@ class Pool:
 
 
 _IMAGE_COLUMNS = ("image_source", "image_id", "image_file", "image_size")
-_MEASURES = ("area", "agreement", "predicted_hidden", "frame_gap", "largest_part", "core_share")
+_MEASURES = ("area", "agreement", "predicted_hidden", "frame_gap", "largest_part", "core_share", "free_ring")
 _OBJECT_COLUMNS = ("image", "annotation_id", "category_id", "end", "box", *_MEASURES, "rule")
+
+_OUTLINE = ("largest_part", "core_share", "free_ring")
 
 # The rules by name, in the order in which they are asked; each says which objects of a pool it excludes.
 RULES: dict[str, Callable[[Pool, CompletenessConfig], Bool[np.ndarray, " n"]]] = {
@@ -210,6 +213,8 @@ RULES: dict[str, Callable[[Pool, CompletenessConfig], Bool[np.ndarray, " n"]]] =
     "too small": lambda pool, config: pool.area < config.min_object_pixels,
     "in parts": lambda pool, config: pool.largest_part < config.min_largest_part,
     "ragged": lambda pool, config: pool.core_share < config.min_core_share,
+    "fills the image": lambda pool, config: pool.area > config.max_object_share * pool.image_size[pool.image].prod(1),
+    "touches others": lambda pool, config: pool.free_ring < config.min_free_ring,
     "teacher sees a hidden part": lambda pool, config: pool.predicted_hidden > config.max_predicted_hidden,
     "teacher disagrees": lambda pool, config: pool.agreement < config.min_agreement,
 }
@@ -220,7 +225,7 @@ RULES_OF_THE_TEACHER = ("teacher sees a hidden part", "teacher disagrees")
 
 
 def collect_complete_objects(
-    teacher: Sameo, dataset: AmodalDataset, config: CompletenessConfig, folder: str | Path
+    teacher: Sameo | None, dataset: AmodalDataset, config: CompletenessConfig, folder: str | Path
 ) -> Pool:
     """All objects of a data set, measured by a teacher and judged: paper, section "Amodal-LVIS", first stage.
 
@@ -232,7 +237,7 @@ def collect_complete_objects(
     then its mask holds what the annotation does not show, and the two disagree.
 
     Args:
-        teacher: a SAMEO that has not been trained on this data set.
+        teacher: a SAMEO; None where none exists yet: geometry alone judges, and the first pool makes a teacher.
         dataset: visible masks are enough.
         config: thresholds; every object is kept whatever they say, see `Pool.complete`.
         folder: holds the record, a file for each 256 images. An interrupted call goes on from there, a finished one
@@ -241,7 +246,7 @@ def collect_complete_objects(
     Raises:
         InputError: an image is missing or damaged.
     """
-    key = config_hash(dataset.fingerprint(), teacher.fingerprint())
+    key = config_hash(dataset.fingerprint(), teacher and teacher.fingerprint())
     record = Path(folder) / f"{dataset.name}-{dataset.split}-{key}"
     parts = []
     for start in tqdm(range(0, len(dataset), CHUNK), desc=f"objects of {dataset.name} {dataset.split}", unit="chunk"):
@@ -302,7 +307,7 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
     )
 
 
-def _measured(teacher: Sameo, dataset: AmodalDataset, images: Sequence[AmodalImage]) -> Pool:
+def _measured(teacher: Sameo | None, dataset: AmodalDataset, images: Sequence[AmodalImage]) -> Pool:
     """The objects of some images with all measures, and not judged yet."""
     rows: list[dict] = []
     for number, image in enumerate(tqdm(images, leave=False, unit="image")):
@@ -327,18 +332,22 @@ def _measured(teacher: Sameo, dataset: AmodalDataset, images: Sequence[AmodalIma
         box=column("box", np.float32).reshape(-1, 4),
         rule=np.zeros(len(rows), np.int64),
         **{name: column(name, np.int64) for name in ("image", "annotation_id", "category_id", "area", "frame_gap")},
-        **{name: column(name, np.float32) for name in ("agreement", "predicted_hidden", "largest_part", "core_share")},
+        **{name: column(name, np.float32) for name in ("agreement", "predicted_hidden", *_OUTLINE)},
     )
 
 
-def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
+def _measured_objects(teacher: Sameo | None, image: AmodalImage) -> Iterator[dict]:
     """What the columns of a pool hold of each object of one image; no object, no look at the image."""
     if not len(image.instances):
         return
     boxes = np.stack([item.visible_box for item in image.instances])
-    prediction = teacher.predict_embedded(teacher.embed(image.read()), (image.height, image.width), boxes)
-    for item, box, predicted in zip(image.instances, boxes, prediction.masks, strict=True):
-        visible = item.visible
+    masks = [item.visible for item in image.instances]
+    predictions: Sequence[AmodalMask] = masks  # without a teacher: nothing is added, and all agree
+    if teacher:
+        embedding = teacher.embed(image.read())
+        predictions = teacher.predict_embedded(embedding, (image.height, image.width), boxes).masks
+    objects = np.sum(masks, axis=0, dtype=np.uint16)  # how many cover each pixel
+    for item, box, visible, predicted in zip(image.instances, boxes, masks, predictions, strict=True):
         x0, y0, x1, y1 = (int(v) for v in box)
         both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
         yield {
@@ -351,6 +360,7 @@ def _measured_objects(teacher: Sameo, image: AmodalImage) -> Iterator[dict]:
             "predicted_hidden": hidden_share(visible, predicted),
             "frame_gap": min(x0, y0, image.width - x1, image.height - y1),
             **_outline_measures(visible[y0:y1, x0:x1]),
+            "free_ring": _free_ring(visible, objects, (x0, y0, x1, y1)),
         }
 
 
@@ -369,6 +379,16 @@ def hidden_share(visible: VisibleMask, predicted: AmodalMask) -> float:
     crop = np.pad(added[y0:y1, x0:x1], side)
     blobs = ndimage.maximum_filter(ndimage.minimum_filter(crop, side), side)
     return np.count_nonzero(blobs) / area
+
+
+def _free_ring(
+    visible: VisibleMask, objects: Int[np.ndarray, "h w"], box: tuple[int, int, int, int], width: int = 4
+) -> float:
+    """Share of a ring of `width` pixels around a mask that no other object covers; the frame cuts the ring."""
+    x0, y0, x1, y1 = box
+    window = slice(max(0, y0 - width), y1 + width), slice(max(0, x0 - width), x1 + width)
+    ring = ndimage.maximum_filter(visible[window], 2 * width + 1) & ~visible[window]
+    return 1.0 if not ring.any() else float((objects[window][ring] == 0).mean())
 
 
 def _outline_measures(mask: VisibleMask) -> dict[str, float]:
