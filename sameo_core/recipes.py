@@ -46,16 +46,17 @@ def ablation(question: str, profile: Profile) -> dict[str, Profile]:
     `mini` would hide what data and prompts do).
 
     Args:
-        question: one of `QUESTIONS`.
+        question: one of `QUESTIONS` or `PHOTO_QUESTIONS`.
         profile: as for `recipe`.
 
     Raises:
         InputError: an unknown question.
     """
-    if not isinstance(question, str) or question not in QUESTIONS:
-        rule = f"a question is one of {', '.join(QUESTIONS)}; found {question!r}"
+    questions = QUESTIONS | PHOTO_QUESTIONS
+    if not isinstance(question, str) or question not in questions:
+        rule = f"a question is one of {', '.join(questions)}; found {question!r}"
         raise InputError(file="question", rule=rule, remedy="Choose one of these")
-    names = QUESTIONS[question]
+    names = questions[question]
     if question == "data mix":
         names = names[: len(profile.data.train)]
     return {name: recipe(name, profile) for name in names}
@@ -75,6 +76,7 @@ def teacher_profile(profile: Profile) -> Profile:
 
 # The first pool, where no teacher exists: objects that touch no other annotated one
 GEOMETRY: dict[str, object] = {"ask_teacher": False, "min_free_ring": 0.94}
+FIRST_PAIRS = 600  # images made of it: enough for a teacher
 
 
 def _zero_shot(profile: Profile) -> dict[str, object]:
@@ -96,18 +98,21 @@ def _teacher(profile: Profile) -> dict[str, object]:
     plain = TrainingConfig()
     fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
     fields |= {"half_embeddings": plain.half_embeddings, "complete_objects": None}
-    return fields if profile.data.teacher else fields | {"train": ("amodal_lvis",)} | GEOMETRY
+    return fields if profile.data.teacher else fields | {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS} | GEOMETRY
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:
     """An arm of an ablation; what no arm varies is the paper's, whatever the profile says."""
     plain = TrainingConfig()
     recipe: dict[str, object] = {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
-    recipe |= {"dual_annotation": DataConfig().dual_annotation, "unoccluded_share": None}
-    return Recipe(
-        sentence,
-        lambda profile: recipe | {"iterations": profile.recipes.ablation_iterations} | _zero_shot(profile) | fields,
-    )
+    recipe |= {"dual_annotation": DataConfig().dual_annotation}
+
+    def changes(profile: Profile) -> dict[str, object]:
+        share = None if profile.name == "mini" else profile.training.unoccluded_share
+        own = {"unoccluded_share": share, "iterations": profile.recipes.ablation_iterations}
+        return recipe | own | _zero_shot(profile) | fields
+
+    return Recipe(sentence, changes)
 
 
 def _mix(count: int) -> Recipe:
@@ -150,6 +155,17 @@ RECIPES: dict[str, Recipe] = {
     "sampling_log": _arm("Ablation, sampling: by the logarithm of a set's size, as the paper samples."),
 }
 
+FEW_PAIRS = 400  # images of every arm of the question below: what differs is how many objects they are made of
+OBJECTS = {
+    f"objects_{count or 'all'}": _arm(
+        f"Ablation, complete objects: {FEW_PAIRS} images made of {count or 'all'} of them.",
+        complete_objects=count,
+        synthetic_images=FEW_PAIRS,
+    )
+    for count in (25, 50, 100, None)
+}
+RECIPES |= OBJECTS
+
 # What the ablations ask, and what answers. prompt_random, dual_on, sampling_log and the last mix are one training.
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "training prompt": ("prompt_amodal", "prompt_visible", "prompt_random"),
@@ -157,4 +173,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "dual annotation alone": ("alone_dual_off", "alone_dual_on"),
     "data mix": tuple(name for name in RECIPES if name.startswith("mix_")),
     "sampling": ("sampling_uniform", "sampling_size", "sampling_log"),
+}
+
+# On photographs, where Amodal-LVIS is the only training set
+PHOTO_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "training prompt": QUESTIONS["training prompt"],
+    "dual annotation": QUESTIONS["dual annotation"],
+    "complete objects": tuple(OBJECTS),
 }

@@ -43,38 +43,43 @@ class OnnxEncoder:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(file=self.path, rule="the image encoder must exist", remedy=FETCH)
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        self._sessions: dict[int, Any] = {}
+        session = self._session()
+        inputs, outputs = session.get_inputs(), session.get_outputs()
         found = [tuple(put.shape[1:]) for put in (*inputs, *outputs)]
         if found != [INPUT_SHAPE, EMBEDDING_SHAPE]:
             names = f"{[put.shape for put in inputs]} to {[put.shape for put in outputs]}"
             rule = f"an encoder of the SAM family turns (b, 3, 1024, 1024) into (b, 256, 64, 64), found {names}"
             raise InputError(file=self.path, rule=rule, remedy=FETCH)
 
-    @cached_property
-    def session(self) -> Any:
-        """The onnxruntime session."""
-        import onnxruntime  # takes half a second: only those who encode wait for it
+    def _session(self) -> Any:
+        """The onnxruntime session that computes with as many threads as torch does now."""
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            import onnxruntime  # takes half a second: only those who encode wait for it
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False  # with it, 0.3 GB more and no quicker
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        try:
-            return onnxruntime.InferenceSession(str(self.path), options, providers=providers)
-        except Exception as error:  # onnxruntime's own exceptions have no common class
-            rule = f"not a complete ONNX model: {str(error):.150}"
-            raise InputError(file=self.path, rule=rule, remedy=f"Delete it. {FETCH}") from error
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores, too
+            options.log_severity_level = 3
+            wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+            providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+            try:
+                session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+            except Exception as error:  # onnxruntime's own exceptions have no common class
+                rule = f"not a complete ONNX model: {str(error):.150}"
+                raise InputError(file=self.path, rule=rule, remedy=f"Delete it. {FETCH}") from error
+            self._sessions = {threads: session}
+        return self._sessions[threads]
 
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path}
+        return {"path": self.path, "_sessions": {}}
 
     def __call__(self, squares: Float[Tensor, "b 3 1024 1024"]) -> Float[Tensor, "b 256 64 64"]:
         """Image embeddings of normalised, padded images, on the images' device; one image after another."""
-        name = self.session.get_inputs()[0].name
-        pixels = squares.detach().float().cpu().numpy()
-        embeddings = [self.session.run(None, {name: image[None]})[0] for image in pixels]
+        session, pixels = self._session(), squares.detach().float().cpu().numpy()
+        name = session.get_inputs()[0].name
+        embeddings = [session.run(None, {name: image[None]})[0] for image in pixels]
         return torch.from_numpy(np.concatenate(embeddings)).to(squares.device)
 
     @cached_property

@@ -88,11 +88,19 @@ class AmodalPrediction:
 
 
 class Sameo:
-    """An EfficientSAM whose mask decoder draws amodal masks, and what goes around it: images in, masks out."""
+    """An EfficientSAM whose mask decoder draws amodal masks, and what goes around it: images in, masks out.
 
-    def __init__(self, model: EfficientSam, variant: str):
+    Args:
+        model: the network.
+        variant: its name.
+        best_of_three: answer with the best of the decoder's three alternative masks by predicted IoU, instead of the
+            single one: for un-tuned models, whose best this often is.
+    """
+
+    def __init__(self, model: EfficientSam, variant: str, best_of_three: bool = False):
         self.model = model.eval()
         self.variant = variant
+        self.best_of_three = best_of_three
 
     @classmethod
     def load(
@@ -282,9 +290,11 @@ class Sameo:
         self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
         """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
-        decoded = self.model.decode_boxes(embedding, prompts, image_size)
-        logits = self.model.upscale_logits(decoded.logits.float(), image_size)[0, :, 0]
-        return logits, decoded.iou[0, :, 0].float().clamp(0, 1)
+        decoded = self.model.decode_boxes(embedding, prompts, image_size, self.best_of_three)
+        best = decoded.iou[0].argmax(-1)  # q; of one mask, that one
+        each = torch.arange(len(best), device=best.device)
+        logits = self.model.upscale_logits(decoded.logits[:1, each, best].unsqueeze(2).float(), image_size)[0, :, 0]
+        return logits, decoded.iou[0, each, best].float().clamp(0, 1)
 
 
 def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:

@@ -197,7 +197,7 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
 def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
     """The profile's test sets by name, cleaned.
 
-    Amodal-LVIS among them is made of val photographs: objects, occluders and backgrounds that no training has seen.
+    "photo_pairs" is an Amodal-LVIS of val photographs: objects, occluders and backgrounds that no training has seen.
     Geometry alone chooses its objects, so that no model under test has a say in them.
 
     Raises:
@@ -206,11 +206,11 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
     sets = {}
     for name in profile.data.held_out:
         root = None
-        if name == "amodal_lvis":
+        if name == "photo_pairs":
             geometry = profile.override(**GEOMETRY, complete_objects=None)
             with rank_zero_first(), claimed(profile.runs / "preparation"):
                 root = synthetic_set(geometry, None, images=profile.data.val_images, split=split, workers=-1)
-        sets[name] = open_clean_dataset(name, split, profile, root)
+        sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
     return sets
 
 

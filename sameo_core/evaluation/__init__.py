@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation.detection import Evaluation, evaluate, evaluate_amodal, evaluate_by_occlusion
 from sameo_core.evaluation.matching import IOU_THRESHOLDS
-from sameo_core.evaluation.occlusion import OCCLUSION_BUCKETS
+from sameo_core.evaluation.occlusion import OCCLUSION_BUCKETS, Buckets
 from sameo_core.evaluation.precision_recall import RECALLS
 from sameo_core.evaluation.regions import (
     Failure,
@@ -43,12 +43,15 @@ __all__ = [
 ]
 
 
-def evaluate_predictions(dataset: AmodalDataset, results: Sequence[dict]) -> dict[str, float]:
+def evaluate_predictions(
+    dataset: AmodalDataset, results: Sequence[dict], buckets: Buckets = OCCLUSION_BUCKETS
+) -> dict[str, float]:
     """Both protocols for predictions that were prompted with the data set's own boxes, one mask for each object.
 
     Args:
         dataset: amodal ground truth.
         results: COCO results with `instance_id`, one an object, as `predict_dataset` gives them.
+        buckets: of occlusion rates, for "mIoU <name>".
 
     Returns:
         `evaluate_amodal` (class-agnostic) and `RegionTable.summary` in one dict.
@@ -56,4 +59,4 @@ def evaluate_predictions(dataset: AmodalDataset, results: Sequence[dict]) -> dic
     Raises:
         InputError: as those two, and results that are not one for each object.
     """
-    return evaluate_amodal(dataset, list(results)) | region_table(dataset, results).summary()
+    return evaluate_amodal(dataset, list(results)) | region_table(dataset, results).summary(buckets)
