@@ -84,6 +84,7 @@ class CompletenessConfig:
     """
 
     ask_teacher: bool = True  # False: no teacher exists yet, and geometry alone gives the first pool
+    whole_sets: tuple[str, ...] = ("duts",)  # chosen for whole objects by who made them: no teacher is asked
     min_free_ring: float = 0.0  # share of a ring of 4 pixels around it that no other annotated object covers; asked
     # for where no teacher is. What touches may hide
     max_object_share: float = 1.0  # pixels / image pixels; a large object leaves no room for an occluder
@@ -102,7 +103,7 @@ class SynthesisConfig:
 
     synthetic_images: int = 300_000  # paper; half of them un-occluded
     complete: CompletenessConfig = field(default_factory=CompletenessConfig)
-    complete_objects: int | None = None  # drawn from the pool, to see what fewer would do; None: all
+    complete_objects: int | None = None  # drawn from each source's, so that none drowns another; None: all
     # The curriculum: a rate is asked for from the bands between these edges, each as often as its weight says. Most
     # occlusions are slight in real sets, but the slight ones teach least; above 0.8 hardly anything can be recognised.
     rate_edges: tuple[float, ...] = (0.05, 0.2, 0.4, 0.6, 0.8)

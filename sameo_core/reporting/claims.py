@@ -79,22 +79,36 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
     return found
 
 
-def claims_shown(rows: Sequence[Row], title: str | None = None) -> Table:
-    """The rows of `claims_table`, or of ``claims.csv`` read again, as a reader wants them: effects in points."""
+def claims_shown(rows: Sequence[Row], title: str | None = None, photo: Sequence[Row] = ()) -> Table:
+    """The rows of `claims_table`, or of ``claims.csv`` read again, as a reader wants them: effects in points.
+
+    Args:
+        rows: of `mini` or `paper`.
+        photo: of `photo`: two more columns, "not tried" for claims that photographs were not asked.
+    """
+    on_photographs = {row["claim"]: row for row in photo}
     shown = []
     for row in rows:
-        paper, effect, low, high = (row[key] for key in CLAIMS[1:5])
-        found = [effect] if low is None else [effect, low, high]
-        shown.append(
-            {
-                "claim": row["claim"],
-                "paper, points": "" if paper is None else points(paper),
-                "mini, points (95 % interval)": "not tried" if effect is None else points(*found),
-                "seeds": row["seeds"],
-                "in mini": row["verdict"],
-            }
-        )
+        paper = row["paper_effect"]
+        cells = {
+            "claim": row["claim"],
+            "paper, points": "" if paper is None else points(paper),
+            "mini, points (95 % interval)": _effect(row),
+            "seeds": row["seeds"],
+            "in mini": row["verdict"],
+        }
+        if photo:
+            there = on_photographs.get(row["claim"], {})
+            tried = there.get("mini_effect") is not None
+            cells["photo, points (95 % interval)"] = _effect(there)
+            cells["on photographs"] = there["verdict"] if tried else ""
+        shown.append(cells)
     return table_html(shown, title=title)
+
+
+def _effect(row: Row) -> str:
+    effect, low, high = (row.get(key) for key in CLAIMS[2:5])
+    return "not tried" if effect is None else points(*([effect] if low is None else [effect, low, high]))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@
 are put together for a profile.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sameo_core.collection import open_dataset
-from sameo_core.config import DATA_SEED, Profile, config_hash
+from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.recipes import teacher_profile
 from sameo_core.sameo import Sameo
@@ -78,9 +79,10 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
         raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
     teacher = Sameo.load(teacher_weights) if teacher_weights else None
     folder = profile.runs / "pools"
-    return join_pools(
-        [collect_complete_objects(teacher, dataset, profile.synthesis.complete, folder) for dataset in datasets]
-    )
+    config = profile.synthesis.complete
+    judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
+    pairs = zip(judges, datasets, strict=True)
+    return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
 
 
 def synthetic_set(
@@ -110,11 +112,12 @@ def synthetic_set(
         InputError: see `pool_of_profile`, `synthesize`.
     """
     pool = pool_of_profile(profile, teacher_weights, split).complete()
-    if (few := profile.synthesis.complete_objects) and few < len(pool):
-        pool = pool.rows(np.sort(np.random.default_rng(seed).permutation(len(pool))[:few]))
+    if (few := profile.synthesis.complete_objects) is not None:
+        source = pool.image_source[pool.image]
+        drawn = np.random.default_rng(seed).permutation(len(pool))
+        pool = pool.rows(np.sort(np.concatenate([drawn[source[drawn] == i][:few] for i in range(len(pool.source))])))
     images = profile.synthesis.synthetic_images if images is None else images
     if out is None:
-        out = (
-            profile.runs / f"amodal_lvis-{config_hash(pool.fingerprint(), images, seed, profile.synthesis)}"
-        )
+        painted = replace(profile.synthesis, complete=CompletenessConfig(), complete_objects=None, synthetic_images=0)
+        out = profile.runs / f"amodal_lvis-{config_hash(pool.fingerprint(), images, seed, painted)}"
     return synthesize(pool, out, images, split, profile.synthesis, seed, **how)
