@@ -103,6 +103,7 @@ def add_download(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser("download", help="fetch a data set or checkpoint, or say how to fetch it by hand")
     verb.add_argument("name", metavar="NAME", help="as in data/sources.yaml, e.g. lvis, coco2014, efficient_sam")
     verb.add_argument("--root", metavar="DIR", help="folder of the sets' folders (default: data/raw)")
+    verb.add_argument("--from", dest="local", metavar="DIR", help="of coco_photos, cocoa_photos: files that are here")
     verb.set_defaults(run=run_download)
 
 
@@ -111,7 +112,7 @@ def run_download(options: argparse.Namespace) -> int:
     from sameo_core.downloads import download
 
     try:
-        return 1 if download(options.name, options.root) else 0
+        return 1 if download(options.name, options.root, local=options.local) else 0
     except KeyboardInterrupt:
         print("\ninterrupted; run this again to go on from here", file=sys.stderr)
         return 130

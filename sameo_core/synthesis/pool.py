@@ -22,7 +22,7 @@ from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle_inside, mask_box
-from sameo_core.sameo import Sameo
+from sameo_core.sameo import Sameo, reuse_memory
 from sameo_core.whole_files import written_whole
 
 CHUNK = 256  # images between two writings of the record
@@ -124,8 +124,9 @@ class Pool:
         return replace(self, rule=rule)
 
     def excluded(self) -> dict[str, int]:
-        """How many objects each rule excluded, in the order in which the rules are asked."""
-        return {name: int((self.rule == number).sum()) for number, name in enumerate(RULES, start=1)}
+        """How many objects each rule excluded, in the order in which the rules are asked; two are often off."""
+        counts = {name: int((self.rule == number).sum()) for number, name in enumerate(RULES, start=1)}
+        return {name: count for name, count in counts.items() if count or name not in OFTEN_OFF}
 
     def moved(self, roots: Mapping[str, str | Path]) -> "Pool":
         """The same pool where the data sets lie in other folders: name -> root."""
@@ -205,8 +206,6 @@ _IMAGE_COLUMNS = ("image_source", "image_id", "image_file", "image_size")
 _MEASURES = ("area", "agreement", "predicted_hidden", "frame_gap", "largest_part", "core_share", "free_ring")
 _OBJECT_COLUMNS = ("image", "annotation_id", "category_id", "end", "box", *_MEASURES, "rule")
 
-_OUTLINE = ("largest_part", "core_share", "free_ring")
-
 # The rules by name, in the order in which they are asked; each says which objects of a pool it excludes.
 RULES: dict[str, Callable[[Pool, CompletenessConfig], Bool[np.ndarray, " n"]]] = {
     "cut by the frame": lambda pool, config: pool.frame_gap < config.min_frame_gap,
@@ -215,9 +214,10 @@ RULES: dict[str, Callable[[Pool, CompletenessConfig], Bool[np.ndarray, " n"]]] =
     "ragged": lambda pool, config: pool.core_share < config.min_core_share,
     "fills the image": lambda pool, config: pool.area > config.max_object_share * pool.image_size[pool.image].prod(1),
     "touches others": lambda pool, config: pool.free_ring < config.min_free_ring,
-    "teacher sees a hidden part": lambda pool, config: pool.predicted_hidden > config.max_predicted_hidden,
-    "teacher disagrees": lambda pool, config: pool.agreement < config.min_agreement,
+    "teacher sees a hidden part": lambda pool, config: ~(pool.predicted_hidden <= config.max_predicted_hidden),  # NaN
+    "teacher disagrees": lambda pool, config: ~(pool.agreement >= config.min_agreement),
 }
+OFTEN_OFF = ("fills the image", "touches others")
 RULES_OF_THE_TEACHER = ("teacher sees a hidden part", "teacher disagrees")
 
 
@@ -229,7 +229,8 @@ def collect_complete_objects(
 ) -> Pool:
     """All objects of a data set, measured by a teacher and judged: paper, section "Amodal-LVIS", first stage.
 
-    Each image is encoded once, its visible boxes are decoded together. Agreement is the IoU of the teacher's amodal
+    Geometry is measured of every object, and the teacher is asked of those that it leaves: each image is encoded once,
+    its visible boxes are decoded together. Agreement is the IoU of the teacher's amodal
     mask and the annotated visible mask.
 
     LVIS is annotated incompletely: who occludes an object is often not labelled. The rule does not ask labels. The
@@ -239,21 +240,24 @@ def collect_complete_objects(
     Args:
         teacher: a SAMEO; None where none exists yet: geometry alone judges, and the first pool makes a teacher.
         dataset: visible masks are enough.
-        config: thresholds; every object is kept whatever they say, see `Pool.complete`.
+        config: thresholds; every object is kept whatever they say, see `Pool.complete`. Those of the teacher can be
+            changed without asking it again.
         folder: holds the record, a file for each 256 images. An interrupted call goes on from there, a finished one
             is found again; a damaged file is made anew.
 
     Raises:
         InputError: an image is missing or damaged.
     """
-    key = config_hash(dataset.fingerprint(), teacher and teacher.fingerprint())
+    asked = replace(config, min_agreement=0.0, max_predicted_hidden=0.0, ask_teacher=True)
+    key = config_hash(dataset.fingerprint(), *((teacher.fingerprint(), asked) if teacher else ()))
     record = Path(folder) / f"{dataset.name}-{dataset.split}-{key}"
+    reuse_memory()
     parts = []
     for start in tqdm(range(0, len(dataset), CHUNK), desc=f"objects of {dataset.name} {dataset.split}", unit="chunk"):
         path = record / f"{start:07d}.npz"
         if not is_pool(path):
             chunk = [dataset[i] for i in range(start, min(start + CHUNK, len(dataset)))]
-            _measured(teacher, dataset, chunk).save(path)
+            _measured(teacher, dataset, chunk, config).save(path)
         parts.append(Pool.load(path))
     return join_pools(parts).judged(config)
 
@@ -307,17 +311,20 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
     )
 
 
-def _measured(teacher: Sameo | None, dataset: AmodalDataset, images: Sequence[AmodalImage]) -> Pool:
-    """The objects of some images with all measures, and not judged yet."""
-    rows: list[dict] = []
-    for number, image in enumerate(tqdm(images, leave=False, unit="image")):
-        rows += [{"image": number} | measures for measures in _measured_objects(teacher, image)]
+def _measured(
+    teacher: Sameo | None, dataset: AmodalDataset, images: Sequence[AmodalImage], config: CompletenessConfig
+) -> Pool:
+    """The objects of some images with all measures, and not judged yet.
+
+    The teacher is asked of the objects that geometry leaves; the others' measures of it are NaN.
+    """
+    rows = [{"image": number} | row for number, image in enumerate(images) for row in _geometry(image)]
     counts = [row["counts"].encode() for row in rows]
 
     def column(name: str, kind: type) -> Shaped[np.ndarray, "n *_"]:
         return np.array([row[name] for row in rows], kind)
 
-    return Pool(
+    pool = Pool(
         source=np.array([dataset.name]),
         split=np.array([dataset.split]),
         root=np.array([str(Path(dataset.root).resolve())]),
@@ -330,34 +337,44 @@ def _measured(teacher: Sameo | None, dataset: AmodalDataset, images: Sequence[Am
         counts=np.frombuffer(b"".join(counts), np.uint8),
         end=np.cumsum([len(item) for item in counts], dtype=np.int64),
         box=column("box", np.float32).reshape(-1, 4),
+        agreement=np.ones(len(rows), np.float32),  # without a teacher: all agree, and nothing is added
+        predicted_hidden=np.zeros(len(rows), np.float32),
         rule=np.zeros(len(rows), np.int64),
         **{name: column(name, np.int64) for name in ("image", "annotation_id", "category_id", "area", "frame_gap")},
-        **{name: column(name, np.float32) for name in ("agreement", "predicted_hidden", *_OUTLINE)},
+        **{name: column(name, np.float32) for name in ("largest_part", "core_share", "free_ring")},
     )
+    return _asked(teacher, pool, images, config) if teacher else pool
 
 
-def _measured_objects(teacher: Sameo | None, image: AmodalImage) -> Iterator[dict]:
-    """What the columns of a pool hold of each object of one image; no object, no look at the image."""
-    if not len(image.instances):
-        return
-    boxes = np.stack([item.visible_box for item in image.instances])
+def _asked(teacher: Sameo, pool: Pool, images: Sequence[AmodalImage], config: CompletenessConfig) -> Pool:
+    """A pool with what the teacher says of the objects that geometry leaves."""
+    agreement, hidden = (np.full(len(pool), np.nan, np.float32) for _ in range(2))
+    candidates = np.flatnonzero(pool.judged(config).rule == 0)
+    for number in tqdm(np.unique(pool.image[candidates]).tolist(), leave=False, unit="image"):
+        rows, image = candidates[pool.image[candidates] == number], images[number]
+        embedding, size = teacher.embed(image.read()), (image.height, image.width)
+        start = 0
+        for part in teacher.predict_in_passes(embedding, size, pool.box[rows]):
+            for row, predicted in zip(rows[start : start + len(part.masks)].tolist(), part.masks, strict=True):
+                visible = pool.mask(row)
+                both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
+                agreement[row], hidden[row] = both / either, hidden_share(visible, predicted)
+            start += len(part.masks)
+    return replace(pool, agreement=agreement, predicted_hidden=hidden)
+
+
+def _geometry(image: AmodalImage) -> Iterator[dict]:
+    """What the columns of a pool hold of each object of one image, but for what a teacher says."""
     masks = [item.visible for item in image.instances]
-    predictions: Sequence[AmodalMask] = masks  # without a teacher: nothing is added, and all agree
-    if teacher:
-        embedding = teacher.embed(image.read())
-        predictions = teacher.predict_embedded(embedding, (image.height, image.width), boxes).masks
     objects = np.sum(masks, axis=0, dtype=np.uint16)  # how many cover each pixel
-    for item, box, visible, predicted in zip(image.instances, boxes, masks, predictions, strict=True):
-        x0, y0, x1, y1 = (int(v) for v in box)
-        both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
+    for item, visible in zip(image.instances, masks, strict=True):
+        x0, y0, x1, y1 = item.visible_box.astype(int).tolist()
         yield {
             "annotation_id": item.instance_id,
             "category_id": item.category_id,
             "counts": item.visible_rle["counts"],
-            "box": box,
+            "box": item.visible_box,
             "area": np.count_nonzero(visible),
-            "agreement": both / either,
-            "predicted_hidden": hidden_share(visible, predicted),
             "frame_gap": min(x0, y0, image.width - x1, image.height - y1),
             **_outline_measures(visible[y0:y1, x0:x1]),
             "free_ring": _free_ring(visible, objects, (x0, y0, x1, y1)),
