@@ -9,7 +9,7 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset, without_rescoring
-from sameo_core.recipes import GEOMETRY, PHOTO_QUESTIONS, ablation, teacher_profile
+from sameo_core.recipes import PHOTO_QUESTIONS, ablation, geometry, teacher_profile
 from sameo_core.reporting import arm_differences
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import Pool, pool_of_profile
@@ -53,7 +53,7 @@ def pool_steps(run: Profile) -> tuple[Rows, Pool]:
     (paper, section "Amodal-LVIS": where its amodal mask agrees with the visible mask, the object is complete).
     """
     rows: Rows = []
-    first = pool_of_profile(run.override(**GEOMETRY), None)
+    first = pool_of_profile(run.override(**geometry(run)), None)
     judged = pool_of_profile(run, fine_tune(teacher_profile(run), run.training.seeds[0]))
     for step, pool in {"geometry alone": first, "judged by the teacher": judged}.items():
         counts = {"candidates": len(pool)} | pool.excluded() | {"complete": len(pool.complete())}

@@ -74,9 +74,13 @@ def teacher_profile(profile: Profile) -> Profile:
     return recipe("teacher", profile)
 
 
-# The first pool, where no teacher exists: objects that touch no other annotated one
-GEOMETRY: dict[str, object] = {"ask_teacher": False, "min_free_ring": 0.94}
-FIRST_PAIRS = 600  # images made of it: enough for a teacher
+FIRST_PAIRS = 600  # images made of the first pool: enough for a teacher
+
+
+def geometry(profile: Profile) -> dict[str, object]:
+    """The changes for a first pool, where no teacher exists: objects that touch no other annotated one."""
+    fields: dict[str, object] = {"ask_teacher": False, "min_free_ring": 0.94, "complete_objects": None}
+    return fields | {"visible_only": profile.data.visible_only[:1]}
 
 
 def _zero_shot(profile: Profile) -> dict[str, object]:
@@ -98,7 +102,9 @@ def _teacher(profile: Profile) -> dict[str, object]:
     plain = TrainingConfig()
     fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
     fields |= {"half_embeddings": plain.half_embeddings, "complete_objects": None}
-    return fields if profile.data.teacher else fields | {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS} | GEOMETRY
+    if profile.data.teacher:
+        return fields
+    return fields | {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS} | geometry(profile)
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:

@@ -33,7 +33,7 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
 from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.provenance import write_environment
-from sameo_core.recipes import GEOMETRY, teacher_profile
+from sameo_core.recipes import geometry, teacher_profile
 from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 from sameo_core.sameo import Sameo, build_model, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
@@ -207,9 +207,9 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
     for name in profile.data.held_out:
         root = None
         if name == "photo_pairs":
-            geometry = profile.override(**GEOMETRY, complete_objects=None)
+            first = profile.override(**geometry(profile))
             with rank_zero_first(), claimed(profile.runs / "preparation"):
-                root = synthetic_set(geometry, None, images=profile.data.val_images, split=split, workers=-1)
+                root = synthetic_set(first, None, images=profile.data.val_images, split=split, workers=-1)
         sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
     return sets
 

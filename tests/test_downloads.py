@@ -474,3 +474,54 @@ def test_an_interrupted_verb_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(downloads, "download", interrupted)
     assert main(["download", "lvis", "--root", str(tmp_path)]) == 130
     assert "go on from here" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------ npm
+
+NPM = SourceFile("a.bin", "http://127.0.0.1:1/a.bin", npm="pack@1 dist/a.bin", bytes=len(CONTENT), sha256=SHA256)
+
+
+def fake_npm(folder, monkeypatch, script):
+    """An `npm` on the PATH that packs as `script` says."""
+    folder.mkdir()
+    (folder / "npm").write_text(f"#!{sys.executable}\nimport io, sys, tarfile\n{script}")
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def packed(content):
+    return f"""
+with tarfile.open("pack-1.tgz", "w:gz") as archive:
+    info = tarfile.TarInfo("package/dist/a.bin")
+    info.size = len({content})
+    archive.addfile(info, io.BytesIO({content}))
+"""
+
+
+def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
+    fake_npm(tmp_path / "bin", monkeypatch, packed("bytes(range(256)) * 4000"))
+    assert download("set", tmp_path, sources={"set": one_file(NPM)}) == []
+    assert (tmp_path / "set" / "a.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["a.bin"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sys.exit(1)",
+        "open('pack-1.tgz', 'wb').write(b'half of an archive')",
+        packed("b'another file'"),
+        packed("bytes(range(256)) * 4000") + "\ndata = open('pack-1.tgz', 'rb').read()\nopen('pack-1.tgz', 'wb').write(data[:-700])",
+        None,
+    ],
+    ids=["fails", "no archive", "other bytes", "cut short", "no npm"],
+)
+def test_npm_that_fails_leaves_nothing(tmp_path, monkeypatch, script):
+    if script is None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        fake_npm(tmp_path / "bin", monkeypatch, script)
+    with pytest.raises(InputError) as error:
+        download("set", tmp_path, sources={"set": one_file(NPM)})
+    assert error.value.file == str(tmp_path / "set" / "a.bin")
+    assert not (tmp_path / "set" / "a.bin").exists()
