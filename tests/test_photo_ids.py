@@ -2,6 +2,7 @@
 
 import json
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
@@ -14,6 +15,7 @@ from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
 from sameo_core.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
 
+fetch = partial(downloads.fetch, page="https://example.org")
 ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"]
 
 
@@ -97,19 +99,19 @@ def test_the_repository_lists_the_ids():
 def test_fetched_one_by_one_and_not_again(tmp_path, server, listed):
     coco(tmp_path, server)
     server.files = {f"/train2017/{i:012d}.jpg": jpeg(20, 30) for i in (1, 2, 3, 9)}
-    assert fetch_photographs("coco_photos", tmp_path, "page") == []
+    assert fetch_photographs("coco_photos", tmp_path, fetch) == []
     assert len(server.asked) == 4
     kept = json.loads((tmp_path / ANNOTATIONS).read_text())
     assert [i["id"] for i in kept["images"]] == [a["image_id"] for a in kept["annotations"]] == [1, 2, 3]
     (tmp_path / FOLDER / f"{2:012d}.jpg").write_bytes(jpeg(20, 30)[:50])  # cut short
-    assert fetch_photographs("coco_photos", tmp_path, "page") == []
+    assert fetch_photographs("coco_photos", tmp_path, fetch) == []
     assert server.asked[4:] == [f"/train2017/{2:012d}.jpg"]
 
 
 def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, listed, capsys):
     coco(tmp_path, server)
     server.files = {f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)), (9, (20, 30)))}
-    missing = fetch_photographs("coco_photos", tmp_path, "page")
+    missing = fetch_photographs("coco_photos", tmp_path, fetch)
     assert [file.name for file in missing] == [f"{2:012d}.jpg", f"{3:012d}.jpg"]
     assert "404" in capsys.readouterr().out
     dataset = load_dataset("coco_photos", tmp_path, "train")
@@ -120,7 +122,7 @@ def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, list
 def test_a_server_out_of_reach_is_not_asked_400_times(tmp_path, server, listed):
     coco(tmp_path, server)
     with pytest.raises(InputError):
-        fetch_photographs("coco_photos", tmp_path, "page")
+        fetch_photographs("coco_photos", tmp_path, fetch)
     assert len(server.asked) == photo_ids.GIVEN_UP
 
 
