@@ -227,7 +227,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int = TRIES) -> None:
+def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int | None = None) -> None:
     """Bring the file to `target`, complete and verified. Attempts go on as long as they bring something new.
 
     Args:
@@ -235,7 +235,7 @@ def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int = TRIE
         url: where it is.
         target: where it goes.
         page: of the data set, named in errors.
-        tries: attempts that bring nothing new.
+        tries: attempts that bring nothing new; `TRIES` by default.
 
     Raises:
         InputError: as `download`.
@@ -250,7 +250,7 @@ def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int = TRIE
             problem = str(getattr(error, "reason", error)) or type(error).__name__
         have = _kept(target)
         idle, most = (0, have) if have > most else (idle + 1, most)
-        if idle >= tries:
+        if idle >= (tries or TRIES):
             raise InputError(
                 file=url,
                 rule=f"cannot be fetched: {problem}; {have:,} bytes are kept in {_partial(target)}",
