@@ -33,6 +33,7 @@ ORDER = [
     "array_cache",
     "masks",
     "photographs",
+    "sample_photographs",
     "efficient_sam",
     "sam_decoder",
     "losses",
