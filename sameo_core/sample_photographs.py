@@ -13,7 +13,7 @@ from sameo_core import Image
 from sameo_core.errors import InputError
 from sameo_core.photographs import read_photograph
 
-Box = tuple[float, float, float, float]  # xyxy pixels
+Box = tuple[int, int, int, int]  # xyxy pixels
 
 _SKIMAGE = Path(skimage.__file__).parent / "data"
 _FILES = {
