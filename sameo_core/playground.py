@@ -159,7 +159,7 @@ class Paste:
 
 
 PASTES = (
-    Paste("cat", "cup", 494, 0.3),  # as tall as the photograph: where its own cuts the cat off, this one does, too
+    Paste("cat", "cup", 300, 0.25),
     Paste("cup", "cat", 220, 0.25, mirrored=True),
     Paste("cup", "rocket", 170, 0.5, on_floor=False),
     Paste("cat", "motorcycle", 360, 0.3),

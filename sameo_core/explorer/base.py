@@ -63,7 +63,7 @@ def photographs(stages: Mapping[str, Stage]) -> dict[str, Callable[[], Picture]]
     Args:
         stages: name -> scene, as `playground.photograph_stages` makes them.
     """
-    scenes = {name: partial(_scene, stage) for name, stage in stages.items()}
+    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, stage) for name, stage in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
 
