@@ -50,6 +50,7 @@ ORDER = [
     "boxes",
     "detection_files",
     "inference",
+    "everything",
     "synthesis",
     "training",
     "pretraining",
