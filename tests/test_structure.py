@@ -51,6 +51,7 @@ ORDER = [
     "boxes",
     "detection_files",
     "inference",
+    "everything",
     "synthesis",
     "training",
     "pretraining",
