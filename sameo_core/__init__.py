@@ -1,7 +1,7 @@
 """SAMEO in the open: EfficientSAM as a plug-in amodal mask decoder ("Segment Anything, Even Occluded", CVPR 2025).
 
 The glossary of array types stands here; every public function speaks in these words. Axis letters: ``b`` images,
-``q`` box prompts of one image, ``m`` masks of one prompt (1 or 3), ``n`` objects, ``h w`` pixels of the original image.
+``q`` prompts (boxes or points) of one image, ``m`` masks of one prompt (1 or 3), ``n`` objects, ``h w`` pixels of the original image.
 Boxes are xyxy float pixels of the original image, sizes are (height, width), images are RGB, masks are bool,
 logits are not thresholded (object where logit >= 0).
 """
@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,8 @@ Scores = Float[np.ndarray, " n"]  # front-end scores, predicted IoU, final score
 # A batch on its way through the network, as tensors.
 Images = Float[torch.Tensor, "b 3 h w"]  # RGB in [0, 1]
 BoxPrompts = Float[torch.Tensor, "b q 4"]  # xyxy pixels of the original image
+PointPrompts = Float[torch.Tensor, "b q 2"]  # xy pixels of the original image
+PointLabels = Int[torch.Tensor, "b q"]  # 1 on the object, 0 beside it
 ImageEmbedding = Float[torch.Tensor, "b c he we"]
 MaskLogits = Float[torch.Tensor, "b q m hm wm"]  # at the decoder's resolution
 PredictedIoU = Float[torch.Tensor, "b q m"]

@@ -219,17 +219,18 @@ def run_train(options: argparse.Namespace) -> int:
 
 def add_predict(verbs: argparse._SubParsersAction) -> None:
     """``predict``: amodal masks of one's own photographs."""
-    verb = verbs.add_parser("predict", help="amodal masks of your own photographs and boxes")
+    verb = verbs.add_parser("predict", help="amodal masks of your own photographs")
     verb.add_argument("photographs", type=Path, metavar="PHOTO", help="a photograph, or a folder of them")
     boxes = "[[x0, y0, x1, y1], ...] in pixels, COCO results or COCO annotations; or a folder, a JSON a photograph"
-    source = verb.add_mutually_exclusive_group(required=True)
+    source = verb.add_mutually_exclusive_group()
     source.add_argument("--boxes", type=Path, metavar="JSON", help=boxes)
-    named = "nano, torchvision's name of one, e.g. maskrcnn_resnet50_fpn_v2, or the JSON that one wrote down"
+    named = "everything (default without --boxes): SAM's automatic masks; nano; torchvision's name of one, e.g. "
+    named += "maskrcnn_resnet50_fpn_v2; or the JSON that one wrote down"
     source.add_argument("--detector", metavar="NAME", help=f"what finds the boxes: {named}")
     verb.add_argument("--detector-weights", metavar="W", help="a name of torchvision's, or a checkpoint")
-    verb.add_argument("--min-score", type=float, help="leave weaker boxes out (default: 0.5 with --detector)")
+    verb.add_argument("--min-score", type=float, help="leave weaker boxes out (default: 0.5 without --boxes)")
     verb.add_argument("--box-format", metavar="F", help="xyxy, xywh or normalised, where the boxes are not as usual")
-    verb.add_argument("--weights", help="name or checkpoint (default: EfficientSAM in data/weights, else nano)")
+    verb.add_argument("--weights", help="name or checkpoint (default: photo)")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png")
     verb.set_defaults(run=run_predict)
 
@@ -240,7 +241,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
     score = options.min_score
     if score is None:
-        score = SHOWN_SCORE if options.detector else 0
+        score = 0 if options.boxes else SHOWN_SCORE
     try:
         boxes = box_source(options.boxes, options.detector, options.detector_weights, score)
         run = predict_photographs(options.photographs, boxes, options.out, options.weights, options.box_format, score)

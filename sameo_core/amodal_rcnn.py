@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -282,7 +282,7 @@ def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
         if name == "nano":
             return build_amodal_rcnn(load_nano_detector())
         detector = _blank_detector(name)
-        trained = load_detector(name, device="cpu").model.state_dict()
+        trained = cast(LiveDetector, load_detector(name, device="cpu")).model.state_dict()
         kept = {key: value for key, value in trained.items() if not key.startswith("roi_heads.box_predictor.")}
         detector.load_state_dict(kept, strict=False)
         return build_amodal_rcnn(detector)

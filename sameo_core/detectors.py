@@ -1,6 +1,6 @@
 """Live detectors as front-ends: torchvision's models, and through `supervision` those of most other toolboxes.
 
-    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # or "nano", in the drawn world
+    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # "everything" needs none; "nano": drawn world
     found = detector.detect(image)                                   # Detections, masks included
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
@@ -27,6 +27,7 @@ from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
+from sameo_core.everything import EVERYTHING, EverythingDetector
 from sameo_core.front_ends import (
     CategoryMap,
     Detections,
@@ -38,12 +39,12 @@ from sameo_core.front_ends import (
 )
 from sameo_core.masks import RLE, encode_mask
 from sameo_core.nano_detector import load_nano_detector
-from sameo_core.sameo import check_image, default_device
+from sameo_core.sameo import Sameo, check_image, default_device
 
 MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
 NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
-DETECTORS = (NANO, *list_models(module=detection))  # the others are torchvision's own names
+DETECTORS = (EVERYTHING, NANO, *list_models(module=detection))  # the others are torchvision's own names
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's models
@@ -141,6 +142,9 @@ class LiveDetector:
         return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
 
 
+Detector = LiveDetector | EverythingDetector
+
+
 def load_detector(
     name: str = NANO,
     weights: str | Path | None = None,
@@ -149,15 +153,17 @@ def load_detector(
     min_score: float | int = 0.05,
     max_per_image: int = 100,
     device: str | torch.device | None = None,
-) -> LiveDetector:
-    """A detector by name: "nano", or torchvision's own, e.g. "fasterrcnn_resnet50_fpn_v2"; all are in `DETECTORS`.
+) -> Detector:
+    """A detector by name: "everything", "nano", or torchvision's own, e.g. "fasterrcnn_resnet50_fpn_v2".
+
+    All names are in `DETECTORS`. "everything" is SAM's automatic masks: it knows no categories, and needs no detector.
 
     Args:
         name: of the architecture.
         weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
             cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
             also under "model" as torchvision's training scripts write it. Nothing in it is executed. Of nano by default
-            those that are shipped, else a path.
+            those that are shipped, else a path; of everything as for `Sameo.load`, by default "photo_base".
         categories: label -> name of a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
 
@@ -175,6 +181,8 @@ def load_detector(
         rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
         remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
         raise InputError(file="detector", rule=rule, remedy=remedy)
+    if name == EVERYTHING:
+        return EverythingDetector(Sameo.load(weights or "photo_base", device=device), min_score=min_score, max_per_image=max_per_image)
     if name == NANO:
         model = load_nano_detector(weights)
         return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)

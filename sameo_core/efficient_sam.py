@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, PredictedIoU
+from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts, PredictedIoU
 from sameo_core.errors import InputError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -176,10 +176,21 @@ class PromptEncoder(nn.Module):
     def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
         """Boxes in pixels of the network's input to the six tokens of each."""
         corners = boxes.unflatten(-1, (2, 2))  # b q 2 xy
-        padding = corners.new_full((*boxes.shape[:2], POINTS_PER_PROMPT - 2, 2), -1.0)
-        points = (torch.cat([corners, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
-        meaning = [self.bbox_top_left_embeddings, self.bbox_bottom_right_embeddings]
-        meaning += [self.invalid_points] * (POINTS_PER_PROMPT - 2)
+        return self.padded(corners, [self.bbox_top_left_embeddings, self.bbox_bottom_right_embeddings], input_size)
+
+    def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
+        """Points in pixels of the network's input to the six tokens of each. InputError for labels other than 1."""
+        if not (labels == 1).all():
+            remedy = "Give labels 1, or load a SAM: Sameo.load('photo_base')"
+            raise InputError(file="labels", rule="EfficientSAM takes points on the object only, label 1", remedy=remedy)
+        return self.padded(points.unsqueeze(2), [self.point_embeddings], input_size)
+
+    def padded(self, points: Float[Tensor, "b q k 2"], meaning: list[nn.Embedding], input_size: int) -> Tokens:
+        """The tokens of k points, whose meaning is given, and of padding."""
+        missing = POINTS_PER_PROMPT - len(meaning)
+        padding = points.new_full((*points.shape[:2], missing, 2), -1.0)
+        points = (torch.cat([points, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
+        meaning = meaning + [self.invalid_points] * missing
         return self.pe_layer(points) + torch.cat([label.weight for label in meaning])  # b q n c
 
     def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
@@ -424,12 +435,50 @@ class EfficientSam(nn.Module):
             InputError: shapes that do not fit; boxes with NaN, without area, or entirely outside the image.
         """
         check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
-        if boxes.shape[1] == 0:  # a detector that found nothing
+        boxes = self.to_input(boxes.unflatten(-1, (2, 2)), image_size).flatten(-2)
+        return self.decode_prompts(embedding, self.prompt_encoder(boxes, self.config.image_size), multimask)
+
+    def decode_points(
+        self,
+        embedding: ImageEmbedding,
+        points: PointPrompts,
+        image_size: tuple[int, int],
+        labels: PointLabels | None = None,
+        multimask: bool = True,
+    ) -> DecodedMasks:
+        """The masks of what lies at each point; for models that were trained on points: un-tuned SAM, EfficientSAM.
+
+        Args:
+            embedding, image_size: as for :meth:`decode_boxes`.
+            points: "b q 2", xy in pixels of the original image.
+            labels: "b q", 1 on the object, 0 beside it (SAM only); 1 by default.
+            multimask: the three alternatives, since a point may mean a part or the whole; else one mask.
+
+        Returns:
+            As :meth:`decode_boxes`.
+
+        Raises:
+            InputError: shapes that do not fit; points outside the image; other labels.
+        """
+        check_points(embedding, points, image_size, self.config.embedding_dim)
+        if labels is None:
+            labels = torch.ones(points.shape[:2], dtype=torch.int64, device=points.device)
+        if labels.shape != points.shape[:2] or not ((labels == 0) | (labels == 1)).all():
+            rule = f"one label per point, 0 or 1, found {tuple(labels.shape)} for {tuple(points.shape[:2])} points"
+            raise InputError(file="labels", rule=rule, remedy="Leave labels out: every point is on its object then")
+        prompt = self.prompt_encoder.clicks(self.to_input(points, image_size), labels, self.config.image_size)
+        return self.decode_prompts(embedding, prompt, multimask)
+
+    def to_input(self, points: Float[Tensor, "*n 2"], image_size: tuple[int, int]) -> Float[Tensor, "*n 2"]:
+        """Points in pixels of the original image to pixels of the network's input."""
+        (height, width), (inner_height, inner_width) = image_size, self.input_size(image_size)
+        return points.float() * points.new_tensor([inner_width / width, inner_height / height], dtype=torch.float32)
+
+    def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
+        """The masks of prompts that are tokens already; what `decode_boxes` and `decode_points` end in."""
+        if prompt.shape[1] == 0:  # a detector that found nothing
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
-        (height, width), (inner_height, inner_width) = image_size, self.input_size(image_size)
-        boxes = boxes.float() * boxes.new_tensor([inner_width / width, inner_height / height] * 2, dtype=torch.float32)
-        prompt = self.prompt_encoder(boxes, self.config.image_size)  # b q n c
         positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
         embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
@@ -591,23 +640,7 @@ def check_images(images: Tensor) -> None:
 
 def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
     """What `decode_boxes` asks of its arguments; raises InputError, naming the first box that breaks a rule."""
-    if not isinstance(embedding, Tensor):
-        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
-        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
-    if embedding.ndim != 4 or embedding.shape[1] != dim:
-        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
-        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
-    if boxes.ndim != 3 or boxes.shape[-1] != 4 or len(boxes) != len(embedding) or not boxes.is_floating_point():
-        rule = f"a floating-point tensor ({len(embedding)}, q, 4), found {boxes.dtype} {tuple(boxes.shape)}"
-        remedy = "Give q boxes, xyxy, for each embedded image; decode images with different q one by one"
-        raise InputError(file="boxes", rule=rule, remedy=remedy)
-    try:
-        height, width = map(operator.index, image_size)
-    except (TypeError, ValueError):  # not two, or no whole numbers
-        height = width = 0
-    if not (height > 0 and width > 0):
-        rule = f"two positive whole numbers, found {image_size!r:.150}"
-        raise InputError(file="image_size", rule=rule, remedy="Pass (height, width)")
+    height, width = _check_prompts("boxes", 4, embedding, boxes, image_size, dim)
     x0, y0, x1, y1 = boxes.unbind(-1)
     good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
     if not good.all():
@@ -615,3 +648,41 @@ def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], d
         rule = f"x0 < x1, y0 < y1, overlapping the {height} x {width} image, found {boxes[image, box].tolist()}"
         remedy = "Drop the box, or convert xywh to xyxy, and check that image_size is (height, width)"
         raise InputError(file="boxes", record=f"image {image}, box {box}", rule=rule, remedy=remedy)
+
+
+def check_points(embedding: Tensor, points: Tensor, image_size: tuple[int, int], dim: int) -> None:
+    """What `decode_points` asks of its arguments; raises InputError, naming the first point outside the image."""
+    height, width = _check_prompts("points", 2, embedding, points, image_size, dim)
+    x, y = points.unbind(-1)
+    good = (x >= 0) & (y >= 0) & (x <= width) & (y <= height)  # False for NaN
+    if not good.all():
+        image, point = (~good).nonzero()[0].tolist()
+        rule = f"inside the {height} x {width} image, found {points[image, point].tolist()}"
+        remedy = "Give (x, y) in pixels, and check that image_size is (height, width)"
+        raise InputError(file="points", record=f"image {image}, point {point}", rule=rule, remedy=remedy)
+
+
+def _check_prompts(
+    name: str, numbers: int, embedding: Tensor, prompts: Tensor, image_size: tuple[int, int], dim: int
+) -> tuple[int, int]:
+    """Raises InputError for shapes that do not fit; returns the image's height and width."""
+    if not isinstance(embedding, Tensor):
+        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
+    if embedding.ndim != 4 or embedding.shape[1] != dim:
+        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
+    fits = prompts.ndim == 3 and prompts.shape[-1] == numbers and len(prompts) == len(embedding)
+    if not fits or not prompts.is_floating_point():
+        rule = f"a floating-point tensor ({len(embedding)}, q, {numbers}), found {prompts.dtype} {tuple(prompts.shape)}"
+        order = "xyxy" if numbers == 4 else "xy"
+        remedy = f"Give q {name}, {order}, for each embedded image; decode images with different q one by one"
+        raise InputError(file=name, rule=rule, remedy=remedy)
+    try:
+        height, width = map(operator.index, image_size)
+    except (TypeError, ValueError):  # not two, or no whole numbers
+        height = width = 0
+    if not (height > 0 and width > 0):
+        rule = f"two positive whole numbers, found {image_size!r:.150}"
+        raise InputError(file="image_size", rule=rule, remedy="Pass (height, width)")
+    return height, width

@@ -148,6 +148,6 @@ def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator
 
 def check_same_encoder(a: Sameo, b: Sameo) -> None:
     """Raises InputError where the embedding of an image by one is not that by the other."""
-    if a.model.encoder_fingerprint() != b.model.encoder_fingerprint():
+    if not a.shares_encoder(b):
         rule = "models that are compared in one pass share their image encoder, found two different ones"
         raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")

@@ -11,6 +11,7 @@ from typing import TypedDict
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from sameo_core import AmodalMask, BoxXYXY
 from sameo_core.errors import InputError
@@ -185,6 +186,22 @@ def occlusion_rate(amodal: AmodalMask, visible: OtherMask) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------- set algebra
+
+
+def remove_small_regions(mask: Mask, min_area: float | int) -> Mask:
+    """A mask without holes, then without parts, of fewer than `min_area` pixels; its largest part always stays.
+
+    As SAM tidies its masks. Pixels that touch at a corner are connected.
+    """
+    for holes in (True, False):
+        regions, _ = ndimage.label(mask ^ holes, np.ones((3, 3)))
+        areas = np.bincount(regions.ravel())
+        small = areas < min_area
+        small[0] = False  # what is not looked at
+        if not holes and len(areas) > 1:
+            small[1 + areas[1:].argmax()] = False
+        mask = mask ^ small[regions]
+    return mask
 
 
 def union_rle(rles: Sequence[Mapping]) -> RLE:

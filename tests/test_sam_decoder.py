@@ -13,6 +13,7 @@ from sameo_core.sam_decoder import build_sam_decoder
 from sameo_core.sameo import Sameo
 
 SIZE = (90, 160)
+POINTS = torch.tensor([[[30.0, 40], [0, 89.5], [160, 12.25]]])
 BOXES = torch.tensor([[[10.0, 20, 50, 75], [80.5, 25.25, 159, 89], [-4, -3, 30, 95]]])
 
 
@@ -51,11 +52,17 @@ def ours(sam, tmp_path_factory):
 
 
 @torch.no_grad()
-def published(sam, embedding, multimask):
-    """Logits in the padded square, masks' logits in the image, IoU; by SAM's own code from end to end."""
+def published(sam, embedding, multimask, labels=None):
+    """Logits in the padded square, masks' logits in the image, IoU; by SAM's own code from end to end.
+
+    Of boxes, or, where there are labels, of points.
+    """
     resize = ResizeLongestSide(1024)
-    boxes = torch.from_numpy(resize.apply_boxes(BOXES[0].numpy(), SIZE)).float()
-    sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
+    boxes, points = torch.from_numpy(resize.apply_boxes(BOXES[0].numpy(), SIZE)).float(), None
+    if labels is not None:
+        clicks = torch.from_numpy(resize.apply_coords(POINTS[0].numpy(), SIZE)).float()
+        boxes, points = None, (clicks[:, None], labels[0][:, None])
+    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
     logits, iou = sam.mask_decoder(
         image_embeddings=embedding,
         image_pe=sam.prompt_encoder.get_dense_pe(),
@@ -76,6 +83,18 @@ def test_equal_to_the_public_package(sam, ours, embedding, multimask):
     assert (found.logits[0] - logits).abs().max() < 1e-4 < logits.std() / 100
     assert (found.iou[0] - iou).abs().max() < 1e-4 < iou.std() / 100
     assert (ours.upscale_logits(found.logits, SIZE)[0] - masks).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("labels", [None, torch.tensor([[1, 0, 1]])])
+@torch.no_grad()
+def test_points_are_those_of_the_public_package(sam, ours, embedding, labels, multimask):
+    ones = torch.ones(1, 3, dtype=torch.int64)
+    logits, _, iou = published(sam, embedding, multimask, ones if labels is None else labels)
+    found = ours.decode_points(embedding, POINTS, SIZE, labels, multimask)
+    assert found.logits.shape == (1, 3, 3 if multimask else 1, 256, 256)
+    assert (found.logits[0] - logits).abs().max() < 1e-4 < logits.std() / 100
+    assert (found.iou[0] - iou).abs().max() < 1e-4 < iou.std() / 100
 
 
 def test_gradients_are_those_of_the_public_package(sam, ours, embedding):

@@ -9,6 +9,7 @@ from sameo_core.reporting.base import PROFILES, Row
 from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, paper_claims, verdict
 from sameo_core.reporting.comparison import (
     Comparison,
+    compare_moment,
     comparisons,
     covering_detections,
     figure_before_after,
@@ -74,6 +75,7 @@ __all__ = [
     "calibration",
     "claims_shown",
     "claims_table",
+    "compare_moment",
     "comparisons",
     "covering_detections",
     "detection_curves",

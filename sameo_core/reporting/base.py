@@ -11,7 +11,7 @@ from sameo_core.whole_files import written_whole
 
 Row = Mapping[str, Any]
 
-PROFILES = MappingProxyType({"mini": "mini: drawn world", "paper": "paper"})  # as titles say it
+PROFILES = MappingProxyType({"mini": "mini: drawn world", "photo": "photographs", "paper": "paper"})  # as titles say it
 
 
 def check_profile(profile: str) -> None:

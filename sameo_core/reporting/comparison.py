@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from sameo_core import BoxXYXY, Image
+from sameo_core import AmodalMask, BoxXYXY, Image
 from sameo_core.boxes import check_records
 from sameo_core.datasets.base import AmodalDataset
 from sameo_core.evaluation import evaluate_regions, region_iou
 from sameo_core.front_ends import BOX_KINDS
 from sameo_core.masks import decode_rle, mask_box
+from sameo_core.playground import Moment
 from sameo_core.reporting.base import require
-from sameo_core.reporting.objects import Mask, draw_object, window
+from sameo_core.reporting.objects import Mask, draw_box, draw_object, show_image, window
 from sameo_core.reporting.style import new_figure, styled
+from sameo_core.sameo import Sameo
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,23 @@ def comparisons(
     return found
 
 
+def compare_moment(moment: Moment, models: Mapping[str, Sameo]) -> Comparison:
+    """What each model makes of a pasted scene, prompted by the box of the visible part.
+
+    Raises:
+        InputError: models whose image encoders differ.
+    """
+    masks = {name: prediction.masks[0] for name, (prediction, _) in moment.answers(models).items()}
+    return Comparison(moment.image, moment.visible, moment.amodal, mask_box(moment.visible), masks)
+
+
 @styled
 def figure_before_after(
-    objects: Sequence[Comparison], title: str, profile: str, rows: Sequence[str] | None = None
+    objects: Sequence[Comparison],
+    title: str,
+    profile: str,
+    rows: Sequence[str] | None = None,
+    prompt: str = "box prompt, visible part",
 ) -> Figure:
     """A row an object: the prompt and the visible part | each model's amodal mask | the truth.
 
@@ -145,6 +161,7 @@ def figure_before_after(
 
     Args:
         rows: a word beside each object, e.g. ("worst", "median", "best").
+        prompt: heading of the first column; "photograph": the picture as it is, with the box.
 
     Raises:
         InputError: no objects, objects with different models, masks of different size, not a word an object.
@@ -153,14 +170,22 @@ def figure_before_after(
     rule = f"a word an object, found {len(rows or ())} for {len(objects)}"
     require(rows is None or len(rows) == len(objects), "rows", rule, "Give as many")
     names = list(objects[0].predictions)
-    figure = new_figure(title, profile, 0.35 + 1.9 * len(objects) * 4 / (len(names) + 2), layout="compressed")
-    grid = figure.subplots(len(objects), len(names) + 2, squeeze=False)
-    for heading, axes in zip(["box prompt, visible part", *names, "truth"], grid[0], strict=True):
+    views = [_view(item.amodal) for item in objects]
+    ratios = [(y1 - y0) / (x1 - x0) for x0, y0, x1, y1 in views]
+    figure = new_figure(
+        title, profile, 0.35 + sum(0.2 + 1.7 * r for r in ratios) * 4 / (len(names) + 2), layout="compressed"
+    )
+    grid = figure.subplots(len(objects), len(names) + 2, squeeze=False, height_ratios=ratios)
+    for heading, axes in zip([prompt, *names, "truth"], grid[0], strict=True):
         axes.set_title(heading)
     for i, (item, row) in enumerate(zip(objects, grid, strict=True)):
         rule = f"all objects have the same models {names}, found {list(item.predictions)}"
         require(list(item.predictions) == names, "objects", rule, "Predict all with every model", f"object {i}")
-        draw_object(row[0], item.image, item.visible, None, box=item.box)
+        if prompt == "photograph":
+            show_image(row[0], item.image, np.ones_like(item.visible))
+            draw_box(row[0], item.box)
+        else:
+            draw_object(row[0], item.image, item.visible, None, box=item.box)
         for axes, mask in zip(row[1:], item.predictions.values(), strict=False):
             draw_object(axes, item.image, item.visible, mask)
             iou = region_iou(mask, item.amodal, item.visible)
@@ -170,7 +195,14 @@ def figure_before_after(
         rate = 1 - np.count_nonzero(item.visible & item.amodal) / np.count_nonzero(item.amodal)
         row[-1].set_xlabel(f"{100 * rate:.0f} % hidden", loc="left", labelpad=2)
         row[0].set_ylabel(rows[i] if rows else "")
-        x0, y0, x1, y1 = window(mask_box(item.amodal), *item.amodal.shape)
+        x0, y0, x1, y1 = views[i]
         for axes in row:
             axes.set(xlim=(x0, x1), ylim=(y1, y0))
     return figure
+
+
+def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
+    """The part of the picture that is shown: the window around an object, as far as there is a picture."""
+    height, width = mask.shape
+    x0, y0, x1, y1 = window(mask_box(mask), height, width)
+    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -12,13 +12,16 @@ from sameo_core.reporting.style import STYLE, rendered, styled
 
 
 @styled
-def save_figure(figure: Figure, name: str, profile: str, folder: Path | None = None, pdf: bool = False) -> Path:
-    """Write ``<name>.svg`` (for the paper) and ``<name>.png`` (150 dpi), the same bytes each time; the SVG's path.
+def save_figure(
+    figure: Figure, name: str, profile: str, folder: Path | None = None, pdf: bool = False, dpi: int = 150
+) -> Path:
+    """Write ``<name>.svg`` (for the paper) and ``<name>.png``, the same bytes each time; the SVG's path.
 
-    `folder` stands in for ``data/runs/<profile>/figures``; `pdf`: ``<name>.pdf`` too, as LaTeX takes no SVG.
+    `folder` stands in for ``data/runs/<profile>/figures``; `pdf`: ``<name>.pdf`` too, as LaTeX takes no SVG; `dpi`: of
+    the PNG.
     """
     path = named_file(name, profile, RUNS / profile / "figures" if folder is None else folder).with_suffix(".svg")
-    write_whole(path.with_suffix(".png"), rendered(figure, "png", 150))
+    write_whole(path.with_suffix(".png"), rendered(figure, "png", dpi))
     write_whole(path, rendered(figure, "svg", 150))
     if pdf:
         write_whole(path.with_suffix(".pdf"), rendered(figure, "pdf", 150))

@@ -13,7 +13,7 @@ from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.tables import read_table, table_markdown
 from sameo_core.whole_files import written_whole
 
-README_PICTURE = "05_before_after.png"
+README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png
 README_DATA_SET = "cocoa_cls"
 README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
@@ -67,29 +67,44 @@ def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], notebook: st
 
 
 def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
-    """Put `readme_results` and `readme_claims` between their marks in README, and the picture beside the tables.
+    """Put `readme_results` and `readme_claims` between their marks in README; renew its picture.
 
-    The claims wait until there are any: without ``claims.csv`` README needs no marks for them.
+    The claims wait until there are any: without ``claims.csv`` README needs no marks for them. The picture stays as it
+    is where notebook 06 had no image encoder for photographs.
 
     Args:
         path: of README.
-        folder: instead of ``data/results/mini``, where the tables are and the picture goes, in 256 colours.
-        figures: instead of ``data/runs/mini/figures``, where `save_figure` left the picture.
+        folder: instead of ``data/results/mini``, where the tables are.
+        figures: instead of ``data/runs/photo/figures``, where notebook 06 leaves the picture.
 
     Raises:
-        InputError: no README, or one without these marks; a table or the picture is missing or damaged. Nothing is
-            written then.
+        InputError: no README, or one without these marks; a table is missing, a table or the picture damaged.
+            README is not written then.
     """
-    folder, figures = folder or RESULTS / "mini", figures or RUNS / "mini" / "figures"
+    folder, figures = folder or RESULTS / "mini", figures or RUNS / "photo" / "figures"
     require(path.is_file(), path, "README must exist", "Give its path")
     text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
     if (folder / "claims.csv").is_file():
         text = _between(path, text, "claims", readme_claims(folder))
-    picture = figures / README_PICTURE
-    require(picture.is_file(), picture, "README needs this figure", "Run notebook 05, which saves it")
-    with written_whole(folder / README_PICTURE) as partial:
-        PIL.Image.fromarray(read_pixels(picture)).quantize(256).save(partial, "PNG", optimize=True)
+    if (figures / README_PICTURE).is_file():
+        update_readme_picture(folder.parent / "photo", figures)
     write_whole(path, text.encode())
+
+
+def update_readme_picture(folder: Path | None = None, figures: Path | None = None) -> None:
+    """README's picture, ``occlusions.png``, from the figure that notebook 06 has saved; in 192 colours.
+
+    Args:
+        folder: instead of ``data/results/photo``.
+        figures: instead of ``data/runs/photo/figures``.
+
+    Raises:
+        InputError: notebook 06 has not saved it; it is damaged.
+    """
+    picture = (figures or RUNS / "photo" / "figures") / README_PICTURE
+    require(picture.is_file(), picture, "README needs this figure", "Run notebook 06, which saves it")
+    with written_whole((folder or RESULTS / "photo") / "occlusions.png") as partial:
+        PIL.Image.fromarray(read_pixels(picture)).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
 
 
 def _between(path: Path, text: str, name: str, block: str) -> str:
