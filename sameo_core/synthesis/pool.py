@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8, UInt16
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -399,7 +399,7 @@ def hidden_share(visible: VisibleMask, predicted: AmodalMask) -> float:
 
 
 def _free_ring(
-    visible: VisibleMask, objects: Int[np.ndarray, "h w"], box: tuple[int, int, int, int], width: int = 4
+    visible: VisibleMask, objects: UInt16[np.ndarray, "h w"], box: tuple[int, int, int, int], width: int = 4
 ) -> float:
     """Share of a ring of `width` pixels around a mask that no other object covers; the frame cuts the ring."""
     x0, y0, x1, y1 = box
