@@ -101,9 +101,9 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused():
 def test_a_target_is_made_once_and_memory_is_bounded(monkeypatch):
     fresh, calls, shrink = plain_sampler(), [], shrink_masks
 
-    def counted(masks, size):
+    def counted(masks, *how):
         calls.append(len(masks))
-        return shrink(masks, size)
+        return shrink(masks, *how)
 
     expected = [fresh.batch(i) for i in range(30)]
     monkeypatch.setattr(batches, "shrink_masks", counted)

@@ -88,7 +88,7 @@ def test_held_out_sets_are_never_trained_on(name):
 
 
 def test_unknown_profile():
-    with pytest.raises(InputError, match="one of mini, paper, found 'maxi'"):
+    with pytest.raises(InputError, match="one of mini, photo, paper, found 'maxi'"):
         load_profile("maxi")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sameo_core.config import load_profile
 from sameo_core.errors import InputError
-from sameo_core.recipes import QUESTIONS, RECIPES, ablation, recipe, teacher_profile
+from sameo_core.recipes import PHOTO_QUESTIONS, QUESTIONS, RECIPES, ablation, recipe, teacher_profile
 
 PROFILES = pytest.mark.parametrize("name", ["paper", "mini"])
 PAPER_AMODAL = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")
@@ -96,7 +96,7 @@ def test_questions_of_the_ablations_and_their_arms():
     assert all(common == list(arms[q].values())[-1] for q in QUESTIONS if q != "dual annotation alone")
     different = {str(asdict(arm)) for question in arms for arm in arms[question].values()}
     assert len(different) == 10  # the common one, and 2 + 1 + 2 + 2 + 2 others
-    assert {name for names in QUESTIONS.values() for name in names} == RECIPES.keys() - {
+    assert {name for names in (QUESTIONS | PHOTO_QUESTIONS).values() for name in names} == RECIPES.keys() - {
         "zero_shot",
         "teacher",
         *(name for name in RECIPES if name.startswith("supervised_")),
