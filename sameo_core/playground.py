@@ -9,24 +9,25 @@ objects whole.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
-from scipy import ndimage
 
 from sameo_core import AmodalMask, Image, ImageEmbedding, VisibleMask
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou
 from sameo_core.inference import check_same_encoder
-from sameo_core.masks import mask_box
+from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.sameo import AmodalPrediction, Sameo
 from sameo_core.sample_photographs import OBJECTS, sample_photograph
 
 AREA = (0.02, 0.15)  # of the image, for an object to play with
 LARGEST_RATE = 0.9  # beyond, too little is seen to be prompted
+SMALL_PART = 0.05  # of a cut-out: such parts and holes are faults of its mask
 LARGEST_MISS = 0.04  # between the occlusion rate that was asked for and the one shown
 
 
@@ -185,29 +186,33 @@ def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[st
     names = dict.fromkeys(name for paste in pastes for name in (paste.front, paste.behind))
     best = Sameo(model.model, model.variant, best_of_three=True)
     whole = {name: whole_object(best, name) for name in names}
-    made = [_pasted(paste, *whole[paste.front], *whole[paste.behind]) for paste in pastes]
+    made = [_pasted(paste, whole[paste.front], whole[paste.behind]) for paste in pastes]
     return {f"{paste.front} over {paste.behind}": stage for paste, stage in zip(pastes, made, strict=True)}
 
 
-def _pasted(paste: Paste, pixels: Image, mask: AmodalMask, background: Image, amodal: AmodalMask) -> Stage:
-    if paste.mirrored:
-        background, amodal = background[:, ::-1].copy(), amodal[:, ::-1].copy()
-    x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
+def _pasted(paste: Paste, front: "Whole", behind: "Whole") -> Stage:
+    background, amodal = (array[:, :: -1 if paste.mirrored else 1].copy() for array in behind)
+    x0, y0, x1, y1 = mask_box(front.mask).astype(int).tolist()
     scale = paste.longest / max(x1 - x0, y1 - y0)
     size = round((x1 - x0) * scale), round((y1 - y0) * scale)
-    front, shape = (PIL.Image.fromarray(array[y0:y1, x0:x1]) for array in (pixels, mask))
-    front, shape = front.resize(size, PIL.Image.Resampling.LANCZOS), shape.convert("L").resize(size)
+    cut, shape = (PIL.Image.fromarray(array[y0:y1, x0:x1]) for array in front)
+    cut, shape = cut.resize(size, PIL.Image.Resampling.LANCZOS), shape.convert("L").resize(size)
     top = background.shape[0] - size[1] if paste.on_floor else None
-    return Stage(background, amodal, np.array(front), np.array(shape) >= 128, top, paste.rate)
+    return Stage(background, amodal, np.array(cut), np.array(shape) >= 128, top, paste.rate)
 
 
-def whole_object(model: Sameo, name: str) -> tuple[Image, AmodalMask]:
-    """The photograph of one of `OBJECTS`, and the object's mask by a model: its largest part, holes filled."""
+class Whole(NamedTuple):
+    """A photograph and the mask of an object that is seen whole."""
+
+    pixels: Image
+    mask: AmodalMask
+
+
+def whole_object(model: Sameo, name: str) -> Whole:
+    """The photograph of one of `OBJECTS`, and the object's mask by a model, small parts and holes removed."""
     pixels = sample_photograph(OBJECTS[name].photograph)
     (mask,) = model.predict(pixels, [OBJECTS[name].box]).masks
-    parts, _ = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel())
-    return pixels, ndimage.binary_fill_holes(parts == 1 + np.argmax(sizes[1:])) if len(sizes) > 1 else mask
+    return Whole(pixels, remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask)))
 
 
 def occlusion_curve(

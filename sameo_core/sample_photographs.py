@@ -41,7 +41,7 @@ OBJECTS = {
     "astronaut": SampleObject("astronaut", (30, 20, 350, 511)),
     "rocket": SampleObject("rocket", (305, 112, 336, 385)),
     "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460)),
-    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 606)),
+    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600)),
 }
 
 

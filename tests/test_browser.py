@@ -20,6 +20,7 @@ import pytest
 from sameo_core.config import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.reproduction import code_cells
+from sameo_core.sameo import SAM_ENCODER
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 PATIENCE = 240_000  # milliseconds for anything that a busy machine may be slow at
 NOTEBOOK = "06_explore_occlusions.ipynb"
+ENCODER = WEIGHTS / SAM_ENCODER  # with it, the first page is that of photographs
 LITTLE = "train_images=8, val_images=8"
 # Console errors that are not ours: Voilà's page asks a server far away for its icon font, and tests run offline.
 HARMLESS = ("https://cdn.jsdelivr.net/npm/@fortawesome/",)
@@ -122,13 +124,15 @@ def told(message):
     return f"{message.text} ({message.location.get('url', '')})"
 
 
-def drag_a_box(page):
-    """Drag a box over the picture; returns what label and picture said before and after."""
+def drag_a_box(page, name=None):
+    """Drag a box over the picture; returns what label and picture said before and after. `name`: of a first look."""
     page.wait_for_selector(".sameo-canvas img")
     page.wait_for_function("document.querySelector('.sameo-answer').innerText.includes('predicted IoU')")
     page.wait_for_function("document.querySelector('.sameo-canvas img').naturalWidth > 100")
     canvas = page.locator(".sameo-canvas img").first
     canvas.scroll_into_view_if_needed()
+    if name:
+        leave_picture(page, name)
     before = state(page)
     box = canvas.bounding_box()
     corner = box["x"] + 6, box["y"] + 6
@@ -142,9 +146,17 @@ def drag_a_box(page):
     return before, state(page)
 
 
+def click(page):
+    """A click beside the box that was drawn is a prompt, too: the label says something else."""
+    canvas = page.locator(".sameo-canvas img").first
+    box, before = canvas.bounding_box(), state(page)
+    page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.75 * box["height"])
+    page.wait_for_function("text => document.querySelector('.sameo-answer').innerText != text", arg=before[0])
+
+
 def state(page):
     return (
-        page.locator(".sameo-answer").inner_text(),
+        page.locator(".sameo-answer").first.inner_text(),
         page.locator(".sameo-canvas img").first.get_attribute("src"),
     )
 
@@ -152,12 +164,12 @@ def state(page):
 def play(page):
     """Press a key on the playground's slider; the share that is hidden changes."""
     page.wait_for_function("document.querySelector('.sameo-occlusion').innerText.includes('hidden')")
-    before = page.locator(".sameo-occlusion").inner_text()
+    before = page.locator(".sameo-occlusion").first.inner_text()
     page.locator(".sameo-position [role=slider], .sameo-position .noUi-handle").first.focus()
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("text => document.querySelector('.sameo-occlusion').innerText != text", arg=before)
-    page.locator(".sameo-occlusion").evaluate("element => element.scrollIntoView({block: 'start'})")
+    page.locator(".sameo-occlusion").first.evaluate("element => element.scrollIntoView({block: 'start'})")
 
 
 def leave_picture(page, name):
@@ -200,7 +212,9 @@ def test_a_dragged_box_in_voila(place, browser, page):
     voila = ["voila", "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}", f"{{place}}/notebooks/{NOTEBOOK}"]
     with server(place, *voila, page="/") as address:
         page.goto(address, wait_until="commit")
-        before, after = drag_a_box(page)
+        before, after = drag_a_box(page, "voila_first")
+        if ENCODER.is_file():
+            click(page)
         leave_picture(page, "voila_explorer")
         play(page)
         leave_picture(page, "voila_playground")

@@ -25,9 +25,9 @@ from sameo_core.reproduction import (
     sections,
 )
 
-LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 225_000
+LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 1_000_000
 HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
-BYTES_OF_A_RUN = 1_000_000  # with all figures and tables
+BYTES_OF_A_RUN = 2_000_000  # with all figures and tables
 WIDGETS = "application/vnd.jupyter.widget"
 
 

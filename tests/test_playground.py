@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from sameo_core import playground
 from sameo_core.collection import open_clean_dataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import mask_box
-from sameo_core.playground import AREA, Stage, occlusion_curve, stages
+from sameo_core.playground import AREA, OBJECTS, PASTES, Paste, Stage, occlusion_curve, photograph_stages, stages
+from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.sample_photographs import SAMPLES, sample_photograph
 
 
 def stage(front=(10, 8)):
@@ -82,3 +85,60 @@ def test_the_curve_is_what_predict_says(nano):
         assert (row["hidden IoU"], row["IoU"]) == pytest.approx((iou.hidden, iou.full))
         assert row["predicted IoU"] == pytest.approx(float(prediction.iou[0]))
         assert row["shown rate"] == pytest.approx(row["rate"]) and row["pair"] == 0 and row["model"] == "one"
+
+
+# ------------------------------------------------------------------------------------------------------- photographs
+
+
+class WholeBoxes(Sameo):
+    """Stands in for the un-tuned model: an object fills its box."""
+
+    def __init__(self, *arguments, **options):
+        self.model, self.variant = None, "sam"
+
+    def predict(self, image, boxes):
+        masks = np.zeros((len(boxes), *image.shape[:2]), bool)
+        for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+            mask[y0:y1, x0:x1] = True
+        return AmodalPrediction(masks, np.ones(len(boxes), np.float32), np.ones(len(boxes), np.float32))
+
+
+def test_the_sample_photographs_are_in_the_wheels():
+    assert len(SAMPLES) == 6
+    for name in SAMPLES:
+        assert sample_photograph(name).shape[2] == 3
+    for name, item in OBJECTS.items():
+        height, width = sample_photograph(item.photograph).shape[:2]
+        x0, y0, x1, y1 = item.box
+        assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height, name
+
+
+def test_cut_outs_of_photographs(monkeypatch):
+    monkeypatch.setattr(playground, "Sameo", WholeBoxes)
+    paste = Paste("rocket", "cup", 140, 0.2, mirrored=True)
+    (stage,) = photograph_stages(WholeBoxes(), [paste]).values()
+    coffee, (x0, y0, x1, y1) = sample_photograph("coffee"), OBJECTS["cup"].box
+    assert (stage.background == coffee[:, ::-1]).all()
+    assert mask_box(stage.amodal).tolist() == [600 - x1, y0, 600 - x0, y1]
+    assert stage.shape.shape == (140, 16) and stage.top == 400 - 140
+    assert stage.cut_out[70].mean() == pytest.approx(sample_photograph("rocket")[248, 305:336].mean(), abs=8)
+
+
+def test_each_pasted_scene_can_begin_where_it_shall(monkeypatch):
+    monkeypatch.setattr(playground, "Sameo", WholeBoxes)
+    scenes = photograph_stages(WholeBoxes())
+    assert [*scenes] == [f"{paste.front} over {paste.behind}" for paste in PASTES]
+    for paste, stage in zip(PASTES, scenes.values(), strict=True):
+        assert stage.start().rate == pytest.approx(paste.rate, abs=0.05)
+
+
+def test_models_that_are_compared_share_one_embedding(nano, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(nano, "embed", lambda image: encoded.append(image) or Sameo.embed(nano, image))
+    moment = stage().at(3)
+    answers = moment.answers({"one": nano, "two": nano})
+    assert len(encoded) == 1
+    (expected,) = nano.predict(moment.image, mask_box(moment.visible)[None]).masks
+    for prediction, iou in answers.values():
+        np.testing.assert_array_equal(prediction.masks[0], expected)
+        assert iou.full == region_iou(expected, moment.amodal, moment.visible).full

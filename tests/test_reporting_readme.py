@@ -39,7 +39,7 @@ def test_results_and_claims_are_put_between_their_marks(places):
         "<!-- claims -->\n<!-- /claims -->\nend\n"
     )
     assert "+0.200 (+0.100 to +0.300)" in readme.read_text()
-    with PIL.Image.open(results / README_PICTURE) as picture:
+    with PIL.Image.open(results.parent / "photo" / "occlusions.png") as picture:
         assert picture.mode == "P" and picture.size == (30, 20)
     rows = claims_table([{"claim": "re-scoring helps", "paper_effect": 0.019, "differences": [0.01, 0.02]}])
     write_table("claims", rows, "mini", results)
@@ -55,7 +55,15 @@ def test_marks_that_are_missing_are_named_and_nothing_is_written(places):
     write_table("claims", claims_table([{"claim": "a", "differences": []}]), "mini", results)
     with pytest.raises(InputError, match="marks <!-- claims --> and <!-- /claims -->"):
         update_readme(*places)
-    assert readme.read_text() == "<!-- results -->\n<!-- /results -->\n" and not (results / README_PICTURE).exists()
+    assert readme.read_text() == "<!-- results -->\n<!-- /results -->\n"
+    assert not (results.parent / "photo").exists()
     readme.write_text("nothing")
     with pytest.raises(InputError, match="marks <!-- results -->"):
         update_readme(*places)
+
+
+def test_without_the_encoder_for_photographs_the_picture_stays(places):
+    readme, _, figures = places
+    (figures / README_PICTURE).unlink()
+    update_readme(*places)
+    assert "+0.200" in readme.read_text() and not (figures.parent / "photo").exists()
