@@ -182,7 +182,9 @@ def load_detector(
         remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
         raise InputError(file="detector", rule=rule, remedy=remedy)
     if name == EVERYTHING:
-        return EverythingDetector(Sameo.load(weights or "photo_base", device=device), min_score=min_score, max_per_image=max_per_image)
+        return EverythingDetector(
+            Sameo.load(weights or "photo_base", device=device), min_score=min_score, max_per_image=max_per_image
+        )
     if name == NANO:
         model = load_nano_detector(weights)
         return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)

