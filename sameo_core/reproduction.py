@@ -32,7 +32,12 @@ from sameo_core.provenance import write_environment
 from sameo_core.whole_files import written_whole
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
-CELL_TIMEOUT = {"mini": 3600.0, "paper": 7 * 24 * 3600.0}  # seconds; a stalled kernel must not wait for ever
+CELL_TIMEOUT = {
+    "mini": 3600.0,
+    "photo": 12 * 3600.0,
+    "paper": 7 * 24 * 3600.0,
+}  # seconds; a stalled kernel must not wait for ever
+OF_PROFILE = {"photo": ("A2",)}  # the notebooks of a profile that is not for all of them
 REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pycocotools", "papermill")
 
 
@@ -149,9 +154,9 @@ def reproduce(
     Executed copies, figures, ``report.html`` and ``environment.json`` go to ``runs/<profile>/``.
 
     Args:
-        profile: the parameter that every notebook gets, ``"mini"`` or ``"paper"``. One that has a parameter
-            `interactive` gets False for it.
-        notebooks: numbers or names of those to run; None means all.
+        profile: the parameter that every notebook gets: ``"mini"``, ``"photo"`` or ``"paper"``. One that has a
+            parameter `interactive` gets False for it.
+        notebooks: numbers or names of those to run; None means all, or those of the profile (`OF_PROFILE`).
         folder: where the notebooks lie.
         runs: where a run may write.
         results: where the notebooks write their tables.
@@ -161,7 +166,7 @@ def reproduce(
         One NotebookRun a notebook, also for those that were not reached.
     """
     load_profile(profile)
-    paths = find_notebooks(folder, notebooks)
+    paths = find_notebooks(folder, notebooks or OF_PROFILE.get(profile))
     parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
     for path in paths:
         check_parameters(path, parameters[path])

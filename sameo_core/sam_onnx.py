@@ -140,7 +140,10 @@ def _decoder_state(path: Path) -> dict[str, Tensor]:
         if value.shape[1:] == (1, 1) and kinds <= {"Mul", "Add"} and len(value) in norms:
             state[f"{norms[len(value)]}.{'weight' if kinds == {'Mul'} else 'bias'}"] = value.flatten()
         elif value.shape == (1, 5, 256):
-            state["mask_decoder.iou_token.weight"], state["mask_decoder.mask_tokens.weight"] = value[0, :1], value[0, 1:]
+            state["mask_decoder.iou_token.weight"], state["mask_decoder.mask_tokens.weight"] = (
+                value[0, :1],
+                value[0, 1:],
+            )
         elif value.shape == (1, 256, 1, 1):
             state["prompt_encoder.no_mask_embed.weight"] = value.flatten(1)
     parts = ("prompt_encoder.", "mask_decoder.")

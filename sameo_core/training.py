@@ -140,7 +140,9 @@ def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
         InputError, FloatingPointError: as `fine_tune`.
     """
     if runs_at_once(len(runs)) > 1:
-        collections = {config_hash(profile.data, profile.synthesis, teacher_profile(profile)): profile for profile, _ in runs}
+        collections = {
+            config_hash(profile.data, profile.synthesis, teacher_profile(profile)): profile for profile, _ in runs
+        }
         for profile in collections.values():
             open_training_sets(profile)
     return run_all(fine_tune, runs, "fine-tuning")
@@ -177,7 +179,8 @@ def open_training_sets(profile: Profile) -> list[AmodalDataset]:
 
 def training_sets(profile: Profile) -> list[AmodalDataset]:
     """`open_training_sets`, once a process for all runs that learn from the same sets: it takes seconds each time."""
-    key = config_hash(profile.name, profile.data, profile.synthesis, teacher_profile(profile), profile.runs, profile.data_folder)
+    what = profile.data, profile.synthesis, teacher_profile(profile)
+    key = config_hash(profile.name, *what, profile.runs, profile.data_folder)
     if key not in _OPENED:
         _OPENED[key] = open_training_sets(profile)
     return _OPENED[key]

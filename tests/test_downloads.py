@@ -512,7 +512,8 @@ def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
         "sys.exit(1)",
         "open('pack-1.tgz', 'wb').write(b'half of an archive')",
         packed("b'another file'"),
-        packed("bytes(range(256)) * 4000") + "half = open('pack-1.tgz', 'rb').read()[:300]\nopen('pack-1.tgz', 'wb').write(half)",
+        packed("bytes(range(256)) * 4000") + "half = open('pack-1.tgz', 'rb').read()[:300]\n"
+        "open('pack-1.tgz', 'wb').write(half)",
         None,
     ],
     ids=["fails", "no archive", "other bytes", "cut short", "no npm"],

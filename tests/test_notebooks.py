@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import sources
-from sameo_core.config import NOTEBOOKS, ROOT, WEIGHTS
+from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
 from sameo_core.reporting.published import PUBLISHED
@@ -249,6 +249,8 @@ def little_root(tmp_path_factory):
     (root / "data").mkdir()
     for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED):
         (root / "data" / tracked.name).symlink_to(tracked)
+    (root / "data" / "results").mkdir()
+    (root / "data" / "results" / "photo").symlink_to(RESULTS / "photo")  # A2 shows what is committed
     return root
 
 

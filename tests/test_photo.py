@@ -160,7 +160,6 @@ def test_the_questions_to_photographs_share_an_arm():
 def photo(tmp_path, monkeypatch):
     """The profile on six photographs a split, each with one whole object, in COCO's layout."""
 
-
     monkeypatch.setattr(config, "RAW", tmp_path / "raw")
     monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
     root = tmp_path / "raw" / "coco_photos"
@@ -171,7 +170,8 @@ def photo(tmp_path, monkeypatch):
             box = (20 + number, 15, 75 + number, 75)
             image = photograph(root / f"{split}2017", number, [rectangle(SIZE, *box)], size=SIZE)
             name = image.path.name
-            images.append({"id": number, "height": 96, "width": 128, "file_name": name, "coco_url": f"x/{split}2017/{name}"})
+            names = {"file_name": name, "coco_url": f"x/{split}2017/{name}"}
+            images.append({"id": number, "height": 96, "width": 128, **names})
             x0, y0, x1, y1 = box
             polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
             about = {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0}

@@ -110,7 +110,9 @@ def test_fetched_one_by_one_and_not_again(tmp_path, server, listed):
 
 def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, listed, capsys):
     coco(tmp_path, server)
-    server.files = {f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)), (9, (20, 30)))}
+    server.files = {
+        f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)), (9, (20, 30)))
+    }
     missing = fetch_photographs("coco_photos", tmp_path, fetch)
     assert [file.name for file in missing] == [f"{2:012d}.jpg", f"{3:012d}.jpg"]
     assert "404" in capsys.readouterr().out

@@ -10,7 +10,8 @@ from test_machines import LOSS, WEIGHT
 from sameo_core import onnx_export
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
 from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
-from sameo_core.reporting import mean_interval, read_table, readme_claims, readme_results
+from sameo_core.reporting import mean_interval, read_table, readme_claims, readme_photographs, readme_results
+from sameo_core.sameo import SAM_ENCODER
 from sameo_core.synthesis.shards import _part
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,6 +19,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_results_are_those_of_the_committed_table():
     assert f"<!-- results -->\n{readme_results()}\n<!-- /results -->" in README
+
+
+def test_results_on_photographs_are_those_of_the_committed_table():
+    assert f"<!-- photographs -->\n{readme_photographs()}\n<!-- /photographs -->" in README
 
 
 def test_claims_are_those_of_the_committed_table():
@@ -35,7 +40,7 @@ def test_links_inside_the_repository_lead_somewhere(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.skipif(not (WEIGHTS / "sameo_nano.safetensors").exists(), reason="the nano weights are not here")
+@pytest.mark.skipif(not (WEIGHTS / SAM_ENCODER).exists(), reason="the base model of photo is not here")
 def test_the_example_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}
@@ -51,7 +56,7 @@ def test_the_example_runs():
 WORDS = "three four five six seven eight nine ten eleven twelve twenty hundred thousand".split()
 NUMBER = re.compile(rf"(?<![\w.])\d+(?:[.,]\d+)*|\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 NO_CLAIM = re.compile(
-    r"<!-- results -->.*?<!-- /results -->|<!-- claims -->.*?<!-- /claims -->"  # held by the first two tests
+    r"<!-- (results|photographs) -->.*?<!-- /\1 -->|<!-- claims -->.*?<!-- /claims -->"  # held by the first tests
     r"|<!--.*?-->|```.*?```|`[^`\n]*`|\]\([^)]*\)|https?://\S+"
     r"|\b(?:CVPR|ICCV|ECCV|NeurIPS|WACV) \d{4}|arXiv \d{4}\.\d{5}|licence \d\.\d",
     re.DOTALL,

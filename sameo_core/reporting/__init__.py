@@ -28,7 +28,14 @@ from sameo_core.reporting.figure_files import figure_png, overlay_mark, save_fig
 from sameo_core.reporting.objects import Mask, draw_object
 from sameo_core.reporting.photograph_figures import OVERLAY_PIXELS, figure_cut_outs, figure_overlay
 from sameo_core.reporting.published import paper_table, read_published
-from sameo_core.reporting.readme import README_METRICS, README_PICTURE, readme_claims, readme_results, update_readme
+from sameo_core.reporting.readme import (
+    README_METRICS,
+    README_PICTURE,
+    readme_claims,
+    readme_photographs,
+    readme_results,
+    update_readme,
+)
 from sameo_core.reporting.screen import DASHES, Screen, object_picture, scene_picture
 from sameo_core.reporting.statistics import (
     Calibration,
@@ -112,6 +119,7 @@ __all__ = [
     "read_published",
     "read_table",
     "readme_claims",
+    "readme_photographs",
     "readme_results",
     "save_figure",
     "save_overlay",

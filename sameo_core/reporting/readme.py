@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 
@@ -15,6 +16,11 @@ from sameo_core.whole_files import written_whole
 
 README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png
 README_DATA_SET = "cocoa_cls"
+PHOTO_SETS = {
+    "photo_pairs": "pairs of val photographs",
+    "cocoa_photos": "COCOA, human amodal masks",
+}
+PHOTO_METRICS = ("mIoU occluded", "hidden recall", "un-occluded mIoU")
 README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
 
@@ -42,6 +48,30 @@ def readme_results(folder: Path | None = None) -> str:
     return table_markdown(shown)
 
 
+def readme_photographs(folder: Path | None = None) -> str:
+    """The results on photographs that README shows, as Markdown, from ``zero_shot_gains.csv`` of the photo profile.
+
+    `folder` stands in for ``data/results/photo``. Raises InputError as `readme_results`.
+    """
+    path = (RESULTS / "photo" if folder is None else folder) / "zero_shot_gains.csv"
+    rows = _read(path, ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high"), "A2")
+    shown = []
+    for place, title in PHOTO_SETS.items():
+        for metric in PHOTO_METRICS:
+            here = [
+                row
+                for row in rows
+                if (row["data set"], row["prompt"], row["metric"]) == (place, "visible boxes", metric)
+            ]
+            require(len(here) == 1, path, f"one row of {place}, visible boxes, {metric}", "Run notebook A2")
+            numbers: dict[str, Any] = here[0]
+            interval = "" if numbers["ci_low"] is None else f" ({numbers['ci_low']:+.3f} to {numbers['ci_high']:+.3f})"
+            cells = {"photo, visible boxes": title, "metric": metric, "un-tuned": numbers["before"]}
+            cells |= {"SAMEO": numbers["after"], "gain (95 % interval over seeds)": f"{numbers['gain']:+.3f}{interval}"}
+            shown.append(cells)
+    return table_markdown(shown)
+
+
 def readme_claims(folder: Path | None = None) -> str:
     """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile.
 
@@ -49,7 +79,10 @@ def readme_claims(folder: Path | None = None) -> str:
     """
     path = (RESULTS / "mini" if folder is None else folder) / "claims.csv"
     numbers = ("paper_effect", "mini_effect", "ci_low", "ci_high")
-    return str(claims_shown(_read(path, ("claim", "seeds", "verdict"), numbers, "05")))
+    columns = ("claim", "seeds", "verdict"), numbers
+    photo = path.parent.with_name("photo") / path.name
+    on_photographs = _read(photo, *columns, "A2") if photo.is_file() else []
+    return str(claims_shown(_read(path, *columns, "05"), photo=on_photographs))
 
 
 def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], notebook: str) -> list[dict[str, object]]:
@@ -86,6 +119,8 @@ def update_readme(path: Path, folder: Path | None = None, figures: Path | None =
     text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
     if (folder / "claims.csv").is_file():
         text = _between(path, text, "claims", readme_claims(folder))
+    if (folder.parent / "photo" / "zero_shot_gains.csv").is_file():
+        text = _between(path, text, "photographs", readme_photographs(folder.parent / "photo"))
     if (figures / README_PICTURE).is_file():
         update_readme_picture(folder.parent / "photo", figures)
     write_whole(path, text.encode())

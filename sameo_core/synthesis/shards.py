@@ -88,7 +88,11 @@ def synthesize(
         rule = f"complete objects in at least two images, found {len(pool)} objects in {len(pool.image_id)} images"
         raise InputError(file="pool", rule=rule, remedy="Collect from more images, or lower the thresholds")
     recipe = {"images": images, "split": split, "seed": seed, "pool": pool.fingerprint()}
-    recipe |= {key: value for key, value in asdict(config).items() if key not in ("complete", "complete_objects", "synthetic_images")}
+    recipe |= {
+        key: value
+        for key, value in asdict(config).items()
+        if key not in ("complete", "complete_objects", "synthetic_images")
+    }
     recipe = json.loads(json.dumps(recipe))  # as it is read back
     with _writing(out):
         _claim(out, split, recipe, pool)
