@@ -2,8 +2,8 @@
 
 The glossary of array types stands here; every public function speaks in these words. Axis letters: ``b`` images,
 ``q`` prompts (boxes or points) of one image, ``m`` masks of one prompt (1 or 3), ``n`` objects, ``h w`` pixels of the
-original image. Boxes are xyxy float pixels of the original image, sizes are (height, width), images are RGB, masks are bool,
-logits are not thresholded (object where logit >= 0).
+original image. Boxes are xyxy float pixels of the original image, sizes are (height, width), images are RGB, masks are
+bool, logits are not thresholded (object where logit >= 0).
 """
 
 from importlib import import_module
