@@ -106,7 +106,7 @@ def ablations(run: Profile, dataset: AmodalDataset, name: str) -> tuple[Rows, Ro
     recipes = {arm: profile for answers in arms.values() for arm, profile in answers.items()}
     runs = [(arm, seed) for arm in recipes for seed in run.training.seeds]
     weights: Sequence[Path] = fine_tune_all([(recipes[arm], seed) for arm, seed in runs])
-    models = {(str(path), 0): Sameo.load(path) for path in dict.fromkeys(weights)}
+    models: Models = {(str(path), 0): Sameo.load(path) for path in dict.fromkeys(weights)}
     found, _ = compare(run, models, {name: dataset}, {"visible boxes": ground_truth_boxes("visible")})
     numbers = {row["model"]: row for row in found}
     rows: Rows = []

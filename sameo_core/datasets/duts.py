@@ -48,5 +48,5 @@ def _read_object(mask: Path, number: int, size: tuple[int, int], builder: Datase
         visible = encode_mask(read_mask_png(mask, *size))
     except InputError as error:
         return builder.skip(error.rule.split(":")[0], f"image {number}")
-    about = {"image_id": number, "instance_id": number, "category_id": 1, "amodal": None, "visible": visible}
-    builder.add_instance(f"image {number}", **about)
+    record = f"image {number}"
+    builder.add_instance(record, image_id=number, instance_id=number, category_id=1, amodal=None, visible=visible)

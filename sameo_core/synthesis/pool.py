@@ -366,7 +366,7 @@ def _asked(teacher: Sameo, pool: Pool, images: Sequence[AmodalImage], config: Co
 def _geometry(image: AmodalImage) -> Iterator[dict]:
     """What the columns of a pool hold of each object of one image, but for what a teacher says."""
     masks = [item.visible for item in image.instances]
-    objects = np.sum(masks, axis=0, dtype=np.uint16)  # how many cover each pixel
+    objects = np.asarray(np.sum(masks, axis=0, dtype=np.uint16))  # how many cover each pixel
     for item, visible in zip(image.instances, masks, strict=True):
         x0, y0, x1, y1 = item.visible_box.astype(int).tolist()
         yield {
