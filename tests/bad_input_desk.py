@@ -251,6 +251,11 @@ def readme(desk, text, figure=None):
     return Given(desk.file("README.md", text), folder, folder if figure is None else figure.parent)
 
 
+def without_weights(desk):
+    desk.monkeypatch.setattr("sameo_core.prediction.WEIGHTS", desk.folder)
+    return Given()
+
+
 def without(desk, package):
     desk.monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     return Given(desk.nano, desk.folder)
