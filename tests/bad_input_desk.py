@@ -163,9 +163,11 @@ EMPTY = np.zeros((6, 8), bool)
 PLAIN = (
     "amodal_lvis",
     "coco",
+    "coco_photos",
     "cocoa",
     "cocoa_cls",
     "d2sa",
+    "duts",
     "dyce",
     "kins",
     "kitti360_aps",
