@@ -117,7 +117,7 @@ def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str,
         InputError: as `cut_annotations`; the annotations have other images, too; the network or the disk fails
             `GIVEN_UP` times in a row.
     """
-    images = {}
+    images: dict[str, dict] = {}
     for split, content in cut_annotations(name, folder).items():
         annotations, photograph = LAYOUT[name][split]
         if len(read_json(folder / annotations, ["images"])["images"]) != len(content["images"]):
