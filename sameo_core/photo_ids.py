@@ -127,10 +127,10 @@ def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str,
         images |= {photograph.format(image["id"]): image for image in content["images"]}
     missing, failures = [], 0
     for inside, image in tqdm(images.items(), desc=f"photographs of {name}", unit="photograph"):
-        path, size, url = folder / inside, _stated_size(image), image.get("coco_url")
+        path, size, stated = folder / inside, _stated_size(image), str(image.get("coco_url"))
         if _size(path) == size:
             continue
-        url = url if re.match("https?://", str(url)) else f"{SERVER}/{inside}"
+        url = stated if re.match("https?://", stated) else f"{SERVER}/{inside}"
         make_folder(path.parent)
         path.unlink(missing_ok=True)
         file = SourceFile(path.name, url)
