@@ -170,7 +170,10 @@ def test_taken_from_a_folder(tmp_path, listed):
     """In COCO's files one of our train images is of val, and the other way round."""
     local, folder = tmp_path / "local", tmp_path / "sets" / "coco_photos"
     write(local, "train", annotations([1, 2, 4, 5, 9]))
-    write(local, "val", annotations([3, 11]))
+    of_val = annotations([3, 11])
+    for image in of_val["images"]:
+        image["coco_url"] = image["coco_url"].replace("train2017", "val2017")
+    write(local, "val", of_val)
     photographs(local, train=[1, 2, 4, 9], val=[3])
     before = (local / ANNOTATIONS).read_bytes()
     for _ in range(2):
@@ -179,6 +182,7 @@ def test_taken_from_a_folder(tmp_path, listed):
         kept = json.loads((folder / photo_ids.LAYOUT["coco_photos"][split][0]).read_text())
         assert [i["id"] for i in kept["images"]] == [a["image_id"] for a in kept["annotations"]] == ids
         assert sorted(path.name for path in (folder / f"{split}2017").iterdir()) == [f"{i:012d}.jpg" for i in ids]
+        assert [image.image_id for image in load_dataset("coco_photos", folder, split)] == ids
     assert (local / ANNOTATIONS).read_bytes() == before, "the given files are not changed"
 
 
