@@ -368,7 +368,7 @@ def _photo() -> Profile:
             iterations=500,
             batch_images=8,  # of one object each: embeddings are kept, so that images cost nothing
             boxes_per_image=1,
-            unoccluded_share=0.25,  # of the prompts in an occluded image; with the originals 5 of 8 prompts
+            unoccluded_share=0.5,  # of the prompts in an occluded image; with the originals 3 of 4 prompts
             learning_rate=2e-4,  # in so short a training; it ends at zero
             warmup_iterations=30,
             bf16=False,  # few CPUs multiply in it, and the same numbers are wanted on all

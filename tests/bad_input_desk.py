@@ -273,6 +273,11 @@ def one_stage():
     return Stage(picture, rectangle((20, 40), 6, 12, 14, 20), picture[:4, :8], np.ones((4, 8), bool))
 
 
+def without_weights(desk):
+    desk.monkeypatch.setattr("sameo_core.prediction.WEIGHTS", desk.folder)
+    return Given()
+
+
 def without(desk, package):
     desk.monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     return Given(desk.nano, desk.folder)

