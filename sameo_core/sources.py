@@ -13,6 +13,7 @@ from sameo_core.datasets import READERS, load_dataset
 from sameo_core.errors import InputError
 
 SOURCES = DATA / "sources.yaml"
+NPM = r"(@[\w-][\w.-]*/)?\w[\w.-]*@\d[\w.+-]* \w\S*"  # an exact version
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def _source(path: Path, name: str, entry: object) -> Source:
     for file in source.files:
         if (file.url is None) == (file.manual is None):
             raise _broken(path, f"{name}, {file.name}", "a file has either url or manual")
-        for inside in (file.name, file.to, file.creates or ""):
+        if file.npm is not None and not (file.url and re.fullmatch(NPM, file.npm)):
+            rule = f'npm is "package@version file" and goes with url, found {file.npm!r}'
+            raise _broken(path, f"{name}, {file.name}", rule)
+        for inside in (file.name, file.to, file.creates or "", (file.npm or "").rpartition(" ")[2]):
             _check_inside(path, f"{name}, {file.name}", inside)
         for digest, digits in ((file.md5, 32), (file.sha256, 64)):
             if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):

@@ -199,6 +199,12 @@ def visible_only():
     return (replace(instance, instance_id=1, amodal_rle=None),)
 
 
+def another_year(desk):
+    for split in ("train", "val"):
+        desk.file(f"annotations/instances_{split}2017.json", COCO)
+    return desk.folder
+
+
 def builder(desk):
     return DatasetBuilder("x", desk.folder, "val", desk.folder / "a.json")
 

@@ -40,6 +40,7 @@ from bad_input_desk import (
     Desk,
     Given,
     Row,
+    another_year,
     builder,
     cache,
     found,
@@ -78,6 +79,7 @@ from sameo_core.reporting.published import COLUMNS
 from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
 from sameo_core.sam_onnx import OnnxEncoder
+from sameo_core.sources import SourceFile
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
@@ -431,6 +433,28 @@ ROWS = [
     Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
     Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
     Row("downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
+    Row("downloads.download", g("lvis", local="."), "--from", "only coco_photos and cocoa_photos", "Leave it out"),
+    Row(
+        "downloads.fetch",
+        lambda d: Given(SourceFile("a"), "ftp://a.org/a", d.folder / "a", "", 1),
+        "ftp://a.org/a",
+        "unknown url type",
+        "Check the connection",
+    ),
+    *(
+        Row(f"photo_ids.{function}", lambda d, give=give: give(d), "instances_train2017.json", rule, remedy, record)
+        for function, give, rule, remedy, record in (
+            ("take_from", lambda d: Given("coco_photos", d.folder, d.folder / "x"), "must exist", "Check root", ""),
+            (
+                "cut_annotations",
+                lambda d: Given("coco_photos", another_year(d)),
+                "no such image",
+                "the year",
+                "image 9",
+            ),
+            ("fetch_photographs", lambda d: Given("coco_photos", another_year(d), 0), "no such", "the year", "image 9"),
+        )
+    ),
     Row("downloads.unpack", lambda d: Given(d.file("a.zip", "words"), d.folder / "x"), "a.zip", "damaged", "Delete it"),
     Row("miniature.draw_dataset", lambda d: Given("coco", d.folder, "val", 2), "name", "found 'coco'", "these names"),
     Row("miniature.draw_dataset", lambda d: Given("cocoa", d.folder, "val", 0), "images", "found 0", "one or more"),

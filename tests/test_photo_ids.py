@@ -1,10 +1,14 @@
 """Photographs by id, from a folder and from a server of our own on 127.0.0.1."""
 
 import json
+import sys
 import threading
+import zipfile
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -14,9 +18,10 @@ from sameo_core import downloads, photo_ids
 from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
 from sameo_core.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
+from sameo_core.sources import load_sources
 
 fetch = partial(downloads.fetch, page="https://example.org")
-ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"]
+ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"][0], "train2017"
 
 
 def jpeg(height, width):
@@ -29,7 +34,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         content = self.server.files.get(self.path)
-        self.send_response(200 if content else 404)
+        state = self.server.states.pop(0) if self.server.states else 200 if content else 404
+        content = content if state == 200 else None
+        self.send_response(state)
         self.send_header("Content-Type", "image/jpeg")
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
@@ -42,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.asked = {}, []
+    server.files, server.asked, server.states = {}, [], []
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(photo_ids, "POLITENESS", 0.0)
     monkeypatch.setattr(downloads, "PAUSE", 0.0)
@@ -85,11 +92,6 @@ def write(folder, split, content):
     path.write_text(json.dumps(content))
 
 
-def coco(folder, server=None):
-    write(folder, "train", annotations([1, 2, 3, 4, 5], server))
-    write(folder, "val", annotations([9, 11], server))
-
-
 def test_the_repository_lists_the_ids():
     ids = listed_ids("coco_photos")
     assert [len(ids["train"]), len(ids["val"])] == [318, 82] and not set(ids["train"]) & set(ids["val"])
@@ -97,56 +99,183 @@ def test_the_repository_lists_the_ids():
 
 
 def test_fetched_one_by_one_and_not_again(tmp_path, server, listed):
-    coco(tmp_path, server)
+    write(tmp_path, "train", annotations([1, 2, 3], server))
+    write(tmp_path, "val", annotations([9], server))
     server.files = {f"/train2017/{i:012d}.jpg": jpeg(20, 30) for i in (1, 2, 3, 9)}
+    server.states = [503, 429]  # busy: asked again
     assert fetch_photographs("coco_photos", tmp_path, fetch) == []
-    assert len(server.asked) == 4
-    kept = json.loads((tmp_path / ANNOTATIONS).read_text())
-    assert [i["id"] for i in kept["images"]] == [a["image_id"] for a in kept["annotations"]] == [1, 2, 3]
-    (tmp_path / FOLDER / f"{2:012d}.jpg").write_bytes(jpeg(20, 30)[:50])  # cut short
-    assert fetch_photographs("coco_photos", tmp_path, fetch) == []
-    assert server.asked[4:] == [f"/train2017/{2:012d}.jpg"]
+    assert len(server.asked) == 6
+    whole = (tmp_path / FOLDER / f"{2:012d}.jpg").read_bytes()
+    for damaged in (whole[:50], whole[:-200], b""):
+        (tmp_path / FOLDER / f"{2:012d}.jpg").write_bytes(damaged)
+        server.asked.clear()
+        assert fetch_photographs("coco_photos", tmp_path, fetch) == []
+        assert server.asked == [f"/train2017/{2:012d}.jpg"]
 
 
 def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, listed, capsys):
-    coco(tmp_path, server)
-    server.files = {
-        f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)), (9, (20, 30)))
-    }
+    write(tmp_path, "train", annotations([1, 2, 3], server))
+    write(tmp_path, "val", annotations([9], server))
+    server.files = {f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)))}
     missing = fetch_photographs("coco_photos", tmp_path, fetch)
-    assert [file.name for file in missing] == [f"{2:012d}.jpg", f"{3:012d}.jpg"]
+    assert [file.name for file in missing] == [f"{i:012d}.jpg" for i in (2, 3, 9)]
     assert "404" in capsys.readouterr().out
     dataset = load_dataset("coco_photos", tmp_path, "train")
     assert [image.image_id for image in dataset] == [1]
     assert dataset[0].read().shape == (20, 30, 3) and dataset[0].instances[0].category == "cat"
+    assert len(fetch_photographs("coco_photos", tmp_path, fetch)) == 3, "three that are gone do not end a later run"
 
 
-def test_a_server_out_of_reach_is_not_asked_400_times(tmp_path, server, listed):
-    coco(tmp_path, server)
+@pytest.mark.parametrize("ends", ["no network", "no disk"])
+def test_what_fails_for_all_is_not_tried_400_times(tmp_path, listed, ends):
+    write(tmp_path, "train", annotations([1, 2, 3]))
+    write(tmp_path, "val", annotations([9]))
+    asked = []
+
+    def failing(file, url, path):
+        asked.append(url)
+        raise InputError(file=path, rule=ends, remedy="Mend it")
+
     with pytest.raises(InputError):
-        fetch_photographs("coco_photos", tmp_path, fetch)
-    assert len(server.asked) == photo_ids.GIVEN_UP
+        fetch_photographs("coco_photos", tmp_path, failing)
+    assert len(asked) == photo_ids.GIVEN_UP
 
 
-def test_taken_from_a_folder(tmp_path, listed, capsys):
-    local, folder = tmp_path / "local", tmp_path / "sets" / "coco_photos"
-    coco(local)
-    for split, i in (("train", 1), ("train", 2), ("train", 3), ("val", 9)):
-        path = local / f"{split}2017" / f"{i:012d}.jpg"
-        path.parent.mkdir(exist_ok=True)
+def test_an_interrupted_run_goes_on(tmp_path, listed):
+    write(tmp_path, "train", annotations([1, 2, 3]))
+    write(tmp_path, "val", annotations([9]))
+    asked = []
+
+    def interrupted(file, url, path):
+        asked.append(path.name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
         path.write_bytes(jpeg(20, 30))
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_photographs("coco_photos", tmp_path, interrupted)
+    assert fetch_photographs("coco_photos", tmp_path, interrupted) == []
+    assert asked == [f"{i:012d}.jpg" for i in (1, 2, 2, 3, 9)]
+
+
+def photographs(folder, **ids):
+    for split, listed in ids.items():
+        for i in listed:
+            path = folder / f"{split}2017" / f"{i:012d}.jpg"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(jpeg(20, 30))
+
+
+def test_taken_from_a_folder(tmp_path, listed):
+    """In COCO's files one of our train images is of val, and the other way round."""
+    local, folder = tmp_path / "local", tmp_path / "sets" / "coco_photos"
+    write(local, "train", annotations([1, 2, 4, 5, 9]))
+    of_val = annotations([3, 11])
+    for image in of_val["images"]:
+        image["coco_url"] = image["coco_url"].replace("train2017", "val2017")
+    write(local, "val", of_val)
+    photographs(local, train=[1, 2, 4, 9], val=[3])
     before = (local / ANNOTATIONS).read_bytes()
-    assert downloads.download("coco_photos", tmp_path / "sets", local=local) == []
-    assert len(load_dataset("coco_photos", folder, "train")) == 3
+    for _ in range(2):
+        assert downloads.download("coco_photos", tmp_path / "sets", local=local) == []
+    for split, ids in (("train", [1, 2, 3]), ("val", [9])):
+        kept = json.loads((folder / photo_ids.LAYOUT["coco_photos"][split][0]).read_text())
+        assert [i["id"] for i in kept["images"]] == [a["image_id"] for a in kept["annotations"]] == ids
+        assert sorted(path.name for path in (folder / f"{split}2017").iterdir()) == [f"{i:012d}.jpg" for i in ids]
+        assert [image.image_id for image in load_dataset("coco_photos", folder, split)] == ids
     assert (local / ANNOTATIONS).read_bytes() == before, "the given files are not changed"
-    with pytest.raises(InputError) as error:
-        take_from("coco_photos", tmp_path / "nothing", folder)
-    assert error.value.file == str(tmp_path / "nothing")
 
 
-def test_annotations_of_another_year(tmp_path):
-    write(tmp_path, "train", annotations([101, 102, 103], year=2014))
+def test_a_bad_photograph_of_a_folder_is_fetched_instead(tmp_path, server, listed):
+    local = tmp_path / "local"
+    write(local, "train", annotations([1, 2, 3], server))
+    write(local, "val", annotations([9], server))
+    photographs(local, train=[1, 2, 3], val=[9])
+    (local / FOLDER / f"{2:012d}.jpg").write_bytes(jpeg(40, 60))
+    server.files = {f"/train2017/{2:012d}.jpg": jpeg(20, 30)}
+    assert downloads.download("coco_photos", tmp_path / "sets", local=local) == []
+    assert server.asked == [f"/train2017/{2:012d}.jpg"]
+
+
+def archive(server):
+    """COCO's zip of annotations on the server; the set's entry with its address."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as content:
+        content.writestr(ANNOTATIONS, json.dumps(annotations([1, 2, 4, 9], server)))
+        content.writestr(photo_ids.LAYOUT["coco_photos"]["val"][0], json.dumps(annotations([3, 11], server)))
+        content.writestr("annotations/captions_train2017.json", "{}")
+    server.files["/a.zip"] = file.getvalue()
+    source = load_sources()["coco_photos"]
+    address = f"http://127.0.0.1:{server.server_address[1]}/a.zip"
+    return {"coco_photos": replace(source, files=(replace(source.files[0], url=address),))}
+
+
+def test_annotations_are_cut_from_the_archive(tmp_path, server, listed, monkeypatch):
+    sources = archive(server)
+    server.files |= {f"/train2017/{i:012d}.jpg": jpeg(20, 30) for i in (1, 2, 3, 9)}
+    written = []
+
+    def dumps(content):
+        written.append(content)
+        return json.dumps(content) if len(written) == 1 else sys.exit(1)
+
+    with monkeypatch.context() as broken:  # between the annotations of train and of val
+        broken.setattr(photo_ids, "json", SimpleNamespace(dumps=dumps))
+        with pytest.raises(SystemExit):
+            downloads.download("coco_photos", tmp_path, sources=sources)
+    assert downloads.download("coco_photos", tmp_path, sources=sources) == []
+    assert server.asked.count("/a.zip") == 1
+    assert sorted(path.name for path in (tmp_path / "coco_photos").iterdir()) == ["annotations", "train2017", "val2017"]
+    assert sorted(path.name for path in (tmp_path / "coco_photos/annotations").iterdir()) == [
+        "instances_train2017.json",
+        "instances_val2017.json",
+    ]
+
+
+def test_cocoa_by_hand_or_from_a_folder(tmp_path, listed, capsys):
+    assert [file.name for file in downloads.download("cocoa_photos", tmp_path)] == ["annotations.tar.gz"]
+    assert "FETCH BY HAND" in capsys.readouterr().out
+    inside = "annotations/COCO_amodal_val2014.json"
+    image = {"id": 7, "file_name": "COCO_val2014_000000000007.jpg", "height": 20, "width": 30}
+    objects = [{"id": i, "image_id": i, "regions": []} for i in (7, 8)]
+    by_hand = tmp_path / "cocoa_photos" / "distributed"  # as the annotations are unpacked
+    for folder in (tmp_path / "local", by_hand):
+        (folder / "annotations").mkdir(parents=True, exist_ok=True)
+        (folder / inside).write_text(json.dumps({"images": [image, image | {"id": 8}], "annotations": objects}))
+        (folder / "val2014").mkdir()
+        (folder / "val2014" / image["file_name"]).write_bytes(jpeg(20, 30))
+    assert downloads.download("cocoa_photos", tmp_path / "other", local=tmp_path / "local") == []
+    assert downloads.download("cocoa_photos", tmp_path) == []
+    assert (by_hand / inside).exists(), "what came by hand is kept"
+    for root in (tmp_path, tmp_path / "other"):
+        kept = json.loads((root / "cocoa_photos" / inside).read_text())
+        assert kept["images"] == [image] and kept["annotations"] == objects[:1]
+
+
+@pytest.mark.parametrize("other", ["ids", "names", "size", "path"])
+def test_annotations_of_another_year(tmp_path, listed, other):
+    changed = annotations([1, 2, 3] if other != "ids" else [1, 3, 4])
+    changed["images"][1] |= {
+        "ids": {},
+        "names": {"file_name": "COCO_train2014_000000000002.jpg"},
+        "size": {"height": "20"},
+        "path": {"file_name": "../../mine.jpg"},
+    }[other]
+    write(tmp_path / "local", "train", changed)
+    write(tmp_path / "local", "val", annotations([9]))
     with pytest.raises(InputError) as error:
-        cut_annotations(tmp_path / ANNOTATIONS, [1, 2, 3])
-    assert error.value.file == str(tmp_path / ANNOTATIONS)
-    assert len(json.loads((tmp_path / ANNOTATIONS).read_text())["images"]) == 3, "left as it was"
+        take_from("coco_photos", tmp_path / "local", tmp_path / "set")
+    assert error.value.file == str(tmp_path / "local" / ANNOTATIONS) and error.value.record == "image 2"
+    assert not (tmp_path / "set").exists(), "nothing is written"
+
+
+def test_annotations_that_are_not_cut_are_left_as_they_are(tmp_path, listed):
+    """Somebody's own COCO under the set's name."""
+    write(tmp_path, "train", annotations([1, 2, 3, 4]))
+    write(tmp_path, "val", annotations([9]))
+    before = (tmp_path / ANNOTATIONS).read_bytes()
+    with pytest.raises(InputError) as error:
+        fetch_photographs("coco_photos", tmp_path, fetch)
+    assert error.value.file == str(tmp_path / ANNOTATIONS) and "--from" in error.value.remedy
+    assert (tmp_path / ANNOTATIONS).read_bytes() == before
+    assert len(cut_annotations("coco_photos", tmp_path)["train"]["images"]) == 3
