@@ -149,8 +149,8 @@ class Sameo:
         if path.suffix != ".safetensors":
             rule = f"weights are saved as .safetensors, found {path.suffix!r}"
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
-        kind = torch.float16 if half else torch.float32
-        weights = {name: value.detach().cpu().to(kind).contiguous() for name, value in self.model.state_dict().items()}
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        weights = {name: value.half() if half else value for name, value in weights.items()}
         with written_whole(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
             partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))

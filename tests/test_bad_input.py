@@ -72,6 +72,7 @@ from sameo_core.detectors import load_detector
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
+from sameo_core.explorer import DatasetExplorer, Explorer
 from sameo_core.masks import encode_mask
 from sameo_core.nano_detector import DetectorConfig
 from sameo_core.pretraining import PretrainingConfig
@@ -84,6 +85,7 @@ from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
 
+ANY_OBJECT = CompletenessConfig(min_frame_gap=0, min_object_pixels=1, min_core_share=0.0, min_largest_part=0.0)
 DIFFERENCES = ("metric", "data set", "front-end", "method", "baseline", "difference", "ci_low", "ci_high", "seeds")
 TWO_ENCODERS = "models", "two different", "by themselves"
 ROWS = [
@@ -278,7 +280,13 @@ ROWS = [
     Row("datasets.load_dataset", g("cocoacls", "."), "name", "unknown data set 'cocoacls'", "'cocoa_cls'"),
     Row("datasets.load_dataset", lambda d: Given("cocoa", d.folder / "no"), "no", "must exist", "data/README.md"),
     *map(missing_folder, PLAIN),
-    Row("photo_ids.take_from", lambda d: Given("coco_photos", d.folder, d.folder / "to"), "", "needs annotations", "Give"),
+    Row(
+        "photo_ids.take_from",
+        lambda d: Given("coco_photos", d.folder, d.folder / "to"),
+        "",
+        "needs annotations",
+        "Give",
+    ),
     Row("photo_ids.cut_annotations", lambda d: Given(d.coco(), [7]), "val.json", "all 1 images", "of the year"),
     Row(
         "photo_ids.photographs",
@@ -826,7 +834,7 @@ ROWS = [
     Row("synthesis.join_pools", g([]), "pools", "found none", "some data sets"),
     Row(
         "synthesis.collect_complete_objects",
-        lambda d: Given(d.nano, load_dataset("coco", d.coco()), CompletenessConfig(), d.folder / "record"),
+        lambda d: Given(d.nano, load_dataset("coco", d.coco()), ANY_OBJECT, d.folder / "record"),
         "a.png",
         "image file must exist",
         "Download the images",
@@ -882,6 +890,15 @@ ROWS = [
     ),
     Row("synthesis.read_statistics", lambda d: Given(d.folder), "", "at least one shard", "Synthesise"),
     # training
+    Row("training.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
+    Row("photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row(
+        "downloads.fetch",
+        lambda d: Given(SourceFile("a"), "http://127.0.0.1:1/a", d.folder / "a", "https://example.org", 1),
+        "127.0.0.1:1/a",
+        "cannot be fetched",
+        "Check the connection",
+    ),
     Row("training.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row("training.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
     Row("training.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
@@ -1066,10 +1083,10 @@ ROWS = [
         "cannot be made",
         "another folder",
     ),
-    Row("explorer.base.Explorer.__init__", lambda d: Given(SimpleNamespace(), d.two, {}), *TWO_ENCODERS),
+    Row("explorer.base.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
     Row(
         "explorer.dataset_page.DatasetExplorer.__init__",
-        lambda d: Given(SimpleNamespace(), d.two, load_profile()),
+        lambda d: Given(DatasetExplorer.__new__(DatasetExplorer), d.two, load_profile()),
         *TWO_ENCODERS,
     ),
     Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),

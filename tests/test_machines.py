@@ -66,11 +66,11 @@ class Agreeing(Sameo):  # a teacher that sees what is annotated: nothing here is
     def embed(self, image):
         return image
 
-    def predict_embedded(self, image, size, boxes, scores=None):
-        found = known[image.tobytes()]
-        masks = np.stack([item.visible for item in found.instances])
+    def predict_in_passes(self, image, size, boxes, scores=None):
+        found = {tuple(item.visible_box.tolist()): item for item in known[image.tobytes()].instances}
+        masks = np.stack([found[tuple(box)].visible for box in boxes.tolist()])
         ones = np.ones(len(masks), np.float32)
-        return AmodalPrediction(masks, ones, ones)
+        yield AmodalPrediction(masks, ones, ones)
 
 
 known = {image.read().tobytes(): image for image in train}

@@ -202,9 +202,9 @@ class BoxTeacher(Sameo):
     def embed(self, image):
         return image
 
-    def predict_embedded(self, embedding, image_size, boxes, scores=None):
+    def predict_in_passes(self, embedding, image_size, boxes, scores=None):
         masks = np.stack([rectangle(image_size, *map(int, box)) for box in boxes])
-        return AmodalPrediction(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
+        yield AmodalPrediction(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
 
 
 def known_pool(folder, count):
@@ -238,4 +238,4 @@ def test_the_pool_and_a_ladder_of_one_pair(tmp_path):
     with pytest.raises(InputError, match="at least one pair"):
         figure_ladder(pool, [], SynthesisConfig(), "mini")
     with pytest.raises(InputError, match="at least one object"):
-        figure_pool(pool._rows(np.zeros(0, int)), "mini", "Complete")
+        figure_pool(pool.rows(np.zeros(0, int)), "mini", "Complete")

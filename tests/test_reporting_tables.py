@@ -77,7 +77,7 @@ def test_nan_is_a_number(tmp_path):
         (("a", [{"profile": "paper", "x": 1}], "mini"), "one profile a table: 'mini', found 'paper'"),
         (("a", [{"x": 1}, {"x": 2}], "mini"), "rows say their seed, those of a have only x"),
         (("a", [{"x": [1]}], "mini"), r"row 0: a cell is .* found \[1\]"),
-        (("a", [{"x": 1}], "tiny"), "one of mini, paper, found 'tiny'"),
+        (("a", [{"x": 1}], "tiny"), "one of mini, photo, paper, found 'tiny'"),
         (("../a", [{"x": 1}], "mini"), "plain file name"),
     ],
 )

@@ -134,7 +134,7 @@ BAD_DECODERS = {
     "missing": (lambda path: path, "cannot be read"),
     "text": (text, "not SAM's decoder as ONNX"),
     "cut short": (lambda path: cut(write_encoder(path)), "not SAM's decoder as ONNX"),
-    "another model": (write_encoder, "the file has not"),
+    "another model": (write_encoder, "4,064,816 values"),
 }
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_decoder(kind, tmp_path):
 def test_a_decoder_that_is_cut_short(tmp_path):
     path = tmp_path / "decoder.onnx"
     path.write_bytes(DECODER.read_bytes()[:-4096])
-    with pytest.raises(InputError, match="not SAM's decoder as ONNX|the file has not"):
+    with pytest.raises(InputError, match="not SAM's decoder as ONNX|values, found"):
         convert_decoder(path, tmp_path / "out.safetensors")
 
 

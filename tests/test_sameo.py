@@ -159,9 +159,9 @@ def test_passes_one_after_another_are_the_prediction(nano, monkeypatch):
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
 
 
-@pytest.mark.parametrize(("grid", "size", "boxes"), [(16, (48, 64), 64), (64, (48, 64), 16), (16, (2048, 2048), 4)])
+@pytest.mark.parametrize(("grid", "size", "boxes"), [(16, (48, 64), 64), (64, (48, 64), 4), (16, (2048, 2048), 4)])
 def test_a_pass_is_bounded_by_the_image_and_by_the_decoder(nano, monkeypatch, grid, size, boxes):
-    """2^24 pixels: 4 masks of 2048 x 2048; or of 16 boxes what the decoder holds at 64 x 64 cells."""
+    """2^24 pixels: 4 masks of 2048 x 2048; or of 4 boxes what the decoder holds at 64 x 64 cells."""
     passes = []
 
     def decode(embedding, prompts, size):
@@ -225,7 +225,7 @@ def test_a_name_is_a_file_in_the_weights_folder(nano, world):
     nano.save(world.root / "data/weights/sameo_nano.safetensors")
     loaded = Sameo.load("nano")
     assert loaded.variant == "nano" and same(loaded.predict(photo(), BOXES), nano.predict(photo(), BOXES))
-    with pytest.raises(InputError, match="one of the names nano, efficient_sam_nano") as error:
+    with pytest.raises(InputError, match="one of the names photo, photo_base, nano") as error:
         Sameo.load("efficient_sam_vit_s")  # not downloaded
     assert error.value.file == str(world.root / "data/weights/efficient_sam_vits.pt")
 
@@ -248,7 +248,7 @@ def test_released_files_say_their_variant_by_name(nano, tmp_path, file):
 
 def test_a_file_that_does_not_say_its_variant(nano, tmp_path):
     torch.save(nano.model.state_dict(), path := tmp_path / "weights.pt")
-    with pytest.raises(InputError, match="Pass variant= one of vit_t, vit_s, nano"):
+    with pytest.raises(InputError, match="Pass variant= one of sam, vit_t, vit_s, nano"):
         Sameo.load(path)
     assert Sameo.load(path, variant="nano").variant == "nano"
 
@@ -265,7 +265,7 @@ def test_another_variant_is_refused(nano, tmp_path):
 def test_neither_a_name_nor_a_file(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="must exist.*one of the names nano"):
+    with pytest.raises(InputError, match="must exist.*one of the names photo"):
         Sameo.load(name)
 
 

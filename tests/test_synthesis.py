@@ -175,7 +175,7 @@ def test_images_without_objects_are_not_looked_at_and_missing_ones_are_named(tmp
 
 def test_pools_are_joined_by_the_names_of_their_categories(objects):
     second = replace(
-        objects._rows(np.array([5, 2])),
+        objects.rows(np.array([5, 2])),
         source=np.array(["lvvis"]),
         root=np.array(["/elsewhere"]),
         category_ids=np.array([2, 1, 3]),  # 2 is b in the first pool
@@ -265,7 +265,7 @@ def graded(objects):
     area = np.where(np.arange(6) == 4, 10, 2000)
     hidden = np.where(np.arange(6) == 5, 0.5, 0).astype(np.float32)
     found = replace(
-        objects._rows(np.arange(6)),
+        objects.rows(np.arange(6)),
         annotation_id=np.arange(1, 7),
         agreement=agreement,
         area=area,
@@ -1053,10 +1053,10 @@ def test_arguments_that_make_no_sense(objects, tmp_path, arguments, rule):
 
 
 def test_pools_too_small_for_a_pair(objects, tmp_path):
-    one_image = objects._rows(np.array([0, 1]))
+    one_image = objects.rows(np.array([0, 1]))
     for found, rule in (
         (replace(objects, rule=np.ones(16, int)), "found 0 objects in 0 images"),
-        (objects._rows(np.array([3])), "found 1 objects in 1 images"),
+        (objects.rows(np.array([3])), "found 1 objects in 1 images"),
         (one_image, "found 2 objects in 1 images"),
     ):
         with pytest.raises(InputError, match=f"pool: complete objects in at least two images, {rule}"):
@@ -1073,7 +1073,7 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(objects, finished)
             {"config": replace(SMALL, pairs_per_shard=4, feather=0.01)},
             "feather 0.004, asked for 0.01; pairs_per_shard 3",
         ),
-        ({"pool": objects._rows(np.arange(9))}, "pool '[0-9a-f]{16}', asked for '[0-9a-f]{16}'"),
+        ({"pool": objects.rows(np.arange(9))}, "pool '[0-9a-f]{16}', asked for '[0-9a-f]{16}'"),
     ):
         with pytest.raises(InputError, match=f"recipe.json: the folder holds a set of another recipe: {difference}"):
             synthesize(**{"pool": objects, "out": finished, "images": IMAGES, "config": SMALL} | arguments)
@@ -1096,7 +1096,7 @@ def test_damaged_and_foreign_folders_are_refused(objects, finished, tmp_path):
 
 def test_a_pool_that_was_exchanged_is_noticed(objects, tmp_path):
     synthesize(objects, tmp_path, IMAGES, config=SMALL, shard=0, shards=2)
-    objects._rows(np.arange(9)).save(tmp_path / "synthesis_train/pool.npz")
+    objects.rows(np.arange(9)).save(tmp_path / "synthesis_train/pool.npz")
     shards._pool_of.cache_clear()
     with pytest.raises(InputError, match="the pool is not the recipe's"):
         synthesize(objects, tmp_path, IMAGES, config=SMALL)

@@ -8,7 +8,7 @@ import torch
 
 from sameo_core.collection import open_dataset
 from sameo_core.config import WEIGHTS
-from sameo_core.explorer import Explorer
+from sameo_core.explorer import DatasetExplorer
 from sameo_core.sameo import Sameo
 
 BOXES, PATIENCE = 50, 0.150  # seconds, from a box to its new picture
@@ -33,7 +33,7 @@ def test_a_new_box_is_answered_at_once(world, one_thread, full):
     profile = world.profile()
     dataset = open_dataset("cocoa_cls", "val", profile)
     models = {name: Sameo.load(WEIGHTS / f"{name}.safetensors") for name in ("efficient_sam_nano", "sameo_nano")}
-    explorer = Explorer(models, profile, {"cocoa_cls": dataset}, {"cocoa_cls": []})
+    explorer = DatasetExplorer(models, profile, {"cocoa_cls": dataset}, {"cocoa_cls": []})
     size = explorer.image.height, explorer.image.width
     boxes = 5 + BOXES if full else 3
     rng, seconds, painted = np.random.default_rng(0), {"answer": [], "decoding": []}, set()

@@ -34,20 +34,21 @@ DOMAIN = replace(DOMAINS["lvis"], image_sizes=((480, 640),), objects=(3, 6), obj
 
 
 class Obliging(Sameo):
-    """Agrees with whatever is annotated; is shown the images in order."""
+    """Agrees with whatever is annotated."""
 
     def __init__(self, dataset):
-        self.dataset = iter(dataset)
+        self.known = {image.read().tobytes(): image for image in dataset}
 
     def fingerprint(self):
         return "obliging"
 
     def embed(self, image):
-        return next(self.dataset)
+        return self.known[image.tobytes()]
 
-    def predict_embedded(self, embedding, image_size, boxes, scores=None):
+    def predict_in_passes(self, embedding, image_size, boxes, scores=None):
+        found = {tuple(item.visible_box.tolist()): item for item in embedding.instances}
         ones = np.ones(len(boxes), np.float32)
-        return AmodalPrediction(np.stack([item.visible for item in embedding.instances]), ones, ones)
+        yield AmodalPrediction(np.stack([found[tuple(box)].visible for box in boxes.tolist()]), ones, ones)
 
 
 @pytest.fixture(scope="module")
