@@ -54,7 +54,8 @@ def readme_photographs(folder: Path | None = None) -> str:
     `folder` stands in for ``data/results/photo``. Raises InputError as `readme_results`.
     """
     path = (RESULTS / "photo" if folder is None else folder) / "zero_shot_gains.csv"
-    rows = _read(path, ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high"), "A2")
+    columns = ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high", "seeds")
+    rows = _read(path, *columns, "A2")
     shown = []
     for place, title in PHOTO_SETS.items():
         for metric in PHOTO_METRICS:
@@ -65,7 +66,9 @@ def readme_photographs(folder: Path | None = None) -> str:
             ]
             require(len(here) == 1, path, f"one row of {place}, visible boxes, {metric}", "Run notebook A2")
             numbers: dict[str, Any] = here[0]
-            interval = "" if numbers["ci_low"] is None else f" ({numbers['ci_low']:+.3f} to {numbers['ci_high']:+.3f})"
+            interval = " (one seed)"
+            if numbers["seeds"] > 1:
+                interval = f" ({numbers['ci_low']:+.3f} to {numbers['ci_high']:+.3f})"
             cells = {"photo, visible boxes": title, "metric": metric, "un-tuned": numbers["before"]}
             cells |= {"SAMEO": numbers["after"], "gain (95 % interval over seeds)": f"{numbers['gain']:+.3f}{interval}"}
             shown.append(cells)
