@@ -71,6 +71,7 @@ from sameo_core.detectors import load_detector
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
+from sameo_core.explorer import DatasetExplorer, Explorer
 from sameo_core.masks import encode_mask
 from sameo_core.nano_detector import DetectorConfig
 from sameo_core.pretraining import PretrainingConfig
@@ -1026,10 +1027,10 @@ ROWS = [
         "cannot be made",
         "another folder",
     ),
-    Row("explorer.base.Explorer.__init__", lambda d: Given(SimpleNamespace(), d.two, {}), *TWO_ENCODERS),
+    Row("explorer.base.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
     Row(
         "explorer.dataset_page.DatasetExplorer.__init__",
-        lambda d: Given(SimpleNamespace(), d.two, load_profile()),
+        lambda d: Given(DatasetExplorer.__new__(DatasetExplorer), d.two, load_profile()),
         *TWO_ENCODERS,
     ),
     Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
