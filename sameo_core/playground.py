@@ -161,7 +161,7 @@ class Paste:
 
 PASTES = (
     Paste("cat", "cup", 300, 0.25),
-    Paste("cup", "cat", 220, 0.25, mirrored=True),
+    Paste("cup", "cat", 250, 0.3, mirrored=True),
     Paste("cup", "rocket", 170, 0.5, on_floor=False),
     Paste("cat", "motorcycle", 360, 0.3),
 )

