@@ -1031,6 +1031,7 @@ ROWS = [
             (f"{GAINS}mIoU,visible boxes,cocoa_cls,1,1,1,,\n", "gains.csv", "no ci_low, ci_high", "seeds", "mIoU"),
         )
     ),
+    Row("reporting.readme.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
     Row("reporting.readme.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
     Row("reporting.readme.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
     Row("reporting.readme.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
