@@ -370,10 +370,13 @@ def test_a_photograph_needs_no_truth(page, models):
     np.testing.assert_array_equal(page.masks["after"], expected.masks[0])
     assert "not known" in page.labels["after"].value and "hidden IoU" not in page.labels["after"].value
     page.photograph.value = "plain"
+    assert (page.x.max, page.y.max) == (40, 50) and page.sliders.children == (page.x, page.y)
     assert page.pixels.shape == (50, 40, 3) and page.object.value is None
     np.testing.assert_array_equal(page.box, [10, 12.5, 30, 37.5])
     draw(page, 2, 3, 20, 30)
     np.testing.assert_allclose(page.box, [2, 3, 20, 30], atol=1)
+    page.x.value = (5, 25)
+    np.testing.assert_allclose(page.box, [5, 3, 25, 30], atol=1)
 
 
 def test_where_the_truth_is_not_known_the_un_tuned_mask_stands_in(page, models):

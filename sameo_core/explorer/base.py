@@ -33,7 +33,7 @@ except ImportError:  # the sliders are always there
 
 PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
-SAME_OBJECT = 0.5  # IoU from which a drawn box is taken for that of a known object
+SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
 REMEMBERED = 200  # answers whose time is kept
 WIDE = {"description_width": "90px"}
 
@@ -130,8 +130,7 @@ class Explorer(W.VBox):
     def _make_widgets(self, drag: bool) -> None:
         self.object = W.Dropdown(description="object", style=WIDE)
         self.threshold = W.FloatSlider(0.5, min=0.02, max=0.98, step=0.02, description="threshold", style=WIDE)
-        self.x = W.IntRangeSlider(description="box, x", style=WIDE)
-        self.y = W.IntRangeSlider(description="box, y", style=WIDE)
+        self.sliders = W.HBox()  # of the box, see `_make_sliders`
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
@@ -151,7 +150,7 @@ class Explorer(W.VBox):
         """The widgets above the pictures, a list per line."""
         self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
         self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
-        return [[self.photograph, self.object, self.upload], [self.x, self.y, self.threshold, self.compare, self.truth]]
+        return [[self.photograph, self.object, self.upload], [self.sliders, self.threshold, self.compare, self.truth]]
 
     def _more_panels(self) -> list[W.Widget]:
         return []
@@ -182,8 +181,6 @@ class Explorer(W.VBox):
         """What happens when somebody changes a widget."""
         reactions: dict[W.Widget, Callable] = {
             self.object: lambda change: self._prompt_object(),
-            self.x: lambda change: self._from_sliders(),
-            self.y: lambda change: self._from_sliders(),
             self.compare: lambda change: self._answer(),
             self.threshold: lambda change: self._paint(),
             self.truth: lambda change: self._paint(),
@@ -235,13 +232,21 @@ class Explorer(W.VBox):
         self.pixels, self.targets, self.box, self.item = pixels, targets, None, None
         self.embedding = next(iter(self.models.values())).embed(pixels)  # once: good for every box in this picture
         height, width = pixels.shape[:2]
-        with self.x.hold_sync(), self.y.hold_sync():  # told limits and values apart, the browser answers with others
-            with self._silence():
-                self.object.options = [(target.label, place) for place, target in enumerate(targets)]
-                self.object.value = chosen if targets else None
-                for slider, side in ((self.x, width), (self.y, height)):
-                    slider.max, slider.value = side, (0, side)
-            self._prompt_object()
+        self._make_sliders(width, height)
+        with self._silence():
+            self.object.options = [(target.label, place) for place, target in enumerate(targets)]
+            self.object.value = chosen if targets else None
+        self._prompt_object()
+
+    def _make_sliders(self, width: int, height: int) -> None:
+        """New ones: told another range, the browser cuts the value to the old one and sends that back."""
+        self.x, self.y = (
+            W.IntRangeSlider(value=(0, side), max=side, description=f"box, {axis}", style=WIDE)
+            for axis, side in (("x", width), ("y", height))
+        )
+        for slider in (self.x, self.y):
+            slider.observe(lambda change: None if self._quiet else self._guarded(self._from_sliders), "value")
+        self.sliders.children = [self.x, self.y]
 
     def _prompt_object(self) -> None:
         """The box of the chosen object; without one, that of the middle of the picture."""

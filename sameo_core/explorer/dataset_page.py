@@ -63,7 +63,7 @@ class DatasetExplorer(Explorer):
         self.previous.on_click(lambda _: self._guarded(self._step, -1))
         return [
             [self.data_set, self.image_number, self.object],
-            [self.prompt, self.noise, self.x, self.y],
+            [self.prompt, self.noise, self.sliders],
             [self.threshold, self.score, self.compare, self.truth, self.previous, self.next],
         ]
 
