@@ -23,9 +23,7 @@ from sameo_core.sameo import Sameo, check_image
 
 EVERYTHING = "everything"
 MIN_IOU, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 1.0, 0.7  # SAM's
-MIN_STABILITY = (
-    0.92  # as in SAM's notebook; its default, 0.95, misses half the objects with an encoder as small as ours
-)
+MIN_STABILITY = 0.92  # SAM's default is 0.95; with an encoder as small as ours that loses objects
 POINTS_PER_SIDE = 16  # SAM: 32; four times as long
 POINTS_PER_PASS = 4  # more are no faster and need more memory
 MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene and no object

@@ -32,11 +32,8 @@ from sameo_core.provenance import write_environment
 from sameo_core.whole_files import written_whole
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
-CELL_TIMEOUT = {
-    "mini": 3600.0,
-    "photo": 12 * 3600.0,
-    "paper": 7 * 24 * 3600.0,
-}  # seconds; a stalled kernel must not wait for ever
+# Seconds; a stalled kernel must not wait for ever
+CELL_TIMEOUT = {"mini": 3600.0, "photo": 12 * 3600.0, "paper": 7 * 24 * 3600.0}
 OF_PROFILE = {"photo": ("A2",)}  # the notebooks of a profile that is not for all of them
 REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pycocotools", "papermill")
 
