@@ -207,7 +207,7 @@ class Tables(Work):
 
     def __init__(self, scratch):
         rng = np.random.default_rng(0)
-        self.old, self.new = ([self.rows(rng) for _ in range(20)] for _ in range(2))
+        self.old, self.new = ([self._rows(rng) for _ in range(20)] for _ in range(2))
         self.bytes = {}
         for age in ("old", "new"):
             for i, rows in enumerate(getattr(self, age)):
