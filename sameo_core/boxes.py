@@ -200,8 +200,6 @@ def read_box_file(path: str | Path, box_format: str | None = None) -> BoxFile:
         InputError: no such file, not JSON, or none of the three kinds.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(file=path, rule="the file of boxes must exist", remedy="Check the path")
     data = parse_json(path)
     remedy = "Give [[x0, y0, x1, y1], ...], COCO results or COCO annotations"
     if isinstance(data, dict):

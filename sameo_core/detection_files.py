@@ -160,10 +160,7 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
     """What to call the results, and their list."""
     file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
-        file = str(results)
-        if not Path(results).is_file():
-            raise InputError(file=file, rule="the file of results must exist", remedy="Check the path")
-        content = parse_json(Path(results))
+        file, content = str(results), parse_json(Path(results))
     if isinstance(content, Mapping) and "annotations" in content:
         rule = "these are COCO annotations; results are a list of records with a score"
         raise InputError(file=file, rule=rule, remedy="For annotated boxes use ground_truth_boxes(), or give results")

@@ -691,7 +691,7 @@ ROWS = [
     # evaluation
     Row("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
     Row(
-        "evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not complete JSON", "again"
+        "evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not valid JSON", "again"
     ),
     Row("evaluation.evaluate_amodal", g(COCO, {}), "predictions", "found a dict", "Give the list alone"),
     *(
@@ -792,7 +792,7 @@ ROWS = [
         Row("evaluation.records.read_objects", g(COCO | {"categories": given}, True), "ground_truth", rule, "COCO", at)
         for given, rule, at in ((5, "found a int", ""), ([5], "lacks 'id'", "0"), ([{}], "lacks 'id'", "0"))
     ),
-    Row("evaluation.records.read_found", g("no.json", {}, True), "no.json", "cannot be read", "Check the path"),
+    Row("evaluation.records.read_found", g("no.json", {}, True), "no.json", "must exist", "Check the path"),
     Row("evaluation.records.read_found", g([None], {}, True), "predictions", "found None", "COCO", "prediction 0"),
     Row(
         "evaluation.records.known_categories",
@@ -1146,7 +1146,7 @@ VERB_ROWS = [
         words(lambda d: d.folder / "no.jpg", "--boxes", BOXES, "--out", OUT, *NANO),
         "no.jpg: the photograph must exist",
     ),
-    ("predict", words(PHOTO, "--boxes", lambda d: d.folder / "no.json", "--out", OUT), "file of boxes must exist"),
+    ("predict", words(PHOTO, "--boxes", lambda d: d.folder / "no.json", "--out", OUT), "file must exist"),
     ("predict", words(PHOTO, "--boxes", lambda d: d.file("b.json", "["), "--out", OUT), "b.json: not valid JSON"),
     (
         "predict",

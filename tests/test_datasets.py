@@ -777,6 +777,36 @@ def test_bad_annotation_files(tmp_path, name, text, rule):
     assert error.value.file == str(tmp_path / FILES[name]) and error.value.rule.startswith(rule) and error.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ('{"images": ["杯"]}'.encode("gbk"), "save it as UTF-8"),
+        (b"0 0.5 0.5 0.2 0.3\n1 0.5 0.5 0.2 0.3\n", "YOLO"),
+        (b"3 0.1 0.1 0.9 0.1 0.9 0.9", "YOLO"),
+        (b'{"image_id": 1}\n{"image_id": 2}\n', "a JSON value a line"),
+        (b'\xef\xbb\xbf{"image_id": 1}\r\n{"image_id": 2}', "a JSON value a line"),
+        (b"<annotation><size>", "XML"),
+        (b"PK\x03\x04....", "unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"{'images': []}", "json.dump"),
+        (b"image,x,y\n1,2,3", "no JSON"),
+        (b'{"images": [', "fetch it again"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_what_is_no_json_is_called_what_it_is(tmp_path, content, remedy):
+    for name in ("cocoa", "coco"):  # read as a whole, and record by record
+        with pytest.raises(InputError) as error:
+            load(name, content, tmp_path)
+        assert remedy in error.value.remedy
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_named(tmp_path, encoding):
+    with pytest.raises(InputError, match="UTF-16.*UTF-8"):
+        load("coco", json.dumps(PLAIN).encode(encoding), tmp_path)
+
+
 HARSH = {  # texts that stand in place of a value, too deep or too long to be drawn
     "@deep": b"[" * 900 + b"]" * 900,
     "@deeper": b'{"a":' * 2000 + b"1" + b"}" * 2000,

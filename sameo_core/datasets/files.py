@@ -1,12 +1,27 @@
 """Finding and reading the files of a data set."""
 
+import codecs
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sameo_core.errors import InputError
 
 MAX_BYTES = 2**32  # of a JSON file that is held in memory as a whole; LV-VIS has the largest, below 1 GiB
+HEAD = 4096  # bytes that tell what a file is
+
+# How a file begins that somebody took for JSON -> what to do; the first that fits
+_REMEDIES = {
+    rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "This is an archive: unpack it, and give the file in it",
+    rb"\x89PNG|\xff\xd8\xff|RIFF|GIF8|%PDF": "This is a picture or a document: give the file of annotations",
+    rb"version https://git-lfs": "This is a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+    rb"\s*<": "This is XML or a web page: export as COCO JSON, or download the file itself",
+    rb"\xff\xfe|\xfe\xff|[{[\"]\x00|\x00[{[\"]": "This is UTF-16 text: save it as UTF-8",
+    rb"\s*\d+([ \t]+[-+.\deE]+){4,}(\s|$)": "This looks like labels of YOLO: convert them to COCO JSON",
+    rb"\s*[\[{]\s*'": "This is Python's notation: write it with json.dump",
+    rb"\s*[^\s{\[\"\-\dtfnNI]": "This is no JSON: give the file of annotations, as COCO JSON",
+}
 
 
 def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
@@ -36,12 +51,18 @@ def parse_json(path: Path) -> object:
     """What a JSON file holds.
 
     Raises:
-        InputError: not JSON (with the byte where it breaks), nested too deeply, or larger than `MAX_BYTES`.
+        InputError: missing or unreadable; not JSON (with the byte where it breaks), nested too deeply, or larger than
+            `MAX_BYTES`.
     """
-    if path.stat().st_size > MAX_BYTES:
-        rule = f"a JSON file has at most {MAX_BYTES:,} bytes, found {path.stat().st_size:,}"
+    try:
+        size = path.stat().st_size
+        text = path.read_bytes() if size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:
+        rule = f"the file must exist and be readable ({getattr(error, 'strerror', error)})"
+        raise InputError(file=path, rule=rule, remedy="Check the path") from error
+    if size > MAX_BYTES:
+        rule = f"a JSON file has at most {MAX_BYTES:,} bytes, found {size:,}"
         raise InputError(file=path, rule=rule, remedy="Split it, or look whether this is the right file")
-    text = path.read_bytes()
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -52,9 +73,23 @@ def parse_json(path: Path) -> object:
             where = f"has a byte that is not UTF-8 at byte {error.start} of {len(text)}"
         else:
             where = f"cannot be parsed: {error}"
-        raise InputError(
-            file=path, rule=f"not valid JSON, it {where}", remedy="The file is damaged or incomplete: fetch it again"
-        ) from error
+        raise not_json(path, where, text[:HEAD]) from error
+
+
+def not_json(path: Path, where: str, head: bytes) -> InputError:
+    """The error for a file that is no JSON, with what it seems to be instead.
+
+    Args:
+        where: the place at which it breaks, and how.
+        head: its first bytes.
+    """
+    remedy = "The file is damaged or incomplete: fetch it again"
+    if "Extra data" in where:
+        remedy = "If this is a JSON value a line, join them to one list, [..., ...]; else fetch it again"
+    elif "not UTF-8" in where:
+        remedy = "If it was saved in another encoding (GBK, Latin-1), save it as UTF-8; else fetch it again"
+    remedy = next((meant for start, meant in _REMEDIES.items() if re.match(start, head.removeprefix(codecs.BOM_UTF8))), remedy)
+    return InputError(file=path, rule=f"not valid JSON, it {where}", remedy=remedy)
 
 
 def read_json(path: Path, keys: Sequence[str]) -> dict:

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Int64
 from tqdm import tqdm
 
 from sameo_core.array_cache import cache_file, load_arrays, save_arrays
+from sameo_core.datasets.files import HEAD, not_json
 from sameo_core.errors import InputError
 
 VERSION = 1  # of what the index holds, and of the flags that readers ask for; another one is made anew
@@ -312,8 +313,8 @@ class _Text:
         return self.invalid(f"breaks at byte {place} of {self.size}: {what}")
 
     def invalid(self, where: str) -> InputError:
-        remedy = "The file is damaged or incomplete: fetch it again"
-        return _error(self.path, f"not valid JSON, it {where}", remedy)
+        self.file.seek(0)
+        return not_json(self.path, where, self.file.read(HEAD))
 
 
 def _table(text: _Text, columns: Columns) -> Table:

@@ -1,6 +1,5 @@
 """Ground truth and predictions as columns, with everything checked that would spoil a number without a word."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sameo_core.datasets import AmodalDataset
+from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
 from sameo_core.masks import are_canonical_rles, segmentation_to_rle
 
@@ -212,13 +212,7 @@ def _read(source: Source, name: str) -> tuple[str, Any]:
     """What to call a source in an error, and its content."""
     if not isinstance(source, str | Path):
         return name, source
-    try:
-        return str(source), json.loads(Path(source).read_text(encoding="utf-8"))
-    except OSError as error:
-        rule, remedy = f"cannot be read ({error.strerror})", "Check the path"
-    except (ValueError, RecursionError) as error:  # broken or too deep JSON, or bytes that are no text
-        rule, remedy = f"not complete JSON ({error})", "Write or download the file again: it may have been cut short"
-    raise InputError(file=source, rule=rule, remedy=remedy)
+    return str(source), parse_json(Path(source))
 
 
 def _check_keys(record: Any, keys: Sequence[str], where: dict[str, str]) -> None:
