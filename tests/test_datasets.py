@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
+from sameo_core.evaluation import evaluate_amodal
 from sameo_core.masks import decode_rle, intersect_rle, mask_area
 from sameo_core.miniature import draw_dataset
 
@@ -248,6 +249,10 @@ def changed(data, **annotation):
     """The fixture with another value in its (only) annotation; None deletes the key."""
     record = {k: v for k, v in (data["annotations"][0] | annotation).items() if v is not None}
     return data | {"annotations": [record]}
+
+
+def without(record, key):
+    return {k: v for k, v in record.items() if k != key}
 
 
 def accepted_by_pycocotools(ground_truth, path):
@@ -629,7 +634,6 @@ def test_files_and_options_that_are_refused(tmp_path, name, data, options, messa
         ("d2sa", {"visible_mask": RLE_EMPTY}, "empty visible mask"),
         ("kins", {"inmodal_seg": RLE_EMPTY}, "empty visible mask"),
         ("kins", {"inmodal_seg": None}, "annotation without visible mask"),
-        ("kins", {"bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
         ("kins", {"segmentation": [[2, 1, 6, 5]]}, "polygon with fewer than 6 numbers"),
         ("kins_2020", {"i_bbox": [2, 1, -1, 4]}, "box outside the image or of zero area"),
         ("kins_2020", {"i_segm": []}, "segmentation is empty"),
@@ -678,26 +682,79 @@ def test_bad_records_of_other_formats_are_skipped_and_counted(tmp_path, name, ch
         ({"category_id": None}, "annotation without category"),
         ({"image_id": 286}, "annotation without image"),
         ({"image_id": [285]}, "annotation without image"),
-        ({"id": None}, "annotation without a whole-number id"),
-        ({"id": 11}, "annotation id used twice"),
         ({"iscrowd": 1}, "crowd region"),
-        ({"bbox": [2, 1, 0, 4]}, "box outside the image or of zero area"),
-        ({"bbox": [8, 1, 4, 4]}, "box outside the image or of zero area"),
-        ({"bbox": [-4, 1, 4, 4]}, "box outside the image or of zero area"),
-        ({"bbox": [2, 1, float("nan"), 4]}, "box outside the image or of zero area"),
-        ({"bbox": [2, 1, 4]}, "box outside the image or of zero area"),
+        ({"iscrowd": "1"}, "crowd region"),
     ],
     ids=lambda v: str(v)[:50],
 )
 def test_bad_records_are_skipped_and_counted(tmp_path, change, rule):
     bad = COCOA_CLS["annotations"][0] | {"id": 12} | change
     dataset = load("cocoa_cls", COCOA_CLS | {"annotations": [COCOA_CLS["annotations"][0], bad]}, tmp_path)
-    assert dataset.skipped == {rule: [f"annotation {bad['id']}"]}
+    ((found, (record,)),) = dataset.skipped.items()
+    assert found == rule and record.split(",")[0] == "annotation 12"
     assert [instance.instance_id for instance in dataset[0].instances] == [11]
+    with pytest.raises(InputError, match=f"no usable annotation, skipped: .*{rule}: "):
+        load("cocoa_cls", COCOA_CLS | {"annotations": [bad]}, tmp_path)
 
-    if bad["id"] != 11:
-        with pytest.raises(InputError, match=f"no usable annotation, skipped: .*{rule}: "):
-            load("cocoa_cls", COCOA_CLS | {"annotations": [bad]}, tmp_path)
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"bbox": box} for box in ([], [0, 0, 0, 0], None, [2, 1, 0, 4], [8, 1, 4, 4], [2, 1, float("nan"), 4])),
+        *({"iscrowd": flag} for flag in ("0", "", False, "False", 0.0, None)),
+        {"id": None},
+        {"id": "a"},
+        {"id": 11},
+    ],
+    ids=str,
+)
+def test_what_is_beside_a_good_mask_does_not_cost_the_object(tmp_path, change):
+    other = COCOA_CLS["annotations"][0] | {"id": 12} | change
+    dataset = load("cocoa_cls", COCOA_CLS | {"annotations": [COCOA_CLS["annotations"][0], other]}, tmp_path)
+    assert dataset.skipped == {} and [item.instance_id for item in dataset[0].instances] == [11, 12]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ids", [[0, 0, 0], [1, 2, 1], [None, 5, "5"], [3, 3, -1]], ids=str)
+def test_annotations_that_share_ids_are_all_there_and_that_is_told(tmp_path, ids):
+    masks = [[[x, 1, x + 2, 1, x + 2, 4, x, 4]] for x in (0, 2, 4)]
+    records = [PLAIN["annotations"][0] | {"id": i, "segmentation": m} for i, m in zip(ids, masks, strict=True)]
+    images = [PLAIN["images"][0] | {"id": i, "height": 6, "width": 8} for i in (1, 2)]
+    records[2]["image_id"] = 2
+    data = PLAIN | {"images": images, "annotations": [without(record, "visible_mask") for record in records]}
+    with pytest.raises(UserWarning, match=r"\d annotations without an id of their own have new ones"):
+        load("coco", data, tmp_path, visible="same")
+    with pytest.warns(UserWarning):
+        dataset = load("coco", data, tmp_path, visible="same")
+    found = [item for image in dataset for item in image.instances]
+    assert [item.amodal_box[0] for item in found] == [0, 2, 4] and len({item.instance_id for item in found}) == 3
+    predictions = [{"image_id": r["image_id"], "segmentation": r["segmentation"], "score": 1.0} for r in records]
+    assert evaluate_amodal(dataset, predictions)["AP"] == evaluate_amodal(data, predictions)["AP"] == 1
+
+
+def test_crowds_are_told_and_can_be_taken_as_objects(tmp_path):
+    polygon, mask = ({"segmentation": s} for s in ([[2, 1, 6, 1, 6, 5, 2, 5]], RLE_VISIBLE))
+    first = without(PLAIN["annotations"][0], "visible_mask")
+    data = PLAIN | {"annotations": [first | polygon, first | mask | {"id": 2, "iscrowd": 1}]}  # as CVAT writes masks
+    with pytest.warns(UserWarning, match=r"val.json: 1 skipped: crowd region \(first annotation 2\)"):
+        assert len(load("coco", data, tmp_path, visible="same")[0].instances) == 1
+    dataset = load("coco", data, tmp_path, visible="same", crowds=True)
+    assert len(dataset[0].instances) == 2 and dataset.skipped == {}
+    with pytest.raises(InputError, match="crowd region: 1.*crowds=True"):
+        load("coco", PLAIN | {"annotations": data["annotations"][1:]}, tmp_path, visible="same")
+
+
+def test_an_unknown_category_is_told_with_its_value(tmp_path):
+    for value, said in ((7, "7"), ("1", "'1'")):
+        with pytest.raises(InputError, match=f"unknown category_id: 1 .first annotation 1, found {said}"):
+            load("coco", changed(PLAIN, category_id=value), tmp_path)
+
+
+def test_file_names_of_windows(tmp_path):
+    for name in ("coco", "cocoa", "cocoa_cls"):
+        data = FIXTURES[name] | {"images": [FIXTURES[name]["images"][0] | {"file_name": "a\\b.jpg"}]}
+        image = load(name, data, tmp_path)[0]
+        assert image.file_name == "a/b.jpg" and image.path.parts[-2:] == ("a", "b.jpg")
 
 
 @pytest.mark.parametrize(

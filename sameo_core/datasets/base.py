@@ -26,7 +26,7 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 from sameo_core.photographs import FORMATS
 
-CENSUS_VERSION = 1  # of what a census holds and of the rules that instances are checked by: another one is taken anew
+CENSUS_VERSION = 2  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
 RECENT_IMAGES = 2000  # of a data set, kept with the masks that were read
 _LENIENT = "utf-8", "backslashreplace"  # names found in files may hold half of a surrogate pair

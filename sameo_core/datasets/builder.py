@@ -121,7 +121,7 @@ class DatasetBuilder:
         if category_id is None:
             return self.skip("annotation without category", record)
         if not is_int(category_id) or category_id not in self.categories:
-            return self.skip("unknown category_id", record)
+            return self.skip("unknown category_id", f"{record}, found {shown(category_id, repr)}")
         height, width = self._images[image_id]["height"], self._images[image_id]["width"]
         if not all(box is None or _box_meets_image(box, height, width) for box in boxes):
             return self.skip("box outside the image or of zero area", record)
@@ -228,7 +228,8 @@ class DatasetBuilder:
             raise InputError(
                 file=self.source,
                 rule=f"no usable annotation, skipped: {'; '.join(counts) or 'none, the file has none'}",
-                remedy=f"Check that this is the annotation file of {self.name} ({self.split})",
+                remedy=f"Check that this is the annotation file of {self.name} ({self.split})"
+                + ("; crowds=True takes crowd regions as objects" if "crowd region" in dataset.skipped else ""),
             )
         return dataset
 
@@ -285,6 +286,18 @@ def visible_or_fully(record: Mapping, key: str) -> object:
     return None if record.get("invisible_mask") or rate != 0 else FULLY_VISIBLE
 
 
+def own_file_name(image: Mapping) -> str | None:
+    """COCO's `file_name` with forward slashes, where it is a text."""
+    name = image.get("file_name")
+    return name.replace("\\", "/") if isinstance(name, str) else None
+
+
+def is_crowd(record: Mapping) -> bool:
+    """Whether `iscrowd` is set, be it a number or, as some tools write it, a text."""
+    flag = record.get("iscrowd")
+    return flag.strip().lower() not in ("", "0", "0.0", "false", "no", "none") if isinstance(flag, str) else bool(flag)
+
+
 def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Mapping]:
     """The items that are JSON objects; others are skipped and counted."""
     for number, item in enumerate(items, start=1):
@@ -299,10 +312,10 @@ def is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def shown(value: object) -> str:
+def shown(value: object, text: Callable[[object], str] = str) -> str:
     """The beginning of a value that was found where an id, say, should be."""
     try:
-        return str(value)[:60]
+        return text(value)[:60]
     except RecursionError:
         return f"a {type(value).__name__}, nested too deeply"
 

@@ -19,6 +19,7 @@ def read_coco(
     image_folder: str = "images",
     visible: str | None = None,
     depth_order: str | None = None,
+    crowds: bool = False,
 ) -> AmodalDataset:
     """COCO annotations whose `segmentation` (any encoding) is the amodal mask, and `visible_mask` what is seen of it.
 
@@ -32,6 +33,7 @@ def read_coco(
         image_folder: relative to `root`; file names are relative to it.
         visible: "same".
         depth_order: "front to back" or "back to front".
+        crowds: take what has `iscrowd` as objects, too: CVAT sets it for every mask that is no polygon.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `read_coco_files`; visible masks that are neither there nor
@@ -52,7 +54,7 @@ def read_coco(
             'or depth_order="front to back" or "back to front" (the order of each image\'s annotations); one of these',
         )
     visible_key = None if depth_order else "visible_mask"
-    form = CocoFormat(visible_key=visible_key, visible_required=stored, depth_order=depth_order)
+    form = CocoFormat(visible_key=visible_key, visible_required=stored, crowds=crowds, depth_order=depth_order)
     return read_coco_files("coco", root, split, [(index, root / image_folder)], form)
 
 

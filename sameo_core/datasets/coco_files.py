@@ -2,10 +2,11 @@
 
 Opening needs the file's index only (see `json_index`). What can be told from ids is decided there and then, for all
 records at once; the rest when an image's objects are asked for. A record with several faults counts for the first of:
-not an object, crowd, image, id, id used twice, visible mask missing, category, box, mask. Of two annotations with one
-id the first counts, even where its mask turns out to be of no use.
+not an object, crowd, image, visible mask missing, category, box, mask. Annotations without an id of their own (none, no
+whole number, or that of an earlier one) are objects as others: they get new ids behind the file's largest.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,15 +17,16 @@ import numpy as np
 from jaxtyping import Int8, Int64
 
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
-from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder, shown, visible_or_fully
+from sameo_core.datasets.builder import (
+    FULLY_VISIBLE,
+    DatasetBuilder,
+    is_crowd,
+    own_file_name,
+    shown,
+    visible_or_fully,
+)
 from sameo_core.datasets.json_index import Columns, JsonFile, JsonIndex, Table, index_json
 from sameo_core.errors import InputError
-
-
-def own_file_name(image: Mapping) -> str | None:
-    """COCO's `file_name`, where it is a text."""
-    name = image.get("file_name")
-    return name if isinstance(name, str) else None
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,17 @@ class CocoFormat:
     visible_key: str | None = "visible_mask"  # None to take every object as fully visible
     visible_required: bool = False  # skip an object without visible mask, where False takes it as fully visible unless
     # the record says that it is occluded
-    box_keys: tuple[str, ...] = ("bbox",)  # xywh boxes that must meet the image, where the record has them
+    box_keys: tuple[str, ...] = ()  # xywh boxes that must meet the image, where the record has them
     image_keys: tuple[str, ...] = ()  # what to keep in `AmodalImage.extras`
     instance_keys: tuple[str, ...] = ()  # what to keep in `AmodalInstance.extras`
     file_name: Callable[[Mapping], str | None] = own_file_name  # of an image's record, below the folder of images
     nameless: str = "image without file name"  # the rule that an image without `file_name` breaks
+    crowds: bool = False  # take crowd regions as objects
     depth_order: str | None = None  # "front to back", "back to front": visible is what those in front leave
 
     def described(self) -> str:
         """A text that is another for every other format."""
         return repr(asdict(self) | {"file_name": self.file_name.__qualname__})
-
-
-def is_crowd(annotation: Mapping) -> object:
-    return annotation.get("iscrowd")
 
 
 def has_visible_mask(annotation: Mapping) -> bool:
@@ -94,7 +93,7 @@ def read_coco_files(
     """One data set of one or several files.
 
     Ids remain the file's own, unless one of them is taken by an earlier file: then all of this file's (of its images,
-    or of its annotations) are shifted past the largest so far.
+    or of its annotations) are shifted past the largest so far. What is skipped or numbered anew is told as a warning.
 
     Args:
         files: from `index_coco`, each with the folder of its images.
@@ -107,9 +106,16 @@ def read_coco_files(
     for index, folder in files:
         builder.source, builder.label = index.path, f"{index.path.name}: " if len(files) > 1 else ""
         builder.add_categories(index.records("categories"))
-        parts.append(_part(index, folder, parts, replace(builder, skipped={})))
+        parts.append(_part(index, folder, parts, replace(builder, skipped={}), form))
     builder.source, builder.label = files[0][0].path, ""
-    return builder.finish(_RecordedImages(parts, form))
+    images = _RecordedImages(parts, form)
+    dataset = builder.finish(images)
+    told = [f"{len(records)} skipped: {rule} (first {records[0]})" for rule, records in images.skipped().items()]
+    if anew := sum(part.numbered_anew for part in parts):
+        told.append(f"{anew} annotations without an id of their own have new ones")
+    if told:
+        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # of who calls load_dataset
+    return dataset
 
 
 # ------------------------------------------------------------------------------------------- decided at opening
@@ -128,8 +134,6 @@ _ANNOTATION_RULES = (
     "annotation is not an object",
     "crowd region",
     "annotation without image",
-    "annotation without a whole-number id",
-    "annotation id used twice",
 )
 
 
@@ -145,26 +149,27 @@ class _Part:
     images: Int64[np.ndarray, " used"]  # rows of the images that are used
     starts: Int64[np.ndarray, " used+1"]  # image i of these has the annotations `rows[starts[i] : starts[i + 1]]`
     rows: Int64[np.ndarray, " objects"]
-    image_shift: int
-    instance_shift: int
+    image_ids: Int64[np.ndarray, " used"]
+    instance_ids: Int64[np.ndarray, " objects"]
+    numbered_anew: int  # annotations
 
 
-def _part(index: JsonIndex, folder: Path, earlier: Sequence[_Part], builder: DatasetBuilder) -> _Part:
+def _part(index: JsonIndex, folder: Path, earlier: Sequence[_Part], builder: DatasetBuilder, form: CocoFormat) -> _Part:
     images, annotations = index.tables["images"], index.tables["annotations"]
     image_codes, used = _images_used(images)
     ids = images.whole["id"][used]
     by_id = np.argsort(ids)
-    codes, place = _annotations_used(annotations, ids[by_id])
+    codes, place = _annotations_used(annotations, ids[by_id], form.crowds)
     rows = np.flatnonzero(codes == 0)
     number = by_id[place[rows]]  # of the image, among those that are used
     order = np.argsort(number, kind="stable")
     counts = np.bincount(number, minlength=len(used))
-    taken = [part.index.tables["images"].whole["id"][part.images] + part.image_shift for part in earlier]
-    image_shift = _shift(images, taken, index.path)
-    taken = [part.index.tables["annotations"].whole["id"][part.rows] + part.instance_shift for part in earlier]
-    instance_shift = _shift(annotations, taken, index.path)
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    return _Part(index, folder, builder, image_codes, codes, used, starts, rows[order], image_shift, instance_shift)
+    instance_ids, anew = _numbered(annotations, rows, index.path)
+    ids = ids + _shift(ids, [part.image_ids for part in earlier], index.path)
+    instance_ids += _shift(instance_ids, [part.instance_ids for part in earlier], index.path)
+    about = index, folder, builder, image_codes, codes
+    return _Part(*about, used, starts, rows[order], ids, instance_ids[order], anew)
 
 
 def _images_used(images: Table) -> tuple[Int8[np.ndarray, " images"], Int64[np.ndarray, " used"]]:
@@ -184,18 +189,28 @@ def _images_used(images: Table) -> tuple[Int8[np.ndarray, " images"], Int64[np.n
 
 
 def _annotations_used(
-    annotations: Table, image_ids: Int64[np.ndarray, " images"]
+    annotations: Table, image_ids: Int64[np.ndarray, " images"], crowds: bool
 ) -> tuple[Int8[np.ndarray, " annotations"], Int64[np.ndarray, " annotations"]]:
     """A code for each annotation, and the place of its image in `image_ids` (ascending), -1 for none."""
     place = _places(image_ids, annotations.whole["image_id"])
     astray = ~annotations.is_whole["image_id"] | (place < 0)
-    crowd, numbered = annotations.flags["is_crowd"], annotations.is_whole["id"]
-    codes = np.select([~annotations.is_object, crowd, astray, ~numbered], [1, 2, 3, 4], 0).astype(np.int8)
-    fine = np.flatnonzero(codes == 0)
-    again = np.ones(len(fine), bool)
-    again[np.unique(annotations.whole["id"][fine], return_index=True)[1]] = False
-    codes[fine[again]] = 5
-    return codes, place
+    crowd = annotations.flags["is_crowd"] & (not crowds)
+    return np.select([~annotations.is_object, crowd, astray], [1, 2, 3], 0).astype(np.int8), place
+
+
+def _numbered(
+    annotations: Table, rows: Int64[np.ndarray, " objects"], path: Path
+) -> tuple[Int64[np.ndarray, " objects"], int]:
+    """An id for each of some annotations, and how many are not the file's: those get the next ones."""
+    ids, whole = annotations.whole["id"][rows], annotations.is_whole["id"]
+    own = np.flatnonzero(whole[rows])
+    anew = np.ones(len(rows), bool)
+    anew[own[np.unique(ids[own], return_index=True)[1]]] = False
+    count, largest = int(anew.sum()), int(annotations.whole["id"][whole].max(initial=0))
+    if count:
+        _check_room(largest + count, largest, path)
+        ids[anew] = largest + 1 + np.arange(count)
+    return ids, count
 
 
 def _places(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
@@ -206,9 +221,9 @@ def _places(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"])
     return np.where(ascending[place] == values, place, -1)
 
 
-def _shift(table: Table, taken: Sequence[Int64[np.ndarray, " _"]], path: Path) -> int:
+def _shift(ids: Int64[np.ndarray, " n"], taken: Sequence[Int64[np.ndarray, " _"]], path: Path) -> int:
     """What to add to a file's ids so that none of them is taken; 0 if none is."""
-    ids, taken = table.whole["id"][table.is_whole["id"]], [others for others in taken if len(others)]
+    taken = [others for others in taken if len(others)]
     largest = max((int(others.max()) for others in taken), default=None)
     if (
         largest is None
@@ -218,10 +233,14 @@ def _shift(table: Table, taken: Sequence[Int64[np.ndarray, " _"]], path: Path) -
     ):
         return 0
     shift = largest + 1 - int(ids.min())
-    if int(ids.max()) + shift >= 2**63:
-        rule = f"ids up to {ids.max()} leave no room behind those of earlier files, up to {largest}"
-        raise InputError(file=path, rule=rule, remedy="Number the records anew")
+    _check_room(int(ids.max()) + shift, largest, path)
     return shift
+
+
+def _check_room(wanted: int, largest: int, path: Path) -> None:
+    if wanted >= 2**63:
+        rule = f"ids of 64 bits, found no room for new ones behind {largest}"
+        raise InputError(file=path, rule=rule, remedy="Number the records anew")
 
 
 # ------------------------------------------------------------------------------------------- read on demand
@@ -261,13 +280,15 @@ class _RecordedImages(LazyImages):
         part = self.parts[at]
         number -= int(self.ends[at]) - len(part.images)
         record = part.index.record("images", int(part.images[number]))
-        image_id, height, width = record["id"] + part.image_shift, record["height"], record["width"]
-        rows = part.rows[part.starts[number] : part.starts[number + 1]]
+        image_id, height, width = int(part.image_ids[number]), record["height"], record["width"]
+        objects = slice(*part.starts[number : number + 2].tolist())
+        rows = part.rows[objects]
         instances: tuple[AmodalInstance, ...] | InstancesOnDemand = ()
         if len(rows):
             table = part.index.tables["annotations"]
             places = list(zip(table.offset[rows].tolist(), table.length[rows].tolist(), strict=True))
-            read = partial(_read_annotations, part.index.file, places, image_id, part.instance_shift, self.form)
+            ids = part.instance_ids[objects].tolist()
+            read = partial(_read_annotations, part.index.file, places, image_id, ids, self.form)
             contents = partial(_contents, part.index.sha256, places, self.form)
             instances = part.builder.instances_on_demand(image_id, height, width, read, contents)
         name = cast(str, self.form.file_name(record))  # those without one were left out
@@ -293,13 +314,13 @@ def _read_annotations(
     file: JsonFile,
     places: list[tuple[int, int]],
     image_id: int,
-    instance_shift: int,
+    instance_ids: list[int],
     form: CocoFormat,
     builder: DatasetBuilder,
 ) -> None:
     """The objects of one image."""
-    for annotation in file.read(places):
-        record = f"annotation {annotation['id']}"
+    for annotation, instance_id in zip(file.read(places), instance_ids, strict=True):
+        record = f"annotation {shown(annotation.get('id'))}"
         visible = _visible(annotation, form)
         if visible is None:
             rule = "annotation without visible mask" if form.visible_required else "occluded but without visible mask"
@@ -309,7 +330,7 @@ def _read_annotations(
         builder.add_instance(
             record,
             image_id=image_id,
-            instance_id=annotation["id"] + instance_shift,
+            instance_id=instance_id,
             category_id=annotation.get("category_id"),
             amodal=[] if amodal is None and form.amodal_key else amodal,
             visible=visible,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.coco_files import index_coco, own_file_name, read_coco_files
+from sameo_core.datasets.builder import own_file_name
+from sameo_core.datasets.coco_files import index_coco, read_coco_files
 from sameo_core.datasets.files import find_file
 from sameo_core.datasets.lvis import FORM
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import DatasetBuilder, is_int, records, visible_or_fully
+from sameo_core.datasets.builder import DatasetBuilder, is_int, own_file_name, records, visible_or_fully
 from sameo_core.datasets.files import find_file, read_json
 
 UNNAMED = "unnamed"
@@ -41,13 +41,12 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
             first[annotation["image_id"]] = annotation
 
     for image in records(builder, data["images"], "image"):
-        if not isinstance(image.get("file_name"), str):
+        name = own_file_name(image)
+        if name is None:
             builder.skip("image without file name", f"image {image.get('id')}")
             continue
         annotation = first.get(image["id"], {}) if is_int(image.get("id")) else {}
-        builder.add_image(
-            image, image["file_name"], root / f"{split}2014", depth_pairs(annotation.get("depth_constraint"))
-        )
+        builder.add_image(image, name, root / f"{split}2014", depth_pairs(annotation.get("depth_constraint")))
 
     names = sorted({_name(region) for a in first.values() for region in a["regions"] if isinstance(region, Mapping)})
     builder.categories = dict(enumerate(names, start=1))

@@ -88,7 +88,8 @@ def not_json(path: Path, where: str, head: bytes) -> InputError:
         remedy = "If this is a JSON value a line, join them to one list, [..., ...]; else fetch it again"
     elif "not UTF-8" in where:
         remedy = "If it was saved in another encoding (GBK, Latin-1), save it as UTF-8; else fetch it again"
-    remedy = next((meant for start, meant in _REMEDIES.items() if re.match(start, head.removeprefix(codecs.BOM_UTF8))), remedy)
+    head = head.removeprefix(codecs.BOM_UTF8)
+    remedy = next((meant for start, meant in _REMEDIES.items() if re.match(start, head)), remedy)
     return InputError(file=path, rule=f"not valid JSON, it {where}", remedy=remedy)
 
 

@@ -25,7 +25,7 @@ from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.datasets.files import HEAD, not_json
 from sameo_core.errors import InputError
 
-VERSION = 1  # of what the index holds, and of the flags that readers ask for; another one is made anew
+VERSION = 2  # of what the index holds, and of the flags that readers ask for; another one is made anew
 CHUNK = 2**22  # bytes read at once
 KEPT_FROM = 2**20  # bytes; a smaller file is parsed again in milliseconds
 RACE = 50_000_000  # ns; a file changed so shortly ago could change again without another time stamp: nothing is kept

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd
 from sameo_core.datasets.files import read_json
 from sameo_core.datasets.mask_files import image_size, read_ids_png
 from sameo_core.errors import InputError
@@ -99,7 +99,7 @@ def _read_frame(path: Path, image_id: int, size: tuple[int, int], builder: Datas
         record = f"{frame}, object {key[:20]}"
         if not (key.isascii() and key.isdigit() and len(key) < 6) or not isinstance(item, Mapping):
             builder.skip("object without a whole-number id", record)
-        elif item.get("iscrowd"):
+        elif is_crowd(item):
             builder.skip("crowd region", record)
         else:
             _add_object(builder, record, image_id, int(key), item, ids)

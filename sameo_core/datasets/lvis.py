@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import is_int
-from sameo_core.datasets.coco_files import CocoFormat, index_coco, own_file_name, read_coco_files
+from sameo_core.datasets.builder import is_int, own_file_name
+from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
 from sameo_core.datasets.files import find_file
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import DatasetBuilder, is_int, records
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, records
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.errors import InputError
 
@@ -60,7 +60,7 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
     for annotation in records(builder, data["annotations"], "annotation"):
         record, masks = f"annotation {annotation.get('id')}", annotation.get("segmentations")
         video_id = annotation.get("video_id")
-        if annotation.get("iscrowd"):
+        if is_crowd(annotation):
             builder.skip("crowd region", record)
         elif not is_int(video_id) or video_id not in first_image:
             builder.skip("annotation without video", record)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.coco_files import CocoFormat, find_key, index_coco, own_file_name, read_coco_files
+from sameo_core.datasets.builder import own_file_name
+from sameo_core.datasets.coco_files import CocoFormat, find_key, index_coco, read_coco_files
 from sameo_core.datasets.files import find_file
 
 AMODAL_KEYS = ("a_segm", "amodal_segm", "amodal_mask", "segmentation")
@@ -29,7 +30,8 @@ def read_muva(root: Path, split: str) -> AmodalDataset:
     path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
     index = index_coco(path)
     named = np.flatnonzero(index.tables["images"].flags[own_file_name.__name__])
-    from_root = len(named) and index.record("images", int(named[0]))["file_name"].startswith("images/")
+    first = own_file_name(index.record("images", int(named[0]))) if len(named) else None
+    from_root = first is not None and first.startswith("images/")
     form = CocoFormat(
         amodal_key=find_key(index.tables["annotations"], AMODAL_KEYS, "amodal", path),
         visible_key=find_key(index.tables["annotations"], VISIBLE_KEYS, "visible", path),

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import DatasetBuilder, is_int, records
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, own_file_name, records
 from sameo_core.datasets.files import read_json
 from sameo_core.datasets.mask_files import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
@@ -92,18 +92,19 @@ def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
     builder = DatasetBuilder("walt", root, split, path)
     builder.add_categories(data["categories"])
     for image in records(builder, data["images"], "image"):
-        if not isinstance(image.get("file_name"), str):
+        name = own_file_name(image)
+        if name is None:
             builder.skip("image without file name", f"image {image.get('id')}")
             continue
         try:
-            inside(folder, image["file_name"])
+            inside(folder, name)
         except InputError as error:
             builder.skip(error.rule.split(":")[0], f"image {image.get('id')}")
             continue
-        builder.add_image(image, image["file_name"], folder)
+        builder.add_image(image, name, folder)
     for annotation in records(builder, data["annotations"], "annotation"):
         record = f"annotation {annotation.get('id')}"
-        if annotation.get("iscrowd"):
+        if is_crowd(annotation):
             builder.skip("crowd region", record)
             continue
         parts = annotation.get("segmentation")
