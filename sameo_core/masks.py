@@ -21,6 +21,7 @@ OtherMask = Bool[np.ndarray, "_ _"]  # a mask whose size is still to be compared
 
 MAX_PIXELS = 2**29  # beyond, pycocotools' 32-bit arithmetic overflows
 MAX_OUTLINE = 10**7  # pixels; pycocotools reserves 40 bytes for each without asking whether they are there
+FEW = 8  # rows or columns; of a smaller image a polygon may well cover a pixel, and as many polygons as rows be meant
 CHUNK = 2**18  # characters of RLE that are looked at together: what fits a processor's cache
 
 
@@ -39,7 +40,8 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> Bool[n
 
     Args:
         segmentation: flat polygon ``[x, y, ...]``; list of polygons (their union; coordinates are pixel edges, what
-            leaves the frame is clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or list.
+            leaves the frame is clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or list;
+            bitmap of the image's size, array or list of rows, 0 and one other value (1, 255, True).
         height, width: pixels of the image.
 
     Raises:
@@ -68,7 +70,10 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
             "Give a polygon or an RLE; leave out objects that have no mask",
         )
     polygons = segmentation if isinstance(segmentation[0], (list, tuple, np.ndarray)) else [segmentation]
+    if (bitmap := _as_bitmap(polygons, height, width)) is not None:
+        return encode_mask(bitmap)
     polygons = [_checked_polygon(polygon, i, height, width) for i, polygon in enumerate(polygons)]
+    _check_pixels(polygons, height, width)
     return _with_str_counts(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
 
 
@@ -310,6 +315,44 @@ def _check_same_size(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         raise _error(
             f"masks of different size: {tuple(a)} and {tuple(b)}", "Give masks of one and the same image", "masks"
         )
+
+
+def _as_bitmap(rows: Sequence | np.ndarray, height: int, width: int) -> Mask | None:
+    """The bitmap, where rows of numbers are one: as many of as many as the image has, or bools. None: polygons."""
+    bools = isinstance(rows[0], np.ndarray) and rows[0].dtype == bool
+    if not bools and (len(rows) != height or height == 1):
+        return None
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # rows of unequal length
+        return None
+    if not bools and array.shape != (height, width):
+        return None
+    if array.dtype.kind not in "biuf" or array.ndim != 2:
+        return None
+    if array.shape != (height, width):
+        rule = f"bitmap of another size: its (h, w) is {array.shape}, the image's ({height}, {width})"
+        raise _error(rule, "Check that mask and image belong together, at the same size")
+    objects = array != 0
+    values = np.unique(array[objects])
+    if len(values) > 1 and min(height, width) <= FEW:
+        return None
+    if len(values) > 1 or not np.isfinite(values).all():
+        rule = f"bitmap of several values: found {values[:4].tolist()} beside 0"
+        raise _error(rule, "Give the pixels of one object, e.g. mask > 0.5, or ids == 7")
+    return objects
+
+
+def _check_pixels(polygons: Sequence[Float64[np.ndarray, " _"]], height: int, width: int) -> None:
+    """Polygons within one pixel mean something else; so do many corners of which all are 0 or 255."""
+    if min(height, width) <= FEW:
+        return
+    numbers = np.concatenate(polygons)
+    shares = numbers.min() >= 0 and numbers.max() <= 1
+    corners = max(map(len, polygons)) > 8
+    if (shares and (corners or (numbers % 1).any())) or (corners and np.isin(numbers, (0, 255)).all()):
+        rule = f"polygon or bitmap in other units: all numbers are {'in 0..1' if shares else '0 or 255'}"
+        raise _error(rule, f"Give polygons in pixels, or a bitmap of (height, width) = ({height}, {width})")
 
 
 def _checked_polygon(polygon: object, index: int, height: int, width: int) -> Float64[np.ndarray, " numbers"]:

@@ -690,9 +690,7 @@ ROWS = [
     Row("exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
     # evaluation
     Row("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
-    Row(
-        "evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not valid JSON", "again"
-    ),
+    Row("evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not valid JSON", "again"),
     Row("evaluation.evaluate_amodal", g(COCO, {}), "predictions", "found a dict", "Give the list alone"),
     *(
         Row("evaluation.evaluate_amodal", g(COCO | {"images": [image]}, []), "ground_truth", rule, "COCO format", "0")

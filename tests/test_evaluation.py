@@ -301,6 +301,24 @@ def test_nothing_to_find_is_nan(predictions):
     same(evaluate_amodal(only_crowd, predictions), dict.fromkeys(NUMBERS, nan))
 
 
+@pytest.mark.parametrize("form", [np.asarray, lambda m: m * 255, lambda m: m.tolist(), lambda m: m * 1.0])
+def test_bitmaps_are_masks_on_both_sides(form):
+    truth, predictions = random_data(5)
+    for record in (*truth["annotations"], *predictions):
+        for key in {"segmentation", "visible_mask"} & record.keys():
+            record[key] = form(decode_rle(record[key]))
+    same(evaluate_by_occlusion(truth, predictions)["10-50 %"], evaluate_by_occlusion(*random_data(5))["10-50 %"])
+
+
+def test_numbers_of_numpy_and_flags_in_words_are_what_they_say():
+    truth = ground_truth(FULL, LEFT, iscrowd=["1", "0"])
+    for image in truth["images"]:
+        image |= {key: np.int64(value) for key, value in image.items()}
+    predictions = [found(np.int64(1), LEFT, np.float32(0.5), category_id=np.int32(1))]
+    plain = evaluate_amodal(ground_truth(FULL, LEFT, iscrowd=[1, 0]), [found(1, LEFT, 0.5)])
+    same(evaluate_amodal(truth, predictions, class_agnostic=False), plain)
+
+
 def test_paths_and_dicts_give_the_same(tmp_path):
     truth, predictions = random_data(6)
     for name, content in (("truth.json", truth), ("results.json", predictions)):
@@ -592,7 +610,7 @@ def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
     assert list(cocoa) == ["both", "things", "stuff"]
     assert [cocoa[part]["all"]["AR1000"] for part in cocoa] == [0.5, 0, 1]
     assert [cocoa["things"][name]["AR1"] for name in ("none", "partial")] == [0, 0]  # its end belongs to both
-    assert math.isnan(cocoa["things"]["heavy"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
+    assert math.isnan(cocoa["things"]["10-50 %"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
     assert cocoa["stuff"]["all"]["AP"] == pytest.approx(
         1
     )  # the missed thing, and what was found there, count neither way

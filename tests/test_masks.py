@@ -73,6 +73,20 @@ def test_every_encoding_is_the_same_mask(segmentation):
     assert segmentation_to_rle(segmentation, H, W) == RLE_AMODAL
 
 
+@pytest.mark.parametrize("value", [True, 1, 255, 1.0, 255.0, 0.5])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_bitmap_is_a_mask(value, as_list):
+    bitmap = AMODAL if value is True else AMODAL * np.array(value)
+    assert segmentation_to_rle(bitmap.tolist() if as_list else bitmap, H, W) == RLE_AMODAL
+
+
+def test_what_looks_like_a_bitmap_of_few_rows_and_is_none():
+    square = [0, 0, 1, 0, 1, 1, 0, 1]
+    assert decode_segmentation([square], 1, 8).sum() == 1 and decode_segmentation(square, 6, 8).sum() == 1
+    boxes = [[x, 1, x + 1, 1, x + 1, 5, x, 5] for x in range(H)]  # as many polygons as rows, of as many numbers
+    assert decode_segmentation(boxes, H, W).sum() == 4 * H
+
+
 def test_polygons_are_clipped_to_the_frame():
     np.testing.assert_array_equal(decode_segmentation([-9, -9, 20, -9, 20, 20, -9, 20], H, W), np.ones((H, W), bool))
     assert not decode_segmentation([9, 1, 12, 1, 12, 5], H, W).any()
@@ -209,6 +223,7 @@ def test_zero_runs_that_meet_do_not_stop_a_merge():
         (17, None, "segmentation of unknown type: int"),
         ([2, 1, 6, 5], "polygon 0", "polygon with fewer than 6 numbers: found 4"),
         ([POLYGON, [2, 1, 6, 5]], "polygon 1", "polygon with fewer than 6 numbers: found 4"),
+        (AMODAL.T, None, "bitmap of another size: its (h, w) is (8, 6), the image's (6, 8)"),
         ([POLYGON, []], "polygon 1", "polygon with fewer than 6 numbers: found 0"),
         ([2, 1, 6, 1, 6, 5, 2], "polygon 0", "polygon with an odd count of numbers: found 7"),
         ([2, 1, 6, 1, 6, float("nan")], "polygon 0", "polygon with a number that is not finite"),
@@ -260,6 +275,29 @@ def test_bad_segmentation(function, segmentation, record, rule):
     assert error.value.file == "segmentation" and error.value.record == record
     assert error.value.rule.startswith(rule)
     assert error.value.remedy
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_bitmap_of_several_objects_or_of_probabilities_is_refused(as_list):
+    for bitmap in (np.arange(20 * 30).reshape(20, 30) % 4, np.linspace(0, 1, 600).reshape(20, 30)):
+        with pytest.raises(InputError, match="bitmap of several values: found .*mask > 0.5"):
+            segmentation_to_rle(bitmap.tolist() if as_list else bitmap, 20, 30)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        np.zeros((12, 16)),
+        np.eye(80, 100),
+        np.eye(80).ravel().tolist(),
+        [[0, 255] * 50] * 90,
+        [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]],  # as YOLO has them
+    ],
+    ids=lambda s: str(s)[:20],
+)
+def test_bitmaps_of_another_size_and_shares_are_no_polygons(segmentation):
+    with pytest.raises(InputError, match="polygon or bitmap in other units: all numbers are (in 0..1|0 or 255)"):
+        segmentation_to_rle(segmentation, 80, 80)
 
 
 @pytest.mark.parametrize("size", [(0, 8), (6, 0), (-1, 8), (-6, -8), (2**15, 2**15), (2**15, 2**14)])

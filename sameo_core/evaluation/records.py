@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sameo_core.datasets import AmodalDataset
+from sameo_core.datasets.builder import is_crowd
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
 from sameo_core.masks import are_canonical_rles, segmentation_to_rle
@@ -231,13 +232,14 @@ def _image_sizes(content: Any, file: str) -> Sizes:
     for index, image in enumerate(content["images"]):
         where = {"file": file, "record": f"images[{index}]"}
         _check_keys(image, ("id", "height", "width"), where)
-        if not isinstance(image["id"], int | str) or not all(isinstance(image[k], int) for k in ("height", "width")):
+        whole = all(isinstance(image[k], Integral) for k in ("height", "width"))
+        if not isinstance(image["id"], Integral | str) or not whole:
             rule = f"an id is a number or a name, height and width whole numbers, found {image!r:.150}"
             raise InputError(**where, rule=rule, remedy="Write records of the COCO format")
         if image["id"] in sizes:
             rule = f"an earlier image has the id {image['id']} too"
             raise InputError(**where, rule=rule, remedy="Number images afresh where data sets are joined")
-        sizes[image["id"]] = (image["height"], image["width"])
+        sizes[image["id"]] = (int(image["height"]), int(image["width"]))
     return _places(sizes)
 
 
@@ -280,8 +282,9 @@ def _checked(segmentations: list, images: list[tuple[int, int, int]], where: Whe
 
 def _checked_visible(records: list, images: list[tuple[int, int, int]], where: Where) -> Masks:
     """As `_checked`; None where a record has no `visible_mask`."""
-    rows = [row for row, record in enumerate(records) if record.get("visible_mask")]
-    given = [records[row]["visible_mask"] for row in rows]
+    given = [record.get("visible_mask") for record in records]
+    rows = [row for row, mask in enumerate(given) if isinstance(mask, np.ndarray) or mask]
+    given = [given[row] for row in rows]
     masks: Masks = [None] * len(records)
     for row, mask in zip(rows, _checked(given, [images[row] for row in rows], lambda i: where(rows[i])), strict=True):
         masks[row] = mask
@@ -289,11 +292,11 @@ def _checked_visible(records: list, images: list[tuple[int, int, int]], where: W
 
 
 def _is_crowd(record: dict, where: dict[str, str]) -> bool:
-    flag = record.get("iscrowd", 0)
-    if flag not in (0, 1, None):
+    flag = record.get("iscrowd")
+    if flag not in (0, 1, None, "0", "1"):
         rule = f"'iscrowd' is 0 or 1, found {flag!r}"
         raise InputError(**where, rule=rule, remedy="Write records of the COCO format")
-    return bool(flag)
+    return is_crowd(record)
 
 
 def _number(value: object) -> float:
