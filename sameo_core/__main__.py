@@ -122,17 +122,24 @@ def add_datasets(verbs: argparse._SubParsersAction) -> None:
     """``datasets``: what is here."""
     verb = verbs.add_parser("datasets", help="list the data sets: present or not, counts found and published, licence")
     add_profile(verb)
+    verb.add_argument("--check", action="store_true", help="read every image, too, and name those that cannot be read")
     verb.set_defaults(run=run_datasets)
 
 
 def run_datasets(options: argparse.Namespace) -> int:
-    """0, whatever is here."""
+    """0, whatever is here; 1: images that cannot be read, with --check."""
     from sameo_core.config import load_profile
-    from sameo_core.sources import inventory, inventory_table
+    from sameo_core.sources import bad_images, inventory, inventory_table
 
-    holdings, problems = inventory(load_profile(options.profile))
+    profile, bad = load_profile(options.profile), 0
+    holdings, problems = inventory(profile)
     print(inventory_table(holdings), "", "Counts: found / published (data/sources.yaml).", *problems, sep="\n")
-    return 0
+    if options.check:
+        for error in bad_images(profile):
+            print(error)
+            bad += 1
+        print(f"{bad} images cannot be read; a training goes on without as many with --override bad_images={bad}")
+    return 1 if bad else 0
 
 
 def add_synthesize(verbs: argparse._SubParsersAction) -> None:
@@ -230,6 +237,7 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--detector-weights", metavar="W", help="a name of torchvision's, or a checkpoint")
     verb.add_argument("--min-score", type=float, help="leave weaker boxes out (default: 0.5 without --boxes)")
     verb.add_argument("--box-format", metavar="F", help="xyxy, xywh or normalised, where the boxes are not as usual")
+    verb.add_argument("--crowds", action="store_true", help="take COCO's crowd regions (iscrowd 1) as objects")
     verb.add_argument("--weights", help="name or checkpoint (default: photo)")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png")
     verb.set_defaults(run=run_predict)
@@ -244,7 +252,8 @@ def run_predict(options: argparse.Namespace) -> int:
         score = 0 if options.boxes else SHOWN_SCORE
     try:
         boxes = box_source(options.boxes, options.detector, options.detector_weights, score)
-        run = predict_photographs(options.photographs, boxes, options.out, options.weights, options.box_format, score)
+        how = options.weights, options.box_format, score, options.crowds
+        run = predict_photographs(options.photographs, boxes, options.out, *how)
     except KeyboardInterrupt:
         print("\ninterrupted; run this again to go on from here", file=sys.stderr)
         return 130

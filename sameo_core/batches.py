@@ -74,6 +74,8 @@ class BatchSampler:
         seed: of everything that is drawn.
         input_size: of an image's (height, width), its size in the square; None: it fills the square.
         rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
+        bad_images: how many image files that cannot be read are left out. In the place of one comes the next image of
+            its set, so that a batch is the same whenever that is found out; `left_out` says which they are, and why.
 
     Raises:
         InputError: a batch that cannot be divided among the ranks.
@@ -89,6 +91,7 @@ class BatchSampler:
         rank: int = 0,
         ranks: int = 1,
         input_size: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+        bad_images: int = 0,
     ):
         if recipe.batch_images % ranks:
             rule = f"a batch is shared equally by all {ranks} processes, found {recipe.batch_images} images"
@@ -99,6 +102,8 @@ class BatchSampler:
         self.sets, self.embeddings, self.recipe, self.side, self.seed = sets, embeddings, recipe, side, seed
         self.input_size = input_size or (lambda _: (side, side))
         self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
+        self.bad_images = bad_images
+        self.left_out: dict[str, str] = {}
         self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
         self._box = lru_cache(KEPT_BOXES)(self._find_box)
         self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
@@ -124,23 +129,15 @@ class BatchSampler:
         """This rank's share of a batch.
 
         Raises:
-            InputError: an image file is missing or damaged.
+            InputError: more image files than `bad_images` are missing or damaged.
         """
-        sources, images, objects, boxes = self._sources(iteration), [], [], []
-        for place in self.places:
-            rng = np.random.default_rng([self.seed, iteration, 1 + place])
-            source = int(sources[place])
-            index = int(rng.integers(len(self.sets[source])))
-            image = self.sets[source][index]
-            chosen = self._choose(rng, source, index)
-            amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
-            prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
-            height, width = self.input_size((image.height, image.width))
-            scale = np.array([width / image.width, height / image.height] * 2, np.float32)
-            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
-            images.append(image)
-            objects.append([(source, index, i) for i in chosen])
-        embedding = self.embeddings.embed(images)
+        while True:
+            images, objects, boxes = self._drawn(iteration)
+            try:
+                embedding = self.embeddings.embed(images)
+                break
+            except InputError as error:
+                self._leave_out(error, images)
         height, width = embedding.shape[-2:]
         size = 4 * height, 4 * width  # the decoder's resolution
         targets = [
@@ -149,6 +146,41 @@ class BatchSampler:
         ]
         names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
         return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
+
+    def _leave_out(self, error: InputError, images: Sequence[AmodalImage]) -> None:
+        if error.file not in [str(image.path) for image in images]:
+            raise error
+        if len(self.left_out) >= self.bad_images:
+            already = f"; {len(self.left_out)} other images were left out" if self.left_out else ""
+            remedy = f"{error.remedy}. Or let the training leave out more: --override bad_images=10, say"
+            raise InputError(file=error.file, record=error.record, rule=error.rule + already, remedy=remedy) from error
+        self.left_out[error.file] = error.rule
+
+    def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
+        """Images of a batch; the (set, image, object) that are prompted in each; and their boxes."""
+        sources = self._sources(iteration)
+        images: list[AmodalImage] = []
+        objects, boxes = [], []
+        for place in self.places:
+            rng = np.random.default_rng([self.seed, iteration, 1 + place])
+            source = int(sources[place])
+            index = first = int(rng.integers(len(self.sets[source])))
+            image = self.sets[source][index]
+            while str(image.path) in self.left_out:
+                index = (index + 1) % len(self.sets[source])
+                image = self.sets[source][index]
+                if index == first:
+                    remedy = "Fetch the images again, see data/README.md"
+                    raise InputError(file=image.path.parent, rule="no image of the set can be read", remedy=remedy)
+            chosen = self._choose(rng, source, index)
+            amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
+            prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
+            height, width = self.input_size((image.height, image.width))
+            scale = np.array([width / image.width, height / image.height] * 2, np.float32)
+            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
+            images.append(image)
+            objects.append([(source, index, i) for i in chosen])
+        return images, objects, boxes
 
     def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
         """Places of the objects of an image that are prompted; one comes again only where there are too few."""

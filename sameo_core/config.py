@@ -177,10 +177,12 @@ class RecipesConfig:
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """What is kept to be quicker; no result depends on it."""
+    """What is kept to be quicker, and what may be missing; no result depends on it."""
 
     embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`): all
     # sets but the giants. Beyond, the least recently used leave. None: no bound; 0: none are kept, all made as needed
+    bad_images: int = 0  # image files that are missing or damaged, and that a training goes on without: it takes the
+    # next image of the set instead, whenever it learns of it. Beyond, it ends
 
 
 @dataclass(frozen=True)
@@ -271,19 +273,20 @@ def load_profile(name: str = "mini", **overrides: object) -> Profile:
 def read_overrides(words: Sequence[str]) -> dict[str, object]:
     """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
 
-    A value with a comma is a tuple; "train=cocoa," is one of a single name.
+    A value with a comma is a tuple; a single one is, too, where the field is.
 
     Raises:
         InputError: no "=" between a name and a value.
     """
-    overrides = {}
+    overrides, owners = {}, dict(_owners(Profile()))
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals and value):
             rule = f"FIELD=VALUE, found {word!r}"
             raise InputError(file="--override", rule=rule, remedy="For example iterations=2000")
         items = [_literal(item) for item in value.strip("()[]").split(",") if item.strip()]
-        overrides[name] = tuple(items) if "," in value else _literal(value)
+        listed = name in owners and get_origin(get_type_hints(type(owners[name][-1][1]))[name]) is tuple
+        overrides[name] = tuple(items) if listed or "," in value else _literal(value)
     return overrides
 
 
@@ -398,8 +401,9 @@ def _override(profile: Profile, key: str, value: object) -> Profile:
     if not _fits(value, declared):
         options = get_args(declared) if get_origin(declared) is Literal else ()
         kind = f"one of {', '.join(map(repr, options))}" if options else f"a {getattr(declared, '__name__', declared)}"
-        rule = f"{kind}, found {value!r}"
-        raise InputError(file=f"profile {profile.name}", record=key, rule=rule, remedy="Give a value of that type")
+        alone = get_origin(declared) is tuple and not isinstance(value, tuple)
+        remedy = f"Give ({value!r},)" if alone else "Give a value of that type"
+        raise InputError(file=f"profile {profile.name}", record=key, rule=f"{kind}, found {value!r}", remedy=remedy)
     changed: Any = replace(owner, **{key: value})
     for section, (name, _) in zip(reversed(sections), reversed(owners[key]), strict=True):
         changed = replace(section, **{name: changed})

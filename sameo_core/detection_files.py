@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -17,7 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from tqdm import tqdm
 
 from sameo_core import BoxesXYXY, Scores
-from sameo_core.boxes import BOX_FORMATS, as_xyxy, check_records, fits_image, looks_normalised
+from sameo_core.boxes import BOX_FORMATS, as_xyxy, check_records, fits_image, has_box, has_mask, looks_normalised
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
@@ -91,9 +92,9 @@ def coco_results(
 ) -> ResultsFile:
     """A front-end of the detections in a COCO-results file, any toolbox's; images that it does not mention have none.
 
-    A `segmentation` (RLE or polygons) becomes the detection's mask, and its box where there is no `bbox`. Results for
-    more images than the data set has are fine: the others are left out, and `repr` says how many. An `image_id` that
-    is text must be the name of one image's file, with or without folder and ending.
+    A `segmentation` (in any encoding) becomes the detection's mask, and its box where the `bbox` is missing or without
+    area. Results for more images than the data set has are fine: the others are left out, and `repr` says how many. An
+    `image_id` that is text must be the name of one image's file, with or without folder and ending, or its id.
 
     Args:
         results: path of the JSON file, or its list.
@@ -119,7 +120,7 @@ def coco_results(
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[table.image]
     table.box[table.has_box] = _in_pixels(file, table.box[table.has_box], sizes[table.has_box], box_format)
     given = [record.get("category_id") for record in table.record]
-    categories = np.array([i if isinstance(i, int) else 1 for i in given], int)
+    categories = np.array([i if isinstance(i, Integral) else 1 for i in given], int)
     wanted = kept = np.ones(len(table), bool)
     if not class_agnostic:
         categories, wanted = _categories(file, categories, category_map, dataset)
@@ -172,26 +173,25 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
 
 def _parse(file: str, records: list, dataset: AmodalDataset, class_agnostic: bool) -> tuple[_Table, bool]:
     """The records as columns, boxes as they are written; and whether they have masks."""
-    needed = {"image_id": int | str, "score": int | float} | ({} if class_agnostic else {"category_id": int})
+    needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
     check_records(file, records, "result", needed)
-    scores = np.array([record["score"] for record in records], np.float32)
-    check_scores(scores, file)
-    has_box = np.array([record.get("bbox") is not None for record in records], bool)
-    has_mask = np.array([record.get("segmentation") is not None for record in records], bool)
+    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
+    boxed = np.array([has_box(record) for record in records], bool)
+    masked = np.array([has_mask(record) for record in records], bool)
     for bad, rule in (
-        (~has_box & ~has_mask, "a result has a bbox or a segmentation, found neither"),
-        (has_mask.any() & ~has_mask, "all results have a segmentation or none, found some"),
+        (~boxed & ~masked, "a result has a bbox or a segmentation, found neither"),
+        (masked.any() & ~masked, "all results have a segmentation or none, found some"),
     ):
         if bad.any():
             record, rule = f"result {np.flatnonzero(bad)[0]}", f"{rule}; {bad.sum():,} of {len(bad):,} lack it"
             raise InputError(file=file, record=record, rule=rule, remedy="Write the results again, all in one way")
     boxes = np.zeros((len(records), 4), np.float32)
-    for row in np.flatnonzero(has_box):
+    for row in np.flatnonzero(boxed):
         boxes[row] = _four_numbers(file, int(row), records[row]["bbox"])
     column = np.empty(len(records), object)
     column[:] = records
     images = _image_numbers(file, records, dataset)
-    return _Table(np.arange(len(records)), column, images, scores, boxes, has_box), bool(has_mask.any())
+    return _Table(np.arange(len(records)), column, images, scores, boxes, boxed), bool(masked.any())
 
 
 def _four_numbers(file: str, row: int, box: object) -> np.ndarray:
@@ -217,6 +217,7 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Int[np.n
         called = Counter(name for _, path in names for name in {str(path), path.name, path.stem})
         for number, (_, path) in enumerate(names):
             place |= {name: number for name in {str(path), path.name, path.stem} if called[name] == 1}
+        place |= {str(i): number for number, (i, _) in enumerate(names) if str(i) not in called}
     unknown = Counter({image_id: times for image_id, times in given.items() if image_id not in place})
     if unknown:
         _check_unknown(file, given, unknown, names, dataset)

@@ -256,7 +256,7 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
         rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
         raise InputError(file="detections", rule=rule, remedy=remedy)
     scores = np.ones(n, np.float32) if found.confidence is None else _column(found, "confidence", np.float32, (n,))
-    check_scores(scores, "detections")
+    scores = check_scores(scores, "detections")
     ids = np.ones(n, int) if found.class_id is None else _column(found, "class_id", int, (n,))
     ids, kept = map_categories(ids, category_map, "detections")
     masks = None if found.mask is None else tuple(map(encode_mask, _column(found, "mask", bool, (n, None, None))))

@@ -88,7 +88,9 @@ class EmbeddingCache:
         if self.folder is None:
             return None
         try:
-            name = hashlib.sha256(image.path.read_bytes()).hexdigest()[:32]
+            content = image.path.read_bytes()
+            turned = b"upright" if b"Exif" in content[:1024] else b""  # once it was encoded as stored
+            name = hashlib.sha256(content + turned).hexdigest()[:32]
         except (OSError, ValueError):
             return None
         return self.folder / name[:2] / f"{name}.embedding"

@@ -16,6 +16,7 @@ from sameo_core.masks import RLE
 
 BOX_KINDS = ("visible", "amodal")
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
+ROUNDING = 1e-5  # what a softmax in single precision may leave 0..1 by
 COCO80_TO_91 = "coco80_to_91"
 
 Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of the one image, or of each box's
@@ -126,11 +127,15 @@ def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
     return np.all((low < high) & (low < limits) & (high > 0), axis=1)
 
 
-def check_scores(scores: Scores, file: str | Path) -> None:
-    """Raises InputError for the first score that is not in 0..1, with what it may be instead."""
-    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+def check_scores(scores: Scores, file: str | Path) -> Scores:
+    """The scores within 0..1, cut to it where they leave it by rounding alone.
+
+    Raises:
+        InputError: the first score that is not in 0..1, with what it may be instead.
+    """
+    bad = np.flatnonzero(~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)))
     if not len(bad):
-        return
+        return scores.clip(0, 1)
     remedy = "Pass them through a sigmoid, if they are logits"
     if not np.isfinite(scores).all():
         bad, remedy = np.flatnonzero(~np.isfinite(scores)), "The detector broke down there: look at its weights"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from sameo_core import Images
@@ -15,7 +16,7 @@ from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, FrontEnd
-from sameo_core.masks import encode_mask
+from sameo_core.masks import are_canonical_rles, encode_mask, segmentation_to_rle
 from sameo_core.sameo import AmodalPrediction, Sameo, reuse_memory
 
 Results = list[dict]  # COCO results
@@ -54,7 +55,8 @@ def predict_dataset(
         are, without SAMEO.
 
     Raises:
-        InputError: no model; models whose image encoders differ; unreadable images.
+        InputError: no model; models whose image encoders differ; unreadable images; a front-end's masks that are not of
+            their image's size, as soon as there is one.
     """
     if not models:
         raise InputError(file="models", rule="at least one model, found none", remedy="Pass {name: Sameo.load(...)}")
@@ -65,7 +67,7 @@ def predict_dataset(
     def prepare(number: int) -> _Prepared:
         image = dataset[number]
         pixels = None if embeddings else first.stretch(image.read())
-        return _Prepared(image, pixels, {name: find(image) for name, find in front_ends.items()})
+        return _Prepared(image, pixels, {name: _checked(find(image), image, name) for name, find in front_ends.items()})
 
     reuse_memory()
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
@@ -88,6 +90,18 @@ def predict_dataset(
                         start += len(part.iou)
             bar.update()
     return results
+
+
+def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detections:
+    size = image.height, image.width
+    masks = [*(found.masks or ()), *(found.amodal_masks or ())]
+    for row in np.flatnonzero(~are_canonical_rles(masks, [size] * len(masks))):
+        try:
+            segmentation_to_rle(masks[row], *size)
+        except InputError as error:
+            file, record = f"front-end {front_end}", f"image {image.image_id}"
+            raise InputError(file=file, record=record, rule=error.rule, remedy=error.remedy) from error
+    return found
 
 
 def coco_results(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:

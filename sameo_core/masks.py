@@ -72,9 +72,9 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
     polygons = segmentation if isinstance(segmentation[0], (list, tuple, np.ndarray)) else [segmentation]
     if (bitmap := _as_bitmap(polygons, height, width)) is not None:
         return encode_mask(bitmap)
-    polygons = [_checked_polygon(polygon, i, height, width) for i, polygon in enumerate(polygons)]
-    _check_pixels(polygons, height, width)
-    return _with_str_counts(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+    checked = [_checked_polygon(polygon, i, height, width) for i, polygon in enumerate(polygons)]
+    _check_pixels(checked, height, width)
+    return _with_str_counts(coco_mask.merge(coco_mask.frPyObjects(checked, height, width)))
 
 
 def are_canonical_rles(segmentations: Sequence, sizes: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n"]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sameo_core.config import DATA
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.errors import InputError, Refused
+from sameo_core.photographs import upright_size
 from sameo_core.sources import SourceFile
 from sameo_core.whole_files import make_folder, written_whole
 
@@ -166,6 +167,6 @@ def _size(path: Path) -> tuple[int, int] | None:
     try:
         with PIL.Image.open(path, formats=["JPEG"]) as image:
             image.load()
-            return image.height, image.width
+            return upright_size(image)
     except Exception:  # Pillow's decoders raise many types for damaged files
         return None

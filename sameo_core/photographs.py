@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
@@ -12,7 +13,21 @@ from sameo_core import Image
 from sameo_core.errors import InputError
 
 MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif")
+ENDINGS = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; of others it would run programs (EPS)
 RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would find their thumbnail
 AGAIN = "The file is damaged or incomplete: copy or download it again"
@@ -48,6 +63,28 @@ def read_photograph(source: object, name: str = "photograph") -> Image:
         return _from_array(source, name)
     rule = f"a photograph is a path, the bytes of a file, a PIL image or an array, found {type(source).__name__}"
     raise InputError(file=name, rule=rule, remedy="Pass one of these, e.g. tensor.numpy() with the channels last")
+
+
+def orientation(picture: PIL.Image.Image) -> int:
+    """EXIF's orientation, 1 (upright) .. 8, of a picture that Pillow does not turn itself, as it does TIFF.
+
+    1 where there is none, or none that can be read. Nothing is decoded.
+    """
+    try:
+        stated = PIL.Image.Image.getexif(picture).get(PIL.ExifTags.Base.Orientation)  # PNG's own would decode
+    except Exception:  # of a damaged EXIF part Pillow raises many types
+        stated = None
+    return stated if isinstance(stated, int) and 1 <= stated <= 8 and picture.format != "TIFF" else 1
+
+
+def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture as viewers and annotation tools show it: every reader of images turns it so."""
+    return picture if orientation(picture) == 1 else PIL.ImageOps.exif_transpose(picture)
+
+
+def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """(height, width) of the picture that `upright` gives; nothing is decoded."""
+    return picture.size if orientation(picture) >= 5 else (picture.height, picture.width)
 
 
 def find_photographs(folder: str | Path) -> list[Path]:
@@ -124,7 +161,7 @@ def _diagnosis(content: bytes) -> tuple[str, str]:
 def _from_picture(picture: PIL.Image.Image, name: str) -> Image:
     """A PIL image that is within the size limit, decoded here."""
     try:
-        picture = PIL.ImageOps.exif_transpose(picture)
+        picture = upright(picture)
         if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would cut off at 255
             return _from_array(np.array(picture), name)
         if picture.has_transparency_data:

@@ -198,6 +198,7 @@ def predict_photographs(
     weights: str | Path | None = None,
     box_format: str | None = None,
     min_score: float | int = 0,
+    crowds: bool = False,
 ) -> PredictionRun:
     """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or for all of a folder.
 
@@ -212,6 +213,7 @@ def predict_photographs(
         weights: as for `Sameo.load`; None: `default_weights`.
         box_format: how the boxes are written, see `boxes_in_pixels`.
         min_score: boxes with a lower score are left out.
+        crowds: take COCO's crowd regions as objects, see `read_box_file`.
 
     Raises:
         InputError: a single photograph or its boxes are bad; weights or box file that cannot be read; no photograph of
@@ -227,7 +229,7 @@ def predict_photographs(
     apart = given is not None and given.is_dir()  # a JSON file for each photograph
     sources = {path: given / f"{path.stem}.json" if apart else given for path in paths}
     _check_out(out, sources, None if alone else photographs)
-    shared = live or (None if apart else read_box_file(given, box_format))
+    shared = live or (None if apart else read_box_file(given, box_format, crowds))
     if not alone and isinstance(shared, BoxFile) and all(shared.image_id(path.name) is None for path in paths):
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
         raise InputError(file=given, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
@@ -235,12 +237,13 @@ def predict_photographs(
     reuse_memory()
     model = Sameo.load(weights)
     notes = [weights_note(weights, model.variant), detector_note(live)]
-    run = PredictionRun(note="; ".join(filter(None, notes)) or None)
-    recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint()
+    run = PredictionRun()
+    recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
     for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
         try:
-            box_source = shared or read_box_file(sources[path], box_format)
+            box_source = shared or read_box_file(sources[path], box_format, crowds)
+            notes += box_source.notes if isinstance(box_source, BoxFile) else ()
             mark = config_hash(*recipe, path.name, *(_bytes_hash(file) for file in (path, sources[path]) if file))
             if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
                 run.skipped.append(target)
@@ -253,6 +256,7 @@ def predict_photographs(
             if alone:
                 raise
             run.failures.append(error)
+    run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
 
 

@@ -1,15 +1,18 @@
 """Where every data set comes from (data/sources.yaml), and which of them are here."""
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from sameo_core.config import DATA, RAW, WEIGHTS, Profile, load_profile
-from sameo_core.datasets import READERS, load_dataset
+from sameo_core.datasets import READERS, AmodalImage, load_dataset
 from sameo_core.errors import InputError
 
 SOURCES = DATA / "sources.yaml"
@@ -208,6 +211,31 @@ def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int 
     if not found:
         return "not readable", None, None, problem
     return "present", sum(part["images"] for part in found), sum(part["instances"] for part in found), None
+
+
+def bad_images(profile: Profile, root: Path | None = None) -> Iterator[InputError]:
+    """Reads every image of every data set that is here; what is wrong with those that a run could not read.
+
+    Args:
+        profile, root: as for `inventory`.
+    """
+    for name, split in itertools.product(READERS, ("train", "val", "test")):
+        try:
+            dataset = load_dataset(name, (root or profile.data_folder) / name, split)
+        except InputError:  # not here, or not readable, which `inventory` says
+            continue
+        bar = tqdm(range(0, len(dataset), 1000), desc=f"reading {name} {split}", unit="1000 images")
+        with ThreadPoolExecutor() as pool:
+            for start in bar:
+                yield from filter(None, pool.map(_fault, dataset[start : start + 1000]))
+
+
+def _fault(image: AmodalImage) -> InputError | None:
+    try:
+        image.read()
+    except InputError as error:
+        return error
+    return None
 
 
 def inventory_table(holdings: Sequence[Holding]) -> str:

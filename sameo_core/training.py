@@ -9,6 +9,7 @@ each batch among them: plain DistributedDataParallel.
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -83,6 +84,7 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     Raises:
         InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally; the disk
             is full or not writable.
+            More image files than `CacheConfig.bad_images` are missing or damaged; those left out are told at the end.
         FloatingPointError: the loss is not finite; the message names the images of the batch.
         KeyboardInterrupt: with the place of the best weights so far.
     """
@@ -96,7 +98,8 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
     cache = EmbeddingCache(
         model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
     )
-    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, rank(), ranks(), model.input_size)
+    share = rank(), ranks(), model.input_size, profile.cache.bad_images
+    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, *share)
     with _claimed_by_rank_zero(folder):
         if agreed(is_whole(result)):  # another process has been at work on it
             return result
@@ -110,6 +113,9 @@ def fine_tune(profile: Profile, seed: int = 0) -> Path:
             if rank() == 0:
                 write_environment(folder)
             _run(Sameo(model, recipe.variant), sampler, recipe, folder)
+        if sampler.left_out:
+            told = "".join(f"\n  {file}: {rule}" for file, rule in sampler.left_out.items())
+            warnings.warn(f"{folder}: {len(sampler.left_out)} images were left out:{told}", stacklevel=2)
         if rank() == 0:
             Sameo(model, recipe.variant).save(result)
             for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
@@ -311,6 +317,7 @@ def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Pa
         model.mask_decoder.load_state_dict(state["decoder"])
         optimiser.load_state_dict(state["optimiser"])
         start, best = state["iteration"], state["best"]
+        sampler.left_out |= state.get("left_out", {})
     barrier()  # nobody writes the next checkpoint while another reads this one
     running = np.zeros(4)
     bar = tqdm(
@@ -350,6 +357,7 @@ def _run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, folder: Pa
                     append_log(folder / "log.csv", {"step": done, **losses, "learning_rate": rate})
                     bar.set_postfix(loss=f"{means[0]:.4f}")
                     state = {"decoder": decoder, "optimiser": optimiser.state_dict(), "iteration": done, "best": best}
+                    state["left_out"] = sampler.left_out
                     save_checkpoint(state, checkpoint)
     except KeyboardInterrupt:
         if rank() or not best["decoder"]:

@@ -57,10 +57,11 @@ class Numbered(EmbeddingCache):
         return numbers[:, None, None, None].expand(-1, 2, 4, 4)
 
 
-def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, **recipe):
+def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, bad_images=0, **recipe):
     sets = [plain_dataset(size, f"set{size}") for size in sizes]
     recipe = TrainingConfig(**{"batch_images": 4, "boxes_per_image": 2} | recipe)
-    return BatchSampler(sets, Numbered(), recipe, 120, seed, rank, ranks)  # from 40 x 60 pixels: x 3 and x 2
+    about = recipe, 120, seed, rank, ranks, None, bad_images  # from 40 x 60 pixels: x 3 and x 2
+    return BatchSampler(sets, Numbered(), *about)
 
 
 def equal(a, b):
@@ -75,6 +76,39 @@ def test_a_batch_depends_on_seed_and_iteration_alone():
     assert equal(used.batch(3), fresh.batch(3)) and equal(used.batch(3), fresh.batch(3))
     assert not equal(fresh.batch(3), fresh.batch(4))
     assert not equal(fresh.batch(3), plain_sampler(seed=1).batch(3))
+
+
+class Damaged(Numbered):
+    """Some images cannot be read."""
+
+    def __init__(self, *bad):
+        self.bad = bad
+
+    def embed(self, images):
+        for image in images:
+            if image.image_id in self.bad:
+                raise InputError(file=image.path, rule="damaged", remedy="Fetch it again")
+        return super().embed(images)
+
+
+def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
+    whole, late, early = (plain_sampler((1, 7), batch_images=8, bad_images=2) for _ in range(3))
+    late.embeddings = early.embeddings = Damaged(3, 4)
+    early.left_out = {str(early.sets[1][place].path): "damaged" for place in (3, 4)}  # known from before
+    for iteration in range(5):
+        before, batch = whole.batch(iteration), late.batch(iteration)
+        assert equal(batch, early.batch(iteration)) and not {"set7 3", "set7 4"} & set(batch.image_ids)
+        others = [pair for pair in zip(before.image_ids, batch.image_ids, strict=True) if pair[0] != pair[1]]
+        assert {pair for pair in others} <= {("set7 3", "set7 5"), ("set7 4", "set7 5")}
+    assert list(late.left_out.values()) == ["damaged"] * 2 and late.left_out.keys() == early.left_out.keys()
+    late.embeddings = Damaged(3, 4, 5)
+    with pytest.raises(InputError, match="damaged; 2 other images were left out. Fetch it again.*bad_images=10"):
+        for iteration in range(5):
+            late.batch(iteration)
+    none = plain_sampler((2,), bad_images=9)
+    none.embeddings = Damaged(0, 1)
+    with pytest.raises(InputError, match="no image of the set can be read"):
+        none.batch(0)
 
 
 def test_shapes_of_a_batch():

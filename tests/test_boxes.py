@@ -181,6 +181,56 @@ def test_annotations_are_found_by_file_name(write):
         file.detections("c.jpg", SIZE)
 
 
+@pytest.mark.parametrize(("of_image", "of_record"), [(1, "1"), ("1", 1), (1, 1.0), (1.0, "1"), ("a1", "a1 ")])
+def test_ids_of_another_type_are_matched_with_a_note(write, of_image, of_record):
+    data = annotations("a.jpg")
+    data["images"][0]["id"], data["annotations"][0]["image_id"] = of_image, of_record
+    file = read_box_file(write(data))
+    assert len(file.detections("a.jpg", SIZE).boxes) == 1 and file.image_id("a.jpg") == of_image
+    assert (file.notes == ()) == (of_image == of_record)
+
+
+def test_annotations_of_images_that_are_not_listed_are_told_or_refused(write):
+    data = annotations("a.jpg", "b.jpg")
+    data["annotations"][1]["image_id"] = 99
+    assert "1 of 2 annotations (first 1) are of images that it does not list" in read_box_file(write(data)).notes[0]
+    data["annotations"][0]["image_id"] = "a.jpg"
+    with pytest.raises(
+        InputError, match="no annotation is of an image in it: image_id 'a.jpg', but the images are 7, 8"
+    ):
+        read_box_file(write(data))
+
+
+def test_crowds_are_told_and_can_be_taken_as_objects(write):
+    data = annotations("a.jpg", "b.jpg", "c.jpg")
+    for record, flag in zip(data["annotations"], (1, "0", "1"), strict=True):
+        record["iscrowd"] = flag
+    file = read_box_file(write(data))
+    assert len(file.detections("b.jpg", SIZE).boxes) == 1 and "2 of 3 annotations (first 0) are crowd" in file.notes[0]
+    with pytest.raises(InputError, match="all its 1 annotations are crowd regions.*--crowds"):
+        file.detections("a.jpg", SIZE)
+    file = read_box_file(write(data), crowds=True)
+    assert [len(file.detections(f"{name}.jpg", SIZE).boxes) for name in "abc"] == [1, 1, 1] and file.notes == ()
+
+
+@pytest.mark.parametrize("box", [None, [], [0, 0, 0, 0], [5, 5, 0, 0]])
+def test_a_box_that_says_nothing_is_that_of_the_mask(write, box):
+    data = annotations("a.jpg")
+    data["annotations"].append(
+        data["annotations"][0] | {"bbox": box, "segmentation": [[10, 20, 50, 20, 50, 60, 10, 60]]}
+    )
+    found = read_box_file(write(data)).detections("a.jpg", SIZE)
+    assert found.boxes.tolist() == [[0, 0, 50, 60], [10, 20, 50, 60]]
+    data["annotations"][1]["segmentation"] = [[10, 20, 50]]
+    with pytest.raises(InputError, match="image 7: polygon with fewer"):
+        read_box_file(write(data)).detections("a.jpg", SIZE)
+
+
+def test_a_score_that_rounding_made_too_large(write):
+    file = read_box_file(write([result(1, score=1.0000001), result(1, score=-1e-9)]))
+    assert file.detections("1.jpg", SIZE).scores.tolist() == [1, 0]
+
+
 def test_annotations_of_another_size_are_refused(write):
     with pytest.raises(InputError, match=r"\(480, 640\), the upright photograph's \(240, 320\)"):
         read_box_file(write(annotations("a.jpg"))).detections("a.jpg", (240, 320))
@@ -212,7 +262,7 @@ BAD = {
         {"images": [], "annotations": [{"image_id": 1, "segmentation": []}]},
         "annotation 0: needs bbox",
     ),
-    "a score in per cent": ([result(1, score=90)], "a score in 0..1"),
+    "a score in per cent": ([result(1, score=90)], "scores are in 0..1"),
     "a category by name": ([result(1, category_id="cup")], "found 0.5 and 'cup'"),
     "a box of three": ([result(1, (1, 2, 3))], "4 finite numbers, found (1, 3)"),
 }
@@ -228,7 +278,7 @@ def test_files_that_cannot_be_meant(write, kind):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="file of boxes must exist"):
+    with pytest.raises(InputError, match="file must exist"):
         read_box_file(tmp_path / "none.json")
 
 

@@ -191,6 +191,7 @@ def test_overrides_of_a_command_line():
         "held_out": ("d2sa",),
     }
     assert load_profile("mini", **found).data.train == ("cocoa", "kins")
+    assert config.read_overrides(["train=coco", "seeds=3"]) == {"train": ("coco",), "seeds": (3,)}
     assert config.read_overrides([]) == {}
     for word in ("iterations", "=3", "iterations="):
         with pytest.raises(InputError, match="FIELD=VALUE, found"):

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from sameo_core.datasets import load_dataset
+from sameo_core.datasets.mask_files import image_size
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
 from sameo_core.masks import decode_rle, intersect_rle, mask_area
 from sameo_core.miniature import draw_dataset
+from sameo_core.photographs import read_photograph
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
@@ -235,7 +237,7 @@ FILES = {
 
 def write(data, root, file):
     path = Path(root) / file
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
 
 
@@ -1023,10 +1025,26 @@ def test_every_colour_mode_is_read_as_rgb(tmp_path, mode):
     assert pixels.shape == (6, 8, 3) and pixels.dtype == np.uint8 and (pixels == 255).all()
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_images_are_read_upright_as_photographs_are(tmp_path, turned, form):
+    stored = np.arange(48, dtype=np.uint8).reshape((8, 6) if turned > 4 else (6, 8)) * 5
+    exif, lossless = PIL.Image.Exif(), {"lossless": True} if form == "WEBP" else {}
+    exif[0x0112] = turned
+    image = _image_of(tmp_path, PIL.Image.fromarray(stored).convert("RGB"), format=form, exif=exif, **lossless)
+    assert np.array_equal(image.read(), read_photograph(image.path)) and image_size(image.path) == (6, 8)
+    assert form == "JPEG" or turned in (1, 2, 4, 5) or image.read()[0, 0, 0] > 0
+
+
+def test_an_orientation_that_the_record_does_not_know_is_named(tmp_path):
     exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees"
-    assert _image_of(tmp_path, PIL.Image.new("RGB", (8, 6)), exif=exif).read().shape == (6, 8, 3)
+    exif[0x0112] = 6
+    image = _image_of(tmp_path, PIL.Image.new("RGB", (8, 6)), exif=exif)
+    with pytest.raises(
+        InputError, match=r"\(8, 6\), the annotations' \(6, 8\); upright, for its EXIF orientation is 6"
+    ):
+        image.read()
+    assert _image_of(tmp_path / "b", PIL.Image.new("RGB", (8, 6)), exif=b"Exif\0\0rubbish").read().shape == (6, 8, 3)
 
 
 def test_bad_images(tmp_path):

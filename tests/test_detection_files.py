@@ -129,6 +129,25 @@ def test_a_record_without_box_has_that_of_its_mask():
     assert coco_results(records, dataset())(dataset()[0]).masks == ()
 
 
+@pytest.mark.parametrize("box", [[], [0, 0, 0, 0], [5, 5, 0, 0], np.zeros(4)], ids=str)
+def test_a_box_without_area_beside_a_mask_is_that_of_the_mask(box):
+    found = coco_results([result(box=box, segmentation=encode_mask(MASKS[0]))], dataset())(dataset()[1])
+    assert found.boxes.tolist() == [[5, 6, 20, 30]]
+    assert coco_results([result(segmentation=[])], dataset())(dataset()[1]).masks is None
+
+
+def test_numbers_of_numpy_rounded_scores_and_ids_as_text():
+    records = [
+        result(np.int64(7), np.array(BOX), np.float32(0.5), np.int32(2)),
+        result("7", score=np.float64(1.0000001)),
+        result(7.0, score=-1e-9),
+    ]
+    data = dataset(names="photo_{}.jpg")
+    found = coco_results(records[:2], data)(data[1])
+    assert found.scores.tolist() == [1, 0.5] and found.category_ids.tolist() == [1, 2]
+    assert coco_results([result("photo_7", score=-1e-9)], data)(data[1]).scores.tolist() == [0]
+
+
 def test_an_empty_mask_with_a_box_stays():
     found = coco_results([result(segmentation=encode_mask(MASKS[0] & False))], dataset())(dataset()[1])
     assert found.boxes.tolist() == [XYXY] and not decode_rle(found.masks[0]).any()
@@ -168,9 +187,9 @@ BAD = {  # results, words of the error
     "an object": ({"results": []}, "are a list, found dict"),
     "a number": (3, "are a list, found int"),
     "a list of lists": ([[1, 2, 3, 4]], "result 0: needs image_id"),
-    "no image": ([{"bbox": BOX, "score": 1.0}], "needs image_id (int | str)"),
+    "no image": ([{"bbox": BOX, "score": 1.0}], "needs image_id (whole number or text)"),
     "no score": ([{"image_id": 7, "category_id": 1, "bbox": BOX}], "needs score"),
-    "no category": ([{"image_id": 7, "score": 1.0, "bbox": BOX}], "needs category_id (int)"),
+    "no category": ([{"image_id": 7, "score": 1.0, "bbox": BOX}], "needs category_id (whole number)"),
     "a category by name": ([result(), result(category_id="cup")], "result 1: needs category_id"),
     "neither box nor mask": ([result(), result(box=None)], "result 1: a result has a bbox or a segmentation"),
     "three numbers": ([result(box=[1, 2, 3])], "4 finite numbers, found [1, 2, 3]"),
@@ -193,7 +212,7 @@ def test_what_cannot_be_meant(kind, tmp_path):
 
 
 def test_a_missing_or_damaged_file(tmp_path):
-    assert "the file of results must exist" in refused(tmp_path / "none.json")
+    assert "the file must exist" in refused(tmp_path / "none.json")
     (tmp_path / "half.json").write_text(json.dumps([result()])[:-9])
     assert "not valid JSON" in refused(tmp_path / "half.json")
 

@@ -193,6 +193,19 @@ def test_masks_of_the_front_end_come_along_and_stand_for_themselves(nano, datase
         assert own["score"] == own["front_end_score"] == result["front_end_score"] and "predicted_iou" not in own
 
 
+def test_masks_of_another_size_are_refused_at_once(nano, dataset, monkeypatch):
+    decoded, first = [], next(image.image_id for image in dataset if len(image.instances))
+    monkeypatch.setattr(Sameo, "predict_in_passes", lambda *args: decoded.append(1) or [])
+
+    def turned(image):
+        found = drawing("visible")(image)
+        return replace(found, masks=tuple(encode_mask(decode_rle(mask).T) for mask in found.masks))
+
+    with pytest.raises(InputError, match=f"front-end turned, image {first}: RLE of another size"):
+        predict_dataset({"a": nano}, dataset, {"turned": turned})
+    assert not decoded
+
+
 def test_without_rescoring(results):
     before = [dict(r) for r in results["a", "half"]]
     plain = without_rescoring(results["a", "half"])

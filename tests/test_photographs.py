@@ -195,10 +195,10 @@ def test_a_panorama_30000_pixels_wide_is_read(monkeypatch):
 
 
 def test_photographs_of_a_folder(tmp_path):
-    for name in ("b.JPG", "a.png", "c.heic", ".hidden.png", "notes.txt"):
+    for name in ("b.JPG", "a.png", "c.heic", "d.jfif", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "deeper.jpg").mkdir()
-    assert [path.name for path in find_photographs(tmp_path)] == ["a.png", "b.JPG", "c.heic"]
+    assert [path.name for path in find_photographs(tmp_path)] == ["a.png", "b.JPG", "c.heic", "d.jfif"]
     (tmp_path / "a.jpeg").write_bytes(b"x")
     with pytest.raises(InputError, match=r"found a.jpeg and a.png"):
         find_photographs(tmp_path)

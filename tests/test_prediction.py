@@ -386,6 +386,23 @@ def test_command_line_of_one_photograph(photo, boxes, weights, tmp_path, capsys)
     assert run_main(capsys, *arguments)[:2] == (0, out.replace("1 written, 0 there", "0 written, 1 there"))
 
 
+def test_objects_that_were_given_are_not_lost_without_a_word(photo, weights, tmp_path, capsys):
+    record = {"id": 5, "image_id": "1", "category_id": 1, "bbox": [5, 5, 35, 45], "iscrowd": 1}
+    data = {"images": [{"id": 1, "file_name": "photo.png"}], "annotations": [record], "categories": []}
+    given = tmp_path / "coco.json"
+    arguments = ("predict", photo, "--boxes", given, "--weights", weights, "--out", tmp_path / "out")
+    write_json(data, given)
+    code, _, err = run_main(capsys, *arguments)
+    assert code == 2 and "image 1: all its 1 annotations are crowd regions" in err and "--crowds" in err
+    for further, flag, words in ((["--crowds"], 1, "another type"), ([], "0", "another type")):
+        record["iscrowd"] = flag
+        write_json(data, given)
+        code, _, err = run_main(capsys, *arguments, *further)
+        assert code == 0 and words in err and len(json.loads((tmp_path / "out/photo.json").read_text())) == 1
+    write_json(data | {"annotations": [record | {"image_id": 2}]}, given)
+    assert run_main(capsys, *arguments)[0] == 2
+
+
 def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch):
     arguments = ("predict", folder, "--boxes", tmp_path / "results.json", "--weights", weights, "--out", tmp_path / "o")
     code, out, err = run_main(capsys, *arguments)
@@ -403,7 +420,7 @@ BAD = {  # photograph, boxes, further options, words of the message
     "xywh": ("picture", [[50, 40, 20, 10]], [], ["boxes here are xyxy", "--box-format"]),
     "normalised": ("picture", [[0.1, 0.1, 0.5, 0.5]], [], ["--box-format normalised"]),
     "boxes outside": ("picture", [[100, 10, 200, 40]], [], ["box 0", "90 wide and 60 high"]),
-    "no JSON": ("picture", None, [], ["file of boxes must exist"]),
+    "no JSON": ("picture", None, [], ["file must exist"]),
     "an unknown format": ("picture", BOXES, ["--box-format", "yolo"], ["xyxy, xywh, normalised"]),
     "unknown weights": ("picture", BOXES, ["--weights", "sam3"], ["weights must exist", "nano"]),
 }

@@ -10,7 +10,7 @@ from sameo_core.__main__ import main
 from sameo_core.config import RAW, WEIGHTS, load_profile
 from sameo_core.datasets import READERS
 from sameo_core.errors import InputError
-from sameo_core.sources import SOURCES, inventory, inventory_table, load_sources
+from sameo_core.sources import SOURCES, bad_images, inventory, inventory_table, load_sources
 
 ENTRY = {
     "title": "A toy",
@@ -160,6 +160,18 @@ def test_the_inventory_counts_what_is_there_beside_what_was_published(tmp_path):
     assert "1 / 1,323" in table and "2 / -" in table and str(tmp_path / "cocoa") in table
     starts = {line.index("/") for line in table.splitlines() if " / " in line}
     assert max(starts) - min(starts) < len("1,270,141"), "the columns stand below each other"
+
+
+def test_every_image_can_be_looked_at_before_a_run(world, capsys):
+    folder = world.profile().data_folder
+    assert list(bad_images(world.profile())) == [] and main(["datasets", "--check"]) == 0
+    first, second, *_ = sorted(folder.glob("cocoa/train2014/*.jpg"))
+    first.write_bytes(first.read_bytes()[:200])
+    second.unlink()
+    found = {error.file: error.rule for error in bad_images(world.profile())}
+    assert found.keys() == {str(first), str(second)} and "must exist" in found[str(second)]
+    capsys.readouterr()
+    assert main(["datasets", "--check"]) == 1 and "2 images cannot be read" in capsys.readouterr().out
 
 
 def test_a_set_without_a_reader_is_listed_as_such(tmp_path, monkeypatch):

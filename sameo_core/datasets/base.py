@@ -24,7 +24,7 @@ from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
-from sameo_core.photographs import FORMATS
+from sameo_core.photographs import FORMATS, orientation, upright, upright_size
 
 CENSUS_VERSION = 2  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
@@ -170,7 +170,7 @@ class AmodalImage:
     def read(self) -> Image:
         """The pixels as RGB; greyscale, palette, CMYK are converted and alpha dropped.
 
-        EXIF orientation is not applied: annotations are in pixels as stored.
+        EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright picture.
 
         Raises:
             InputError: the file is missing, cannot be decoded, or has not the size of its record.
@@ -185,14 +185,15 @@ class AmodalImage:
             )
         try:
             with PIL.Image.open(self.path, formats=FORMATS) as image:
-                if image.size != (self.width, self.height):
-                    raise InputError(
-                        file=self.path,
-                        record=record,
-                        rule=f"image of another size: the file's (h, w) is ({image.height}, {image.width}), "
-                        f"the annotations' ({self.height}, {self.width})",
-                        remedy="Use the original images, not resized or rotated ones",
-                    )
+                size, stated, turned = upright_size(image), (self.height, self.width), orientation(image)
+                if size != stated:
+                    rule = f"image of another size: the file's (h, w) is {size}, the annotations' {stated}"
+                    remedy = "Use the original images, not resized or rotated ones"
+                    if turned != 1:
+                        rule += f"; upright, for its EXIF orientation is {turned}"
+                        remedy = "Correct height and width, or, if it was annotated as stored, unrotated, remove its "
+                        remedy += "EXIF orientation"
+                    raise InputError(file=self.path, record=record, rule=rule, remedy=remedy)
                 if image.mode == "F" or image.mode.startswith("I"):
                     raise InputError(
                         file=self.path,
@@ -200,7 +201,7 @@ class AmodalImage:
                         rule=f"image must have 8 bits a channel, found mode {image.mode}",
                         remedy="Save it as 8-bit RGB or greyscale",
                     )
-                return np.array(image.convert("RGB"))
+                return np.array(upright(image).convert("RGB"))
         except InputError:
             raise
         except Exception as error:  # Pillow's decoders raise many types for damaged files

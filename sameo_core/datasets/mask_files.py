@@ -14,7 +14,7 @@ import PIL.Image
 from jaxtyping import Bool, UInt8, UInt16
 
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS
+from sameo_core.photographs import FORMATS, upright_size
 
 MAX_PIXELS = 2 * 89_478_485  # of an image; beyond, Pillow takes it for a decompression bomb
 MAX_OBJECTS = 1000  # of one npz; CWALT pastes 30
@@ -22,13 +22,13 @@ MAX_BYTES = 2**32  # of one npz, unpacked; 30 objects at 4K are 0.7 GiB
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the file's header says; pixels are not decoded.
+    """(height, width) of the upright image, as the file's header says; pixels are not decoded.
 
     Raises:
         InputError: missing, not an image, or larger than Pillow is willing to decode.
     """
     with _opened(path) as image:
-        return image.height, image.width
+        return upright_size(image)
 
 
 def read_mask_png(path: Path, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:

@@ -15,7 +15,7 @@ from skimage.measure import find_contours
 
 from sameo_core import BoxXYXY, Image
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS
+from sameo_core.photographs import FORMATS, upright
 from sameo_core.reporting.base import require
 from sameo_core.reporting.style import PALETTE, styled
 
@@ -109,7 +109,7 @@ def read_pixels(path: Path) -> Image:
     """The pixels of an image file as RGB."""
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(upright(image).convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         raise InputError(file=path, rule=f"an image that can be read: {error}", remedy="Fetch it again") from error
 

@@ -6,12 +6,13 @@ from io import BytesIO
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 from jaxtyping import Bool, UInt8
 from PIL import ImageStat, JpegImagePlugin
 
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS
+from sameo_core.photographs import FORMATS, orientation
 from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
 from sameo_core.synthesis.pool import Pool
 
@@ -129,6 +130,8 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
     try:
         image = PIL.Image.open(BytesIO(data), formats=FORMATS)
         image.load()
+        if orientation(image) != 1:
+            PIL.ImageOps.exif_transpose(image, in_place=True)  # a JPEG as before
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged: fetch it again"
         raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
