@@ -21,7 +21,14 @@ from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, weights_checksum
+from sameo_core.efficient_sam import (
+    VARIANTS,
+    EfficientSam,
+    build_efficient_sam,
+    check_boxes,
+    plain_name,
+    weights_checksum,
+)
 from sameo_core.errors import InputError
 from sameo_core.sam_decoder import build_sam_decoder
 from sameo_core.whole_files import written_whole
@@ -149,7 +156,8 @@ class Sameo:
         if path.suffix != ".safetensors":
             rule = f"weights are saved as .safetensors, found {path.suffix!r}"
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        state = self.model.state_dict().items()
+        weights = {plain_name(name): value.detach().cpu().contiguous() for name, value in state}
         weights = {name: value.half() if half else value for name, value in weights.items()}
         with written_whole(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}

@@ -1,5 +1,6 @@
 """SAMEO around its model: what `predict` promises, files that come back bit for bit, what learns, what is refused."""
 
+import copy
 import json
 import platform
 import subprocess
@@ -213,6 +214,16 @@ def test_saved_weights_come_back_bit_for_bit(nano, tmp_path):
 def test_saving_again_gives_the_same_bytes(nano, tmp_path):
     first, second = nano.save(tmp_path / "a.safetensors"), nano.save(tmp_path / "b.safetensors")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_compiled_model_is_saved_as_the_plain_one(nano, tmp_path):
+    plain, fingerprint = nano.save(tmp_path / "plain.safetensors").read_bytes(), nano.fingerprint()
+    part, whole = copy.deepcopy(nano), copy.deepcopy(nano)
+    part.model.image_encoder = torch.compile(part.model.image_encoder)
+    whole.model = torch.compile(whole.model)
+    for model in (part, whole):
+        assert model.save(tmp_path / "weights.safetensors").read_bytes() == plain
+        assert model.fingerprint() == fingerprint and model.shares_encoder(nano)
 
 
 def test_only_safetensors_are_written(nano, tmp_path):
