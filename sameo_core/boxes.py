@@ -15,7 +15,7 @@ from sameo_core import BoxesXYXY
 from sameo_core.datasets.builder import is_int
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, Sizes, usable
+from sameo_core.front_ends import Detections, Sizes, as_array, usable
 from sameo_core.masks import xywh_to_xyxy
 
 BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
@@ -47,7 +47,7 @@ def boxes_in_pixels(
         rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
         raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
     try:
-        array = np.asarray(boxes, np.float32)
+        array = as_array(boxes, np.float32)
     except (TypeError, ValueError) as error:
         rule = f"boxes are lists of 4 numbers, found {boxes!r}"[:200]
         raise InputError(file=file, rule=rule, remedy="Give [[x0, y0, x1, y1], ...]") from error
