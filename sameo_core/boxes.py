@@ -18,6 +18,7 @@ from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, Sizes, as_array, usable
 from sameo_core.masks import xywh_to_xyxy
 
+LARGEST_ID = 2**53  # from here on JavaScript, and with it many a reader of JSON, rounds whole numbers
 BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
 
 
@@ -221,15 +222,19 @@ def read_box_file(path: str | Path, box_format: str | None = None) -> BoxFile:
         check_records(path, data, "result", {"image_id": int | str, "bbox": list})
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
         return BoxFile(
-            path, box_format, None, data, categories={i: f"category {i}" if i > 1 else "object" for i in ids}
+            path, box_format, None, data, categories={i: f"category {i}" if i != 1 else "object" for i in ids}
         )
     return BoxFile(path, box_format, data)
 
 
 def number_of(name: str) -> int:
-    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name."""
-    number = re.fullmatch(r"(?:COCO_\w+_)?(\d+)", PurePosixPath(name).stem)
-    return int(number[1]) if number else zlib.crc32(name.encode()) >> 1
+    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name.
+
+    It is less than `LARGEST_ID`.
+    """
+    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,16})", PurePosixPath(name).stem)
+    named = number is not None and int(number[1]) < LARGEST_ID
+    return int(number[1]) if number and named else zlib.crc32(name.encode()) >> 1
 
 
 def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
