@@ -7,6 +7,7 @@ bool, logits are not thresholded (object where logit >= 0).
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,6 +34,15 @@ ImageEmbedding = Float[torch.Tensor, "b c he we"]
 MaskLogits = Float[torch.Tensor, "b q m hm wm"]  # at the decoder's resolution
 PredictedIoU = Float[torch.Tensor, "b q m"]
 
+if TYPE_CHECKING:  # for type checkers and editors; `__getattr__` imports them
+    from sameo_core.config import load_profile as load_profile
+    from sameo_core.datasets import load_dataset as load_dataset
+    from sameo_core.efficient_sam import build_efficient_sam as build_efficient_sam
+    from sameo_core.errors import InputError as InputError
+    from sameo_core.evaluation import evaluate_amodal as evaluate_amodal
+    from sameo_core.sameo import AmodalPrediction as AmodalPrediction
+    from sameo_core.sameo import Sameo as Sameo
+
 _PUBLIC = {
     "InputError": "errors",
     "load_profile": "config",
@@ -44,9 +54,13 @@ _PUBLIC = {
 }
 __all__ = [*_PUBLIC, "__version__"]
 
+if not TYPE_CHECKING:  # a checker would take it for an answer to every name
 
-def __getattr__(name: str) -> object:
-    """Public names, imported when first asked for: the rooms below import the glossary from here."""
-    if name in _PUBLIC:
-        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        """Public names, imported when first asked for: the rooms below import the glossary from here."""
+        if name in _PUBLIC:
+            return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_PUBLIC})

@@ -16,11 +16,12 @@ from sameo_core import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, Sizes, check_scores, usable
+from sameo_core.front_ends import Detections, Sizes, as_array, check_scores, usable
 from sameo_core.masks import mask_box, segmentation_to_rle, xywh_to_xyxy
 
 _NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}
 TAKE_CROWDS = "Some tools (CVAT) set iscrowd for every mask: take them as objects with --crowds (crowds=True)"
+LARGEST_ID = 2**53  # from here on JavaScript, and with it many a reader of JSON, rounds whole numbers
 BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
 
 
@@ -50,7 +51,7 @@ def boxes_in_pixels(
         rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
         raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
     try:
-        array = np.asarray(boxes, np.float32)
+        array = as_array(boxes, np.float32)
     except (TypeError, ValueError) as error:
         rule = f"boxes are lists of 4 numbers, found {boxes!r}"[:200]
         raise InputError(file=file, rule=rule, remedy="Give [[x0, y0, x1, y1], ...]") from error
@@ -238,15 +239,19 @@ def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool 
         _check_boxes(path, data, "result")
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
         return BoxFile(
-            path, box_format, None, data, categories={i: f"category {i}" if i > 1 else "object" for i in ids}
+            path, box_format, None, data, categories={i: f"category {i}" if i != 1 else "object" for i in ids}
         )
     return BoxFile(path, box_format, data)
 
 
 def number_of(name: str) -> int:
-    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name."""
-    number = re.fullmatch(r"(?:COCO_\w+_)?(\d+)", PurePosixPath(name).stem)
-    return int(number[1]) if number else zlib.crc32(name.encode()) >> 1
+    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name.
+
+    It is less than `LARGEST_ID`.
+    """
+    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,16})", PurePosixPath(name).stem)
+    named = number is not None and int(number[1]) < LARGEST_ID
+    return int(number[1]) if number and named else zlib.crc32(name.encode()) >> 1
 
 
 def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:

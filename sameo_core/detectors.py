@@ -32,6 +32,7 @@ from sameo_core.front_ends import (
     CategoryMap,
     Detections,
     FrontEnd,
+    as_array,
     check_limits,
     check_scores,
     map_categories,
@@ -162,8 +163,8 @@ def load_detector(
         name: of the architecture.
         weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
             cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
-            also under "model" as torchvision's training scripts write it. Nothing in it is executed. Of nano by default
-            those that are shipped, else a path; of everything as for `Sameo.load`, by default "photo_base".
+            also inside what training scripts write, torchvision's among them. Nothing in it is executed. Of nano by
+            default those that are shipped, else a path; of everything as for `Sameo.load`, by default "photo_base".
         categories: label -> name of a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
 
@@ -266,7 +267,7 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
 def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
     """What a toolbox gives under a name, as an array; `shape`: what it must have, None standing for any length."""
     try:
-        column: np.ndarray = np.asarray(getattr(found, name), dtype)
+        column = as_array(getattr(found, name), dtype)
     except (TypeError, ValueError) as error:
         rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
         raise InputError(file="detections", rule=rule, remedy=remedy) from error

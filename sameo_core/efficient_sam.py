@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ from sameo_core.errors import InputError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 POINTS_PER_PROMPT = 6  # the decoder was trained with six points: a box is two of them, the rest is padding
 MAX_NUMBERS = 2**28  # of a checkpoint; EfficientSAM-S has 26 million. What claims more is a bomb
+STATES = ("model", "state_dict", "model_state_dict")  # where trainings save the weights, among other things
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # modules around others
+BESIDE = (  # of pickles: what training scripts save beside the weights
+    "argparse.Namespace",
+    *(f"{m}.{kind}" for m in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")),
+    *(f"numpy.{m}.multiarray.scalar" for m in ("core", "_core")),
+    "numpy.dtype",
+)
 MASK_TOKENS = 4  # mask 0 is the single-mask answer, masks 1..3 are the alternatives of `multimask`
 
 Tokens = Float[Tensor, "b q n c"]  # of the decoder: n for each box
@@ -390,7 +399,7 @@ class EfficientSam(nn.Module):
         """Sixteen hexadecimal digits that change with any weight of the image encoder, and the size of its input."""
         digest = hashlib.sha256(f"{self.config.image_size}".encode())
         for name, value in self.image_encoder.state_dict().items():
-            digest.update(f"{name} {value.dtype}".encode())
+            digest.update(f"{plain_name(name)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().numpy())
         return digest.hexdigest()[:16]
 
@@ -496,7 +505,7 @@ def fingerprint_weights(model: nn.Module) -> str:
     """Sixteen hexadecimal digits that change with any name or value of the model's state."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
-        digest.update(name.encode())
+        digest.update(plain_name(name).encode())
         digest.update(value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -512,8 +521,8 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
 
     Args:
         variant: "nano", "vit_t" or "vit_s".
-        checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or a dict that has it under "model"), or a
-            ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights become float32.
+        checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or what a training saved with one inside), or
+            a ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights become float32.
 
     Raises:
         InputError: unknown variant; a file that is missing, unreadable, not plain weights, or not of this variant.
@@ -530,6 +539,8 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
 
 def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
+
+    Their names are those of the plain network: what `torch.compile` and data parallelism put into them is undone.
 
     Args:
         path: of the file.
@@ -566,8 +577,7 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     except Exception as error:  # these readers raise almost anything on a damaged file
         rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=path, rule=rule, remedy=again) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
+    state = _unwrapped(state)
     if not isinstance(state, dict):
         raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
     numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
@@ -585,6 +595,30 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
+def _unwrapped(saved: object) -> object:
+    """The state dict in what a training saved, under the names of the plain network."""
+    for _ in range(3):  # one in another, e.g. "model" in "checkpoint"
+        entries = saved.items() if isinstance(saved, dict) else ()
+        parts = {key: value for key, value in entries if isinstance(value, dict)}
+        named = [parts[key] for key in STATES if key in parts]
+        states = [part for part in parts.values() if part and all(isinstance(v, Tensor) for v in part.values())]
+        inner = named or states or [*parts.values()]
+        if not named and len(inner) != 1:
+            break
+        saved = inner[0]
+    if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
+        return saved
+    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # that of an averaged model
+    names = [name.split(".") for name in state]
+    outer = min([len(commonprefix(names)), *(len(name) - 1 for name in names)])  # somebody's own wrappers
+    return {".".join(name[outer:]): value for name, value in zip(names, state.values(), strict=True)}
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without the modules that `torch.compile` and data parallelism put around others."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
 def weights_checksum(state: Mapping[str, Tensor]) -> int:
     """CRC-32 of all names and values; `Sameo.save` writes it, `read_weights` compares it."""
     checksum = 0
@@ -600,7 +634,18 @@ def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
         with zipfile.ZipFile(file) as archive:
             _check_unpacked(archive)
     file.seek(0)
-    return torch.load(file, weights_only=True, map_location="cpu")
+    with torch.serialization.safe_globals([(_Beside, name) for name in BESIDE]):
+        return torch.load(file, weights_only=True, map_location="cpu")
+
+
+class _Beside:
+    """Stands for an entry beside the weights, which nobody looks at: no foreign class is made or called."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def _check_unpacked(archive: zipfile.ZipFile) -> None:
@@ -615,7 +660,8 @@ def check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict
     found = shapes(state)
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):
-            rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, 'nothing')}"
+            nothing = f"nothing, but {len(found)} entries such as {next(iter(found))}" if found else "nothing"
+            rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, nothing)}"
             remedy = f"Use a complete checkpoint of {variant!r}"
             for other in VARIANTS.keys() - {variant}:
                 shared = found.items() & shapes(EfficientSam(VARIANTS[other]).state_dict()).items()

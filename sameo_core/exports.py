@@ -7,10 +7,12 @@ least `LEAST_IOU`; what stays is the outline along pixel edges. A polygon cannot
 into several parts that lie side by side.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -20,7 +22,7 @@ from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
 from sameo_core import AmodalMask, AmodalMasks, VisibleMask
-from sameo_core.boxes import number_of
+from sameo_core.boxes import LARGEST_ID, number_of
 from sameo_core.datasets.builder import is_int
 from sameo_core.errors import InputError
 from sameo_core.masks import (
@@ -51,6 +53,7 @@ class LabelledMasks:
 
     labels: tuple[str, ...]
     masks: AmodalMasks
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what was drawn and is no mask: kind -> how many
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,24 @@ class _Object:
 
 
 def _objects(photograph: PhotographPrediction) -> Iterator[_Object]:
-    prediction = photograph.prediction
+    prediction, names = photograph.prediction, _distinct(photograph.categories)
     for i, mask in enumerate(prediction.masks):
         if mask.any():
             visible = None if photograph.visible is None else photograph.visible[i] & mask
             category = int(photograph.found.category_ids[i])
-            label = photograph.categories.get(category, f"category {category}")
+            label = names.get(category, f"category {category}")
             scores = float(prediction.scores[i]), float(prediction.iou[i])
             yield _Object(i + 1, mask, visible, category, label, *scores)
+
+
+def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
+    """Every category under a name of its own, since the tools know them by name only; the first keeps a shared one."""
+    names: dict[str, int] = {}
+    for category, name in sorted(categories.items()):
+        while name in names:
+            name = f"{name} ({category})"
+        names[name] = category
+    return {category: name for name, category in names.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ polygons
@@ -155,19 +168,21 @@ def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict
     categories: dict[int, str] = {}
     annotations: list[dict] = []
     for photograph in photographs:
-        given = photograph.image_id
-        image_id = given if isinstance(given, int) else number_of(photograph.name)
+        given, name = photograph.image_id, photograph.name
+        image_id = given if isinstance(given, int) and 0 <= given < LARGEST_ID else number_of(name)
+        if image_id in images and image_id == number_of(name) and images[image_id]["file_name"] != name:  # 1 and 01
+            image_id = number_of(f"image {name}")
         if image_id in images:
-            rule = f"image ids are unique, {image_id} belongs to {images[image_id]['file_name']} and {photograph.name}"
+            rule = f"image ids are unique, {image_id} belongs to {images[image_id]['file_name']} and {name}"
             raise InputError(file="photographs", rule=rule, remedy="Export each photograph once, under its own name")
         height, width = photograph.image.shape[:2]
-        images[image_id] = {"id": image_id, "file_name": photograph.name, "height": height, "width": width}
-        for category_id, name in photograph.categories.items():
-            if categories.setdefault(category_id, name) != name:
-                rule = f"a category has one name, {category_id} is {categories[category_id]!r} and {name!r}"
+        images[image_id] = {"id": image_id, "file_name": name, "height": height, "width": width}
+        for category_id, label in photograph.categories.items():
+            if categories.setdefault(category_id, label) != label:
+                rule = f"a category has one name, {category_id} is {categories[category_id]!r} and {label!r}"
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
-            categories.setdefault(item.category_id, item.label)
+            categories.setdefault(item.category_id, f"category {item.category_id}")
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -182,8 +197,9 @@ def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict
             )
     return {
         "info": {"description": description},
+        "licenses": [],  # some readers ask for the key
         "images": list(images.values()),
-        "categories": [{"id": i, "name": name} for i, name in sorted(categories.items())],
+        "categories": [{"id": i, "name": name} for i, name in sorted(_distinct(categories).items())],
         "annotations": annotations,
     }
 
@@ -225,20 +241,20 @@ def to_labelme(
 
 
 def from_labelme(document: Mapping) -> LabelledMasks:
-    """The objects of labelme's JSON: polygons with the same `group_id` are one, those without one each.
+    """The objects of labelme's JSON: polygons with the same label and `group_id` are one, those without one each.
 
     Raises:
         InputError: a key is missing, a shape is no polygon, or the size is none.
     """
     try:
         size, shapes = (document["imageHeight"], document["imageWidth"]), document["shapes"]
-        parts: dict[object, tuple[str, list]] = {}
+        parts: dict[tuple, tuple[str, list]] = {}
         for i, shape in enumerate(shapes):
             if shape["shape_type"] != "polygon":
                 rule = f"shapes are polygons, found {shape['shape_type']!r}"
-                remedy = "Redraw it as a polygon (in labelme: right button, convert)"
+                remedy = "Delete it in labelme, and draw a polygon in its place"
                 raise InputError(file="labelme", record=f"shape {i}", rule=rule, remedy=remedy)
-            key = ("alone", i) if shape.get("group_id") is None else shape["group_id"]
+            key = ("alone", i) if shape.get("group_id") is None else (shape["label"], shape["group_id"])
             parts.setdefault(key, (shape["label"], []))[1].append(np.array(shape["points"], float).ravel().tolist())
     except InputError:
         raise
@@ -275,7 +291,8 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
     Source: Label Studio's documentation of BrushLabels, and `brush.py` of its converter, which reads this.
 
     Args:
-        image_url: put in front of the file name: an address from which Label Studio can fetch the pictures.
+        image_url: put in front of the file name, which is percent-encoded: an address from which Label Studio can
+            fetch the pictures.
     """
     tasks = []
     for photograph in photographs:
@@ -296,7 +313,7 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
         ]
         score = float(np.mean([region["score"] for region in regions])) if regions else 0.0
         prediction = {"model_version": "SAMEO", "score": score, "result": regions}
-        tasks.append({"data": {"image": f"{image_url}{photograph.name}"}, "predictions": [prediction]})
+        tasks.append({"data": {"image": image_url + quote(photograph.name)}, "predictions": [prediction]})
     return tasks
 
 
@@ -309,27 +326,44 @@ def label_studio_interface(photographs: Sequence[PhotographPrediction]) -> str:
 
 
 def from_label_studio(task: Mapping) -> LabelledMasks:
-    """The brush masks of one of Label Studio's tasks (JSON): of its first annotation, or else its first prediction.
+    """The masks of one of Label Studio's tasks (JSON): of its first annotation that was not cancelled, or prediction.
+
+    Brush strokes and polygons become masks; what else was drawn is counted in `left_out`.
 
     Raises:
-        InputError: a key is missing, there is no mask, or an RLE is damaged.
+        InputError: a key is missing, there is no mask, an RLE is damaged, or the task has more than one picture.
     """
     try:
-        answers = task.get("annotations") or task.get("predictions") or [{"result": []}]
-        regions = [region for region in answers[0]["result"] if region["type"] == "brushlabels"]
-        sizes = [(region["original_height"], region["original_width"]) for region in regions]
-        values = [region["value"] for region in regions]
-        labels = [value["brushlabels"][0] for value in values]
-        if not sizes:
-            rule, remedy = "a task with brush masks, found none", "Without a mask its size is unknown: leave it out"
-            raise InputError(file="Label Studio", rule=rule, remedy=remedy)
-        for size in sizes:
-            _check_size(size, len(sizes), "Label Studio")
-        masks = [decode_brush(value["rle"], *size) for value, size in zip(values, sizes, strict=True)]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        answers = [answer for answer in task.get("annotations") or () if not answer.get("was_cancelled")]
+        answers = answers or task.get("predictions") or [{"result": []}]
+        regions = answers[0]["result"]
+        drawn = [region for region in regions if region["type"] in ("brushlabels", "polygonlabels")]
+        left_out = Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn)
+        if not drawn:
+            rule = f"a task with brush masks or polygons, found {dict(left_out) or 'none'}"
+            raise InputError(file="Label Studio", rule=rule, remedy="Without a mask its size is unknown: leave it out")
+        keys = ("original_height", "original_width")
+        pictures = {(*(r[key] for key in keys), r.get("to_name"), r.get("item_index")) for r in drawn}
+        (height, width, *_), *others = pictures
+        if others:
+            rule = f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}"
+            raise InputError(file="Label Studio", rule=rule, remedy="Make a task of each picture's regions")
+        _check_size((height, width), len(drawn), "Label Studio")
+        found = [(region["value"][region["type"]][0], _region(region, height, width)) for region in drawn]
+    except InputError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         rule = f"not a task of Label Studio's JSON ({type(error).__name__}: {error})"
         raise InputError(file="Label Studio", rule=rule, remedy='Export as "JSON", not "JSON-MIN"') from error
-    return _labelled(list(zip(labels, masks, strict=True)), sizes[0])
+    return replace(_labelled(found, (height, width)), left_out=dict(left_out))
+
+
+def _region(region: Mapping, height: int, width: int) -> AmodalMask:
+    """The mask of a region of Label Studio: a brush's RLE, or a polygon in per cent of the sides."""
+    if region["type"] == "brushlabels":
+        return decode_brush(region["value"]["rle"], height, width)
+    points = np.array(region["value"]["points"], float).reshape(-1, 2) * (width / 100, height / 100)
+    return decode_segmentation([points.ravel().tolist()], height, width)
 
 
 def encode_brush(mask: AmodalMask) -> list[int]:

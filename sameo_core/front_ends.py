@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int
 
 from sameo_core import BoxesXYXY, Scores
@@ -125,6 +127,20 @@ def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
     """Which xyxy boxes have an area and meet their image."""
     low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
     return np.all((low < high) & (low < limits) & (high > 0), axis=1)
+
+
+def as_array(numbers: Any, dtype: type) -> np.ndarray:
+    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or several in a list.
+
+    Raises:
+        TypeError, ValueError: what is no number, or lists of unequal length.
+    """
+    if isinstance(numbers, list | tuple):
+        numbers = [as_array(part, dtype) if isinstance(part, list | tuple | torch.Tensor) else part for part in numbers]
+    elif isinstance(numbers, torch.Tensor):
+        numbers = numbers.detach().cpu()
+        numbers = numbers.float() if numbers.dtype == torch.bfloat16 else numbers
+    return np.asarray(numbers, dtype)
 
 
 def check_scores(scores: Scores, file: str | Path) -> Scores:

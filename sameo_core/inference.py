@@ -83,9 +83,10 @@ def predict_dataset(
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
                     results.setdefault((kind, front_end), []).extend(own_masks(image.image_id, found))
+                annotated = "xyxy" if (found.instance_ids >= 0).all() else None  # pixels, however small the object
                 for name, model in models.items():
                     start = 0
-                    for part in model.predict_in_passes(embedding, size, found.boxes, found.scores):
+                    for part in model.predict_in_passes(embedding, size, found.boxes, found.scores, annotated):
                         results[name, front_end] += coco_results(image.image_id, found, part, start)
                         start += len(part.iou)
             bar.update()

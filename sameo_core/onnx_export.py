@@ -73,16 +73,17 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Tensor, "q hm wm"], Float[Tensor, " q"]]:
         side, prompts = self.model.config.image_size, self.model.prompt_encoder
         scale = side / image_size.float().flip(0).repeat(2)
+        boxes = torch.cat([boxes * scale, boxes.new_tensor([[0, 0, side, side]])])  # one more: ONNX cannot reshape none
         positions = prompts.dense_positions(*embedding.shape[-2:])
-        logits, iou = self.model.mask_decoder(embedding, positions, prompts((boxes * scale)[None], side), False)
-        return logits[0, :, 0], iou[0, :, 0].clamp(0, 1)
+        logits, iou = self.model.mask_decoder(embedding, positions, prompts(boxes[None], side), False)
+        return logits[0, :-1, 0], iou[0, :-1, 0].clamp(0, 1)
 
 
 def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     """Write `<variant>_encoder.onnx` and `<variant>_decoder.onnx` (opset 18, weights inside), and return their paths.
 
     Encoder: `image` uint8 "h w 3" -> `embedding` float32 "1 c he we". Decoder: `embedding`, `boxes` float32 "q 4" xyxy
-    pixels (q at least 1), `image_size` int64 (height, width) -> `logits` float32 "q hm wm" (object where >= 0), `iou`
+    pixels, `image_size` int64 (height, width) -> `logits` float32 "q hm wm" (object where >= 0), `iou`
     float32 "q". Nothing is checked in there: boxes must have an area and meet the picture.
 
     Raises:
@@ -111,7 +112,7 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
     decoder = _write(
         Decoder(model),
         {"embedding": embedding, "boxes": boxes, "image_size": torch.tensor([side, side])},
-        {"embedding": None, "boxes": {0: Dim("q", min=1)}, "image_size": None},
+        {"embedding": None, "boxes": {0: Dim("q", min=0)}, "image_size": None},
         ["logits", "iou"],
         folder / f"{sameo.variant}_decoder.onnx",
     )

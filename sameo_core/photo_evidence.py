@@ -25,8 +25,8 @@ Models = Mapping[tuple[str, object], Sameo]  # (method, seed; None where nothing
 
 def untuned(run: Profile) -> dict[tuple[str, object], Sameo]:
     """The base model as it comes: its single mask, and the best of its three masks by predicted IoU."""
-    base = Sameo.load(WEIGHTS / str(run.training.weights), run.training.variant)
-    return {(UNTUNED, None): base, (BEST_OF_THREE, None): Sameo(base.model, base.variant, best_of_three=True)}
+    base = Sameo.load(WEIGHTS / str(run.training.weights), run.training.variant, limits=run.evaluation)
+    return {(UNTUNED, None): base, (BEST_OF_THREE, None): Sameo(base.model, base.variant, True, run.evaluation)}
 
 
 def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
@@ -36,7 +36,8 @@ def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
         InputError: as `fine_tune`.
     """
     weights = fine_tune_all([(run, seed) for seed in run.training.seeds])
-    return {(TUNED, seed): Sameo.load(path) for seed, path in zip(run.training.seeds, weights, strict=True)}
+    seeds = zip(run.training.seeds, weights, strict=True)
+    return {(TUNED, seed): Sameo.load(path, limits=run.evaluation) for seed, path in seeds}
 
 
 def prompts_of(run: Profile) -> dict[str, FrontEnd]:
@@ -106,7 +107,7 @@ def ablations(run: Profile, dataset: AmodalDataset, name: str) -> tuple[Rows, Ro
     recipes = {arm: profile for answers in arms.values() for arm, profile in answers.items()}
     runs = [(arm, seed) for arm in recipes for seed in run.training.seeds]
     weights: Sequence[Path] = fine_tune_all([(recipes[arm], seed) for arm, seed in runs])
-    models: Models = {(str(path), 0): Sameo.load(path) for path in dict.fromkeys(weights)}
+    models: Models = {(str(path), 0): Sameo.load(path, limits=run.evaluation) for path in dict.fromkeys(weights)}
     found, _ = compare(run, models, {name: dataset}, {"visible boxes": ground_truth_boxes("visible")})
     numbers = {row["model"]: row for row in found}
     rows: Rows = []

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from sameo_core import Image, VisibleMasks
+from sameo_core import Image, ImageEmbedding, VisibleMasks
 from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.detectors import NANO, Detector, load_detector
@@ -20,7 +20,7 @@ from sameo_core.errors import InputError
 from sameo_core.everything import EVERYTHING, EverythingDetector
 from sameo_core.front_ends import Detections, check_limits
 from sameo_core.inference import Results, coco_results
-from sameo_core.masks import decode_rle, encode_mask, mask_box, xyxy_to_xywh
+from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
 from sameo_core.sameo import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo, reuse_memory
@@ -141,6 +141,23 @@ def predict_photograph(
     Raises:
         InputError: see `read_photograph`, `boxes_in_pixels`, `BoxFile.detections`.
     """
+    shot, embedding = _looked_at(model, photograph, boxes, name, box_format, alone, min_score)
+    prediction = model.predict_embedded(embedding, shot.image.shape[:2], shot.found.boxes, shot.found.scores)
+    visible = _visible(boxes, shot.found)
+    kept = None if visible is None else np.array([*visible], bool).reshape(prediction.masks.shape)
+    return replace(shot, prediction=prediction, visible=kept)
+
+
+def _looked_at(
+    model: Sameo,
+    photograph: object,
+    boxes: Any,
+    name: str | None = None,
+    box_format: str | None = None,
+    alone: bool = True,
+    min_score: float | int = 0,
+) -> tuple[PhotographPrediction, ImageEmbedding]:
+    """A photograph with its boxes, no mask predicted yet, and its embedding."""
     if name is None:
         name = Path(photograph).name if isinstance(photograph, str | Path) else "photograph.png"
     image = read_photograph(photograph, name)
@@ -166,13 +183,29 @@ def predict_photograph(
         found = Detections(array, ones.astype(np.float32), ones, -ones)
     if min_score:
         found = found.take(np.flatnonzero(found.scores >= min_score))
-    embedding = model.embed(image) if embedding is None else embedding
-    prediction = model.predict_embedded(embedding, size, found.boxes, found.scores)
-    visible = None
-    if isinstance(boxes, Detector) and found.masks is not None:  # others' masks may be amodal: nobody says
-        visible = np.array([decode_rle(rle) for rle in found.masks], bool).reshape(-1, *size)
+    none = np.zeros(0, np.float32)
+    prediction = AmodalPrediction(np.zeros((0, *size), bool), none, none)
     image_id = number_of(name) if image_id is None else image_id
-    return PhotographPrediction(name, image_id, image, found, prediction, categories, visible)
+    shot = PhotographPrediction(name, image_id, image, found, prediction, categories)
+    return shot, model.embed(image) if embedding is None else embedding
+
+
+class _Masks(Sequence):
+    """Masks that are kept as RLE and made when they are asked for: a thousand of a photograph fill a memory."""
+
+    def __init__(self, rles: Sequence[RLE]):
+        self.rles = rles
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def __getitem__(self, i: Any) -> Any:
+        return decode_rle(self.rles[i])
+
+
+def _visible(boxes: object, found: Detections) -> _Masks | None:
+    """The visible masks of a live detector; others' masks may be amodal: nobody says."""
+    return None if found.masks is None or not isinstance(boxes, Detector) else _Masks(found.masks)
 
 
 def photograph_results(found: PhotographPrediction) -> Results:
@@ -180,14 +213,21 @@ def photograph_results(found: PhotographPrediction) -> Results:
 
     Where visible masks are known, `visible_mask` is the part of them inside the amodal mask.
     """
-    results = coco_results(found.image_id, found.found, found.prediction)
-    for i, (result, mask) in enumerate(zip(results, found.prediction.masks, strict=True)):
+    return _results(found, found.prediction, 0, found.visible)
+
+
+def _results(
+    shot: PhotographPrediction, part: AmodalPrediction, start: int, visible: _Masks | VisibleMasks | None
+) -> Results:
+    """`photograph_results` of some boxes that follow each other; `start`: which box is the first."""
+    results = coco_results(shot.image_id, shot.found, part, start)
+    for i, (result, mask) in enumerate(zip(results, part.masks, strict=True), start):
         del result["instance_id"]  # of annotated objects: there are none
-        result.pop("visible_mask", None)  # of whoever drew the boxes: only `found.visible` is known to be visible
+        result.pop("visible_mask", None)  # of whoever drew the boxes: only `visible` is known to be visible
         box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
-        result |= {"bbox": box, "file_name": found.name}
-        if found.visible is not None:
-            result["visible_mask"] = encode_mask(found.visible[i] & mask)
+        result |= {"bbox": box, "file_name": shot.name}
+        if visible is not None:
+            result["visible_mask"] = encode_mask(visible[i] & mask)
     return results
 
 
@@ -203,7 +243,8 @@ def predict_photographs(
     """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or for all of a folder.
 
     A photograph whose two files are there and were made from the same weights, pixels and boxes, or by the same
-    detector, is skipped. In a folder a bad photograph does not stop the others.
+    detector, is skipped. In a folder a photograph that fails, for whatever reason, does not stop the others. Masks
+    become RLE a few at a time: memory does not grow with the number of boxes.
 
     Args:
         photographs: path of a photograph or of a folder of them.
@@ -248,14 +289,20 @@ def predict_photographs(
             if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
                 run.skipped.append(target)
                 continue
-            found = predict_photograph(model, path, box_source, alone=alone or apart, min_score=min_score)
-            write_json(photograph_results(found), target)
-            save_overlay(_overlay(found, weights, model.variant), target.with_suffix(".png"), mark)  # last: it marks
+            shot, embedding = _looked_at(model, path, box_source, alone=alone or apart, min_score=min_score)
+            results: Results = []
+            boxes_and_scores = shot.found.boxes, shot.found.scores
+            for part in model.predict_in_passes(embedding, shot.image.shape[:2], *boxes_and_scores):
+                results += _results(shot, part, len(results), _visible(box_source, shot.found))
+            write_json(results, target)
+            save_overlay(_overlay(shot, results, weights, model.variant), target.with_suffix(".png"), mark)  # it marks
             run.written.append(target)
-        except InputError as error:
+        except Exception as error:  # also what it does to memory, disk or driver: the other photographs go on
             if alone:
                 raise
-            run.failures.append(error)
+            rule, remedy = f"it cannot be done ({type(error).__name__}: {error})", "Look at it alone, without the folder"
+            failure = InputError(file=path, rule=rule, remedy=remedy)
+            run.failures.append(error if isinstance(error, InputError) else failure)
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
 
@@ -267,13 +314,15 @@ def write_json(content: object, path: Path) -> Path:
     return path
 
 
-def _overlay(found: PhotographPrediction, weights: str | Path, variant: str) -> Figure:
+def _overlay(shot: PhotographPrediction, results: Results, weights: str | Path, variant: str) -> Figure:
     drawn = ", which knows drawn shapes only" if variant == "nano" else ""
-    title = f"{found.name}: amodal masks by {Path(weights).name}{drawn}"
-    labels = [f"{i}  {score:.2f}" for i, score in enumerate(found.prediction.scores, start=1)]
-    masks = found.prediction.masks
-    visible = None if found.visible is None else found.visible & masks
-    return figure_overlay(found.image, found.found.boxes, masks, title, None, visible=visible, labels=labels)
+    title = f"{shot.name}: amodal masks by {Path(weights).name}{drawn}"
+    labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
+    masks, visible = (
+        _Masks([result[key] for result in results if key in result]) for key in ("segmentation", "visible_mask")
+    )
+    seen = visible if len(visible) == len(masks) else None
+    return figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=seen, labels=labels)
 
 
 def _check_out(out: Path, sources: Mapping[Path, Path | None], folder: Path | None) -> None:

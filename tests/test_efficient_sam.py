@@ -5,6 +5,7 @@ import json
 import pickle
 import zipfile
 import zlib
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,30 @@ def test_checkpoint_round_trip(nano, tmp_path, kind):
     assert loaded.keys() == state.keys()
     for key, value in loaded.items():
         assert value.dtype == torch.float32 and torch.equal(value, state[key].float())
+
+
+def renamed(state, before, **more):
+    return {before + key: value for key, value in state.items()} | more
+
+
+SAVED = {  # by training scripts: around the weights, and in front of their names
+    "parallel": lambda s: renamed(s, "module."),
+    "compiled": lambda s: renamed(s, "_orig_mod."),
+    "both": lambda s: {"model": renamed(s, "module._orig_mod.")},
+    "a part compiled": lambda s: {k.replace("image_encoder.", "image_encoder._orig_mod."): v for k, v in s.items()},
+    "averaged": lambda s: {"model_ema": renamed(s, "module.", n_averaged=torch.tensor(3)), "epoch": 1},
+    "Lightning": lambda s: {"state_dict": renamed(s, "net."), "epoch": 1, "loops": {"a": {"b": 1}}},
+    "tutorial": lambda s: {"model_state_dict": s, "optimizer_state_dict": {"state": {}}, "loss": torch.tensor(1.0)},
+    "best of several": lambda s: {"ema": {"a": torch.ones(1)}, "model": s, "best_score": torch.tensor(1.0)},
+    "nested": lambda s: {"checkpoint": {"model": s}},
+    "script": lambda s: {"model": s, "args": Namespace(out=Path("a"), best=np.float64(1), rank=np.int32(2))},
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_what_a_training_puts_around_weights_is_undone(nano, tmp_path, kind):
+    torch.save(SAVED[kind](nano.state_dict()), path := tmp_path / "nano.pt")
+    assert build_efficient_sam("nano", path).fingerprint() == nano.fingerprint()
 
 
 def test_a_checkpoint_of_another_variant_is_named(nano, tmp_path):

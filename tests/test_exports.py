@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import PIL.Image
@@ -153,9 +154,29 @@ def test_category_0_is_shifted_for_cvat_only():
     assert {annotation["category_id"] for annotation in to_coco([zero])["annotations"]} == {0}
 
 
+@pytest.mark.parametrize(
+    "names", [{0: "object", 1: "object"}, {0: "a", 1: "a", 2: "a"}, {0: "a", 1: "a", 2: "a (1)"}, {5: "a (6)", 6: "a"}]
+)
+def test_categories_have_distinct_names_in_every_format(names):
+    ids = np.array([*names, *names, *names])[:4]
+    shot = replace(PHOTO, categories=names, found=replace(PHOTO.found, category_ids=ids))
+    for document in (to_coco([shot]), to_cvat([shot])):
+        assert len({category["name"] for category in document["categories"]}) == len(names)
+    kept = len({*ids[[0, 1, 3]].tolist()})
+    assert len({shape["label"] for shape in to_labelme(shot)["shapes"]}) == kept
+    assert len(set(from_label_studio(to_label_studio([shot])[0]).labels)) == kept
+
+
+def test_readers_that_ask_for_licences_find_them():
+    assert to_coco([PHOTO])["licenses"] == to_cvat([PHOTO])["licenses"] == []
+
+
 def test_ids_are_whole_and_unique():
     named = photograph("street.jpg", "street")
     assert isinstance(to_coco([named])["images"][0]["id"], int)
+    shots = [photograph(f"{name}.png", number) for name, number in (("1", 1), ("01", 1), ("a", 2**64), ("b", 2**70))]
+    ids = [image["id"] for image in to_coco(shots)["images"]]
+    assert ids[0] == 1 and len(set(ids)) == 4 and all(0 < number < 2**53 for number in ids)
     with pytest.raises(InputError, match="image ids are unique, 3 belongs to cup.png and b.png"):
         to_coco([PHOTO, photograph("b.png")])
     with pytest.raises(InputError, match="a category has one name, 1 is 'cup' and 'mug'"):
@@ -213,6 +234,14 @@ def test_labelme_shapes_without_a_group_are_objects_of_their_own():
         shape["group_id"] = None
     assert len(from_labelme(document).masks) == len(document["shapes"])
     assert from_labelme(document | {"shapes": []}).masks.shape == (0, *SIZE)
+
+
+def test_labelme_shapes_of_one_group_and_two_labels_are_two_objects():
+    document = to_labelme(PHOTO)
+    for shape in document["shapes"]:
+        shape["group_id"] = 1
+    found = from_labelme(document)
+    assert found.labels == LABELS and min(ious(found.masks)) >= 0.98
 
 
 @pytest.mark.parametrize(
@@ -290,6 +319,48 @@ def test_label_studio_comes_back():
     assert from_label_studio(corrected).labels == ("cup",)  # what a person drew counts
 
 
+@pytest.mark.parametrize("name", ["a#b.png", "a+b&c.png", "a%20b.png", "a b?.png", "Töpfe.png"])
+def test_label_studio_s_address_of_a_picture_is_its_name_again(name):
+    (task,) = to_label_studio([photograph(name)], "/data/local-files/?d=images/")
+    address = urlsplit("http://here" + task["data"]["image"])
+    assert not address.fragment and parse_qs(address.query) == {"d": [f"images/{name}"]}
+
+
+def region(kind="brushlabels", label="cup", **changes):
+    (task,) = to_label_studio([PHOTO])
+    values = {
+        "brushlabels": {"format": "rle", "rle": encode_brush(KEPT[0])},
+        "polygonlabels": {"points": [[50, 25], [100, 25], [100, 50], [50, 50]]},
+        "rectanglelabels": {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 0},
+    }
+    about = {"type": kind, "value": values.get(kind, {}) | {kind: [label]}}
+    return task["predictions"][0]["result"][0] | about | changes
+
+
+def test_polygons_beside_a_brush_are_masks_and_the_rest_is_counted():
+    kinds = ("polygonlabels", "brushlabels", "rectanglelabels", "rectanglelabels", "choices")
+    found = from_label_studio({"annotations": [{"result": [region(kind, kind) for kind in kinds]}]})
+    assert found.labels == ("polygonlabels", "brushlabels")
+    assert np.array_equal(found.masks, [rectangle(SIZE, 80, 30, 160, 60), KEPT[0]])
+    assert found.left_out == {"rectanglelabels": 2, "choices": 1}
+    with pytest.raises(InputError, match="rectanglelabels"):
+        from_label_studio({"annotations": [{"result": [region("rectanglelabels")]}]})
+
+
+def test_a_cancelled_annotation_is_not_an_answer():
+    (task,) = to_label_studio([PHOTO])
+    cancelled = {"was_cancelled": True, "result": [region(label="wrong")]}
+    assert from_label_studio(task | {"annotations": [cancelled]}).labels == LABELS
+    right = {"was_cancelled": False, "result": [region(label="right")]}
+    assert from_label_studio(task | {"annotations": [cancelled, right]}).labels == ("right",)
+
+
+@pytest.mark.parametrize("other", [{"original_width": W + 1}, {"to_name": "second"}, {"item_index": 1}])
+def test_two_pictures_in_a_task_are_refused(other):
+    with pytest.raises(InputError, match="a task has one picture"):
+        from_label_studio({"annotations": [{"result": [region(), region("polygonlabels", **other)]}]})
+
+
 def test_label_studio_regions_fit_the_interface():
     tree = ElementTree.fromstring(label_studio_interface([PHOTO]))
     brush = tree.find("BrushLabels")
@@ -314,6 +385,9 @@ def test_damaged_label_studio_is_refused():
     ):
         with pytest.raises(InputError, match=words):
             decode_brush(broken, *size)
+    ragged = {"annotations": [{"result": [region("polygonlabels", value={"points": [[1], [2, 3]]})]}]}
+    with pytest.raises(InputError, match="not a task"):
+        from_label_studio(ragged)
     for task, words in (({}, "found none"), ({"predictions": [{}]}, "KeyError"), ({"predictions": 3}, "TypeError")):
         with pytest.raises(InputError, match=words):
             from_label_studio(task)

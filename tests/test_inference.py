@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import seeded_nano
 
-from sameo_core import inference, sameo
+from sameo_core import inference
 from sameo_core.collection import open_dataset
 from sameo_core.config import EvaluationConfig
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
@@ -93,7 +93,7 @@ def test_one_pass_for_all_gives_what_single_passes_give(nano, dataset, results):
 
 
 def test_many_boxes_are_decoded_a_few_at_a_time(nano, dataset, results, monkeypatch):
-    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=1))
+    nano.limits = EvaluationConfig(boxes_per_pass=1)
     monkeypatch.setattr(Sameo, "predict_embedded", lambda *_: pytest.fail("holds all masks of an image"))
     parts = predict_dataset({"a": nano}, dataset, FRONT_ENDS)
     for name in FRONT_ENDS:

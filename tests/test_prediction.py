@@ -15,11 +15,11 @@ from skimage.data import astronaut
 from sameo_core import everything, onnx_export, prediction, sameo
 from sameo_core.__main__ import main
 from sameo_core.boxes import number_of, read_box_file
-from sameo_core.config import WEIGHTS
+from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.detectors import LiveDetector
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
-from sameo_core.masks import decode_rle, mask_box
+from sameo_core.masks import decode_rle, mask_box, mask_iou
 from sameo_core.photographs import read_photograph
 from sameo_core.prediction import (
     box_source,
@@ -223,6 +223,41 @@ def test_one_bad_photograph_does_not_stop_the_others(folder, weights, tmp_path):
     assert [path.name for path in again.written] == ["1.json"] and len(again.skipped) == 2 and again.failures == []
 
 
+@pytest.mark.usefixtures("small_overlay")
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error"), PermissionError(13, "denied")])
+def test_nor_does_whatever_else_one_photograph_does(folder, weights, tmp_path, monkeypatch, error):
+    save(folder / "1.jpg", seed=1)
+    read = prediction.read_photograph
+
+    def fails(path, name):
+        if name == "1.jpg":
+            raise error
+        return read(path, name)
+
+    monkeypatch.setattr(prediction, "read_photograph", fails)
+    run = predict_photographs(folder, tmp_path / "results.json", tmp_path / "out", weights)
+    assert [path.name for path in run.written] == ["0.json", "2.json"]
+    (failure,) = run.failures
+    assert failure.file == str(folder / "1.jpg") and type(error).__name__ in failure.rule
+    with pytest.raises(type(error)):  # the only one: where it went wrong is seen
+        predict_photographs(folder / "1.jpg", tmp_path / "results.json", tmp_path / "alone", weights)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_masks_leave_as_rle_a_few_at_a_time(nano, photo, boxes, weights, tmp_path, monkeypatch, live):
+    given = stub() if live else boxes
+    expected = photograph_results(predict_photograph(nano, photo, given))
+    loaded = Sameo.load(weights, limits=EvaluationConfig(boxes_per_pass=1))
+    monkeypatch.setattr(Sameo, "load", lambda *_: loaded)
+    monkeypatch.setattr(Sameo, "predict_embedded", lambda *_: pytest.fail("holds all masks of a photograph"))
+    run = predict_photographs(photo, given, tmp_path / "out", weights)
+    results = json.loads(run.written[0].read_text())
+    assert len(results) == len(expected) == 3 and ("visible_mask" in results[0]) == live
+    for result, whole in zip(results, expected, strict=True):
+        assert mask_iou(decode_rle(result["segmentation"]), decode_rle(whole["segmentation"])) > 0.99
+        assert result["box"] == whole["box"] and result["score"] == pytest.approx(whole["score"], abs=1e-5)
+
+
 def test_an_interrupted_folder_goes_on(folder, weights, tmp_path, monkeypatch):
     save(folder / "1.jpg", seed=1)
     results, out, seen = tmp_path / "results.json", tmp_path / "out", []
@@ -408,7 +443,7 @@ def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch
     code, out, err = run_main(capsys, *arguments)
     assert code == 1 and "2 written, 0 there already, 1 not done" in out
     assert "not done: " in err and "1.jpg: this is text" in err
-    monkeypatch.setattr(prediction, "predict_photograph", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(prediction, "read_photograph", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, err = run_main(capsys, *arguments[:-1], tmp_path / "p")
     assert code == 130 and "run this again" in err
 

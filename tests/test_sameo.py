@@ -1,5 +1,6 @@
 """SAMEO around its model: what `predict` promises, files that come back bit for bit, what learns, what is refused."""
 
+import copy
 import json
 import platform
 import subprocess
@@ -13,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from conftest import seeded_nano
 
-from sameo_core import config, sameo
-from sameo_core.config import EvaluationConfig
+from sameo_core import config
+from sameo_core.config import EvaluationConfig, load_profile
 from sameo_core.efficient_sam import build_efficient_sam, upscale_logits, weights_checksum
 from sameo_core.errors import InputError
 from sameo_core.sameo import NAMED_WEIGHTS, Sameo, stretched
@@ -142,15 +143,15 @@ def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
         return decode(embedding, boxes, size, multimask)
 
     monkeypatch.setattr(nano.model, "decode_boxes", counted)
-    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(**limit))
+    nano.limits = load_profile(**limit).evaluation
     parts = nano.predict(photo(), BOXES, SCORES)
     assert passes == ([3, 1] if limit == {"boxes_per_pass": 3} else [1, 1, 1, 1])
     assert np.allclose(parts.iou, whole.iou, atol=1e-5) and np.allclose(parts.scores, whole.scores, atol=1e-5)
     assert (parts.masks == whole.masks).mean() > 0.999
 
 
-def test_passes_one_after_another_are_the_prediction(nano, monkeypatch):
-    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=3))
+def test_passes_one_after_another_are_the_prediction(nano):
+    nano.limits = EvaluationConfig(boxes_per_pass=3)
     embedding = nano.embed(photo())
     whole = nano.predict_embedded(embedding, SIZE, BOXES, SCORES)
     parts = list(nano.predict_in_passes(embedding, SIZE, BOXES, SCORES))
@@ -213,6 +214,16 @@ def test_saved_weights_come_back_bit_for_bit(nano, tmp_path):
 def test_saving_again_gives_the_same_bytes(nano, tmp_path):
     first, second = nano.save(tmp_path / "a.safetensors"), nano.save(tmp_path / "b.safetensors")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_compiled_model_is_saved_as_the_plain_one(nano, tmp_path):
+    plain, fingerprint = nano.save(tmp_path / "plain.safetensors").read_bytes(), nano.fingerprint()
+    part, whole = copy.deepcopy(nano), copy.deepcopy(nano)
+    part.model.image_encoder = torch.compile(part.model.image_encoder)
+    whole.model = torch.compile(whole.model)
+    for model in (part, whole):
+        assert model.save(tmp_path / "weights.safetensors").read_bytes() == plain
+        assert model.fingerprint() == fingerprint and model.shares_encoder(nano)
 
 
 def test_only_safetensors_are_written(nano, tmp_path):
@@ -342,13 +353,15 @@ def test_bad_images(nano, image, found):
 
 
 BAD_BOXES = {
-    "NaN": ([[5, 5, float("nan"), 9]], "nan"),
-    "infinite": ([[5, 5, float("inf"), 9]], "inf"),
-    "xywh": ([[40, 30, 20, 10]], "convert xywh to xyxy"),
-    "outside": ([[64, 5, 70, 9]], "overlapping the 48 x 64 image"),
-    "no width": ([[5, 5, 5, 9]], "x0 < x1"),
-    "no height": ([[5, 9, 8, 9]], "y0 < y1"),
-    "one box": ([5, 5, 8, 9], r"\(n, 4\), found \(4,\)"),
+    "NaN": ([[5, 5, float("nan"), 9]], "NaN or infinity"),
+    "infinite": ([[5, 5, float("inf"), 9]], "NaN or infinity"),
+    "xywh": ([[40, 30, 20, 10]], 'box_format="xywh"'),
+    "normalised": ([[0.1, 0.2, 0.5, 0.9]], 'box_format="normalised"'),
+    "normalised tensor": (torch.tensor([[0.1, 0.2, 0.5, 0.9]]), 'box_format="normalised"'),
+    "outside": ([[64, 5, 70, 9]], "meets the picture, 64 wide and 48 high"),
+    "no width": ([[64, 5, 64, 9]], "x0 < x1"),
+    "no height": ([[5, 48, 8, 48]], "y0 < y1"),
+    "one box": ([5, 5, 8, 9], r"found \(4,\)"),
     "five numbers": ([[5, 5, 8, 9, 0.5]], r"found \(1, 5\)"),
     "ragged": ([[5, 5, 8, 9], [5, 5, 8]], "numbers"),
     "words": ([["a", "b", "c", "d"]], "numbers"),
@@ -363,11 +376,35 @@ def test_bad_boxes(nano, case):
     with pytest.raises(InputError, match=rule) as error:
         nano.predict(photo(), boxes)
     assert error.value.file == "boxes" and error.value.remedy
+    with pytest.raises(InputError, match=rule):
+        nano.predict_in_passes(nano.embed(photo()), SIZE, boxes)
 
 
-def test_the_bad_box_is_named_whatever_the_pass(nano, monkeypatch):
-    monkeypatch.setattr(sameo, "EvaluationConfig", lambda: EvaluationConfig(boxes_per_pass=2))
-    with pytest.raises(InputError, match="box 3: .*found .*9.0, 5.0, 5.0, 9.0"):
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        torch.tensor(BOXES, dtype=torch.float32, requires_grad=True),
+        torch.tensor(BOXES).bfloat16(),
+        torch.tensor(BOXES).half(),
+        [torch.tensor(box, dtype=torch.float32, requires_grad=True) for box in BOXES],
+        [[torch.tensor(number) for number in box] for box in BOXES],
+    ],
+    ids=["grad", "bf16", "half", "list", "numbers"],
+)
+def test_boxes_and_scores_are_tensors(nano, boxes):
+    scores = torch.tensor(SCORES, requires_grad=True)
+    assert same(nano.predict(photo(), boxes, scores), nano.predict(photo(), BOXES, SCORES))
+
+
+def test_boxes_of_another_format_are_converted_when_told(nano):
+    shares = np.array(BOXES) / [SIZE[1], SIZE[0], SIZE[1], SIZE[0]]
+    expected = nano.predict(photo(), BOXES)
+    assert (nano.predict(photo(), shares, box_format="normalised").masks == expected.masks).mean() > 0.999
+
+
+def test_the_bad_box_is_named_whatever_the_pass(nano):
+    nano.limits = EvaluationConfig(boxes_per_pass=2)
+    with pytest.raises(InputError, match="box 3: .*9.0, 5.0, 5.0, 9.0"):
         nano.predict(photo(), [*BOXES[:3], [9, 5, 5, 9]])
 
 

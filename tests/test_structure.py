@@ -47,10 +47,10 @@ ORDER = [
     "collection",
     "embedding_cache",
     "batches",
-    "sameo",
-    "onnx_export",
     "front_ends",
     "boxes",
+    "sameo",
+    "onnx_export",
     "detection_files",
     "inference",
     "everything",
@@ -242,3 +242,12 @@ def test_lock_environment_and_project_mean_the_same_python(project):
     assert environment["dependencies"][0] == f"python={lowest}"
     setup = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert 'pip install -c requirements.lock -e ".[test]"' in setup
+
+
+def test_checkers_and_editors_see_the_public_names():
+    source = (ROOT / "sameo_core/__init__.py").read_text(encoding="utf-8")
+    seen = {tuple(name.split(".")[1:]) for name in imports_of(source) if name.startswith("sameo_core.")}
+    assert seen == {(module, name) for name, module in sameo_core._PUBLIC.items()}
+    assert set(sameo_core.__all__) <= set(dir(sameo_core))
+    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert (ROOT / "sameo_core/py.typed").is_file() and "py.typed" in package_data["sameo_core"]

@@ -15,6 +15,7 @@ from skimage.measure import find_contours
 
 from sameo_core import BoxXYXY, Image
 from sameo_core.errors import InputError
+from sameo_core.masks import mask_box
 from sameo_core.photographs import FORMATS, upright
 from sameo_core.reporting.base import require
 from sameo_core.reporting.style import PALETTE, styled
@@ -96,8 +97,9 @@ def draw_hidden(axes: Axes, hidden: Mask, tint: str, **style: object) -> None:
 
 def _outline(mask: Mask) -> Outline:
     """The outline of a mask, holes included, in pixels from the corner of the first pixel."""
-    contours = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    return Outline.make_compound_path(*(Outline(c[:, ::-1] - 0.5, closed=True) for c in contours))
+    x0, y0, x1, y1 = mask_box(mask).astype(int)
+    contours = find_contours(np.pad(mask[y0:y1, x0:x1], 1).astype(np.float32), 0.5)
+    return Outline.make_compound_path(*(Outline(c[:, ::-1] + (x0 - 0.5, y0 - 0.5), closed=True) for c in contours))
 
 
 def _casing(width: float) -> list:

@@ -1,6 +1,7 @@
 """Figures of one's own photographs: all objects drawn over the picture, and cut out of it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def figure_overlay(
 
     Args:
         boxes: "n 4", xyxy pixels; a box that the frame cuts is drawn as far as it goes.
-        amodal, visible: n masks "h w".
+        amodal, visible: n masks "h w"; taken one after another, so that a sequence may make them when asked.
         profile: None outside of a run (command line): then the title has to say which weights drew the masks.
         labels: n short texts; by default the objects' numbers, from 1.
         most_height: of the picture, in inch.
@@ -40,25 +41,27 @@ def figure_overlay(
     Raises:
         InputError: masks, boxes or labels that differ in number, or masks in size from the image.
     """
-    shown = [*amodal] if visible is None else [*amodal, *visible]
     rule = f"one mask, box and label an object, found {len(amodal)} masks and {len(boxes)} boxes"
     counts = {len(amodal), len(boxes), len(boxes if visible is None else visible), len(labels or boxes)}
     require(len(counts) == 1, "amodal", rule, "Pass what belongs together")
-    for i, mask in enumerate(shown):
-        rule = f"a mask has its image's size (h, w) {image.shape[:2]}, found {mask.shape}"
-        require(mask.shape == image.shape[:2], "masks", rule, "Bring it to the image's size", f"mask {i}")
-    step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
+    size = image.shape[:2]
+    step = -(-max(size) // OVERLAY_PIXELS)
     image, boxes = image[::step, ::step], np.asarray(boxes) / step
-    amodal = [mask[::step, ::step] for mask in amodal]
-    seen = amodal if visible is None else [mask[::step, ::step] for mask in visible]
     height, width = image.shape[:2]
     tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower than a page instead
     wide = float(np.clip(tall * width / height, 4.5, WIDTH))
     figure = new_figure(title, profile, 0.3 + tall, wide, layout="compressed")
     axes = figure.subplots()
-    show_image(axes, image, np.any([np.zeros((height, width), bool), *amodal], axis=0))
-    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=True)):
-        if visible is not None:
+    objects = np.zeros((height, width), bool)
+    seen = repeat(None) if visible is None else visible
+    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=False)):
+        for given in (mask,) if part is None else (mask, part):
+            rule = f"a mask has its image's size (h, w) {size}, found {given.shape}"
+            require(given.shape == size, "masks", rule, "Bring it to the image's size", f"mask {i}")
+        mask = mask[::step, ::step]
+        objects |= mask
+        if part is not None:
+            part = part[::step, ::step]
             draw_hidden(axes, mask & ~part, PALETTE["hidden"])
             draw_visible(axes, part, width=0.8)
         draw_amodal(axes, mask, PALETTE["amodal"])
@@ -66,6 +69,7 @@ def figure_overlay(
         x, y = (float(np.clip(v, 0, size - 1)) for v, size in zip(box, (width, height), strict=False))
         badge = {"boxstyle": "square,pad=0.2", "fc": "white", "ec": PALETTE["box"], "lw": 0.6}
         axes.text(x, y, labels[i] if labels else str(i + 1), fontsize=7, va="top", bbox=badge, clip_on=True)
+    show_image(axes, image, objects)
     return figure
 
 

@@ -77,7 +77,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
             raise missing[0]
         rule = "at least one set of visible masks to take objects from, found none"
         raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
-    teacher = Sameo.load(teacher_weights) if teacher_weights else None
+    teacher = Sameo.load(teacher_weights, limits=profile.evaluation) if teacher_weights else None
     folder = profile.runs / "pools"
     config = profile.synthesis.complete
     judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
