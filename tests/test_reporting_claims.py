@@ -55,6 +55,7 @@ def test_claims_from_seeds_and_from_intervals(tmp_path):
             {"claim": "IoU re-scoring helps", "paper_effect": 0.019, "differences": [0.01, 0.02, 0.015]},
             {"claim": "dual annotation prevents excess", "paper_effect": None, "claimed": "less", **given},
             {"claim": "one seed", "differences": [0.5]},
+            {"claim": "one seed, less", "differences": [0.5], "claimed": "less"},
             {"claim": "not tried", "differences": []},
         ]
     )
@@ -63,7 +64,8 @@ def test_claims_from_seeds_and_from_intervals(tmp_path):
     assert [tuple(row.values())[1:] for row in rows] == [
         (0.019, mean, low, high, 3, "holds"),
         (None, -0.2, -0.3, -0.1, 4, "holds"),
-        (None, 0.5, None, None, 1, "undecided"),
+        (None, 0.5, None, None, 1, "one seed: for it"),
+        (None, 0.5, None, None, 1, "one seed: against it"),
         (None, None, None, None, 0, "undecided"),
     ]
     path = write_table("claims", rows, "mini", tmp_path)

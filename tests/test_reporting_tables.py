@@ -38,8 +38,8 @@ def test_a_table_is_written_and_read_back(tmp_path):
 
 
 def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    assert write_table("a", ROWS, "paper") == tmp_path / "paper" / "a.csv"
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
+    assert write_table("a", ROWS, "paper") == tmp_path / "paper" / "results" / "a.csv"
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,9 @@ def test_latex_prints_what_the_cell_says(text):
 
 
 def test_rendered_tables_lie_beside_the_csv(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
     path = save_table(NESTED, "gains", "mini")
-    assert path == tmp_path / "mini" / "gains.md" and path.read_text(encoding="utf-8") == str(NESTED) + "\n"
+    assert path == tmp_path / "mini" / "results" / "gains.md" and path.read_text(encoding="utf-8") == str(NESTED) + "\n"
     assert path.with_suffix(".tex").read_text(encoding="utf-8") == NESTED.latex("tab:gains") + "\n"
     assert sorted(file.name for file in path.parent.iterdir()) == ["gains.md", "gains.tex"]
     with pytest.raises(InputError, match="plain file name"):

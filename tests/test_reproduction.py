@@ -1,6 +1,5 @@
 """Tiny notebooks of every kind of fate go through the runner."""
 
-import hashlib
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from sameo_core import __main__ as command_line
 from sameo_core import __version__, reproduction
 from sameo_core.config import ROOT
 from sameo_core.errors import InputError
+from sameo_core.reporting import read_table, write_table
 
 PARAMETERS = 'profile: str = "mini"  # which numbers'
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -35,11 +35,11 @@ def write_notebook(folder, name, *cells, metadata=KERNEL, parameters=PARAMETERS)
 
 @pytest.fixture
 def places(tmp_path):
-    return {"folder": tmp_path / "notebooks", "runs": tmp_path / "runs", "results": tmp_path / "results"}
+    return {"folder": tmp_path / "notebooks", "runs": tmp_path / "runs", "committed": tmp_path / "committed"}
 
 
 def test_success_counts_checks_and_writes_the_report(places, capsys):
-    table = places["results"] / "mini" / "table.csv"
+    table = places["runs"] / "mini" / "results" / "table.csv"
     path = write_notebook(
         places["folder"],
         "01_first",
@@ -188,7 +188,7 @@ def test_ctrl_c_stops_with_a_summary_and_leaves_no_kernel(places):
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from pathlib import Path; from sameo_core.reproduction import reproduce;"
         f"runs = reproduce(folder=Path({str(places['folder'])!r}), runs=Path({str(places['runs'])!r}),"
-        f" results=Path({str(places['results'])!r})); print([run.status for run in runs])"
+        f" committed=Path({str(places['committed'])!r})); print([run.status for run in runs])"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -224,10 +224,10 @@ def is_running(process_id):
 def test_command_line_exit_codes(monkeypatch, capsys):
     for statuses, code in ((["passed"], 0), (["passed", "failed", "not run"], 1), (["interrupted"], 130)):
         runs = [reproduction.NotebookRun("01_x", status) for status in statuses]
-        monkeypatch.setattr(reproduction, "reproduce", lambda *_, runs=runs: runs)
+        monkeypatch.setattr(reproduction, "reproduce", lambda *_, runs=runs, **__: runs)
         assert command_line.main(["reproduce"]) == code
 
-    def bad(*_):
+    def bad(*_, **__):
         raise InputError(file="01_x.ipynb", rule="broken", remedy="Mend it")
 
     monkeypatch.setattr(reproduction, "reproduce", bad)
@@ -257,11 +257,7 @@ def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
             new_code_cell(
                 "import sys\nprint('shown')\nprint('warning', file=sys.stderr)", metadata={"tags": ["keep_output"]}
             ),
-            new_code_cell(
-                '_ = write_table("mine", rows, profile), save_table(table, "absent", profile)',
-                outputs=[new_output("stream", text="old")],
-                execution_count=9,
-            ),
+            new_code_cell("1", outputs=[new_output("stream", text="old")], execution_count=9),
         ]
     )
     executed = nbformat.from_dict(source)
@@ -273,10 +269,128 @@ def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
     executed.cells[1].outputs = [new_output("stream", text="stripped")]
     for name, notebook in (("01_a.ipynb", source), ("executed.ipynb", executed)):
         nbformat.write(notebook, tmp_path / name)
-    (tmp_path / "mine.csv").write_text("a")
-    reproduction.save_outputs(tmp_path / "01_a.ipynb", tmp_path / "executed.ipynb", tmp_path)
-    tables = nbformat.read(tmp_path / "01_a.ipynb", as_version=4).metadata["tables"]
-    assert tables == {"mine.csv": hashlib.sha256(b"a").hexdigest()}  # it would write this one, the other is not there
+    reproduction.save_outputs(tmp_path / "01_a.ipynb", tmp_path / "executed.ipynb")
     first, second = nbformat.read(tmp_path / "01_a.ipynb", as_version=4).cells
     assert [output.text for output in first.outputs] == ["shown"] and first.execution_count == 1
     assert second.outputs == [] and second.execution_count is None
+
+
+# --------------------------------------------------------------------------- beside the committed tables, and into them
+
+WRITES = """
+from pathlib import Path
+from sameo_core.reporting import write_table
+rows = [{"seed": seed, "model": "a", "AP": 0.5 + seed / 100} for seed in range(seeds)]
+print(write_table("scores", rows, profile, Path(RUNS) / profile / "results"))
+"""
+
+
+@pytest.fixture
+def scores(places):
+    """A notebook that writes a table of so many seeds, kept with its output; the table of two is committed."""
+    path = write_notebook(
+        places["folder"],
+        "01_scores",
+        f"RUNS = {str(places['runs'])!r}{WRITES}",
+        parameters=f"{PARAMETERS}\nseeds: int = 1  # how often",
+    )
+    notebook = nbformat.read(path, 4)
+    notebook.cells[-1].metadata["tags"] = ["keep_output"]
+    nbformat.write(notebook, path)
+    return write_table(
+        "scores", [{"seed": s, "model": "a", "AP": 0.5} for s in (0, 1)], "mini", places["committed"] / "mini"
+    )
+
+
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_touches_nothing_that_is_tracked_and_compares(places, scores, capsys):
+    before = tree(places["folder"]) | tree(places["committed"])
+    reproduction.reproduce("mini", **places)
+    assert tree(places["folder"]) | tree(places["committed"]) == before
+    assert re.search(r"^\| scores \| equal +\| +1 \|", capsys.readouterr().out, re.M)  # the committed row of its seed
+    assert "scores" in (places["runs"] / "mini" / "report.html").read_text()
+    reproduction.reproduce("mini", seeds=2, **places)
+    assert re.search(r"^\| scores \| within tolerance \| +2 \| 1, a: AP 0.5 -> 0.51", capsys.readouterr().out, re.M)
+
+
+def test_update_commits_tables_and_outputs(places, scores):
+    reproduction.reproduce("mini", seeds=2, update=True, **places)
+    assert [row["AP"] for row in read_table(scores)] == [0.5, 0.51]
+    (shown,) = nbformat.read(places["folder"] / "01_scores.ipynb", 4).cells[-1].outputs
+    assert "scores.csv" in shown.text
+
+
+def test_a_run_that_fails_updates_nothing(places, scores):
+    write_notebook(places["folder"], "02_fails", "1 / 0")
+    before = tree(places["folder"]) | tree(places["committed"])
+    reproduction.reproduce("mini", update=True, **places)
+    assert tree(places["folder"]) | tree(places["committed"]) == before
+
+
+def test_seeds_that_no_notebook_knows_are_refused(places):
+    write_notebook(places["folder"], "01_plain", "1")
+    with pytest.raises(InputError, match="no parameter 'seeds'"):
+        reproduction.reproduce("mini", seeds=2, **places)
+
+
+def test_an_update_of_trained_tables_wants_several_seeds(capsys):
+    assert (
+        command_line.main(["reproduce", "--update"])
+        == command_line.main(["reproduce", "--update", "--seeds", "1"])
+        == 2
+    )
+    assert "--seeds 3" in capsys.readouterr().err
+
+
+def test_expected_minutes_and_what_is_left_stand_before_each_notebook(places, capsys):
+    for name, card in (
+        ("01_a", "mini: 2 minutes on 2 cores, 8 with three seeds; paper: days"),
+        ("02_b", "mini: 1 minute on 2 cores"),
+    ):
+        path = write_notebook(places["folder"], name, "1")
+        notebook = nbformat.read(path, 4)
+        notebook.cells[0].source += f"\n{card}"
+        nbformat.write(notebook, path)
+        assert [reproduction.expected_minutes(path, n) for n in (1, 2, 3)] in ([2, 5, 8], [1, 1, 1])
+    reproduction.reproduce("mini", **places)
+    printed = capsys.readouterr().out
+    assert re.search(r"^01_a  about 2 min, then 1 more$", printed, re.M)
+    assert re.search(r"^02_b  about 0 min, then 0 more$", printed, re.M)  # at the pace so far
+
+
+def test_every_notebook_says_its_minutes():
+    assert all(reproduction.expected_minutes(path) for path in reproduction.find_notebooks())
+
+
+def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypatch):
+    monkeypatch.setattr(reproduction.torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    with reproduction.kernel_environment("mini"):
+        assert reproduction.AVX2.items() <= os.environ.items()
+    with reproduction.kernel_environment("paper"):
+        assert not reproduction.AVX2.items() <= os.environ.items()
+    monkeypatch.setattr(reproduction.torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # e.g. ARM
+    with reproduction.kernel_environment("mini"):
+        assert "ATEN_CPU_CAPABILITY" not in os.environ
+
+
+def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
+    """Each training that notebooks 03 to 05 ask for, for every seed; of one notebook, its own."""
+    done = []
+    monkeypatch.setattr(reproduction, "fine_tune", lambda profile, seed: done.append((profile.data.train, seed)))
+    monkeypatch.setattr(reproduction, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
+    reproduction.train_ahead(["03"], 1)
+    assert [train for train, _ in done] == [("cocoa_cls",), ("d2sa",), ("muva",)]
+    done.clear()
+    reproduction.train_ahead(["03", "05"], 2)
+    assert done[-2:] == [("end to end", 0), ("end to end", 1)] and len(done) == 2 * 5
+
+
+def test_the_process_that_trains_ahead_ends_with_the_run(monkeypatch, tmp_path):
+    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(reproduction.subprocess, "Popen", lambda *_, **__: sleeping)
+    with reproduction.trainings_ahead(["03"], 1, tmp_path / "log"):
+        assert sleeping.poll() is None
+    assert sleeping.poll() is not None

@@ -5,6 +5,7 @@ kept or leaked; every title and every CSV row carries the profile, so that numbe
 taken for the paper's. `style` holds the one palette, `statistics` the numbers over seeds.
 """
 
+from sameo_core.reporting.agreement import claims_agree, tables_agree
 from sameo_core.reporting.base import PROFILES, Row
 from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, paper_claims, verdict
 from sameo_core.reporting.comparison import (
@@ -42,6 +43,7 @@ from sameo_core.reporting.statistics import (
     arm_differences,
     calibration,
     gains,
+    interval,
     mean_interval,
     method_differences,
     over_seeds,
@@ -80,6 +82,7 @@ __all__ = [
     "arm_differences",
     "bucket_rows",
     "calibration",
+    "claims_agree",
     "claims_shown",
     "claims_table",
     "compare_moment",
@@ -107,6 +110,7 @@ __all__ = [
     "figure_scenes",
     "figure_training_curves",
     "gains",
+    "interval",
     "mean_interval",
     "method_differences",
     "object_picture",
@@ -128,6 +132,7 @@ __all__ = [
     "score_rows",
     "table_html",
     "table_markdown",
+    "tables_agree",
     "update_readme",
     "verdict",
     "worst_median_best",

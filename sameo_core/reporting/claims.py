@@ -43,7 +43,8 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Rows of ``claims.csv``: `claim`, `paper_effect`, `mini_effect`, `ci_low`, `ci_high`, `seeds`, `verdict`.
 
     Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too. Ours are rounded to the 4 decimals
-    of a CSV file before the verdict, which so follows from what the file says.
+    of a CSV file before the verdict, which so follows from what the file says. A single seed has no interval: the
+    verdict then says on which side its effect lies.
 
     Args:
         rows: one a claim: `claim` (text), `paper_effect` (None where the paper gives no number), `claimed` ("more" by
@@ -74,7 +75,10 @@ def claims_table(rows: Sequence[Row]) -> list[dict[str, object]]:
         paper = row.get("paper_effect")
         rule = f"a difference of shares, from -1 to 1, found {paper!r}"
         require(paper is None or abs(paper) <= 1, "rows", rule, "Give 0.019 for 1.9 points", record)
-        words = verdict(low, high, row.get("claimed", "more"))
+        claimed = row.get("claimed", "more")
+        words = verdict(low, high, claimed)
+        if numbers[3] == 1 and low is None and effect is not None:
+            words = "one seed: for it" if (effect if claimed == "more" else -effect) > 0 else "one seed: against it"
         found.append(dict(zip(CLAIMS, (text, paper, effect, low, high, numbers[3], words), strict=True)))
     return found
 
@@ -93,20 +97,20 @@ def claims_shown(rows: Sequence[Row], title: str | None = None, photo: Sequence[
         cells = {
             "claim": row["claim"],
             "paper, points": "" if paper is None else points(paper),
-            "mini, points (95 % interval)": _effect(row),
+            "mini, points (95 % interval)": effect_shown(row),
             "seeds": row["seeds"],
             "in mini": row["verdict"],
         }
         if photo:
             there = on_photographs.get(row["claim"], {})
             tried = there.get("mini_effect") is not None
-            cells["photo, points (95 % interval)"] = _effect(there)
+            cells["photo, points (95 % interval)"] = effect_shown(there)
             cells["on photographs"] = there["verdict"] if tried else ""
         shown.append(cells)
     return table_html(shown, title=title)
 
 
-def _effect(row: Row) -> str:
+def effect_shown(row: Row) -> str:
     effect, low, high = (row.get(key) for key in CLAIMS[2:5])
     return "not tried" if effect is None else points(*([effect] if low is None else [effect, low, high]))
 

@@ -30,6 +30,11 @@ def mean_interval(values: Sequence[float | int] | np.ndarray) -> tuple[float, fl
     return mean, mean - half, mean + half
 
 
+def interval(row: Row) -> tuple[float, float]:
+    """The ends of a difference's 95 % interval; with one seed, which has none, the difference itself, twice."""
+    return (row["ci_low"], row["ci_high"]) if row["seeds"] > 1 else (row["difference"], row["difference"])
+
+
 def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict[str, object]]:
     """What fine-tuning changes: a row a data set, prompt and metric: the mean gain over seeds, its 95 % interval.
 

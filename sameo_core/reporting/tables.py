@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sameo_core.config import RESULTS
+from sameo_core.config import RUNS
 from sameo_core.errors import InputError
 from sameo_core.reporting.base import Row, named_file, require, write_whole
 
@@ -29,7 +29,7 @@ def write_table(
         name: of the table, e.g. "cross_dataset".
         rows: the first row's keys are the columns, in their order, after `profile` and `seed`. Fractions get 4 decimals
             (a number that needs more goes in as text), None an empty cell.
-        folder: instead of ``data/results/<profile>``.
+        folder: instead of ``data/runs/<profile>/results``.
         seed: what the random choices behind all rows started from, where rows do not say it themselves: by `seed`, or
             where they are means by `seeds`, how many.
 
@@ -37,7 +37,7 @@ def write_table(
         InputError: no rows, rows with different keys, a row of another profile, no seed, a value that is not a number,
             text, bool or None.
     """
-    path = named_file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".csv")
+    path = named_file(name, profile, RUNS / profile / "results" if folder is None else folder).with_suffix(".csv")
     require(len(rows), "rows", f"table {name} needs at least one row, found none", "Write it once there is a result")
     rows = rows if seed is None else [{"seed": seed, **row} for row in rows]
     columns = ["profile", *(key for key in rows[0] if key != "profile")]
@@ -265,12 +265,12 @@ def points(difference: float | int, low: float | int = math.nan, high: float | i
 def save_table(table: Table, name: str, profile: str, folder: Path | None = None) -> Path:
     """Write ``<name>.md`` and ``<name>.tex`` beside ``<name>.csv``, each whole or not at all; the Markdown's path.
 
-    `folder` stands in for ``data/results/<profile>``. LaTeX knows the table as ``tab:<name>``.
+    `folder` stands in for ``data/runs/<profile>/results``. LaTeX knows the table as ``tab:<name>``.
 
     Raises:
         InputError: a name with folder or ending, no such profile.
     """
-    path = named_file(name, profile, RESULTS / profile if folder is None else folder).with_suffix(".md")
+    path = named_file(name, profile, RUNS / profile / "results" if folder is None else folder).with_suffix(".md")
     write_whole(path.with_suffix(".tex"), (table.latex(f"tab:{name}") + "\n").encode())
     write_whole(path, (str(table) + "\n").encode())
     return path

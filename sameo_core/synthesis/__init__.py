@@ -14,6 +14,7 @@ from sameo_core.collection import open_dataset
 from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash
 from sameo_core.errors import InputError
 from sameo_core.recipes import teacher_profile
+from sameo_core.run_folder import claimed
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis.composition import Pair, draw_pair, ladder
 from sameo_core.synthesis.painting import compose
@@ -82,7 +83,8 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
     config = profile.synthesis.complete
     judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
     pairs = zip(judges, datasets, strict=True)
-    return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
+    with claimed(profile.runs / "preparation"):  # a second process finds what the first has collected
+        return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
 
 
 def synthetic_set(
