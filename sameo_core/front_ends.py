@@ -130,17 +130,19 @@ def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
 
 
 def as_array(numbers: Any, dtype: type) -> np.ndarray:
-    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or several in a list.
+    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or in lists.
 
     Raises:
         TypeError, ValueError: what is no number, or lists of unequal length.
     """
-    if isinstance(numbers, list | tuple):
-        numbers = [as_array(part, dtype) if isinstance(part, list | tuple | torch.Tensor) else part for part in numbers]
-    elif isinstance(numbers, torch.Tensor):
-        numbers = numbers.detach().cpu()
-        numbers = numbers.float() if numbers.dtype == torch.bfloat16 else numbers
-    return np.asarray(numbers, dtype)
+
+    def plain(part: Any, depth: int) -> Any:
+        if isinstance(part, torch.Tensor):
+            part = part.detach().cpu()
+            return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
+        return [plain(item, depth - 1) for item in part] if depth and isinstance(part, list | tuple) else part
+
+    return np.asarray(plain(numbers, 2), dtype)
 
 
 def check_scores(scores: Scores, file: str | Path) -> Scores:

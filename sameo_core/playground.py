@@ -184,7 +184,7 @@ def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[st
         pastes: what is pasted over what.
     """
     names = dict.fromkeys(name for paste in pastes for name in (paste.front, paste.behind))
-    best = Sameo(model.model, model.variant, True, model.limits)
+    best = Sameo(model.model, model.variant, best_of_three=True)
     whole = {name: whole_object(best, name) for name in names}
     made = [_pasted(paste, whole[paste.front], whole[paste.behind]) for paste in pastes]
     return {f"{paste.front} over {paste.behind}": stage for paste, stage in zip(pastes, made, strict=True)}
