@@ -192,7 +192,9 @@ class BoxFile:
             if not isinstance(score, Real) or not is_int(category):
                 rule = f"a score in 0..1 and a whole number as category_id, found {score!r} and {category!r}"
                 raise InputError(file=self.path, record=f"a box of {where}", rule=rule, remedy="Correct the record")
-        return _detections(boxes, check_scores(np.array(scores, np.float32), self.path).tolist(), categories)
+        return _detections(
+            boxes, check_scores(np.array(scores, np.float32), f"{self.path}, {where}").tolist(), categories
+        )
 
     def _check_image_size(self, image_id: int | str | None, image_size: tuple[int, int]) -> None:
         for image in self.images:

@@ -300,7 +300,7 @@ ROWS = [
         "datasets.coco.read_coco",
         lambda d: Given(d.coco(annotations=[OBJECT | {"category_id": 7}]), "val"),
         "val.json",
-        r"unknown category_id: 1 \(first annotation 5\)",
+        r"unknown category_id: 1 \(first annotation 5, found 7\)",
         "annotation file of coco",
     ),
     Row(
@@ -626,10 +626,10 @@ ROWS = [
         lambda d: Given(
             read_box_file(d.file("b.json", [{"image_id": 1, "bbox": [1, 1, 2, 2], "score": 7}])), "1", (9, 9)
         ),
-        "b.json",
-        "score in 0..1 .* found 7",
-        "Correct the record",
-        "image 1",
+        "b.json, image 1",
+        "scores are in 0..1, found 7",
+        "Divide by 100",
+        "detection 0",
     ),
     Row(
         "inference.predict_dataset",
