@@ -24,7 +24,7 @@ reproduce: setup
 test: setup
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 lab: setup
 	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
