@@ -12,7 +12,7 @@ from sameo_core.inference import predict_dataset, without_rescoring
 from sameo_core.recipes import PHOTO_QUESTIONS, ablation, geometry, teacher_profile
 from sameo_core.reporting import arm_differences
 from sameo_core.sameo import Sameo
-from sameo_core.synthesis import Pool, pool_of_profile
+from sameo_core.synthesis import pool_of_profile
 from sameo_core.training import fine_tune, fine_tune_all
 
 UNTUNED, BEST_OF_THREE, TUNED = "un-tuned", "un-tuned, best of three", "SAMEO"
@@ -47,19 +47,24 @@ def prompts_of(run: Profile) -> dict[str, FrontEnd]:
     return found | {f"visible boxes, {share:.0%} error": jittered(visible, share, run.evaluation.jitter_seed)}
 
 
-def pool_steps(run: Profile) -> tuple[Rows, Pool]:
-    """How many complete objects each step of the bootstrap keeps: a row per step; and the last step's pool.
+def pool_steps(run: Profile) -> Rows:
+    """How many complete objects each step of the bootstrap keeps: a row per step and rule.
 
     Geometry alone gives the first pool; a decoder tuned on pairs made of it is the teacher that judges all objects
-    (paper, section "Amodal-LVIS": where its amodal mask agrees with the visible mask, the object is complete).
+    (paper, section "Amodal-LVIS": where its amodal mask agrees with the visible mask, the object is complete). Of sets
+    that were chosen for whole objects geometry alone judges.
     """
-    rows: Rows = []
     first = pool_of_profile(run.override(**geometry(run)), None)
-    judged = pool_of_profile(run, fine_tune(teacher_profile(run), run.training.seeds[0]))
-    for step, pool in {"geometry alone": first, "judged by the teacher": judged}.items():
-        counts = {"candidates": len(pool)} | pool.excluded() | {"complete": len(pool.complete())}
+    pool = pool_of_profile(run, fine_tune(teacher_profile(run), run.training.seeds[0]))
+    steps = {f"{first.source[0]}, first pool: geometry": first}
+    for source in pool.source.tolist():
+        judge = "geometry" if source in run.synthesis.complete.whole_sets else "the teacher"
+        steps[f"{source}, judged by {judge}"] = pool.of(source)
+    rows: Rows = []
+    for step, found in steps.items():
+        counts = {"candidates": len(found)} | found.excluded() | {"complete": len(found.complete())}
         rows += [{"step": step, "rule": rule, "objects": count} for rule, count in counts.items()]
-    return rows, judged.complete()
+    return rows
 
 
 def compare(

@@ -104,7 +104,8 @@ def _teacher(profile: Profile) -> dict[str, object]:
     fields |= {"half_embeddings": plain.half_embeddings, "complete_objects": None}
     if profile.data.teacher:
         return fields
-    return fields | {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS} | geometry(profile)
+    fields |= {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS, "learning_rate": plain.learning_rate}
+    return fields | geometry(profile)
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:
@@ -171,6 +172,7 @@ OBJECTS = {
     for count in (25, 50, 100, None)
 }
 RECIPES |= OBJECTS
+RECIPES["coco_alone"] = _arm("Ablation, sources: objects of COCO's photographs alone.", visible_only=("coco_photos",))
 
 # What the ablations ask, and what answers. prompt_random, dual_on, sampling_log and the last mix are one training.
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -186,4 +188,5 @@ PHOTO_QUESTIONS: dict[str, tuple[str, ...]] = {
     "training prompt": QUESTIONS["training prompt"],
     "dual annotation": QUESTIONS["dual annotation"],
     "complete objects": tuple(OBJECTS),
+    "sources": ("coco_alone", "prompt_random"),
 }
