@@ -163,7 +163,7 @@ def test_notes_say_what_the_weights_are_not(tmp_path):
     assert "drawn shapes only" in weights_note("nano", "nano") and "drawn shapes" in weights_note("my.pt", "nano")
     assert "what is visible" in weights_note("photo_base", "sam")
     assert "what is visible" in weights_note("efficient_sam_vit_s", "vit_s")
-    assert "COCO" in weights_note("photo", "sam")
+    assert "for research" in weights_note("photo", "sam")
     assert weights_note(tmp_path / "mine.safetensors", "vit_s") is None
 
 
