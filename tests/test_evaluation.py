@@ -610,7 +610,7 @@ def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
     assert list(cocoa) == ["both", "things", "stuff"]
     assert [cocoa[part]["all"]["AR1000"] for part in cocoa] == [0.5, 0, 1]
     assert [cocoa["things"][name]["AR1"] for name in ("none", "partial")] == [0, 0]  # its end belongs to both
-    assert math.isnan(cocoa["things"]["10-50 %"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
+    assert math.isnan(cocoa["things"]["heavy"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
     assert cocoa["stuff"]["all"]["AP"] == pytest.approx(
         1
     )  # the missed thing, and what was found there, count neither way

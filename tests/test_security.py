@@ -145,7 +145,11 @@ def dangers(source):
 
 
 # Which commit this is, and a package of npm that data/sources.yaml names; the words of the commands are our own
-RUNS_PROGRAMS = {"provenance": ["subprocess.run"], "downloads": ["subprocess.run"]}
+RUNS_PROGRAMS = {
+    "provenance": ["subprocess.run"],
+    "downloads": ["subprocess.run"],
+    "reproduction": ["subprocess.Popen"],
+}
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
