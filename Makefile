@@ -21,10 +21,11 @@ $(BASE): | $(STAMP)
 reproduce: setup
 	$(PYTHON) -m sameo_core reproduce --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS))
 
+# As many processes as cores, and one thread each: more threads wait for each other.
 test: setup
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lab: setup
 	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks

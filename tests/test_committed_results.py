@@ -191,6 +191,8 @@ def committed_rows(of: Committed, results: Path, seeds: Collection = RUN.trainin
     common |= {
         "OWN_VISIBLE": OWN_VISIBLE,
         "OWN_AMODAL": OWN_AMODAL,
+        "RESULTS": RESULTS,
+        "read_table": read_table,
         "table_html": table_html,
         "write_table": write_table,
     }
@@ -716,7 +718,7 @@ def test_a_changed_number_in_a_notebook_is_noticed(number, text, out, tmp_path):
 
 EXACT = ("cleaning", "complete_objects", "fine_tuning")  # shown whole, with no digit less than the table has
 SETUP = """
-from sameo_core.config import load_profile
+from sameo_core.config import RESULTS, load_profile
 from sameo_core.reporting import claims_shown, paper_claims, read_table, table_html, write_table
 
 run = load_profile(profile)
@@ -743,6 +745,7 @@ def test_nbval_compares_committed_outputs_with_committed_tables(changed, tmp_pat
     data = tmp_path / "root" / "data"
     results = shutil.copytree(MINI, data / "runs" / "mini" / "results")
     shutil.copy(DATA / "published.csv", data)
+    shutil.copytree(RESULTS / "photo", data / "results" / "photo")
     if changed:
         columns = dict.fromkeys(EXACT) | {"cleaning": "out", "complete_objects": "objects", "fine_tuning": "dice"}
         for name, column in (columns | {"rescoring": "difference"}).items():
