@@ -1,7 +1,7 @@
 """What fine-tuning on photographs does, as rows for the tables of `photo`; notebook A2 calls these and shows them."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from itertools import product
 
 from sameo_core.config import WEIGHTS, Profile
 from sameo_core.datasets import AmodalDataset
@@ -102,30 +102,30 @@ def compare(
     return rows, scored
 
 
-def ablations(run: Profile, dataset: AmodalDataset, name: str) -> tuple[Rows, Rows]:
-    """The arms of `PHOTO_QUESTIONS` on one test set, visible boxes: a row per arm and seed, and the differences.
+def ablations(run: Profile, sets: Mapping[str, AmodalDataset]) -> tuple[Rows, Rows]:
+    """The arms of `PHOTO_QUESTIONS` on the test sets, visible boxes: a row per set, arm and seed, and the differences.
 
     Returns:
         Rows `question`, `data set`, `arm`, `seed` and metrics; and `arm_differences` against the paper's arm.
     """
-    arms = {question: ablation(question, run) for question in PHOTO_QUESTIONS}
-    recipes = {arm: profile for answers in arms.values() for arm, profile in answers.items()}
+    questions = {question: ablation(question, run) for question in PHOTO_QUESTIONS}
+    recipes = {arm: profile for arms in questions.values() for arm, profile in arms.items()}
     runs = [(arm, seed) for arm in recipes for seed in run.training.seeds]
-    weights: Sequence[Path] = fine_tune_all([(recipes[arm], seed) for arm, seed in runs])
-    models: Models = {(str(path), 0): Sameo.load(path, limits=run.evaluation) for path in dict.fromkeys(weights)}
-    found, _ = compare(run, models, {name: dataset}, {"visible boxes": ground_truth_boxes("visible")})
-    numbers = {row["model"]: row for row in found}
+    weights = dict(zip(runs, fine_tune_all([(recipes[arm], seed) for arm, seed in runs]), strict=True))
+    models: Models = {(str(path), None): Sameo.load(path, limits=run.evaluation) for path in {*weights.values()}}
+    measured, _ = compare(run, models, sets, {"visible boxes": ground_truth_boxes("visible")})
+    by_model = {(row["data set"], row["model"]): row for row in measured}
     rows: Rows = []
     changes: Rows = []
-    for question, answers in arms.items():
+    for question, arms in questions.items():
         here: Rows = []
-        for arm, seed in runs:
-            if arm in answers:
-                measured = numbers[str(weights[runs.index((arm, seed))])]
-                about = {"question": question, "data set": name, "arm": arm, "seed": seed}
-                here.append(about | {k: v for k, v in measured.items() if k not in ("model", "prompt", *about)})
-        baseline = list(answers)[-1]
-        differences = arm_differences(here, baseline, METRICS)
+        for place, (arm, seed) in product(sets, runs):
+            if arm in arms:
+                about = {"question": question, "data set": place, "arm": arm, "seed": seed}
+                numbers = by_model[place, str(weights[arm, seed])]
+                here.append(about | {k: v for k, v in numbers.items() if k not in ("model", "prompt", *about)})
+        baseline = list(arms)[-1]
         rows += here
+        differences = arm_differences(here, baseline, METRICS)
         changes += [{"question": question, "paper's arm": baseline} | row for row in differences]
     return rows, changes
