@@ -6,8 +6,13 @@ original image. Boxes are xyxy float pixels of the original image, sizes are (he
 bool, logits are not thresholded (object where logit >= 0).
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Read when torch is loaded. Threads that spin while they wait stop each other: two processes on two cores take 30 times
+# as long. Asleep they cost a single process nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
