@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sameo_core import BoxPrompts, BoxXYXY, ImageEmbedding
+from sameo_core.arrays import BoxPrompts, BoxXYXY, ImageEmbedding
 from sameo_core.config import TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.embedding_cache import EmbeddingCache

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
-from sameo_core import BoxesXYXY
+from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from tqdm import tqdm
 
-from sameo_core import BoxesXYXY, Scores
+from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.boxes import BOX_FORMATS, as_xyxy, check_records, fits_image, has_box, has_mask, looks_normalised
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import parse_json

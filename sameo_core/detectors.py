@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from sameo_core import Image
+from sameo_core.arrays import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import fingerprint_weights, read_weights

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from sameo_core import ImageEmbedding
+from sameo_core.arrays import ImageEmbedding
 from sameo_core.datasets import AmodalImage
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torchvision.ops import nms
 
-from sameo_core import BoxXYXY, Image, ImageEmbedding
+from sameo_core.arrays import BoxXYXY, Image, ImageEmbedding
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
-from sameo_core import AmodalMask, AmodalMasks, VisibleMask
+from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
 from sameo_core.boxes import LARGEST_ID, number_of
 from sameo_core.datasets.builder import is_int
 from sameo_core.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from sameo_core import BoxesXYXY, Scores
+from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE

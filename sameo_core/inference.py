@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from tqdm import tqdm
 
-from sameo_core import Images
+from sameo_core.arrays import Images
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError

@@ -30,7 +30,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from tqdm import tqdm
 
-from sameo_core import Images
+from sameo_core.arrays import Images
 from sameo_core.config import WEIGHTS
 from sameo_core.efficient_sam import (
     IMAGENET_MEAN,

@@ -26,7 +26,7 @@ from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 from torch.export import Dim
 
-from sameo_core import ImageEmbedding
+from sameo_core.arrays import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
 from sameo_core.sameo import Sameo

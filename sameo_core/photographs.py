@@ -9,7 +9,7 @@ import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
-from sameo_core import Image
+from sameo_core.arrays import Image
 from sameo_core.errors import InputError
 
 MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on

@@ -16,7 +16,7 @@ import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
 
-from sameo_core import AmodalMask, Image, ImageEmbedding, VisibleMask
+from sameo_core.arrays import AmodalMask, Image, ImageEmbedding, VisibleMask
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou

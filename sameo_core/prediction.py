@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from sameo_core import Image, ImageEmbedding, VisibleMasks
+from sameo_core.arrays import Image, ImageEmbedding, VisibleMasks
 from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.detectors import NANO, Detector, load_detector

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from sameo_core import BoxPrompts, ImageEmbedding, Images
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images
 from sameo_core.batches import shrink_masks
 from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.efficient_sam import (
     MASK_TOKENS,
     DecodedMasks,

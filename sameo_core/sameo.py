@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sameo_core import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
+from sameo_core.arrays import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
 from sameo_core.boxes import boxes_in_pixels
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.efficient_sam import (

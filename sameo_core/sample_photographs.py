@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import skimage
 
-from sameo_core import Image
+from sameo_core.arrays import Image
 from sameo_core.errors import InputError
 from sameo_core.photographs import read_photograph
 

@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float64, Int64
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.array_cache import cache_file, load_arrays, save_arrays
+from sameo_core.arrays import AmodalMask, BoxXYXY, Image, VisibleMask
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 from sameo_core.photographs import FORMATS, orientation, upright, upright_size

@@ -14,7 +14,7 @@ import ipywidgets as W
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sameo_core import Image, ImageEmbedding
+from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou

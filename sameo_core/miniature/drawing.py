@@ -21,7 +21,7 @@ from PIL import ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
 from skimage import data as photographs
 
-from sameo_core import AmodalMasks, Image, VisibleMasks
+from sameo_core.arrays import AmodalMasks, Image, VisibleMasks
 from sameo_core.miniature.scenery import HORIZON, SHELVES, shelves, street
 
 # Silhouettes in two families that share no first word and no look-alike: models may be trained on the first only.

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from PIL import Image as PILImage
 
-from sameo_core import AmodalMask, Image, VisibleMask
+from sameo_core.arrays import AmodalMask, Image, VisibleMask
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.whole_files import written_whole
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from sameo_core import AmodalMask, BoxXYXY, Image
+from sameo_core.arrays import AmodalMask, BoxXYXY, Image
 from sameo_core.boxes import check_records
 from sameo_core.datasets.base import AmodalDataset
 from sameo_core.evaluation import evaluate_regions, region_iou

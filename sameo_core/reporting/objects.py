@@ -13,7 +13,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import Normal, Stroke
 from skimage.measure import find_contours
 
-from sameo_core import BoxXYXY, Image
+from sameo_core.arrays import BoxXYXY, Image
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
 from sameo_core.photographs import FORMATS, upright

@@ -6,7 +6,7 @@ from itertools import repeat
 import numpy as np
 from matplotlib.figure import Figure
 
-from sameo_core import BoxesXYXY, Image
+from sameo_core.arrays import BoxesXYXY, Image
 from sameo_core.reporting.base import require
 from sameo_core.reporting.objects import Mask, draw_amodal, draw_box, draw_hidden, draw_visible, show_image
 from sameo_core.reporting.style import PALETTE, WIDTH, new_figure, panels, styled

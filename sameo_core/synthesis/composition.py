@@ -15,7 +15,7 @@ import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
 
-from sameo_core import AmodalMask
+from sameo_core.arrays import AmodalMask
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8, UInt16
 from scipy import ndimage
 from tqdm import tqdm
 
-from sameo_core import AmodalMask, VisibleMask
+from sameo_core.arrays import AmodalMask, VisibleMask
 from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
