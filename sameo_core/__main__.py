@@ -206,8 +206,8 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
 def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     from sameo_core.config import load_profile, read_overrides
-    from sameo_core.process_group import joined, rank
     from sameo_core.recipes import recipe
+    from sameo_core.runs.distributed import joined, rank
     from sameo_core.training import fine_tune
 
     overrides = read_overrides(options.override)

@@ -41,8 +41,9 @@ from sameo_core.nano_detector import (
     run_detector_training,
     save_detector,
 )
-from sameo_core.provenance import write_environment
-from sameo_core.run_folder import claimed
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.folders import claimed
+from sameo_core.runs.provenance import write_environment
 from sameo_core.sameo import default_device
 from sameo_core.training import (
     cpu_threads,
@@ -53,7 +54,6 @@ from sameo_core.training import (
     set_probabilities,
     training_sets,
 )
-from sameo_core.whole_files import written_whole
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order

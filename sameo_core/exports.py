@@ -37,7 +37,7 @@ from sameo_core.masks import (
 from sameo_core.photographs import MAX_PIXELS
 from sameo_core.prediction import PhotographPrediction, write_json
 from sameo_core.reporting import PALETTE
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask

@@ -45,8 +45,8 @@ from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature import draw_scene
 from sameo_core.pretraining import claim_folder, learning_rate_factor, mirror_scene
-from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers

@@ -29,8 +29,8 @@ from torch.export import Dim
 from sameo_core.arrays import ImageEmbedding
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
+from sameo_core.runs.atomic import make_folder, written_whole
 from sameo_core.sameo import Sameo
-from sameo_core.whole_files import make_folder, written_whole
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 

@@ -19,8 +19,8 @@ from sameo_core.config import DATA
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.errors import InputError, Refused
 from sameo_core.photographs import upright_size
+from sameo_core.runs.atomic import make_folder, written_whole
 from sameo_core.sources import SourceFile
-from sameo_core.whole_files import make_folder, written_whole
 
 IDS = DATA / "photo_ids.json"
 SERVER = "http://images.cocodataset.org"  # of records without an address

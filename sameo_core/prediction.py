@@ -23,8 +23,8 @@ from sameo_core.inference import Results, coco_results
 from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
+from sameo_core.runs.atomic import written_whole
 from sameo_core.sameo import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo, reuse_memory
-from sameo_core.whole_files import written_whole
 
 SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
 PHOTO = "photo"  # the weights for photographs

@@ -28,10 +28,10 @@ from sameo_core.errors import InputError
 from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
-from sameo_core.provenance import write_environment
-from sameo_core.run_folder import append_log, load_checkpoint, save_checkpoint
+from sameo_core.runs.atomic import make_folder, written_whole
+from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
+from sameo_core.runs.provenance import write_environment
 from sameo_core.sameo import Sameo
-from sameo_core.whole_files import make_folder, written_whole
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sameo_core.efficient_sam import weights_checksum
 from sameo_core.errors import InputError
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
 DECODER_VALUES = 4_064_816  # of SAM's mask decoder (4,058,340) and prompt encoder (6,476)

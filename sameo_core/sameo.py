@@ -33,8 +33,8 @@ from sameo_core.efficient_sam import (
 )
 from sameo_core.errors import InputError
 from sameo_core.front_ends import as_array
+from sameo_core.runs.atomic import written_whole
 from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.whole_files import written_whole
 
 # Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts
 # from.

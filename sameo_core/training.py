@@ -32,13 +32,13 @@ from sameo_core.datasets import AmodalDataset
 from sameo_core.efficient_sam import EfficientSam
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.losses import SameoLoss, sameo_loss
-from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.provenance import write_environment
 from sameo_core.recipes import geometry, teacher_profile
-from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.provenance import write_environment
 from sameo_core.sameo import Sameo, build_model, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
-from sameo_core.whole_files import written_whole
 
 __all__ = [
     "Batch",

@@ -105,7 +105,7 @@ ROWS = [
     Row("recipes.recipe", g([], load_profile()), "recipe", r"found \[\]", "one of these names"),
     Row("recipes.recipe", g("mix_9", load_profile()), "profile mini", "9 sets, found 3", "smaller mix", "train"),
     Row("recipes.ablation", g("prompts", load_profile()), "question", "found 'prompts'", "Choose one of these"),
-    Row("whole_files.make_folder", lambda d: Given(d.file("a") / "b"), "b", "cannot be made: Not a dir", "another"),
+    Row("runs.atomic.make_folder", lambda d: Given(d.file("a") / "b"), "b", "cannot be made: Not a dir", "another"),
     Row("pretraining.claim_folder", lambda d: Given(d.file("a"), PretrainingConfig()), "a", "cannot be made", "Choose"),
     *(
         Row(
@@ -1215,7 +1215,7 @@ def test_every_verb_has_a_row():
 EXEMPT = {
     r"reporting\..*(figure_\w+|draw_object|gains|arm_differences|comparisons)": "takes what the package computed; its "
     "own tests hold what it refuses",
-    r"run_folder\.\w+|whole_files\.written_whole": "refuses what the disk does: tests/test_faults.py",
+    r"runs\.folders\.\w+|runs\.atomic\.written_whole": "refuses what the disk does: tests/test_faults.py",
 }
 
 

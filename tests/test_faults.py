@@ -51,11 +51,11 @@ from sameo_core.nano_detector import save_detector
 from sameo_core.prediction import write_json
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
-from sameo_core.run_folder import append_log, claimed, follow_log, save_checkpoint
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import fine_tune, open_training_sets, unfinished_runs
-from sameo_core.whole_files import written_whole
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

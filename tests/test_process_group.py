@@ -13,8 +13,8 @@ import torch
 
 from sameo_core.config import load_profile
 from sameo_core.efficient_sam import build_efficient_sam
-from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.run_folder import read_log
+from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import read_log
 from sameo_core.training import fine_tune
 
 ROOT = Path(__file__).resolve().parents[1]

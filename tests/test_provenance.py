@@ -7,8 +7,9 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from sameo_core import __version__, provenance
-from sameo_core.provenance import environment, write_environment
+from sameo_core import __version__
+from sameo_core.runs import provenance
+from sameo_core.runs.provenance import environment, write_environment
 from sameo_core.training import cpu_threads
 
 

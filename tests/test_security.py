@@ -31,7 +31,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core import config, downloads, efficient_sam, photographs, provenance
+from sameo_core import config, downloads, efficient_sam, photographs
 from sameo_core.array_cache import load_arrays
 from sameo_core.boxes import read_box_file
 from sameo_core.datasets import READERS, load_dataset
@@ -45,6 +45,7 @@ from sameo_core.evaluation import evaluate_amodal
 from sameo_core.exports import decode_brush, from_labelme
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
 from sameo_core.photographs import read_photograph
+from sameo_core.runs import provenance
 from sameo_core.sameo import Sameo
 from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics

@@ -25,12 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "arrays",
     "errors",
-    "whole_files",
     "config",
     "recipes",
-    "run_folder",
-    "provenance",
-    "process_group",
+    "runs",
     "array_cache",
     "masks",
     "photographs",

@@ -25,7 +25,7 @@ from sameo_core.miniature import (
 )
 from sameo_core.miniature.drawing import DOMAINS, domain_of
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 JPEG_QUALITY = 92
 WRITERS: dict[str, Layout] = {

@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature.drawing import Scene
 from sameo_core.miniature.records import DrawnImage, Layout
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 _ROAD, _BUILDING = 7, 11  # stuff: pixels hold the category itself
 _THINGS = {

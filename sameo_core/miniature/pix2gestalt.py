@@ -16,7 +16,7 @@ from sameo_core.masks import decode_rle
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.miniature.records import DrawnImage, Layout
 from sameo_core.miniature.room import save_mask, save_whole
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 SIDE = 256  # pixels
 _ATTEMPTS = 50

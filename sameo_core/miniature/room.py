@@ -9,7 +9,7 @@ from PIL import Image as PILImage
 
 from sameo_core.arrays import AmodalMask, Image, VisibleMask
 from sameo_core.miniature.drawing import Scene, draw_scene
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 
 def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:

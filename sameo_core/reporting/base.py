@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sameo_core.errors import InputError
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 Row = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from sameo_core.reporting.base import require, write_whole
 from sameo_core.reporting.claims import claims_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.tables import read_table, table_markdown
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png
 README_DATA_SET = "cocoa_cls"

@@ -26,10 +26,10 @@ from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.amodal_lvis import FILE
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
+from sameo_core.runs.atomic import written_whole
 from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool, is_pool
-from sameo_core.whole_files import written_whole
 
 RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
 POOL = "synthesis_{split}/pool.npz"

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from sameo_core import __version__
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
 
 FILE = "environment.json"  # in the run folder
 PACKAGES = ("torchvision", "numpy", "pycocotools")
-CODE = Path(__file__).resolve().parents[1]
+CODE = Path(__file__).resolve().parents[2]
 
 
 def environment(code: Path = CODE) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from sameo_core.whole_files import unwritable, written_whole
+from sameo_core.runs.atomic import unwritable, written_whole
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
