@@ -186,7 +186,7 @@ def run_synthesize(options: argparse.Namespace) -> int:
 
 def add_train(verbs: argparse._SubParsersAction) -> None:
     """``train``: fine-tune the mask decoder."""
-    from sameo_core.recipes import RECIPES
+    from sameo_core.config import RECIPES
 
     about = "\n".join(["recipes:", *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
     verb = verbs.add_parser(
@@ -205,8 +205,7 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.config import load_profile, read_overrides
-    from sameo_core.recipes import recipe
+    from sameo_core.config import load_profile, read_overrides, recipe
     from sameo_core.runs.distributed import joined, rank
     from sameo_core.training import fine_tune
 

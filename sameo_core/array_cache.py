@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core import config
+from sameo_core.config import profiles
 
 HEADER = "header"
 
@@ -16,7 +16,7 @@ HEADER = "header"
 def cache_file(*parts: object) -> Path:
     """Where the arrays named by `parts` (their `repr`) are kept, in `data/runs/index`; whether they are or not."""
     name = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
-    return config.RUNS / "index" / f"{name}.npz"
+    return profiles.RUNS / "index" / f"{name}.npz"
 
 
 def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:

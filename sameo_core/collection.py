@@ -83,6 +83,6 @@ def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
     cleaned, report = clean(dataset, profile.data)
     if not len(cleaned):
         rule = f"no object is left after cleaning: of {report.instances_in} it removed {report.removed}"
-        remedy = "Change the thresholds in CleaningConfig (sameo_core/config.py)"
+        remedy = "Change the thresholds in CleaningConfig (sameo_core/config/profiles.py)"
         raise InputError(file=dataset.root, rule=rule, remedy=remedy)
     return cleaned

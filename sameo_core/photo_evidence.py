@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sameo_core.config import WEIGHTS, Profile
+from sameo_core.config import PHOTO_QUESTIONS, WEIGHTS, Profile, ablation, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset, without_rescoring
-from sameo_core.recipes import PHOTO_QUESTIONS, ablation, geometry, teacher_profile
 from sameo_core.reporting import arm_differences
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis import pool_of_profile

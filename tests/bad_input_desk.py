@@ -14,9 +14,9 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core import config, sameo
+from sameo_core import sameo
 from sameo_core.batches import BatchSampler
-from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile
+from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
 from sameo_core.datasets.coco_files import CocoFormat, index_coco
@@ -82,8 +82,8 @@ class Desk:
     @cached_property
     def paper(self):
         """The paper's profile, whose data sets and weights are not here."""
-        self.monkeypatch.setattr(config, "RAW", self.folder / "raw")
-        self.monkeypatch.setattr(config, "RUNS", self.folder / "runs")
+        self.monkeypatch.setattr(profiles, "RAW", self.folder / "raw")
+        self.monkeypatch.setattr(profiles, "RUNS", self.folder / "runs")
         return load_profile("paper", weights="none.pt")
 
     @cached_property

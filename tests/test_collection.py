@@ -63,13 +63,13 @@ def test_of_several_sets_those_that_are_here_are_cleaned(world):
 
 
 def test_none_of_several_sets_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", tmp_path)
     with pytest.raises(InputError, match="at least one of kins, muva must be here.*download NAME"):
         open_present({"kins": "train", "muva": "train"}, load_profile("paper"))
 
 
 def test_paper_draws_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", tmp_path)
     with pytest.raises(InputError, match=str(tmp_path / "cocoa")):
         open_dataset("cocoa", "val", load_profile("paper"))
     assert not list(tmp_path.iterdir())

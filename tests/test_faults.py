@@ -39,9 +39,8 @@ from conftest import AgreeingTeacher, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
 from test_training import Killed, interrupt
 
-from sameo_core import config
 from sameo_core.collection import open_clean_dataset
-from sameo_core.config import CompletenessConfig
+from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import json_index, load_dataset
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
@@ -639,7 +638,7 @@ def test_a_full_disk_stops_the_drawing_of_data_that_goes_on_when_there_is_room(t
 @pytest.mark.parametrize("day", [-1000, 0, 1000])
 def test_an_index_is_right_whatever_the_clock_says(tmp_path, monkeypatch, day):
     """A file from the future is read again and again, for it may still change unseen; others are read once."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
     reads, read = [], json_index._read_through
     monkeypatch.setattr(json_index, "_read_through", lambda *arguments: reads.append(1) or read(*arguments))

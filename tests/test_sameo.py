@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from conftest import seeded_nano
 
-from sameo_core import config
-from sameo_core.config import EvaluationConfig, load_profile
+from sameo_core.config import EvaluationConfig, load_profile, profiles
 from sameo_core.efficient_sam import build_efficient_sam, upscale_logits, weights_checksum
 from sameo_core.errors import InputError
 from sameo_core.sameo import NAMED_WEIGHTS, Sameo, stretched
@@ -243,7 +242,7 @@ def test_a_name_is_a_file_in_the_weights_folder(nano, world):
 
 @pytest.mark.parametrize("name", ["nano", "efficient_sam_nano"])
 def test_shipped_weights(name):
-    path = config.WEIGHTS / NAMED_WEIGHTS[name][1]
+    path = profiles.WEIGHTS / NAMED_WEIGHTS[name][1]
     if not path.is_file():
         pytest.skip(f"{path.name} is not in data/weights")
     loaded = Sameo.load(name)

@@ -31,9 +31,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core import config, downloads, efficient_sam, photographs
+from sameo_core import downloads, efficient_sam, photographs
 from sameo_core.array_cache import load_arrays
 from sameo_core.boxes import read_box_file
+from sameo_core.config import profiles
 from sameo_core.datasets import READERS, load_dataset
 from sameo_core.datasets.base import AmodalImage
 from sameo_core.datasets.files import MAX_BYTES, parse_json
@@ -50,8 +51,8 @@ from sameo_core.sameo import Sameo
 from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics
 
-PACKAGE = sorted((config.ROOT / "sameo_core").rglob("*.py"))
-NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
+PACKAGE = sorted((profiles.ROOT / "sameo_core").rglob("*.py"))
+NOTEBOOKS = sorted((profiles.ROOT / "notebooks").glob("*.ipynb"))
 
 
 class Attack:
@@ -81,7 +82,7 @@ def little_memory(function, *arguments):
         "try:\n    function(*arguments)\n"
         "except Exception as error:\n    print(type(error).__name__, error)"
     )
-    environment = os.environ | {"PYTHONPATH": str(config.ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(profiles.ROOT), "OMP_NUM_THREADS": "1"}
     asked = pickle.dumps((function, arguments))
     done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
@@ -635,7 +636,7 @@ def test_entries_of_sources_stay_in_their_folders(tmp_path, change):
 
 
 def test_servers_are_told_to_listen_on_this_machine_only():
-    recipes = re.findall(r"^\t.*-m (jupyterlab|voila|notebook)\b(.*)$", (config.ROOT / "Makefile").read_text(), re.M)
+    recipes = re.findall(r"^\t.*-m (jupyterlab|voila|notebook)\b(.*)$", (profiles.ROOT / "Makefile").read_text(), re.M)
     assert {program for program, _ in recipes} == {"jupyterlab", "voila"}
     for program, flags in recipes:
         option = {"jupyterlab": "--ip", "voila": "--Voila.ip"}[program]

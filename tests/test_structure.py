@@ -26,7 +26,6 @@ ORDER = [
     "arrays",
     "errors",
     "config",
-    "recipes",
     "runs",
     "array_cache",
     "masks",

@@ -1157,7 +1157,7 @@ def test_the_set_of_a_profile_is_made_once(world: World, capsys):
 
 
 def test_absent_sources_are_skipped_as_long_as_one_is_there(world: World, monkeypatch, capsys):
-    monkeypatch.setattr("sameo_core.config.RAW", world.root / "raw")
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", world.root / "raw")
     draw_dataset("lvis", world.root / "raw" / "lvis", "train", 10, jobs=1)
     weights = world.root / "data/weights/start.safetensors"
     changes = {key: value for key, value in LENIENT.items() if key != "train_images"}

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from sameo_core.collection import open_dataset
-from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash
+from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, teacher_profile
 from sameo_core.errors import InputError
-from sameo_core.recipes import teacher_profile
 from sameo_core.runs.folders import claimed
 from sameo_core.sameo import Sameo
 from sameo_core.synthesis.composition import Pair, draw_pair, ladder

@@ -66,7 +66,7 @@ class Pair:
 def check_curriculum(config: SynthesisConfig) -> None:
     """Raises InputError unless edges ascend within (0, 1), each band has a weight, and the sizes are an interval."""
     edges, weights = config.rate_edges, config.rate_weights
-    remedy = "Correct SynthesisConfig (sameo_core/config.py), or what overrides it"
+    remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py), or what overrides it"
     rules = {
         "rate_edges": (
             len(edges) >= 2 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0),

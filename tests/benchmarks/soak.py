@@ -54,9 +54,9 @@ from conftest import AgreeingTeacher, World, dataset_of, photograph, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
 from tqdm import tqdm
 
-from sameo_core import config, training
+from sameo_core import training
 from sameo_core.collection import open_clean_dataset
-from sameo_core.config import CompletenessConfig
+from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import base, json_index, load_dataset
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
@@ -118,7 +118,7 @@ class Training(Work):
         EmbeddingCache(self.start, self.embeddings).embed(list(self.set))
 
     def run(self, folder):
-        config.RUNS = folder
+        profiles.RUNS = folder
         training.open_training_sets = lambda profile: [self.set]
         training._starting_model = lambda recipe: self.start
         training.EmbeddingCache = lambda model, _, half, gigabytes: EmbeddingCache(model, self.embeddings, half)
@@ -247,7 +247,7 @@ class Index(Work):
         time.sleep(0.1)  # json_index.RACE: what has just changed is not kept
 
     def run(self, folder):
-        config.RUNS = folder
+        profiles.RUNS = folder
         json_index.KEPT_FROM = base.CENSUS_KEPT_FROM = 0
         dataset = load_dataset("lvis", self.root, "train")
         census = dataset.census()

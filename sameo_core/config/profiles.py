@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sameo_core.errors import InputError
 
-ROOT = Path(os.environ.get("SAMEO_ROOT", Path(__file__).resolve().parents[1]))
+ROOT = Path(os.environ.get("SAMEO_ROOT", Path(__file__).resolve().parents[2]))
 DATA = ROOT / "data"
 WEIGHTS = DATA / "weights"  # tracked: the nano weights
 RESULTS = DATA / "results"  # tracked: tables as committed, a folder a profile; only `reproduce --update` writes here

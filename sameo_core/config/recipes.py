@@ -2,14 +2,14 @@
 
     weights = fine_tune(recipe("supervised_d2sa", load_profile("paper")))
 
-Whatever a recipe does not name stays as the profile has it. Lengths are `RecipesConfig` in `config.py`.
+Whatever a recipe does not name stays as the profile has it. Lengths are `RecipesConfig` in `profiles.py`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sameo_core.config import DataConfig, Profile, TrainingConfig
+from sameo_core.config.profiles import DataConfig, Profile, TrainingConfig
 from sameo_core.errors import InputError
 
 
