@@ -8,19 +8,19 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # for type checkers and editors; `__getattr__` imports them
     from sameo_core.config import load_profile as load_profile
     from sameo_core.datasets import load_dataset as load_dataset
-    from sameo_core.efficient_sam import build_efficient_sam as build_efficient_sam
     from sameo_core.errors import InputError as InputError
     from sameo_core.evaluation import evaluate_amodal as evaluate_amodal
-    from sameo_core.sameo import AmodalPrediction as AmodalPrediction
-    from sameo_core.sameo import Sameo as Sameo
+    from sameo_core.model import AmodalPrediction as AmodalPrediction
+    from sameo_core.model import Sameo as Sameo
+    from sameo_core.model import build_efficient_sam as build_efficient_sam
 
 _PUBLIC = {
     "InputError": "errors",
     "load_profile": "config",
-    "build_efficient_sam": "efficient_sam",
+    "build_efficient_sam": "model",
     "load_dataset": "datasets",
-    "Sameo": "sameo",
-    "AmodalPrediction": "sameo",
+    "Sameo": "model",
+    "AmodalPrediction": "model",
     "evaluate_amodal": "evaluation",
 }
 __all__ = [*_PUBLIC, "__version__"]

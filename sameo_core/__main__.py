@@ -274,8 +274,8 @@ def add_export_onnx(verbs: argparse._SubParsersAction) -> None:
 
 def run_export_onnx(options: argparse.Namespace) -> int:
     """0: written."""
-    from sameo_core.onnx_export import export_onnx
-    from sameo_core.sameo import Sameo
+    from sameo_core.model import Sameo
+    from sameo_core.model.onnx import export_onnx
 
     print(*export_onnx(Sameo.load(options.weights), options.out), sep="\n")
     return 0

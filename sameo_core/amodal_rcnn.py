@@ -30,8 +30,9 @@ from torchvision.ops import roi_align
 from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.detectors import LiveDetector, load_detector
-from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
+from sameo_core.model.checkpoints import fingerprint_weights, read_weights
+from sameo_core.model.sameo import default_device
 from sameo_core.nano_detector import (
     DetectionBatch,
     build_nano_detector,
@@ -44,7 +45,6 @@ from sameo_core.nano_detector import (
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import claimed
 from sameo_core.runs.provenance import write_environment
-from sameo_core.sameo import default_device
 from sameo_core.training import (
     cpu_threads,
     is_whole,

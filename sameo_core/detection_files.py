@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int, Shaped
 from tqdm import tqdm
 
 from sameo_core.arrays import BoxesXYXY, Scores
-from sameo_core.boxes import BOX_FORMATS, as_xyxy, check_records, fits_image, has_box, has_mask, looks_normalised
+from sameo_core.boxes import check_records, has_box, has_mask
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import parse_json
 from sameo_core.errors import InputError
@@ -31,9 +31,9 @@ from sameo_core.front_ends import (
     check_scores,
     counted,
     map_categories,
-    usable,
 )
 from sameo_core.masks import RLE, mask_area, mask_box, segmentation_to_rle
+from sameo_core.model.boxes import BOX_FORMATS, as_xyxy, fits_image, looks_normalised, usable
 
 MOST_LEAVE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
 MOST_FIT = 0.99  # share of boxes that fit in another reading, for that reading to be named

@@ -25,22 +25,23 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from sameo_core.arrays import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
-from sameo_core.efficient_sam import fingerprint_weights, read_weights
 from sameo_core.errors import InputError
 from sameo_core.everything import EVERYTHING, EverythingDetector
 from sameo_core.front_ends import (
     CategoryMap,
     Detections,
     FrontEnd,
-    as_array,
     check_limits,
     check_scores,
     map_categories,
     strongest,
 )
 from sameo_core.masks import RLE, encode_mask
+from sameo_core.model import Sameo
+from sameo_core.model.boxes import as_array
+from sameo_core.model.checkpoints import fingerprint_weights, read_weights
+from sameo_core.model.sameo import check_image, default_device
 from sameo_core.nano_detector import load_nano_detector
-from sameo_core.sameo import Sameo, check_image, default_device
 
 MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)

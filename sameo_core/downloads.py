@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 from sameo_core import __version__
 from sameo_core.errors import InputError, Refused
+from sameo_core.model.sam import convert_decoder
 from sameo_core.photo_ids import DISTRIBUTED, LAYOUT, fetch_photographs, take_from
-from sameo_core.sam_onnx import convert_decoder
 from sameo_core.sources import Source, SourceFile, load_sources
 
 LARGEST = 2**38  # bytes of a file whose size nobody states; a server that goes on for ever is left

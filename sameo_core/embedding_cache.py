@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sameo_core.arrays import ImageEmbedding
 from sameo_core.datasets import AmodalImage
-from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
+from sameo_core.model import EfficientSam
 
 ENCODING_BATCH = 16  # images encoded at once
 CHECKSUM_BYTES = 4

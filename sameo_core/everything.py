@@ -19,7 +19,8 @@ from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, check_limits, strongest
 from sameo_core.masks import Mask, encode_mask, mask_box, remove_small_regions
-from sameo_core.sameo import Sameo, check_image
+from sameo_core.model import Sameo
+from sameo_core.model.sameo import check_image
 
 EVERYTHING = "everything"
 MIN_IOU, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 1.0, 0.7  # SAM's

@@ -5,23 +5,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 
 from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE
+from sameo_core.model.boxes import usable
 
 BOX_KINDS = ("visible", "amodal")
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
 ROUNDING = 1e-5  # what a softmax in single precision may leave 0..1 by
 COCO80_TO_91 = "coco80_to_91"
-
-Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of the one image, or of each box's
 
 # A detector's category ids -> a data set's; None for what shall be left out. Or the word above: COCO's classes as
 # mmdetection, detectron2 and ultralytics count them, 0..79, -> COCO's own ids.
@@ -121,28 +118,6 @@ def strongest(found: Detections, image_size: tuple[int, int], min_score: float |
     rows = np.argsort(-found.scores, kind="stable")
     good = usable(found.boxes, image_size) & (found.scores >= min_score)
     return found.take(rows[good[rows]][:most])
-
-
-def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
-    """Which xyxy boxes have an area and meet their image."""
-    low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
-    return np.all((low < high) & (low < limits) & (high > 0), axis=1)
-
-
-def as_array(numbers: Any, dtype: type) -> np.ndarray:
-    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or in lists.
-
-    Raises:
-        TypeError, ValueError: what is no number, or lists of unequal length.
-    """
-
-    def plain(part: Any, depth: int) -> Any:
-        if isinstance(part, torch.Tensor):
-            part = part.detach().cpu()
-            return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
-        return [plain(item, depth - 1) for item in part] if depth and isinstance(part, list | tuple) else part
-
-    return np.asarray(plain(numbers, 2), dtype)
 
 
 def check_scores(scores: Scores, file: str | Path) -> Scores:

@@ -32,18 +32,12 @@ from tqdm import tqdm
 
 from sameo_core.arrays import Images
 from sameo_core.config import WEIGHTS
-from sameo_core.efficient_sam import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    VARIANTS,
-    ChannelNorm,
-    ImageEncoder,
-    build_efficient_sam,
-    read_weights,
-)
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature import draw_scene
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.checkpoints import read_weights
+from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD, VARIANTS, ChannelNorm, ImageEncoder
 from sameo_core.pretraining import claim_folder, learning_rate_factor, mirror_scene
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint

@@ -9,8 +9,8 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset, without_rescoring
+from sameo_core.model import Sameo
 from sameo_core.reporting import arm_differences
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis import pool_of_profile
 from sameo_core.training import fine_tune, fine_tune_all
 

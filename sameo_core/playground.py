@@ -22,7 +22,7 @@ from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou
 from sameo_core.inference import check_same_encoder
 from sameo_core.masks import mask_box, remove_small_regions
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.sample_photographs import OBJECTS, sample_photograph
 
 AREA = (0.02, 0.15)  # of the image, for an object to play with

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from sameo_core.arrays import Image, ImageEmbedding, VisibleMasks
-from sameo_core.boxes import BoxFile, boxes_in_pixels, number_of, read_box_file
+from sameo_core.boxes import BoxFile, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.detectors import NANO, Detector, load_detector
 from sameo_core.errors import InputError
@@ -21,10 +21,12 @@ from sameo_core.everything import EVERYTHING, EverythingDetector
 from sameo_core.front_ends import Detections, check_limits
 from sameo_core.inference import Results, coco_results
 from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xywh
+from sameo_core.model import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo
+from sameo_core.model.boxes import boxes_in_pixels
+from sameo_core.model.sameo import reuse_memory
 from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
 from sameo_core.runs.atomic import written_whole
-from sameo_core.sameo import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo, reuse_memory
 
 SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
 PHOTO = "photo"  # the weights for photographs

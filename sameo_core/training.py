@@ -29,14 +29,13 @@ from sameo_core.batches import Batch, BatchSampler, set_probabilities, shrink_ma
 from sameo_core.collection import open_clean_dataset
 from sameo_core.config import WEIGHTS, Profile, TrainingConfig, config_hash, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset
-from sameo_core.efficient_sam import EfficientSam
 from sameo_core.embedding_cache import EmbeddingCache
-from sameo_core.losses import SameoLoss, sameo_loss
+from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
+from sameo_core.model.sameo import build_model, default_device, reuse_memory
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 from sameo_core.runs.provenance import write_environment
-from sameo_core.sameo import Sameo, build_model, default_device, reuse_memory
 from sameo_core.synthesis import synthetic_set
 
 __all__ = [

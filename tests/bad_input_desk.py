@@ -14,7 +14,6 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core import sameo
 from sameo_core.batches import BatchSampler
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import load_dataset
@@ -24,9 +23,9 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
+from sameo_core.model import Sameo, sameo
 from sameo_core.playground import Stage
 from sameo_core.reporting.readme import README_METRICS
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects
 
 MASK = rectangle((6, 8), 2, 1, 6, 5)

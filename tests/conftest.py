@@ -12,13 +12,12 @@ import pytest
 import torch
 from skimage import data as photographs
 
-from sameo_core import sameo, training
+from sameo_core import training
 from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.model import AmodalPrediction, EfficientSam, Sameo, build_efficient_sam, sameo
 from sameo_core.synthesis import collect_complete_objects
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.

@@ -27,10 +27,10 @@ from sameo_core.amodal_rcnn import (
     train_amodal_rcnn,
 )
 from sameo_core.config import AmodalRcnnConfig
-from sameo_core.efficient_sam import read_weights
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
+from sameo_core.model.checkpoints import read_weights
 from sameo_core.nano_detector import build_nano_detector, load_nano_detector, save_detector
 from sameo_core.training import set_probabilities
 

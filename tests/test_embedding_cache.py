@@ -15,9 +15,9 @@ from filelock import FileLock
 
 from sameo_core import embedding_cache
 from sameo_core.collection import open_clean_dataset
-from sameo_core.efficient_sam import EfficientSam
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
+from sameo_core.model import EfficientSam
 
 BYTES = 128 * 16 * 16 * 2 + 4  # of a file: half precision and checksum
 
@@ -233,7 +233,7 @@ SHARING = """
     from sameo_core.collection import open_clean_dataset
     from sameo_core.config import load_profile
     from sameo_core.embedding_cache import EmbeddingCache
-    from sameo_core.efficient_sam import build_efficient_sam
+    from sameo_core.model import build_efficient_sam
 
     torch.set_num_threads(1)
     images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))

@@ -25,9 +25,9 @@ from sameo_core.explorer import (
 from sameo_core.front_ends import ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset
 from sameo_core.masks import decode_rle, mask_box
+from sameo_core.model import Sameo
 from sameo_core.playground import Stage, occlusion_curve, stages
 from sameo_core.reporting import object_picture
-from sameo_core.sameo import Sameo
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from sameo_core.exports import (
 )
 from sameo_core.front_ends import Detections
 from sameo_core.masks import decode_segmentation, mask_box, mask_iou
+from sameo_core.model import AmodalPrediction
 from sameo_core.prediction import PhotographPrediction
-from sameo_core.sameo import AmodalPrediction
 
 SIZE = H, W = 120, 160
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))

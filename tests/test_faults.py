@@ -46,13 +46,13 @@ from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
 from sameo_core.miniature.room import save_mask
+from sameo_core.model import Sameo
 from sameo_core.nano_detector import save_detector
 from sameo_core.prediction import write_json
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import fine_tune, open_training_sets, unfinished_runs
 
@@ -442,7 +442,7 @@ ENCODING = """
     from sameo_core import embedding_cache
     from sameo_core.collection import open_clean_dataset
     from sameo_core.config import load_profile
-    from sameo_core.efficient_sam import build_efficient_sam
+    from sameo_core.model import build_efficient_sam
 
     images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))
     model = build_efficient_sam("nano", Path(sys.argv[1])).eval()

@@ -36,7 +36,7 @@ from sameo_core.evaluation import evaluate_predictions
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.runs.provenance import environment
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.synthesis import collect_complete_objects
 from sameo_core.synthesis.shards import synthesize
 

@@ -15,10 +15,11 @@ from torchvision.ops import box_iou
 from sameo_core import nano_detector
 from sameo_core.__main__ import main
 from sameo_core.config import WEIGHTS
-from sameo_core.efficient_sam import build_efficient_sam, read_weights
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.checkpoints import read_weights
 from sameo_core.nano_detector import (
     NANO_DETECTOR,
     DetectionBatch,

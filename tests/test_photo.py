@@ -25,8 +25,8 @@ from sameo_core.config import (
 )
 from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
-from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.sameo import Sameo
+from sameo_core.model import Sameo
+from sameo_core.model.sam import build_sam_decoder
 from sameo_core.synthesis import pool_of_profile
 from sameo_core.synthesis.pool import collect_complete_objects
 from sameo_core.training import open_held_out

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from skimage.data import astronaut
 
-from sameo_core import everything, onnx_export, prediction, sameo
+from sameo_core import everything, prediction
 from sameo_core.__main__ import main
 from sameo_core.boxes import number_of, read_box_file
 from sameo_core.config import WEIGHTS, EvaluationConfig
@@ -20,6 +20,7 @@ from sameo_core.detectors import LiveDetector
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.masks import decode_rle, mask_box, mask_iou
+from sameo_core.model import Sameo, onnx, sameo
 from sameo_core.photographs import read_photograph
 from sameo_core.prediction import (
     box_source,
@@ -31,7 +32,6 @@ from sameo_core.prediction import (
     write_json,
 )
 from sameo_core.reporting import overlay_mark
-from sameo_core.sameo import Sameo
 
 H, W = 60, 90
 BOXES = [[5, 5, 40, 50], [30, 10, 85, 58], [0, 0, 90, 30]]
@@ -537,7 +537,7 @@ def test_a_photograph_is_all_that_is_needed(tmp_path, capsys, monkeypatch):
 
 def test_export_verb(weights, tmp_path, capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr(onnx_export, "export_onnx", lambda *given: calls.append(given) or ("e.onnx", "d.onnx"))
+    monkeypatch.setattr(onnx, "export_onnx", lambda *given: calls.append(given) or ("e.onnx", "d.onnx"))
     assert run_main(capsys, "export-onnx", "--weights", weights, "--out", tmp_path) == (0, "e.onnx\nd.onnx\n", "")
     ((sameo, folder),) = calls
     assert sameo.fingerprint() == Sameo.load(weights).fingerprint() and folder == tmp_path

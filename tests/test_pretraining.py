@@ -10,10 +10,11 @@ from conftest import rectangle
 
 from sameo_core import pretraining
 from sameo_core.batches import shrink_masks
-from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
 from sameo_core.miniature import Scene, draw_scene
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.efficient_sam import VARIANTS
 from sameo_core.pretraining import (
     DenseHead,
     DrawnScenes,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sameo_core.config import load_profile
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.model import build_efficient_sam
 from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import read_log
 from sameo_core.training import fine_tune

@@ -6,12 +6,11 @@ import tomllib
 import pytest
 from test_machines import LOSS, WEIGHT
 
-from sameo_core import onnx_export
 from sameo_core.config import NOTEBOOKS, ROOT, WEIGHTS, load_profile
-from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
+from sameo_core.model import SAM_ENCODER, build_efficient_sam, onnx
+from sameo_core.model.efficient_sam import VARIANTS
 from sameo_core.reporting import agreement, mean_interval, readme_claims, readme_photographs, readme_results
 from sameo_core.reproduction import expected_minutes, find_notebooks
-from sameo_core.sameo import SAM_ENCODER
 from sameo_core.synthesis.shards import _part
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,7 +105,7 @@ def notebook_is_there(number):
 
 
 def lines_of_the_onnx_example(word):
-    lines = [line for line in onnx_export.__doc__.splitlines() if line.startswith("    ")]
+    lines = [line for line in onnx.__doc__.splitlines() if line.startswith("    ")]
     assert WORDS.index(word) + 3 == len(lines)
 
 

@@ -31,7 +31,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core import downloads, efficient_sam, photographs
+from sameo_core import downloads, photographs
 from sameo_core.array_cache import load_arrays
 from sameo_core.boxes import read_box_file
 from sameo_core.config import profiles
@@ -40,14 +40,14 @@ from sameo_core.datasets.base import AmodalImage
 from sameo_core.datasets.files import MAX_BYTES, parse_json
 from sameo_core.datasets.mask_files import image_size, npz_layers, read_mask_png
 from sameo_core.downloads import download, unpack
-from sameo_core.efficient_sam import read_weights
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
 from sameo_core.exports import decode_brush, from_labelme
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
+from sameo_core.model import Sameo, checkpoints
+from sameo_core.model.checkpoints import read_weights
 from sameo_core.photographs import read_photograph
 from sameo_core.runs import provenance
-from sameo_core.sameo import Sameo
 from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics
 
@@ -335,7 +335,7 @@ def zip_bomb(path, name, unpacked=2**25):
 
 @pytest.mark.parametrize("name", ["weights.zip", "weights.pt"])
 def test_a_checkpoint_that_unfolds_is_refused(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(efficient_sam, "MAX_NUMBERS", 2**22)  # smaller, to be quick
+    monkeypatch.setattr(checkpoints, "MAX_NUMBERS", 2**22)  # smaller, to be quick
     zip_bomb(tmp_path / name, "archive/data/0.pt")
     with pytest.raises(InputError, match="33,554,432 bytes when unpacked"):
         read_weights(tmp_path / name)

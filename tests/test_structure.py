@@ -29,12 +29,9 @@ ORDER = [
     "runs",
     "array_cache",
     "masks",
+    "model",
     "photographs",
     "sample_photographs",
-    "efficient_sam",
-    "sam_onnx",
-    "sam_decoder",
-    "losses",
     "datasets",
     "cleaning",
     "sources",
@@ -46,8 +43,6 @@ ORDER = [
     "batches",
     "front_ends",
     "boxes",
-    "sameo",
-    "onnx_export",
     "detection_files",
     "inference",
     "everything",
@@ -117,11 +112,13 @@ def test_imports_go_down_the_list_only(path):
 
 
 def test_the_layering_rule_bites():
-    names = {"errors", "masks", "sameo", "datasets", "datasets.base", "datasets.kins"}
+    names = {"errors", "masks", "model", "model.sameo", "datasets", "datasets.base", "datasets.kins"}
     source = "from sameo_core import Sameo, masks\nfrom sameo_core.errors import InputError\nimport torch"
-    assert set(rooms_imported(source, "sameo_core", names)) == {"sameo", "masks", "errors"}
+    assert set(rooms_imported(source, "sameo_core", names)) == {"model", "masks", "errors"}
     assert set(rooms_imported("from .base import A", "sameo_core.datasets", names)) == {"datasets.base"}
-    assert set(rooms_imported("def f():\n    from ..sameo import A", "sameo_core.datasets", names)) == {"sameo"}
+    assert set(rooms_imported("def f():\n    from ..model.sameo import A", "sameo_core.datasets", names)) == {
+        "model.sameo"
+    }
     assert rank("masks") < rank("datasets.base") < rank("datasets.kins") < rank("datasets") < rank("cleaning")
 
 

@@ -18,8 +18,8 @@ from joblib.externals.loky import get_reusable_executor
 from sameo_core import training
 from sameo_core.__main__ import main
 from sameo_core.config import RECIPES, TrainingConfig, load_profile, recipe
-from sameo_core.efficient_sam import build_efficient_sam
 from sameo_core.errors import InputError
+from sameo_core.model import build_efficient_sam
 from sameo_core.training import (
     BatchSampler,
     build_optimiser,

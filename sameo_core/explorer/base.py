@@ -20,10 +20,10 @@ from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.inference import check_same_encoder
 from sameo_core.masks import encode_mask
+from sameo_core.model import Sameo
 from sameo_core.photographs import read_photograph
 from sameo_core.playground import Stage
 from sameo_core.reporting import object_picture
-from sameo_core.sameo import Sameo
 from sameo_core.sample_photographs import OBJECTS, SAMPLES, sample_photograph
 
 try:

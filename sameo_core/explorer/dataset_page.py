@@ -15,8 +15,8 @@ from sameo_core.evaluation import Failure, worst_hidden
 from sameo_core.explorer.base import PICTURE, WIDE, BoxFromPoint, Explorer, Target
 from sameo_core.front_ends import ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset
+from sameo_core.model import Sameo
 from sameo_core.reporting import scene_picture
-from sameo_core.sameo import Sameo
 
 
 class DatasetExplorer(Explorer):

@@ -8,9 +8,9 @@ import ipywidgets as W
 
 from sameo_core.evaluation import RegionIoU
 from sameo_core.explorer.base import PICTURE
+from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.playground import Stage
 from sameo_core.reporting import figure_occlusion_curve, figure_png, object_picture
-from sameo_core.sameo import AmodalPrediction, Sameo
 
 STEPS = 40  # of the cut-out on its way
 

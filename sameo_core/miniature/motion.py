@@ -4,16 +4,7 @@ import zlib
 
 import numpy as np
 
-from sameo_core.miniature.drawing import (
-    DOMAINS,
-    Scene,
-    _background,
-    _cut_out,
-    _paint,
-    _paste_mask,
-    _place,
-    _shape,
-)
+from sameo_core.miniature.drawing import DOMAINS, Scene, _background, _cut_out, _paint, _paste_mask, _place, _shape
 
 
 def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, split: str) -> Scene:

@@ -15,11 +15,11 @@ from sameo_core.datasets.base import AmodalDataset
 from sameo_core.evaluation import evaluate_regions, region_iou
 from sameo_core.front_ends import BOX_KINDS
 from sameo_core.masks import decode_rle, mask_box
+from sameo_core.model import Sameo
 from sameo_core.playground import Moment
 from sameo_core.reporting.base import require
 from sameo_core.reporting.objects import Mask, draw_box, draw_object, show_image, window
 from sameo_core.reporting.style import new_figure, styled
-from sameo_core.sameo import Sameo
 
 
 @dataclass(frozen=True)

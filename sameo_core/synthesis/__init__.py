@@ -13,8 +13,8 @@ import numpy as np
 from sameo_core.collection import open_dataset
 from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, teacher_profile
 from sameo_core.errors import InputError
+from sameo_core.model import Sameo
 from sameo_core.runs.folders import claimed
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis.composition import Pair, draw_pair, ladder
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import (

@@ -22,8 +22,9 @@ from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle_inside, mask_box
+from sameo_core.model import Sameo
+from sameo_core.model.sameo import reuse_memory
 from sameo_core.runs.atomic import written_whole
-from sameo_core.sameo import Sameo, reuse_memory
 
 CHUNK = 256  # images between two writings of the record
 

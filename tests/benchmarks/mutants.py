@@ -49,8 +49,8 @@ WARM += " safetensors.torch joblib jaxtyping beartype nbval.plugin pytest_cov.pl
 
 # Group -> files of the package -> the tests that are meant to see a fault in them.
 GROUPS = {
-    "losses": {"losses.py": "test_losses.py"},
-    "masks": {"masks.py": "test_masks.py", "boxes.py": "test_boxes.py"},
+    "losses": {"model/losses.py": "test_losses.py"},
+    "masks": {"masks.py": "test_masks.py", "model/boxes.py": "test_boxes.py", "boxes.py": "test_boxes.py"},
     "evaluation": {"evaluation/*.py": "test_evaluation.py"},
     "synthesis": {f"synthesis/{name}.py": "test_synthesis.py" for name in ("composition", "painting", "pool")},
 }

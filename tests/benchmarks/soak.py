@@ -61,8 +61,8 @@ from sameo_core.datasets import base, json_index, load_dataset
 from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
+from sameo_core.model import Sameo
 from sameo_core.reporting import read_table, write_table
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis import Pool, collect_complete_objects, synthesize
 from sameo_core.training import training_loss
 

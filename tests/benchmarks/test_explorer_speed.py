@@ -9,7 +9,7 @@ import torch
 from sameo_core.collection import open_dataset
 from sameo_core.config import WEIGHTS
 from sameo_core.explorer import DatasetExplorer
-from sameo_core.sameo import Sameo
+from sameo_core.model import Sameo
 
 BOXES, PATIENCE = 50, 0.150  # seconds, from a box to its new picture
 

@@ -8,8 +8,8 @@ from sameo_core.config import load_profile
 from sameo_core.evaluation import evaluate
 from sameo_core.front_ends import ground_truth_boxes
 from sameo_core.inference import predict_dataset
+from sameo_core.model import Sameo
 from sameo_core.reporting import mean_interval
-from sameo_core.sameo import Sameo
 from sameo_core.training import fine_tune_all
 
 

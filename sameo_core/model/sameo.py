@@ -21,20 +21,13 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from sameo_core.arrays import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
-from sameo_core.boxes import boxes_in_pixels
 from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.efficient_sam import (
-    VARIANTS,
-    EfficientSam,
-    build_efficient_sam,
-    check_boxes,
-    plain_name,
-    weights_checksum,
-)
 from sameo_core.errors import InputError
-from sameo_core.front_ends import as_array
+from sameo_core.model.boxes import as_array, boxes_in_pixels
+from sameo_core.model.checkpoints import plain_name, weights_checksum
+from sameo_core.model.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
+from sameo_core.model.sam import build_sam_decoder
 from sameo_core.runs.atomic import written_whole
-from sameo_core.sam_decoder import build_sam_decoder
 
 # Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts
 # from.

@@ -2,7 +2,7 @@
 
     import numpy as np, onnxruntime, PIL.Image
     from sameo_core import Sameo
-    from sameo_core.onnx_export import export_onnx
+    from sameo_core.model.onnx import export_onnx
 
     files = export_onnx(Sameo.load("nano"), folder)                     # this needs PyTorch, what follows does not
     encoder, decoder = (onnxruntime.InferenceSession(file) for file in files)
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from sameo_core.arrays import ImageEmbedding
-from sameo_core.efficient_sam import EfficientSam
 from sameo_core.errors import InputError
+from sameo_core.model.efficient_sam import EfficientSam
+from sameo_core.model.sameo import Sameo
 from sameo_core.runs.atomic import make_folder, written_whole
-from sameo_core.sameo import Sameo
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 
