@@ -109,7 +109,7 @@ def add_download(verbs: argparse._SubParsersAction) -> None:
 
 def run_download(options: argparse.Namespace) -> int:
     """0: complete, 1: something must be fetched by hand, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.downloads import download
+    from sameo_core.datasets.downloads import download
 
     try:
         return 1 if download(options.name, options.root, local=options.local) else 0
@@ -129,7 +129,7 @@ def add_datasets(verbs: argparse._SubParsersAction) -> None:
 def run_datasets(options: argparse.Namespace) -> int:
     """0, whatever is here; 1: images that cannot be read, with --check."""
     from sameo_core.config import load_profile
-    from sameo_core.sources import bad_images, inventory, inventory_table
+    from sameo_core.datasets.sources import bad_images, inventory, inventory_table
 
     profile, bad = load_profile(options.profile), 0
     holdings, problems = inventory(profile)

@@ -4,21 +4,19 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
 
 import numpy as np
 
 from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
-from sameo_core.datasets.files import parse_json
+from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, check_scores
 from sameo_core.masks import mask_box, segmentation_to_rle
 from sameo_core.model.boxes import boxes_in_pixels
 
-_NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}
 TAKE_CROWDS = "Some tools (CVAT) set iscrowd for every mask: take them as objects with --crowds (crowds=True)"
 LARGEST_ID = 2**53  # from here on JavaScript, and with it many a reader of JSON, rounds whole numbers
 
@@ -161,17 +159,6 @@ def number_of(name: str) -> int:
     number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,16})", PurePosixPath(name).stem)
     named = number is not None and int(number[1]) < LARGEST_ID
     return int(number[1]) if number and named else zlib.crc32(name.encode()) >> 1
-
-
-def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
-    """Raises InputError for the first of some JSON records that lacks a key, or holds another type under it."""
-    for i, record in enumerate(records):
-        for key, form in wanted.items():
-            value = record.get(key) if isinstance(record, Mapping) else None
-            if not isinstance(value, form):
-                forms = " or ".join(dict.fromkeys(_NAMED.get(kind, str(kind)) for kind in get_args(form) or (form,)))
-                rule = f"needs {key} ({forms}), found {value!r}"[:200]
-                raise InputError(file=path, record=f"{kind} {i}", rule=rule, remedy="Correct the record")
 
 
 def has_mask(record: Mapping) -> bool:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.cleaning import clean
 from sameo_core.config import Profile
-from sameo_core.datasets import AmodalDataset, load_dataset
+from sameo_core.datasets import AmodalDataset, clean, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
 

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Int, Shaped
 from tqdm import tqdm
 
 from sameo_core.arrays import BoxesXYXY, Scores
-from sameo_core.boxes import check_records, has_box, has_mask
+from sameo_core.boxes import has_box, has_mask
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.datasets.files import parse_json
+from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
 from sameo_core.front_ends import (
     COCO80_TO_91,

@@ -24,6 +24,7 @@ from skimage.measure import approximate_polygon
 from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
 from sameo_core.boxes import LARGEST_ID, number_of
 from sameo_core.datasets.builder import is_int
+from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
 from sameo_core.masks import (
     decode_segmentation,
@@ -34,7 +35,6 @@ from sameo_core.masks import (
     occlusion_rate,
     xyxy_to_xywh,
 )
-from sameo_core.photographs import MAX_PIXELS
 from sameo_core.prediction import PhotographPrediction, write_json
 from sameo_core.reporting import PALETTE
 from sameo_core.runs.atomic import written_whole

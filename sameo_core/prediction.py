@@ -15,6 +15,7 @@ from tqdm import tqdm
 from sameo_core.arrays import Image, ImageEmbedding, VisibleMasks
 from sameo_core.boxes import BoxFile, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
+from sameo_core.datasets.images import find_photographs, read_photograph
 from sameo_core.detectors import NANO, Detector, load_detector
 from sameo_core.errors import InputError
 from sameo_core.everything import EVERYTHING, EverythingDetector
@@ -24,7 +25,6 @@ from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xyw
 from sameo_core.model import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo
 from sameo_core.model.boxes import boxes_in_pixels
 from sameo_core.model.sameo import reuse_memory
-from sameo_core.photographs import find_photographs, read_photograph
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
 from sameo_core.runs.atomic import written_whole
 

@@ -10,8 +10,8 @@ import matplotlib
 import skimage
 
 from sameo_core.arrays import Image
+from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
-from sameo_core.photographs import read_photograph
 
 Box = tuple[int, int, int, int]  # xyxy pixels
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sameo_core.array_cache import cache_file, load_arrays, save_arrays
 from sameo_core.config import profiles
+from sameo_core.datasets.files import cache_file, load_arrays, save_arrays
 
 ARRAYS = {"a b": np.arange(5), "flags": np.array([True, False]), "none": np.zeros(0, np.int64)}
 

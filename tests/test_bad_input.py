@@ -68,6 +68,7 @@ from sameo_core.boxes import read_box_file
 from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
+from sameo_core.datasets.sources import SourceFile
 from sameo_core.detectors import load_detector
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
@@ -80,7 +81,6 @@ from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
 from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
-from sameo_core.sources import SourceFile
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
@@ -135,12 +135,22 @@ ROWS = [
     Row("masks.intersect_rle", g([RLE, encode_mask(MASK.T)]), "masks", "different size", "same image"),
     Row("masks.subtract_rle", g(RLE, encode_mask(MASK.T)), "masks", "different size", "same image"),
     # photographs
-    Row("photographs.read_photograph", g(b""), "photograph", "0 bytes", "again"),
-    Row("photographs.read_photograph", lambda d: Given(d.folder / "no.jpg"), "no.jpg", "must exist", "Check the path"),
+    Row("datasets.images.read_photograph", g(b""), "photograph", "0 bytes", "again"),
     Row(
-        "photographs.read_photograph", lambda d: Given(d.file("a.jpg", "words")), "a.jpg", "this is text", "photograph"
+        "datasets.images.read_photograph",
+        lambda d: Given(d.folder / "no.jpg"),
+        "no.jpg",
+        "must exist",
+        "Check the path",
     ),
-    Row("photographs.find_photographs", lambda d: Given(d.folder), "", "no photograph lies here", "folder"),
+    Row(
+        "datasets.images.read_photograph",
+        lambda d: Given(d.file("a.jpg", "words")),
+        "a.jpg",
+        "this is text",
+        "photograph",
+    ),
+    Row("datasets.images.find_photographs", lambda d: Given(d.folder), "", "no photograph lies here", "folder"),
     # networks
     Row("model.build_efficient_sam", g("huge"), "variant", "found 'huge'", "nano"),
     Row(
@@ -288,9 +298,9 @@ ROWS = [
     Row("datasets.load_dataset", g("cocoacls", "."), "name", "unknown data set 'cocoacls'", "'cocoa_cls'"),
     Row("datasets.load_dataset", lambda d: Given("cocoa", d.folder / "no"), "no", "must exist", "data/README.md"),
     *map(missing_folder, PLAIN),
-    Row("datasets.kins.read_kins", lambda d: Given(d.folder, "test"), "split", "found 'test'", "one of these"),
-    Row("datasets.kins.read_kins", lambda d: Given(d.folder, "val", "2021"), "version", "found '2021'", "leave it out"),
-    Row("datasets.d2sa.read_d2sa", lambda d: Given(d.folder, "train+x"), "split", "found 'x'", "one of these"),
+    Row("datasets.coco.read_kins", lambda d: Given(d.folder, "test"), "split", "found 'test'", "one of these"),
+    Row("datasets.coco.read_kins", lambda d: Given(d.folder, "val", "2021"), "version", "found '2021'", "leave it out"),
+    Row("datasets.coco.read_d2sa", lambda d: Given(d.folder, "train+x"), "split", "found 'x'", "one of these"),
     Row("datasets.dyce.read_dyce", lambda d: Given(d.folder, "val_real"), "split", "natural images", "train, val"),
     Row("datasets.walt.read_walt", lambda d: Given(d.folder, "val", "xml"), "form", "found 'xml'", "Leave it out"),
     Row("datasets.lvvis.read_lvvis", lambda d: Given(d.folder, "val", None, 0), "every_nth_frame", "found 0", "Give 1"),
@@ -424,12 +434,18 @@ ROWS = [
         "no object is left after cleaning: of 1",
         "CleaningConfig",
     ),
-    Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
-    Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
-    Row("downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
-    Row("downloads.download", g("lvis", local="."), "--from", "only coco_photos and cocoa_photos", "Leave it out"),
+    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
+    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
+    Row("datasets.downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
     Row(
-        "downloads.fetch",
+        "datasets.downloads.download",
+        g("lvis", local="."),
+        "--from",
+        "only coco_photos and cocoa_photos",
+        "Leave it out",
+    ),
+    Row(
+        "datasets.downloads.fetch",
         lambda d: Given(SourceFile("a"), "ftp://a.org/a", d.folder / "a", "", 1),
         "ftp://a.org/a",
         "unknown url type",
@@ -449,7 +465,13 @@ ROWS = [
             ("fetch_photographs", lambda d: Given("coco_photos", another_year(d), 0), "no such", "the year", "image 9"),
         )
     ),
-    Row("downloads.unpack", lambda d: Given(d.file("a.zip", "words"), d.folder / "x"), "a.zip", "damaged", "Delete it"),
+    Row(
+        "datasets.downloads.unpack",
+        lambda d: Given(d.file("a.zip", "words"), d.folder / "x"),
+        "a.zip",
+        "damaged",
+        "Delete it",
+    ),
     Row("miniature.draw_dataset", lambda d: Given("coco", d.folder, "val", 2), "name", "found 'coco'", "these names"),
     Row("miniature.draw_dataset", lambda d: Given("cocoa", d.folder, "val", 0), "images", "found 0", "one or more"),
     Row("miniature.draw_dataset", lambda d: Given("d2sa", d.folder, "dev", 2), "split", "found 'dev'", "one of these"),
@@ -539,8 +561,22 @@ ROWS = [
     Row("front_ends.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"),
     Row("front_ends.map_categories", g(IDS, {1: 1}, "d.json"), "d.json", r"are 3 \(2 times\)", "maps to None"),
     Row("front_ends.map_categories", g(IDS + 80, "coco80_to_91", "d.json"), "d.json", "maps 0..79", "leave category"),
-    Row("boxes.check_records", g("b.json", [{"a": 1}, {}], "row", {"a": int}), "b.json", "needs a", "Correct", "row 1"),
-    Row("boxes.check_records", g("b.json", [None], "row", {"a": int}), "b.json", "found None", "Correct", "row 0"),
+    Row(
+        "datasets.files.check_records",
+        g("b.json", [{"a": 1}, {}], "row", {"a": int}),
+        "b.json",
+        "needs a",
+        "Correct",
+        "row 1",
+    ),
+    Row(
+        "datasets.files.check_records",
+        g("b.json", [None], "row", {"a": int}),
+        "b.json",
+        "found None",
+        "Correct",
+        "row 0",
+    ),
     *(
         Row("detection_files.coco_results", lambda d, give=give: results(d, *give), file, rule, remedy, record)
         for give, file, rule, remedy, record in (
@@ -885,7 +921,7 @@ ROWS = [
     Row("training.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
     Row("photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
-        "downloads.fetch",
+        "datasets.downloads.fetch",
         lambda d: Given(SourceFile("a"), "http://127.0.0.1:1/a", d.folder / "a", "https://example.org", 1),
         "127.0.0.1:1/a",
         "cannot be fetched",

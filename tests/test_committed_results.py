@@ -34,9 +34,8 @@ from scipy import stats
 from scipy.optimize import linprog
 
 from sameo_core.amodal_rcnn import NAME
-from sameo_core.cleaning import clean, cleaning_table
 from sameo_core.config import DATA, DATA_SEED, NOTEBOOKS, QUESTIONS, RESULTS, ROOT, WEIGHTS, ablation, load_profile
-from sameo_core.datasets import load_dataset
+from sameo_core.datasets import clean, cleaning_table, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_predictions
 from sameo_core.front_ends import ground_truth_boxes

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sameo_core.cleaning import clean
 from sameo_core.config import CleaningConfig, DataConfig, load_profile, profiles
-from sameo_core.datasets import AmodalDataset, base, builder, json_index, load_dataset
+from sameo_core.datasets import AmodalDataset, base, builder, clean, json_index, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature import draw_dataset

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from sameo_core import sources
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS
+from sameo_core.datasets import sources
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
 from sameo_core.reporting.published import PUBLISHED

@@ -14,11 +14,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameo_core import downloads, photo_ids
-from sameo_core.datasets import load_dataset
+from sameo_core.datasets import downloads, load_dataset, load_sources, photo_ids
+from sameo_core.datasets.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
 from sameo_core.errors import InputError
-from sameo_core.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
-from sameo_core.sources import load_sources
 
 fetch = partial(downloads.fetch, page="https://example.org")
 ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"][0], "train2017"

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameo_core.datasets.base import AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
 from sameo_core.reporting import DASHES, PALETTE, Screen, object_picture, scene_picture, screen
 

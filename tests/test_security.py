@@ -31,24 +31,21 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core import downloads, photographs
-from sameo_core.array_cache import load_arrays
 from sameo_core.boxes import read_box_file
 from sameo_core.config import profiles
-from sameo_core.datasets import READERS, load_dataset
-from sameo_core.datasets.base import AmodalImage
-from sameo_core.datasets.files import MAX_BYTES, parse_json
+from sameo_core.datasets import READERS, AmodalImage, downloads, images, load_dataset, load_sources
+from sameo_core.datasets.downloads import download, unpack
+from sameo_core.datasets.files import MAX_BYTES, load_arrays, parse_json
+from sameo_core.datasets.images import read_photograph
 from sameo_core.datasets.mask_files import image_size, npz_layers, read_mask_png
-from sameo_core.downloads import download, unpack
+from sameo_core.datasets.sources import Source, SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
 from sameo_core.exports import decode_brush, from_labelme
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
 from sameo_core.model import Sameo, checkpoints
 from sameo_core.model.checkpoints import read_weights
-from sameo_core.photographs import read_photograph
 from sameo_core.runs import provenance
-from sameo_core.sources import Source, SourceFile, load_sources
 from sameo_core.synthesis import Pool, read_statistics
 
 PACKAGE = sorted((profiles.ROOT / "sameo_core").rglob("*.py"))
@@ -257,7 +254,7 @@ def test_pillow_alone_would_run_it(tmp_path):
 
 def test_formats_are_those_of_the_endings():
     known = PIL.Image.registered_extensions()
-    assert {known[ending] for ending in photographs.ENDINGS if ending in known} == set(photographs.FORMATS)
+    assert {known[ending] for ending in images.ENDINGS if ending in known} == set(images.FORMATS)
 
 
 # --------------------------------------------------------------------------------------------------- bombs

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -27,16 +28,10 @@ ORDER = [
     "errors",
     "config",
     "runs",
-    "array_cache",
     "masks",
     "model",
-    "photographs",
-    "sample_photographs",
     "datasets",
-    "cleaning",
-    "sources",
-    "photo_ids",
-    "downloads",
+    "sample_photographs",
     "miniature",
     "collection",
     "embedding_cache",
@@ -69,12 +64,6 @@ def module_name(path):
     return ".".join(path.relative_to(ROOT / "sameo_core").with_suffix("").parts).removesuffix(".__init__")
 
 
-def rank(module):
-    """Place in ORDER; inside a room of several files first its base, then the rest, last the room's own name."""
-    room, _, inner = module.partition(".")
-    return ORDER.index(room), 0 if inner == "base" else 1 if inner else 2
-
-
 def imports_of(source, package=""):
     """Absolute names of everything imported, wherever in the file; ``a.b`` for ``from a import b``."""
     for node in ast.walk(ast.parse(source)):
@@ -99,16 +88,34 @@ def rooms_imported(source, package, names):
             yield inner
 
 
+def imports_inside(path):
+    """The modules of sameo_core that a file imports, but itself."""
+    module = module_name(path)
+    package = f"sameo_core.{module}" if path.name == "__init__.py" else f"sameo_core.{module}".rpartition(".")[0]
+    names = {module_name(other) for other in MODULES}
+    return set(rooms_imported(path.read_text(encoding="utf-8"), package, names)) - {module}
+
+
+def room(module):
+    return module.split(".")[0]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_imports_go_down_the_list_only(path):
     module = module_name(path)
-    assert module.split(".")[0] in ORDER, f"{module} has no place in ORDER of {Path(__file__).name}"
-    names = {module_name(other) for other in MODULES}
-    is_package = path.name == "__init__.py"
-    package = f"sameo_core.{module}" if is_package else f"sameo_core.{module}".rpartition(".")[0]
-    for imported in set(rooms_imported(path.read_text(encoding="utf-8"), package, names)) - {module}:
-        neighbours = "." in module and "." in imported and rank(imported) == rank(module)
-        assert rank(imported) < rank(module) or neighbours, f"{module} imports {imported}, which is below it"
+    assert room(module) in ORDER, f"{module} has no place in ORDER of {Path(__file__).name}"
+    for imported in imports_inside(path):
+        below = ORDER.index(room(imported)) < ORDER.index(room(module))
+        assert below or room(imported) == room(module), f"{module} imports {imported}, which is below it"
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_files_of_a_room_import_each_other_in_one_direction(name):
+    """And none of them what the room offers to others, its `__init__`, which comes last."""
+    graph = {module_name(path): imports_inside(path) for path in MODULES if room(module_name(path)) == name}
+    inside = {module: {other for other in imported if room(other) == name} for module, imported in graph.items()}
+    assert not [module for module, imported in inside.items() if name in imported]
+    assert {*TopologicalSorter(inside).static_order()} == set(graph)  # raises CycleError
 
 
 def test_the_layering_rule_bites():
@@ -119,7 +126,6 @@ def test_the_layering_rule_bites():
     assert set(rooms_imported("def f():\n    from ..model.sameo import A", "sameo_core.datasets", names)) == {
         "model.sameo"
     }
-    assert rank("masks") < rank("datasets.base") < rank("datasets.kins") < rank("datasets") < rank("cleaning")
 
 
 # ------------------------------------------------------------------------------------------------------- dependencies

@@ -1,11 +1,18 @@
-"""Finding and reading the files of a data set."""
+"""Finding, reading and keeping files: annotations in JSON, and arrays that took long to compute."""
 
 import codecs
+import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
+
+from sameo_core.config import profiles
 from sameo_core.errors import InputError
 
 MAX_BYTES = 2**32  # of a JSON file that is held in memory as a whole; LV-VIS has the largest, below 1 GiB
@@ -122,3 +129,58 @@ def check_split(split: str, known: Iterable[str], name: str) -> None:
         raise InputError(
             file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
         )
+
+
+_NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}
+
+
+def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError for the first of some JSON records that lacks a key, or holds another type under it."""
+    for i, record in enumerate(records):
+        for key, form in wanted.items():
+            value = record.get(key) if isinstance(record, Mapping) else None
+            if not isinstance(value, form):
+                forms = " or ".join(dict.fromkeys(_NAMED.get(kind, str(kind)) for kind in get_args(form) or (form,)))
+                rule = f"needs {key} ({forms}), found {value!r}"[:200]
+                raise InputError(file=path, record=f"{kind} {i}", rule=rule, remedy="Correct the record")
+
+
+HEADER = "header"
+
+
+def cache_file(*parts: object) -> Path:
+    """Where the arrays named by `parts` (their `repr`) are kept, in `data/runs/index`; whether they are or not."""
+    name = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    return profiles.RUNS / "index" / f"{name}.npz"
+
+
+def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """The header and the arrays of a cache file; None where it is missing or damaged in whatever way."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+    except Exception:  # zip, zlib, npy and JSON each have errors of their own; they all mean: not to be used
+        return None
+    return (header, arrays) if isinstance(header, dict) else None
+
+
+def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a cache file in one step. Where that is not possible (full disk, no permission) there is just none.
+
+    Args:
+        header: JSON values.
+        arrays: by name, none of them "header".
+    """
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    content = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # as if a name were allow_pickle
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError:
+        pass

@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Bool, UInt8, UInt16
 
+from sameo_core.datasets.images import FORMATS, upright_size
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS, upright_size
 
 MAX_PIXELS = 2 * 89_478_485  # of an image; beyond, Pillow takes it for a decompression bomb
 MAX_OBJECTS = 1000  # of one npz; CWALT pastes 30

@@ -16,12 +16,12 @@ from numpy.typing import ArrayLike
 
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
+from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.inference import check_same_encoder
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
-from sameo_core.photographs import read_photograph
 from sameo_core.playground import Stage
 from sameo_core.reporting import object_picture
 from sameo_core.sample_photographs import OBJECTS, SAMPLES, sample_photograph

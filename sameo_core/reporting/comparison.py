@@ -10,8 +10,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from sameo_core.arrays import AmodalMask, BoxXYXY, Image
-from sameo_core.boxes import check_records
-from sameo_core.datasets.base import AmodalDataset
+from sameo_core.datasets import AmodalDataset
+from sameo_core.datasets.files import check_records
 from sameo_core.evaluation import evaluate_regions, region_iou
 from sameo_core.front_ends import BOX_KINDS
 from sameo_core.masks import decode_rle, mask_box

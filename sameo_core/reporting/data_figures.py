@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sameo_core.datasets.base import AmodalDataset, AmodalImage
+from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.miniature import Scene
 from sameo_core.reporting.base import require
 from sameo_core.reporting.objects import draw_hidden, draw_visible, show_image

@@ -14,9 +14,9 @@ from matplotlib.patheffects import Normal, Stroke
 from skimage.measure import find_contours
 
 from sameo_core.arrays import BoxXYXY, Image
+from sameo_core.datasets.images import FORMATS, upright
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.photographs import FORMATS, upright
 from sameo_core.reporting.base import require
 from sameo_core.reporting.style import PALETTE, styled
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from skimage.measure import find_contours
 
 from sameo_core.arrays import BoxXYXY, Image
-from sameo_core.datasets.base import AmodalImage
+from sameo_core.datasets import AmodalImage
 from sameo_core.masks import remove_small_regions
 from sameo_core.reporting.objects import Mask
 from sameo_core.reporting.style import PALETTE

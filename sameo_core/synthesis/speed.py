@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 
 from sameo_core.config import SynthesisConfig
+from sameo_core.datasets.images import FORMATS
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS
 from sameo_core.synthesis.composition import draw_pair
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool

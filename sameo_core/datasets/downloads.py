@@ -31,10 +31,10 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from sameo_core import __version__
+from sameo_core.datasets.photo_ids import DISTRIBUTED, LAYOUT, fetch_photographs, take_from
+from sameo_core.datasets.sources import Source, SourceFile, load_sources
 from sameo_core.errors import InputError, Refused
 from sameo_core.model.sam import convert_decoder
-from sameo_core.photo_ids import DISTRIBUTED, LAYOUT, fetch_photographs, take_from
-from sameo_core.sources import Source, SourceFile, load_sources
 
 LARGEST = 2**38  # bytes of a file whose size nobody states; a server that goes on for ever is left
 CHUNK = 2**20  # bytes read and written at once

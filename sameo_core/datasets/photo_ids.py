@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from sameo_core.config import DATA
 from sameo_core.datasets.files import find_file, read_json
+from sameo_core.datasets.images import upright_size
+from sameo_core.datasets.sources import SourceFile
 from sameo_core.errors import InputError, Refused
-from sameo_core.photographs import upright_size
 from sameo_core.runs.atomic import make_folder, written_whole
-from sameo_core.sources import SourceFile
 
 IDS = DATA / "photo_ids.json"
 SERVER = "http://images.cocodataset.org"  # of records without an address

@@ -12,7 +12,8 @@ import yaml
 from tqdm import tqdm
 
 from sameo_core.config import DATA, RAW, WEIGHTS, Profile, load_profile
-from sameo_core.datasets import READERS, AmodalImage, load_dataset
+from sameo_core.datasets.base import AmodalImage
+from sameo_core.datasets.registry import READERS, load_dataset
 from sameo_core.errors import InputError
 
 SOURCES = DATA / "sources.yaml"
