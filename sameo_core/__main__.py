@@ -159,9 +159,9 @@ def add_synthesize(verbs: argparse._SubParsersAction) -> None:
 
 def run_synthesize(options: argparse.Namespace) -> int:
     """0: complete (or this part of it), 130: interrupted."""
-    from sameo_core.config import load_profile
-    from sameo_core.synthesis import pool_of_profile, synthesize, teacher_profile
-    from sameo_core.training import fine_tune
+    from sameo_core.config import load_profile, teacher_profile
+    from sameo_core.pipeline import fine_tune, pool_of_profile
+    from sameo_core.synthesis import synthesize
 
     profile = load_profile(options.profile)
     config = profile.synthesis
@@ -206,8 +206,8 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
 def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     from sameo_core.config import load_profile, read_overrides, recipe
+    from sameo_core.pipeline import fine_tune
     from sameo_core.runs.distributed import joined, rank
-    from sameo_core.training import fine_tune
 
     overrides = read_overrides(options.override)
     profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)

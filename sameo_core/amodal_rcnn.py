@@ -42,18 +42,12 @@ from sameo_core.nano_detector import (
     run_detector_training,
     save_detector,
 )
+from sameo_core.pipeline import open_training_sets, run_all, training_sets
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import claimed
 from sameo_core.runs.provenance import write_environment
-from sameo_core.training import (
-    cpu_threads,
-    is_whole,
-    learning_rate_factor,
-    open_training_sets,
-    run_all,
-    set_probabilities,
-    training_sets,
-)
+from sameo_core.training import learning_rate_factor, set_probabilities
+from sameo_core.training.loop import cpu_threads, is_whole
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from sameo_core.arrays import Images
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, FrontEnd
 from sameo_core.masks import are_canonical_rles, encode_mask, segmentation_to_rle
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.model.sameo import reuse_memory
+from sameo_core.training import EmbeddingCache
 
 Results = list[dict]  # COCO results
 OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # in the place of a model's name, see below

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from sameo_core.config import PHOTO_QUESTIONS, WEIGHTS, Profile, ablation, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset, without_rescoring
 from sameo_core.model import Sameo
+from sameo_core.pipeline import fine_tune, fine_tune_all, pool_of_profile
 from sameo_core.reporting import arm_differences
-from sameo_core.synthesis import pool_of_profile
-from sameo_core.training import fine_tune, fine_tune_all
+from sameo_core.training import EmbeddingCache
 
 UNTUNED, BEST_OF_THREE, TUNED = "un-tuned", "un-tuned, best of three", "SAMEO"
 OCCLUDED = 0.05  # hidden share from which an object counts as occluded: annotated outlines are good to a few pixels

@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images
-from sameo_core.batches import shrink_masks
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature import Scene, draw_scene
@@ -31,6 +30,7 @@ from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.runs.atomic import make_folder, written_whole
 from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
 from sameo_core.runs.provenance import write_environment
+from sameo_core.training import shrink_masks
 
 
 @runtime_checkable

@@ -14,12 +14,10 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core.batches import BatchSampler
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
 from sameo_core.datasets.coco_files import CocoFormat, index_coco
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
@@ -27,6 +25,7 @@ from sameo_core.model import Sameo, sameo
 from sameo_core.playground import Stage
 from sameo_core.reporting.readme import README_METRICS
 from sameo_core.synthesis import collect_complete_objects
+from sameo_core.training import BatchSampler, EmbeddingCache
 
 MASK = rectangle((6, 8), 2, 1, 6, 5)
 RLE = encode_mask(MASK)

@@ -13,7 +13,7 @@ from conftest import plain_dataset, rectangle
 from PIL import Image as PILImage
 from torch import nn
 
-from sameo_core import amodal_rcnn, training
+from sameo_core import amodal_rcnn, pipeline
 from sameo_core.amodal_rcnn import (
     MASKS,
     LenientRpn,
@@ -347,7 +347,7 @@ def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
 
 def test_several_runs(world, monkeypatch):
     monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
-    monkeypatch.setattr(training.os, "cpu_count", lambda: 1)  # one after the other, in this process
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 1)  # one after the other, in this process
     profile = world.profile(**TINY, seeds=(0, 1))
     assert train_all_amodal_rcnn(profile) == {seed: train_amodal_rcnn(profile, seed) for seed in (0, 1)}
 

@@ -415,20 +415,18 @@ ROWS = [
         "a pickle can run code",
     ),
     # collections
-    Row("collection.open_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "data/README.md"),
+    Row("pipeline.open_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "data/README.md"),
     Row(
-        "collection.open_dataset",
+        "pipeline.open_dataset",
         lambda d: Given("cocoa", "val", load_profile("mini", val_images=None)),
         "profile mini",
         "number of images",
         "train_images and val_images",
     ),
+    Row("pipeline.open_present", lambda d: Given({"kins": "val"}, d.paper), "raw", "at least one of kins", "download"),
+    Row("pipeline.open_clean_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "README"),
     Row(
-        "collection.open_present", lambda d: Given({"kins": "val"}, d.paper), "raw", "at least one of kins", "download"
-    ),
-    Row("collection.open_clean_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "README"),
-    Row(
-        "collection.open_clean_dataset",
+        "pipeline.open_clean_dataset",
         lambda d: Given("coco", "val", load_profile("mini", min_visible_pixels=99), d.coco()),
         "",
         "no object is left after cleaning: of 1",
@@ -475,19 +473,21 @@ ROWS = [
     Row("miniature.draw_dataset", lambda d: Given("coco", d.folder, "val", 2), "name", "found 'coco'", "these names"),
     Row("miniature.draw_dataset", lambda d: Given("cocoa", d.folder, "val", 0), "images", "found 0", "one or more"),
     Row("miniature.draw_dataset", lambda d: Given("d2sa", d.folder, "dev", 2), "split", "found 'dev'", "one of these"),
-    Row("batches.set_probabilities", g([3, 4], "logs"), "sampling", "log, uniform, size, found 'logs'", "one of these"),
-    Row("batches.set_probabilities", g([3, 0]), "sizes", r"found \[3, 0\]", "without images"),
     Row(
-        "batches.BatchSampler.batch",
+        "training.set_probabilities", g([3, 4], "logs"), "sampling", "log, uniform, size, found 'logs'", "one of these"
+    ),
+    Row("training.set_probabilities", g([3, 0]), "sizes", r"found \[3, 0\]", "without images"),
+    Row(
+        "training.BatchSampler.batch",
         lambda d: Given(sampler(d), 0),
         "a.png",
         "image file must exist",
         "Download the images",
         "image 1",
     ),
-    Row("embedding_cache.EmbeddingCache.embed", lambda d: Given(cache(d), []), "images", "found none", "at least one"),
+    Row("training.EmbeddingCache.embed", lambda d: Given(cache(d), []), "images", "found none", "at least one"),
     Row(
-        "embedding_cache.EmbeddingCache.embed",
+        "training.EmbeddingCache.embed",
         lambda d: Given(cache(d), [AmodalImage(3, "a.png", d.file("a.png", "words"), 6, 8, ())]),
         "a.png",
         "decode|read",
@@ -495,7 +495,7 @@ ROWS = [
         "image 3",
     ),
     Row(
-        "embedding_cache.EmbeddingCache.embed",
+        "training.EmbeddingCache.embed",
         lambda d: Given(cache(d), [AmodalImage(3, "a.png", d.photo("a.png"), 6, 8, ())]),
         "a.png",
         r"\(40, 60\), the annotations' \(6, 8\)",
@@ -853,8 +853,8 @@ ROWS = [
         "prediction 0",
     ),
     # synthesis
-    Row("synthesis.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
-    Row("synthesis.synthetic_set", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
+    Row("pipeline.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
+    Row("pipeline.synthetic_set", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
     Row("synthesis.Pool.load", lambda d: Given(d.file("p.npz", "x")), "p.npz", "not a pool", "collect"),
     Row("synthesis.Pool.load", lambda d: Given(d.folder / "p.npz"), "p.npz", "must exist", "Collect"),
     Row("synthesis.Pool.mask", lambda d: Given(d.damaged_pool, 0), "pool", "corrupt", "collect", "object 0"),
@@ -918,7 +918,7 @@ ROWS = [
     ),
     Row("synthesis.read_statistics", lambda d: Given(d.folder), "", "at least one shard", "Synthesise"),
     # training
-    Row("training.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
+    Row("pipeline.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
     Row("photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
         "datasets.downloads.fetch",
@@ -927,13 +927,13 @@ ROWS = [
         "cannot be fetched",
         "Check the connection",
     ),
-    Row("training.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("training.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
-    Row("training.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
+    Row("pipeline.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
     Row("amodal_rcnn.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
     Row("amodal_rcnn.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
-    Row("training.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("training.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
         "pretraining.pretrain",
         lambda d: Given(PretrainingConfig(), d.another_recipe()),

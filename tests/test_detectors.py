@@ -16,7 +16,6 @@ from torchvision.models import detection, get_model
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from sameo_core import detectors
-from sameo_core.collection import open_dataset
 from sameo_core.config import WEIGHTS
 from sameo_core.detectors import DETECTORS, LiveDetector, from_supervision, load_detector, supervision_front_end
 from sameo_core.errors import InputError
@@ -25,6 +24,7 @@ from sameo_core.inference import predict_dataset
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
 from sameo_core.nano_detector import NANO_DETECTOR, build_nano_detector, save_detector
+from sameo_core.pipeline import open_dataset
 
 SMALL = "ssdlite320_mobilenet_v3_large"  # torchvision's smallest: 3.4 M parameters
 NAMES = {1: "cup", 2: "plate"}

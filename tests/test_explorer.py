@@ -8,7 +8,6 @@ import PIL.Image
 import pytest
 from conftest import seeded_nano
 
-from sameo_core.collection import open_clean_dataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
 from sameo_core.explorer import (
@@ -26,6 +25,7 @@ from sameo_core.front_ends import ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.model import Sameo
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.playground import Stage, occlusion_curve, stages
 from sameo_core.reporting import object_picture
 

@@ -9,13 +9,13 @@ import pytest
 from conftest import seeded_nano
 
 from sameo_core import inference
-from sameo_core.collection import open_dataset
 from sameo_core.config import EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
 from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset, without_rescoring
 from sameo_core.masks import decode_rle, encode_mask, mask_iou
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
+from sameo_core.pipeline import open_dataset
 
 
 def other_decoder() -> Sameo:

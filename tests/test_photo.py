@@ -11,7 +11,6 @@ import torch
 from conftest import AgreeingTeacher, dataset_of, photograph, plain_dataset, rectangle
 from test_batches import Numbered
 
-from sameo_core.batches import BatchSampler, shrink_masks
 from sameo_core.config import (
     PHOTO_QUESTIONS,
     CompletenessConfig,
@@ -27,9 +26,9 @@ from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
 from sameo_core.model import Sameo
 from sameo_core.model.sam import build_sam_decoder
-from sameo_core.synthesis import pool_of_profile
-from sameo_core.synthesis.pool import collect_complete_objects
-from sameo_core.training import open_held_out
+from sameo_core.pipeline import open_held_out, pool_of_profile
+from sameo_core.synthesis import collect_complete_objects
+from sameo_core.training import BatchSampler, shrink_masks
 
 SIZE = 96, 128
 

@@ -9,7 +9,6 @@ import torch
 from conftest import rectangle
 
 from sameo_core import pretraining
-from sameo_core.batches import shrink_masks
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
 from sameo_core.miniature import Scene, draw_scene
@@ -24,6 +23,7 @@ from sameo_core.pretraining import (
     pretrain,
     visible_ious,
 )
+from sameo_core.training import shrink_masks
 
 SIDE = 256
 

@@ -10,7 +10,7 @@ import torch
 from sameo_core import __version__
 from sameo_core.runs import provenance
 from sameo_core.runs.provenance import environment, write_environment
-from sameo_core.training import cpu_threads
+from sameo_core.training.loop import cpu_threads
 
 
 def git(folder, *arguments):

@@ -7,7 +7,6 @@ import ipywidgets as W
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sameo_core.collection import open_clean_dataset
 from sameo_core.config import Profile
 from sameo_core.datasets import AmodalDataset, AmodalInstance
 from sameo_core.errors import InputError
@@ -16,6 +15,7 @@ from sameo_core.explorer.base import PICTURE, WIDE, BoxFromPoint, Explorer, Targ
 from sameo_core.front_ends import ground_truth_boxes, jittered
 from sameo_core.inference import predict_dataset
 from sameo_core.model import Sameo
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import scene_picture
 
 

@@ -19,7 +19,7 @@ from sameo_core.arrays import AmodalMask
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.synthesis.pool import CroppedMask, Pool
+from sameo_core.synthesis.completeness import CroppedMask, Pool
 
 MARGIN = 5  # pixels around a cut-out, for its soft edge
 SMALLEST_BLUR, LARGEST_BLUR = 0.5, 1.0  # pixels (sigma): below, steps are seen; above, more blur than edges have

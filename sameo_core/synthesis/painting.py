@@ -13,8 +13,8 @@ from PIL import ImageStat, JpegImagePlugin
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.images import FORMATS, orientation
 from sameo_core.errors import InputError
+from sameo_core.synthesis.completeness import Pool
 from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
-from sameo_core.synthesis.pool import Pool
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ GROUPS = {
     "losses": {"model/losses.py": "test_losses.py"},
     "masks": {"masks.py": "test_masks.py", "model/boxes.py": "test_boxes.py", "boxes.py": "test_boxes.py"},
     "evaluation": {"evaluation/*.py": "test_evaluation.py"},
-    "synthesis": {f"synthesis/{name}.py": "test_synthesis.py" for name in ("composition", "painting", "pool")},
+    "synthesis": {f"synthesis/{name}.py": "test_synthesis.py" for name in ("completeness", "composition", "painting")},
 }
 SLOW = "killed or dask or workers or verb or profile or absent_sources or scheduler or ctrl_c"  # and not of geometry
 

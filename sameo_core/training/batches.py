@@ -19,8 +19,8 @@ from torch import Tensor
 from sameo_core.arrays import BoxPrompts, BoxXYXY, ImageEmbedding
 from sameo_core.config import TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
+from sameo_core.training.embeddings import EmbeddingCache
 
 # What is made of the RLEs of whole images is kept in memory, for objects come again; the last that were used
 TARGET_BYTES = 2**29  # of targets
