@@ -63,7 +63,7 @@ def run_pretrain(options: argparse.Namespace) -> int:
     """0: done."""
     import torch
 
-    from sameo_core.pretraining import PretrainingConfig, pretrain
+    from sameo_core.miniature.pretraining import PretrainingConfig, pretrain
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -85,7 +85,7 @@ def run_pretrain_detector(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     import torch
 
-    from sameo_core.nano_detector import DetectorConfig, pretrain_detector
+    from sameo_core.miniature.nano_detector import DetectorConfig, pretrain_detector
 
     if options.threads:
         torch.set_num_threads(options.threads)

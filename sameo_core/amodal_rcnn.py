@@ -31,22 +31,15 @@ from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.detectors import LiveDetector, load_detector
 from sameo_core.errors import InputError
-from sameo_core.model.checkpoints import fingerprint_weights, read_weights
+from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
+from sameo_core.model.checkpoints import fingerprint_weights, load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.nano_detector import (
-    DetectionBatch,
-    build_nano_detector,
-    detector_optimiser,
-    load_exactly,
-    load_nano_detector,
-    run_detector_training,
-    save_detector,
-)
 from sameo_core.pipeline import open_training_sets, run_all, training_sets
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import claimed
 from sameo_core.runs.provenance import write_environment
 from sameo_core.training import learning_rate_factor, set_probabilities
+from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
 from sameo_core.training.loop import cpu_threads, is_whole
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself

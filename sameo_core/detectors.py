@@ -37,11 +37,11 @@ from sameo_core.front_ends import (
     strongest,
 )
 from sameo_core.masks import RLE, encode_mask
+from sameo_core.miniature.nano_detector import load_nano_detector
 from sameo_core.model import Sameo
 from sameo_core.model.boxes import as_array
 from sameo_core.model.checkpoints import fingerprint_weights, read_weights
 from sameo_core.model.sameo import check_image, default_device
-from sameo_core.nano_detector import load_nano_detector
 
 MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)

@@ -30,9 +30,10 @@ from sameo_core.config import AmodalRcnnConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
+from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import read_weights
-from sameo_core.nano_detector import build_nano_detector, load_nano_detector, save_detector
 from sameo_core.training import set_probabilities
+from sameo_core.training.detectors import save_detector
 
 
 @pytest.fixture

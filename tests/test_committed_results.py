@@ -41,9 +41,9 @@ from sameo_core.evaluation import evaluate_predictions
 from sameo_core.front_ends import ground_truth_boxes
 from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset
 from sameo_core.miniature import RELATIVE_SIZE, draw_dataset
+from sameo_core.miniature.pretraining import visible_ious
 from sameo_core.model import Sameo, build_efficient_sam
 from sameo_core.playground import occlusion_curve, stages
-from sameo_core.pretraining import visible_ious
 from sameo_core.reporting import read_table, table_html, tables, write_table
 
 MINI = RESULTS / "mini"

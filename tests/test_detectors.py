@@ -23,8 +23,9 @@ from sameo_core.front_ends import jittered
 from sameo_core.inference import predict_dataset
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
-from sameo_core.nano_detector import NANO_DETECTOR, build_nano_detector, save_detector
+from sameo_core.miniature.nano_detector import NANO_DETECTOR, build_nano_detector
 from sameo_core.pipeline import open_dataset
+from sameo_core.training.detectors import save_detector
 
 SMALL = "ssdlite320_mobilenet_v3_large"  # torchvision's smallest: 3.4 M parameters
 NAMES = {1: "cup", 2: "plate"}

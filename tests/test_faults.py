@@ -43,9 +43,8 @@ from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import json_index, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
-from sameo_core.miniature.room import save_mask
+from sameo_core.miniature.mask_files import save_mask
 from sameo_core.model import Sameo
-from sameo_core.nano_detector import save_detector
 from sameo_core.pipeline import fine_tune, open_clean_dataset, open_training_sets, unfinished_runs
 from sameo_core.prediction import write_json
 from sameo_core.reporting import read_table, write_table
@@ -54,6 +53,7 @@ from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import EmbeddingCache
+from sameo_core.training.detectors import save_detector
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

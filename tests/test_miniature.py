@@ -20,7 +20,9 @@ from sameo_core.miniature import (
     draw_dataset,
     draw_scene,
 )
-from sameo_core.miniature.kins import CATEGORIES, CATEGORY_OF, GHOST_EVERY
+from sameo_core.miniature.coco import KINS_CATEGORIES as CATEGORIES
+from sameo_core.miniature.coco import KINS_CATEGORY_OF as CATEGORY_OF
+from sameo_core.miniature.coco import KINS_GHOST_EVERY as GHOST_EVERY
 
 # ------------------------------------------------------------------------------------------------ pinned pictures
 

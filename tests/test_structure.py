@@ -41,8 +41,6 @@ ORDER = [
     "detection_files",
     "inference",
     "everything",
-    "pretraining",
-    "nano_detector",
     "detectors",
     "amodal_rcnn",
     "evaluation",

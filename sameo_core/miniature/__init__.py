@@ -1,19 +1,19 @@
 """The drawn world: images with exact amodal masks, written in the real formats of the real data sets.
 
-`drawing` paints scenes, `records` says what of them can be stored, one module a format says how, `files` writes them.
+`domains` says how they look, `drawing` paints them, `records` says what of them can be stored; `coco`, `lvis` and
+`mask_files` say how, `files` writes them.
 """
 
-from sameo_core.miniature.drawing import (
+from sameo_core.miniature.domains import (
     DOMAINS,
     HELD_OUT_PHOTOGRAPHS,
     HELD_OUT_SHAPES,
     SEEN_PHOTOGRAPHS,
     SEEN_SHAPES,
     Domain,
-    Scene,
     domain_of,
-    draw_scene,
 )
+from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.miniature.files import RELATIVE_SIZE, WRITERS, draw_dataset
 from sameo_core.miniature.lvis import hidden_shares
 

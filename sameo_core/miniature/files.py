@@ -9,38 +9,27 @@ from tqdm import tqdm
 
 from sameo_core.config import DATA_SEED
 from sameo_core.errors import InputError
-from sameo_core.miniature import (
-    cocoa,
-    cocoa_cls,
-    d2sa,
-    dyce,
-    kins,
-    kitti360_aps,
-    lvis,
-    lvvis,
-    mp3d_amodal,
-    muva,
-    pix2gestalt,
-    walt,
-)
-from sameo_core.miniature.drawing import DOMAINS, domain_of
+from sameo_core.miniature.coco import COCOA, COCOA_CLS, D2SA, KINS, MUVA
+from sameo_core.miniature.domains import DOMAINS, domain_of
+from sameo_core.miniature.lvis import LVIS, LVVIS
+from sameo_core.miniature.mask_files import DYCE, KITTI360_APS, MP3D_AMODAL, PIX2GESTALT, WALT
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
 from sameo_core.runs.atomic import written_whole
 
 JPEG_QUALITY = 92
 WRITERS: dict[str, Layout] = {
-    "cocoa": cocoa.LAYOUT,
-    "cocoa_cls": cocoa_cls.LAYOUT,
-    "d2sa": d2sa.LAYOUT,
-    "kins": kins.LAYOUT,
-    "muva": muva.LAYOUT,
-    "dyce": dyce.LAYOUT,
-    "mp3d_amodal": mp3d_amodal.LAYOUT,
-    "walt": walt.LAYOUT,
-    "kitti360_aps": kitti360_aps.LAYOUT,
-    "pix2gestalt": pix2gestalt.LAYOUT,
-    "lvis": lvis.LAYOUT,
-    "lvvis": lvvis.LAYOUT,
+    "cocoa": COCOA,
+    "cocoa_cls": COCOA_CLS,
+    "d2sa": D2SA,
+    "kins": KINS,
+    "muva": MUVA,
+    "dyce": DYCE,
+    "mp3d_amodal": MP3D_AMODAL,
+    "walt": WALT,
+    "kitti360_aps": KITTI360_APS,
+    "pix2gestalt": PIX2GESTALT,
+    "lvis": LVIS,
+    "lvvis": LVVIS,
 }
 
 # How large the train splits are drawn, relative to each other. They differ, as the real ones do (2,500 images to

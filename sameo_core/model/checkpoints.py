@@ -155,3 +155,13 @@ def _check_unpacked(archive: zipfile.ZipFile) -> None:
 
 def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict`, strict; raises InputError, naming the first entry of `path` that does not fit."""
+    wanted, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state))
+    for key in [*wanted, *found]:
+        if wanted.get(key) != found.get(key):
+            rule = f"the shape {wanted.get(key, 'of no such entry')}, found {found.get(key, 'nothing')}"
+            raise InputError(file=path, record=key, rule=rule, remedy="Use the weights that belong to this network")
+    model.load_state_dict(state)

@@ -8,14 +8,12 @@ torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * im
 
 import contextlib
 import io
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from pycocotools.coco import COCO
@@ -28,24 +26,20 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
-from tqdm import tqdm
 
 from sameo_core.arrays import Images
 from sameo_core.config import WEIGHTS
-from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, xyxy_to_xywh
-from sameo_core.miniature import draw_scene
+from sameo_core.miniature.drawing import draw_scene
+from sameo_core.miniature.pretraining import claim_folder, learning_rate_factor, mirror_scene
 from sameo_core.model import build_efficient_sam
-from sameo_core.model.checkpoints import read_weights
+from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD, VARIANTS, ChannelNorm, ImageEncoder
-from sameo_core.pretraining import claim_folder, learning_rate_factor, mirror_scene
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
+from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
 ANCHORS = (24, 48, 96, 160)  # side of a level's square anchor in pixels of the square input; objects measure 20 to 190
-PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that a detector, nano or ResNet, does not start afresh
 WIDTH = 64  # channels of the pyramid and of the heads
 
 
@@ -161,26 +155,6 @@ def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
     return model.eval()
 
 
-def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """`load_state_dict`, strict; raises InputError, naming the first entry of `path` that does not fit."""
-    wanted, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state))
-    for key in [*wanted, *found]:
-        if wanted.get(key) != found.get(key):
-            rule = f"the shape {wanted.get(key, 'of no such entry')}, found {found.get(key, 'nothing')}"
-            raise InputError(file=path, record=key, rule=rule, remedy="Use the weights that belong to this network")
-    model.load_state_dict(state)
-
-
-# ------------------------------------------------------------------------------------------------------------- training
-@dataclass(frozen=True)
-class DetectionBatch:
-    """What a detector learns from in one step, as torchvision's detectors take it."""
-
-    images: tuple[Float[Tensor, "3 _ _"], ...]
-    targets: tuple[dict[str, Tensor], ...]
-    names: tuple[str, ...]  # to name in an error
-
-
 class DetectionScenes(Dataset):
     """Scenes by number, as torchvision's detectors take them: image Float "3 h w", and a dict of its objects."""
 
@@ -245,100 +219,6 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
         measure=measure,
     )
     return save_detector(model, folder / NANO_DETECTOR) if end == config.steps else folder / "checkpoint.pt"
-
-
-def run_detector_training(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    batches: Callable[[int], Iterable[DetectionBatch]],
-    folder: Path,
-    *,
-    end: int,
-    factor: Callable[[int], float],
-    seed: int,
-    clip: float | int,
-    log_every: int,
-    measure: Callable[[], dict[str, float]] = dict,
-) -> None:
-    """The loop of a torchvision detector, in training mode; goes on from checkpoint.pt in `folder`.
-
-    Args:
-        batches: from a step on, one batch a step, up to `end`.
-        folder: receives log.csv (mean losses, what `measure` says, seconds a step) and checkpoint.pt.
-        end: steps to have been done at last.
-        factor: share of the full learning rate at a step.
-        seed: with the step it decides which anchors and proposals are sampled.
-        clip: largest norm of the gradient.
-        log_every: steps.
-        measure: more columns for the log.
-
-    Raises:
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
-    """
-    rates = [group["lr"] for group in optimiser.param_groups]
-    device = next(model.parameters()).device
-    checkpoint, start = folder / "checkpoint.pt", 0
-    if (state := load_checkpoint(checkpoint)) is not None:
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        start = state["step"]
-    running: dict[str, float] = {}
-    logged, began = start, time.perf_counter()
-    bar = tqdm(batches(start), desc="training the detector", initial=start, total=end, unit="step")
-    for step, batch in enumerate(bar, start):
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * factor(step)
-        images = [image.to(device) for image in batch.images]
-        targets = [{key: value.to(device) for key, value in target.items()} for target in batch.targets]
-        with torch.random.fork_rng():
-            torch.manual_seed(int(np.random.default_rng([seed, step, 2]).integers(2**31)))
-            terms = model(images, targets)
-        loss = sum(terms.values())
-        if not loss.isfinite():
-            rule = f"step {step}: the loss is {loss.item()}, with images {', '.join(batch.names)}"
-            raise FloatingPointError(f"{folder}: {rule}. Inspect these images, or lower the learning rate.")
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimiser.step()
-        for name, value in terms.items():
-            running[name] = running.get(name, 0.0) + value.item()
-        done = step + 1
-        if done % log_every == 0 or done == end:
-            row = {"step": done} | {name: round(total / (done - logged), 5) for name, total in running.items()}
-            row |= measure()
-            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
-            append_log(folder / "log.csv", row)
-            save_checkpoint(
-                {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": done}, checkpoint
-            )
-            running, logged, began = {}, done, time.perf_counter()
-
-
-def detector_optimiser(
-    model: nn.Module, learning_rate: float | int, encoder_rate: float | int, weight_decay: float | int
-) -> torch.optim.AdamW:
-    """AdamW; the pre-trained encoder learns at `encoder_rate` x the learning rate, vectors are not decayed."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith(PRETRAINED), parameter.ndim > 1), []).append(parameter)
-    options = [
-        {
-            "params": parameters,
-            "lr": learning_rate * (encoder_rate if pretrained else 1),
-            "weight_decay": weight_decay if decayed else 0.0,
-        }
-        for (pretrained, decayed), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(options)
-
-
-def save_detector(model: nn.Module, path: Path) -> Path:
-    """Write the weights in half precision, in one step."""
-    weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    with written_whole(path) as partial:
-        partial.write_bytes(safetensors.torch.save(weights))
-    return path
 
 
 def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[DetectionBatch]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, mask_iou
-from sameo_core.miniature import Scene, draw_scene
+from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.runs.atomic import make_folder, written_whole
