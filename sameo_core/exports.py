@@ -22,10 +22,10 @@ from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
 from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
-from sameo_core.boxes import LARGEST_ID, number_of
 from sameo_core.datasets.builder import is_int
 from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
+from sameo_core.front_ends.boxes import LARGEST_ID, number_of
 from sameo_core.masks import (
     decode_segmentation,
     encode_mask,

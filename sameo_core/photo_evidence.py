@@ -6,8 +6,7 @@ from pathlib import Path
 from sameo_core.config import PHOTO_QUESTIONS, WEIGHTS, Profile, ablation, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
-from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset, without_rescoring
+from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered, predict_dataset, without_rescoring
 from sameo_core.model import Sameo
 from sameo_core.pipeline import fine_tune, fine_tune_all, pool_of_profile
 from sameo_core.reporting import arm_differences

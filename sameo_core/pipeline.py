@@ -19,15 +19,18 @@ from tqdm import tqdm
 from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset, clean, load_dataset
 from sameo_core.errors import InputError
+from sameo_core.front_ends.amodal_rcnn import _baseline_batches, _starting_baseline
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
 from sameo_core.model import Sameo
+from sameo_core.model.checkpoints import fingerprint_weights
 from sameo_core.model.sameo import default_device
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import claimed
 from sameo_core.runs.provenance import write_environment
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
-from sameo_core.training import BatchSampler, EmbeddingCache
+from sameo_core.training import BatchSampler, EmbeddingCache, learning_rate_factor
+from sameo_core.training.detectors import detector_optimiser, run_detector_training, save_detector
 from sameo_core.training.loop import BEST, RESULT, _claimed_by_rank_zero, _run, _starting_model, cpu_threads, is_whole
 
 
@@ -360,3 +363,65 @@ def unfinished_runs(profile: Profile) -> list[Path]:
     """The folders of the profile's runs that have logged something and are not done, the latest first."""
     logs = [log for log in profile.runs.glob("sameo-*/log.csv") if not (log.parent / RESULT).exists()]
     return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns, reverse=True)]
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
+    """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
+
+    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
+    while it trains, and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the
+    same run waits for the first, and takes what it finds.
+
+    Args:
+        profile: data sets and recipe.
+        seed: of batches, sampled proposals and the new head's first weights.
+
+    Raises:
+        InputError: weights or data sets are missing or damaged.
+        FloatingPointError: the loss is not finite; the message names the images of the batch.
+    """
+    recipe, shared = profile.amodal_rcnn, profile.training
+    model, sets = _starting_baseline(recipe, seed), training_sets(profile)
+    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
+    data = [dataset.fingerprint() for dataset in sets]
+    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
+    result = folder / "amodal_rcnn.safetensors"
+    if is_whole(result):
+        return result
+    model.to(default_device()).train()
+    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
+    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
+    with claimed(folder), cpu_threads(shared.cpu_threads):
+        if is_whole(result):  # another process has been at work on it
+            return result
+        config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
+        with written_whole(folder / "config.json") as partial:
+            partial.write_text(json.dumps(config, indent=1))
+        write_environment(folder)
+        run_detector_training(
+            model,
+            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
+            lambda start: _baseline_batches(sets, recipe, seed, start),
+            folder,
+            end=recipe.rcnn_iterations,
+            factor=lambda iteration: learning_rate_factor(iteration, schedule),
+            seed=seed,
+            clip=shared.clip,
+            log_every=shared.log_every,
+        )
+        save_detector(model, result)
+        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
+            (folder / name).unlink(missing_ok=True)
+    return result
+
+
+def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
+    """`train_amodal_rcnn` for each seed of the profile, on a CPU as many at once as there are cores: seed -> weights.
+
+    Raises:
+        InputError, FloatingPointError: as `train_amodal_rcnn`.
+    """
+    seeds = profile.training.seeds
+    open_training_sets(profile)  # drawn and synthesised once, before
+    return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))

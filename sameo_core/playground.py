@@ -20,7 +20,7 @@ from sameo_core.arrays import AmodalMask, Image, ImageEmbedding, VisibleMask
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou
-from sameo_core.inference import check_same_encoder
+from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.sample_photographs import OBJECTS, sample_photograph

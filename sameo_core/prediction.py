@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from sameo_core.arrays import Image, ImageEmbedding, VisibleMasks
-from sameo_core.boxes import BoxFile, number_of, read_box_file
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.datasets.images import find_photographs, read_photograph
-from sameo_core.detectors import NANO, Detector, load_detector
 from sameo_core.errors import InputError
-from sameo_core.everything import EVERYTHING, EverythingDetector
-from sameo_core.front_ends import Detections, check_limits
-from sameo_core.inference import Results, coco_results
+from sameo_core.front_ends import Detections, EverythingDetector, coco_results, load_detector
+from sameo_core.front_ends.base import check_limits
+from sameo_core.front_ends.boxes import BoxFile, number_of, read_box_file
+from sameo_core.front_ends.everything import EVERYTHING
+from sameo_core.front_ends.live import NANO, Detector
+from sameo_core.front_ends.predict import Results
 from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.model import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo
 from sameo_core.model.boxes import boxes_in_pixels

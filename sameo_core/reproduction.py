@@ -28,10 +28,9 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
 
 from sameo_core import __version__
-from sameo_core.amodal_rcnn import train_amodal_rcnn
 from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVISED, ablation, load_profile, recipe
 from sameo_core.errors import InputError
-from sameo_core.pipeline import fine_tune
+from sameo_core.pipeline import fine_tune, train_amodal_rcnn
 from sameo_core.reporting import Table, claims_agree, tables_agree
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.provenance import write_environment

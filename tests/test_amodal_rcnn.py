@@ -13,25 +13,24 @@ from conftest import plain_dataset, rectangle
 from PIL import Image as PILImage
 from torch import nn
 
-from sameo_core import amodal_rcnn, pipeline
-from sameo_core.amodal_rcnn import (
+from sameo_core import pipeline
+from sameo_core.config import AmodalRcnnConfig
+from sameo_core.errors import InputError
+from sameo_core.front_ends import amodal_front_end, amodal_rcnn
+from sameo_core.front_ends.amodal_rcnn import (
     MASKS,
     LenientRpn,
-    amodal_front_end,
     build_amodal_rcnn,
     detection_target,
     draw_batch,
     four_masks,
     load_amodal_rcnn,
-    train_all_amodal_rcnn,
-    train_amodal_rcnn,
 )
-from sameo_core.config import AmodalRcnnConfig
-from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import read_weights
+from sameo_core.pipeline import train_all_amodal_rcnn, train_amodal_rcnn
 from sameo_core.training import set_probabilities
 from sameo_core.training.detectors import save_detector
 

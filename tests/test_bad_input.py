@@ -64,16 +64,16 @@ from conftest import plain_dataset
 
 import sameo_core
 from sameo_core.__main__ import VERBS, main
-from sameo_core.boxes import read_box_file
 from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
 from sameo_core.datasets.sources import SourceFile
-from sameo_core.detectors import load_detector
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
 from sameo_core.explorer import DatasetExplorer, Explorer
+from sameo_core.front_ends import load_detector
+from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import encode_mask
 from sameo_core.miniature.nano_detector import DetectorConfig
 from sameo_core.miniature.pretraining import PretrainingConfig
@@ -303,9 +303,17 @@ ROWS = [
         "belong to this network",
         "more",
     ),
-    Row("amodal_rcnn.load_amodal_rcnn", lambda d: Given(d.folder / "r.pt"), "r.pt", "must exist", "download"),
-    Row("amodal_rcnn.load_amodal_rcnn", g(None), "checkpoint", "found None", "Give its path"),
-    Row("amodal_rcnn.load_amodal_rcnn", g("r.pt", "yolo"), "rcnn_detector", "found 'yolo'", "nano or maskrcnn"),
+    Row(
+        "front_ends.amodal_rcnn.load_amodal_rcnn", lambda d: Given(d.folder / "r.pt"), "r.pt", "must exist", "download"
+    ),
+    Row("front_ends.amodal_rcnn.load_amodal_rcnn", g(None), "checkpoint", "found None", "Give its path"),
+    Row(
+        "front_ends.amodal_rcnn.load_amodal_rcnn",
+        g("r.pt", "yolo"),
+        "rcnn_detector",
+        "found 'yolo'",
+        "nano or maskrcnn",
+    ),
     # data sets
     Row("datasets.load_dataset", g("cocoacls", "."), "name", "unknown data set 'cocoacls'", "'cocoa_cls'"),
     Row("datasets.load_dataset", lambda d: Given("cocoa", d.folder / "no"), "no", "must exist", "data/README.md"),
@@ -562,17 +570,36 @@ ROWS = [
         "as long as the boxes",
     ),
     Row("model.Sameo.predict_in_passes", lambda d: Given(d.nano, None, (6, 9), []), "embedding", "NoneType", "encode"),
-    Row("front_ends.check_scores", g(np.array([0.5, 80.0]), "d.json"), "d.json", "found 80", "per cent", "detection 1"),
-    Row("front_ends.check_scores", g(np.array([-3.0]), "d.json"), "d.json", "found -3", "sigmoid", "detection 0"),
-    Row("front_ends.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"),
-    Row("front_ends.check_limits", g(50), "min_score", "in 0..1, found 50", "Give 0.5"),
-    Row("front_ends.check_limits", g(float("nan")), "min_score", "found nan", "Give 0.5"),
-    Row("front_ends.check_limits", g(0.5, -1), "max_per_image", "from 0, found -1", "Give 100"),
-    Row("front_ends.map_categories", g(IDS, "coco80", "d.json"), "category_map", "found 'coco80'", "data set's id"),
-    Row("front_ends.map_categories", g(IDS, 5, "d.json"), "category_map", "found 5", "data set's id"),
-    Row("front_ends.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"),
-    Row("front_ends.map_categories", g(IDS, {1: 1}, "d.json"), "d.json", r"are 3 \(2 times\)", "maps to None"),
-    Row("front_ends.map_categories", g(IDS + 80, "coco80_to_91", "d.json"), "d.json", "maps 0..79", "leave category"),
+    Row(
+        "front_ends.base.check_scores",
+        g(np.array([0.5, 80.0]), "d.json"),
+        "d.json",
+        "found 80",
+        "per cent",
+        "detection 1",
+    ),
+    Row("front_ends.base.check_scores", g(np.array([-3.0]), "d.json"), "d.json", "found -3", "sigmoid", "detection 0"),
+    Row(
+        "front_ends.base.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"
+    ),
+    Row("front_ends.base.check_limits", g(50), "min_score", "in 0..1, found 50", "Give 0.5"),
+    Row("front_ends.base.check_limits", g(float("nan")), "min_score", "found nan", "Give 0.5"),
+    Row("front_ends.base.check_limits", g(0.5, -1), "max_per_image", "from 0, found -1", "Give 100"),
+    Row(
+        "front_ends.base.map_categories", g(IDS, "coco80", "d.json"), "category_map", "found 'coco80'", "data set's id"
+    ),
+    Row("front_ends.base.map_categories", g(IDS, 5, "d.json"), "category_map", "found 5", "data set's id"),
+    Row(
+        "front_ends.base.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"
+    ),
+    Row("front_ends.base.map_categories", g(IDS, {1: 1}, "d.json"), "d.json", r"are 3 \(2 times\)", "maps to None"),
+    Row(
+        "front_ends.base.map_categories",
+        g(IDS + 80, "coco80_to_91", "d.json"),
+        "d.json",
+        "maps 0..79",
+        "leave category",
+    ),
     Row(
         "datasets.files.check_records",
         g("b.json", [{"a": 1}, {}], "row", {"a": int}),
@@ -590,7 +617,7 @@ ROWS = [
         "row 0",
     ),
     *(
-        Row("detection_files.coco_results", lambda d, give=give: results(d, *give), file, rule, remedy, record)
+        Row("front_ends.coco_results", lambda d, give=give: results(d, *give), file, rule, remedy, record)
         for give, file, rule, remedy, record in (
             (({},), "results", "a list, found dict", "Give", ""),
             (([{}],), "results", "needs image_id", "Correct", "result 0"),
@@ -606,44 +633,48 @@ ROWS = [
             (([{}], {"category_map": {1: 1.5}}), "category_map", "found 1.5", "data set's id", "1"),
         )
     ),
-    Row("detection_files.coco_results", lambda d: results(d, d.folder / "r.json"), "r.json", "must exist", "Check"),
+    Row("front_ends.coco_results", lambda d: results(d, d.folder / "r.json"), "r.json", "must exist", "Check"),
+    Row("front_ends.coco_results", lambda d: results(d, d.file("r.json", "[")), "r.json", "breaks at byte", "again"),
+    Row("front_ends.load_detector", g("nanno"), "detector", "found 'nanno'", "Did you mean 'nano'"),
+    Row("front_ends.load_detector", g("everything", "no.pt"), "no.pt", "must exist", "names"),
     Row(
-        "detection_files.coco_results", lambda d: results(d, d.file("r.json", "[")), "r.json", "breaks at byte", "again"
-    ),
-    Row("detectors.load_detector", g("nanno"), "detector", "found 'nanno'", "Did you mean 'nano'"),
-    Row("detectors.load_detector", g("everything", "no.pt"), "no.pt", "must exist", "names"),
-    Row(
-        "everything.EverythingDetector.__init__",
+        "front_ends.EverythingDetector.__init__",
         lambda d: Given(SimpleNamespace(), d.nano),
         "model",
         "boxes only",
         "photo_base",
     ),
-    Row("everything.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image", "found str", "convert"),
+    Row("front_ends.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image", "found str", "convert"),
     Row(
-        "everything.box_from_point",
+        "front_ends.box_from_point",
         lambda d: Given(d.nano, torch.zeros(1, 128, 16, 16), (60, 90), (91, 5)),
         "points",
         r"60 x 90 image, found \[91.0, 5.0\]",
         r"\(x, y\)",
         "point 0",
     ),
-    Row("detectors.load_detector", g(None), "detector", "found None", "one of these names"),
-    Row("detectors.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
-    Row("detectors.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
-    Row("detectors.load_detector", g("nano", categories={"cup": 1}), "categories", "labels from 1, found", '1: "cup"'),
-    Row("detectors.load_detector", g("nano", categories=[1]), "categories", r"found \[1\]", '1: "cup"'),
-    Row("detectors.load_detector", g("nano", min_score=50), "min_score", "found 50", "Give 0.5"),
+    Row("front_ends.load_detector", g(None), "detector", "found None", "one of these names"),
+    Row("front_ends.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
+    Row("front_ends.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
+    Row("front_ends.load_detector", g("nano", categories={"cup": 1}), "categories", "labels from 1, found", '1: "cup"'),
+    Row("front_ends.load_detector", g("nano", categories=[1]), "categories", r"found \[1\]", '1: "cup"'),
+    Row("front_ends.load_detector", g("nano", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
-        "detectors.load_detector",
+        "front_ends.load_detector",
         lambda d: Given(SMALL, weights(d, a=torch.zeros(2))),
         "w.safetensors",
         "not a checkpoint of fasterrcnn.* with 90 classes",
         "architecture that it is of",
     ),
-    Row("detectors.LiveDetector.detect", lambda d: Given(load_detector(), "a.png"), "image", "found str", "convert"),
+    Row(
+        "front_ends.live.LiveDetector.detect",
+        lambda d: Given(load_detector(), "a.png"),
+        "image",
+        "found str",
+        "convert",
+    ),
     *(
-        Row("detectors.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
+        Row("front_ends.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
         for change, rule, remedy in (
             ({"xyxy": None}, r"four numbers a box, \(n, 4\), found \(\)", "x0, y0"),
             ({"xyxy": [[1, 2, 3]]}, r"found \(1, 3\)", "x0, y0"),
@@ -654,11 +685,11 @@ ROWS = [
             ({"mask": np.zeros((1, 4, 4))}, r"mask has one entry a box, \(2, any, any\)", "as many"),
         )
     ),
-    Row("detectors.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
-    Row("detectors.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
-    Row("detectors.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
-    Row("detectors.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
-    Row("detectors.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
+    Row("front_ends.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
+    Row("front_ends.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
+    Row("front_ends.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
+    Row("front_ends.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
+    Row("front_ends.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
     Row("front_ends.ground_truth_boxes", g("whole"), "kind", "found 'whole'", "visible, amodal"),
     Row("front_ends.jittered", g(None, 10), "share", "found 10", "0.1 for 10 per cent"),
     Row("model.boxes.boxes_in_pixels", g([[1, 2, 3]], (40, 60)), "boxes", r"found \(1, 3\)", "outer brackets"),
@@ -674,11 +705,21 @@ ROWS = [
         "normalised",
     ),
     Row("model.boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
-    Row("boxes.read_box_file", lambda d: Given(d.folder / "b.json"), "b.json", "must exist", "Check the path"),
-    Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{")), "b.json", "breaks at byte", "damaged"),
-    Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{}")), "b.json", "images and annotations", "COCO"),
     Row(
-        "boxes.read_box_file",
+        "front_ends.boxes.read_box_file", lambda d: Given(d.folder / "b.json"), "b.json", "must exist", "Check the path"
+    ),
+    Row(
+        "front_ends.boxes.read_box_file", lambda d: Given(d.file("b.json", "{")), "b.json", "breaks at byte", "damaged"
+    ),
+    Row(
+        "front_ends.boxes.read_box_file",
+        lambda d: Given(d.file("b.json", "{}")),
+        "b.json",
+        "images and annotations",
+        "COCO",
+    ),
+    Row(
+        "front_ends.boxes.read_box_file",
         lambda d: Given(d.file("b.json", [{"bbox": 1}])),
         "b.json",
         "image_id",
@@ -686,7 +727,7 @@ ROWS = [
         "result 0",
     ),
     Row(
-        "boxes.BoxFile.detections",
+        "front_ends.boxes.BoxFile.detections",
         lambda d: Given(
             read_box_file(d.file("b.json", [{"image_id": 1, "bbox": [1, 1, 2, 2], "score": 7}])), "1", (9, 9)
         ),
@@ -696,14 +737,14 @@ ROWS = [
         "detection 0",
     ),
     Row(
-        "inference.predict_dataset",
+        "front_ends.predict_dataset",
         lambda d: Given({}, plain_dataset(1), {}),
         "models",
         "at least one model",
         "Sameo.load",
     ),
     Row(
-        "inference.check_same_encoder",
+        "front_ends.check_same_encoder",
         lambda d: Given(d.nano, d.other_nano),
         "models",
         "two different",
@@ -942,8 +983,8 @@ ROWS = [
     Row("pipeline.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
-    Row("amodal_rcnn.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
-    Row("amodal_rcnn.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
+    Row("pipeline.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
     Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(

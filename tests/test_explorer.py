@@ -21,8 +21,7 @@ from sameo_core.explorer import (
     dataset_page,
     photographs,
 )
-from sameo_core.front_ends import ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset

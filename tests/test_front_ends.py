@@ -5,7 +5,8 @@ import pytest
 from conftest import plain_dataset
 
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, check_scores, ground_truth_boxes, jittered, map_categories, strongest
+from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
+from sameo_core.front_ends.base import check_scores, map_categories, strongest
 from sameo_core.masks import encode_mask
 from sameo_core.model.boxes import usable
 

@@ -12,14 +12,14 @@ import torch
 from matplotlib.figure import Figure
 from skimage.data import astronaut
 
-from sameo_core import everything, prediction
+from sameo_core import prediction
 from sameo_core.__main__ import main
-from sameo_core.boxes import number_of, read_box_file
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.datasets.images import read_photograph
-from sameo_core.detectors import LiveDetector
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections
+from sameo_core.front_ends import Detections, everything
+from sameo_core.front_ends.boxes import number_of, read_box_file
+from sameo_core.front_ends.live import LiveDetector
 from sameo_core.masks import decode_rle, mask_box, mask_iou
 from sameo_core.model import Sameo, onnx, sameo
 from sameo_core.prediction import (

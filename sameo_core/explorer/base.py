@@ -19,7 +19,7 @@ from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
-from sameo_core.inference import check_same_encoder
+from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
 from sameo_core.playground import Stage

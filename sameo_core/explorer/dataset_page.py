@@ -12,8 +12,7 @@ from sameo_core.datasets import AmodalDataset, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.evaluation import Failure, worst_hidden
 from sameo_core.explorer.base import PICTURE, WIDE, BoxFromPoint, Explorer, Target
-from sameo_core.front_ends import ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
 from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import scene_picture

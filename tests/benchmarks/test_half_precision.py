@@ -5,8 +5,7 @@ import pytest
 from sameo_core import pipeline
 from sameo_core.config import load_profile
 from sameo_core.evaluation import evaluate
-from sameo_core.front_ends import ground_truth_boxes
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, predict_dataset
 from sameo_core.model import Sameo
 from sameo_core.pipeline import fine_tune_all, open_clean_dataset
 from sameo_core.reporting import mean_interval

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from sameo_core.datasets import load_dataset
-from sameo_core.front_ends import ground_truth_boxes
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, predict_dataset
 from sameo_core.masks import decode_rle
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import AmodalPrediction, Sameo
@@ -28,7 +27,7 @@ from pycocotools.mask import area
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.model import build_efficient_sam
 from sameo_core.front_ends import Detections
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import predict_dataset
 from sameo_core.model import Sameo
 
 def memory(field):

@@ -26,8 +26,7 @@ from sameo_core.arrays import Image
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.everything import EVERYTHING, EverythingDetector
-from sameo_core.front_ends import (
+from sameo_core.front_ends.base import (
     CategoryMap,
     Detections,
     FrontEnd,
@@ -36,6 +35,7 @@ from sameo_core.front_ends import (
     map_categories,
     strongest,
 )
+from sameo_core.front_ends.everything import EVERYTHING, EverythingDetector
 from sameo_core.masks import RLE, encode_mask
 from sameo_core.miniature.nano_detector import load_nano_detector
 from sameo_core.model import Sameo

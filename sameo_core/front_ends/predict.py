@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sameo_core.arrays import Images
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, FrontEnd
+from sameo_core.front_ends.base import Detections, FrontEnd
 from sameo_core.masks import are_canonical_rles, encode_mask, segmentation_to_rle
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.model.sameo import reuse_memory

@@ -8,9 +8,7 @@ Ours: one class; attention before the up-sampling instead of after it; hidden ha
 AISFormer computes its embedding from those of amodal and visible.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,20 +25,15 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import roi_align
 
-from sameo_core.config import AmodalRcnnConfig, Profile, config_hash
+from sameo_core.config import AmodalRcnnConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.detectors import LiveDetector, load_detector
 from sameo_core.errors import InputError
+from sameo_core.front_ends.live import LiveDetector, load_detector
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
-from sameo_core.model.checkpoints import fingerprint_weights, load_exactly, read_weights
+from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.pipeline import open_training_sets, run_all, training_sets
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.folders import claimed
-from sameo_core.runs.provenance import write_environment
-from sameo_core.training import learning_rate_factor, set_probabilities
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import cpu_threads, is_whole
+from sameo_core.training import set_probabilities
+from sameo_core.training.detectors import DetectionBatch
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -262,7 +255,7 @@ def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
     return detector
 
 
-def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
+def _starting_baseline(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
     name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is new
@@ -275,69 +268,7 @@ def _starting_model(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
         return build_amodal_rcnn(detector)
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
-    """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
-
-    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
-    while it trains, and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the
-    same run waits for the first, and takes what it finds.
-
-    Args:
-        profile: data sets and recipe.
-        seed: of batches, sampled proposals and the new head's first weights.
-
-    Raises:
-        InputError: weights or data sets are missing or damaged.
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
-    """
-    recipe, shared = profile.amodal_rcnn, profile.training
-    model, sets = _starting_model(recipe, seed), training_sets(profile)
-    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
-    data = [dataset.fingerprint() for dataset in sets]
-    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
-    result = folder / "amodal_rcnn.safetensors"
-    if is_whole(result):
-        return result
-    model.to(default_device()).train()
-    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
-    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with claimed(folder), cpu_threads(shared.cpu_threads):
-        if is_whole(result):  # another process has been at work on it
-            return result
-        config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
-        with written_whole(folder / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=1))
-        write_environment(folder)
-        run_detector_training(
-            model,
-            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: _batches(sets, recipe, seed, start),
-            folder,
-            end=recipe.rcnn_iterations,
-            factor=lambda iteration: learning_rate_factor(iteration, schedule),
-            seed=seed,
-            clip=shared.clip,
-            log_every=shared.log_every,
-        )
-        save_detector(model, result)
-        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
-            (folder / name).unlink(missing_ok=True)
-    return result
-
-
-def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
-    """`train_amodal_rcnn` for each seed of the profile, on a CPU as many at once as there are cores: seed -> weights.
-
-    Raises:
-        InputError, FloatingPointError: as `train_amodal_rcnn`.
-    """
-    seeds = profile.training.seeds
-    open_training_sets(profile)  # drawn and synthesised once, before
-    return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
-
-
-def _batches(
+def _baseline_batches(
     sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, start: int
 ) -> Iterator[DetectionBatch]:
     for iteration in range(start, recipe.rcnn_iterations):

@@ -18,11 +18,10 @@ from jaxtyping import Bool, Int, Shaped
 from tqdm import tqdm
 
 from sameo_core.arrays import BoxesXYXY, Scores
-from sameo_core.boxes import has_box, has_mask
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends import (
+from sameo_core.front_ends.base import (
     COCO80_TO_91,
     COCO_IDS,
     CategoryMap,
@@ -32,6 +31,7 @@ from sameo_core.front_ends import (
     counted,
     map_categories,
 )
+from sameo_core.front_ends.boxes import has_box, has_mask
 from sameo_core.masks import RLE, mask_area, mask_box, segmentation_to_rle
 from sameo_core.model.boxes import BOX_FORMATS, as_xyxy, fits_image, looks_normalised, usable
 

@@ -13,7 +13,7 @@ from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, check_scores
+from sameo_core.front_ends.base import Detections, check_scores
 from sameo_core.masks import mask_box, segmentation_to_rle
 from sameo_core.model.boxes import boxes_in_pixels
 

@@ -17,7 +17,7 @@ from sameo_core.arrays import BoxXYXY, Image, ImageEmbedding
 from sameo_core.config import config_hash
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, check_limits, strongest
+from sameo_core.front_ends.base import Detections, check_limits, strongest
 from sameo_core.masks import Mask, encode_mask, mask_box, remove_small_regions
 from sameo_core.model import Sameo
 from sameo_core.model.sameo import check_image
