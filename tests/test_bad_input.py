@@ -342,16 +342,16 @@ ROWS = [
         "annotation file of coco",
     ),
     Row(
-        "datasets.base.AmodalImage.read",
+        "datasets.AmodalImage.read",
         lambda d: Given(AmodalImage(3, "a.png", d.photo("a.png"), 6, 8, ())),
         "a.png",
         r"\(40, 60\), the annotations' \(6, 8\)",
         "original images",
         "image 3",
     ),
-    Row("datasets.base.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json", "changed", "again"),
+    Row("datasets.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json", "changed", "again"),
     Row(
-        "datasets.base.AmodalDataset.to_coco",
+        "datasets.AmodalDataset.to_coco",
         lambda d: Given(test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder)),
         "data set",
         "no amodal mask",
@@ -359,7 +359,7 @@ ROWS = [
         "instance 1",
     ),
     Row(
-        "datasets.base.AmodalInstance.known_amodal_rle",
+        "datasets.AmodalInstance.known_amodal_rle",
         g(visible_only()[0]),
         "data set",
         "no",
@@ -869,19 +869,19 @@ ROWS = [
         "evaluation.RegionTable.at_quantiles", lambda d: Given(d.regions, "full", [0.5], 0.5), "least", "none", "Lower"
     ),
     Row("evaluation.RegionTable.summary", lambda d: Given(d.regions, {"a": (1, 0)}), "buckets", "found", "shares", "a"),
-    Row("evaluation.detection.evaluate", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
-    Row("evaluation.detection.evaluate", g(COCO, [], True, {"a": ("x", 1)}), "buckets", "found", "shares", "a"),
+    Row("evaluation.evaluate", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
+    Row("evaluation.evaluate", g(COCO, [], True, {"a": ("x", 1)}), "buckets", "found", "shares", "a"),
     Row(
-        "evaluation.detection.evaluate",
+        "evaluation.evaluate",
         g(COCO, [{"image_id": 1, "segmentation": RLE, "score": np.nan}]),
         "predictions",
         "finite number, found nan",
         "overflow",
         "prediction 0",
     ),
-    Row("evaluation.occlusion.closed_bucket", g("most", 50, 90), "buckets", r"\(50, 90\)", "not per cent", "most"),
-    Row("evaluation.occlusion.closed_bucket", g("most", None, 1), "buckets", r"\(None, 1\)", "shares", "most"),
-    Row("evaluation.occlusion.occlusion_rates", lambda d: Given(objects()), "ground_truth", "None", "Add", "5"),
+    Row("evaluation.regions.closed_bucket", g("most", 50, 90), "buckets", r"\(50, 90\)", "not per cent", "most"),
+    Row("evaluation.regions.closed_bucket", g("most", None, 1), "buckets", r"\(None, 1\)", "shares", "most"),
+    Row("evaluation.regions.occlusion_rates", lambda d: Given(objects()), "ground_truth", "None", "Add", "5"),
     Row("evaluation.records.read_objects", g(None, True), "ground_truth", "found a NoneType", "predictions second"),
     Row(
         "evaluation.records.read_objects",
@@ -1070,9 +1070,9 @@ ROWS = [
         "one row with .*, found 0",
         "Run the notebook",
     ),
-    Row("reporting.comparison.covering_detections", g(plain_dataset(1), [], "whole"), "kind", "'whole'", "boxes mean"),
+    Row("evaluation.detection.covering_detections", g(plain_dataset(1), [], "whole"), "kind", "'whole'", "boxes mean"),
     *(
-        Row("reporting.comparison.covering_detections", g(plain_dataset(1), [row]), "results", "four", "Give", "0")
+        Row("evaluation.detection.covering_detections", g(plain_dataset(1), [row]), "results", "four", "Give", "0")
         for row in ({}, {"image_id": 0, "box": [1, 2], "score": 1}, {"image_id": 0, "box": [1, 1, 2, 2]})
     ),
     Row("reporting.comparison.worst_median_best", g(plain_dataset(1), []), "least", "none", "Lower"),

@@ -26,6 +26,7 @@ from sameo_core.datasets.images import FORMATS, orientation, upright, upright_si
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 
+BOX_KINDS = ("visible", "amodal")
 CENSUS_VERSION = 2  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
 RECENT_IMAGES = 2000  # of a data set, kept with the masks that were read

@@ -1,7 +1,7 @@
 """Whatever gives boxes and scores for an image; SAMEO turns them into amodal masks."""
 
 from sameo_core.front_ends.amodal_rcnn import amodal_front_end
-from sameo_core.front_ends.base import BOX_KINDS, CategoryMap, Detections, FrontEnd, ground_truth_boxes, jittered
+from sameo_core.front_ends.base import CategoryMap, Detections, FrontEnd, ground_truth_boxes, jittered
 from sameo_core.front_ends.everything import EverythingDetector, box_from_point
 from sameo_core.front_ends.live import from_supervision, load_detector, supervision_front_end
 from sameo_core.front_ends.predict import (
@@ -14,7 +14,6 @@ from sameo_core.front_ends.predict import (
 from sameo_core.front_ends.result_files import ResultsFile, coco_results
 
 __all__ = [
-    "BOX_KINDS",
     "OWN_AMODAL",
     "OWN_VISIBLE",
     "CategoryMap",

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Int
 
 from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalImage
+from sameo_core.datasets.base import BOX_KINDS
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE
 from sameo_core.model.boxes import usable
 
-BOX_KINDS = ("visible", "amodal")
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
 ROUNDING = 1e-5  # what a softmax in single precision may leave 0..1 by
 COCO80_TO_91 = "coco80_to_91"

@@ -12,7 +12,6 @@ from sameo_core.reporting.comparison import (
     Comparison,
     compare_moment,
     comparisons,
-    covering_detections,
     figure_before_after,
     worst_median_best,
 )
@@ -87,7 +86,6 @@ __all__ = [
     "claims_table",
     "compare_moment",
     "comparisons",
-    "covering_detections",
     "detection_curves",
     "draw_object",
     "figure_arms",

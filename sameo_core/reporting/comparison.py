@@ -3,17 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from sameo_core.arrays import AmodalMask, BoxXYXY, Image
 from sameo_core.datasets import AmodalDataset
 from sameo_core.datasets.files import check_records
 from sameo_core.evaluation import evaluate_regions, region_iou
-from sameo_core.front_ends import BOX_KINDS
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.model import Sameo
 from sameo_core.playground import Moment
@@ -31,59 +29,6 @@ class Comparison:
     amodal: Mask  # truth, bool "h w"
     box: BoxXYXY  # the prompt
     predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
-
-
-def covering_detections(
-    dataset: AmodalDataset, results: Sequence[Mapping], kind: str = "visible", least: float | int = 0.5
-) -> list[dict]:
-    """The detections that cover an annotated object, each with that object's `instance_id`; the others are left out.
-
-    Detections are taken for objects from the best IoU of their boxes down, each once, at equal IoU the surer one. Only
-    boxes and front-end scores count, so that of one front-end the same detections are taken whatever model drew masks.
-
-    Args:
-        results: COCO results with `box` (xyxy), and `front_end_score` or `score`.
-        kind: what a box is compared with: "visible" or "amodal" boxes of the objects.
-        least: IoU from which on a detection is taken for an object.
-
-    Returns:
-        In the order of the data set's objects; those that no detection covers are not there.
-
-    Raises:
-        InputError: another kind; a result without image, box or score.
-    """
-    require(kind in BOX_KINDS, "kind", f"one of {', '.join(BOX_KINDS)}, found {kind!r}", "Choose what the boxes mean")
-    for i, result in enumerate(results):
-        box = () if result.get("box") is None else tuple(result["box"])
-        numbers = (*box, result.get("front_end_score", result.get("score")))
-        fine = "image_id" in result and len(box) == 4 and all(isinstance(number, Real) for number in numbers)
-        rule = f"image_id, a box of four numbers and a score, found {dict(result)!r:.150}"
-        require(fine, "results", rule, "Give what `predict_dataset` returned", f"result {i}")
-    by_image: dict[object, list[Mapping]] = {}
-    for result in results:
-        by_image.setdefault(result["image_id"], []).append(result)
-    covering = []
-    for image in dataset:
-        found = by_image.get(image.image_id, [])
-        boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
-        ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
-        scores = np.array([r.get("front_end_score", r.get("score")) for r in found], float)
-        taken: dict[int, int] = {}  # object -> detection
-        order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
-        for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
-            if ious[i, j] >= least and i not in taken and j not in taken.values():
-                taken[int(i)] = int(j)
-        for i, item in enumerate(image.instances):
-            if i in taken:
-                covering.append({**found[taken[i]], "instance_id": item.instance_id})
-    return covering
-
-
-def _box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    shared = np.maximum(sides, 0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
 
 
 def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least: float | int = 0.1) -> list[int]:
