@@ -244,7 +244,7 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
 
 def run_predict(options: argparse.Namespace) -> int:
     """0: all done, 1: some photographs could not be used, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.prediction import SHOWN_SCORE, box_source, predict_photographs
+    from sameo_core.apps.predict import SHOWN_SCORE, box_source, predict_photographs
 
     score = options.min_score
     if score is None:

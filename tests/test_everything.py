@@ -6,6 +6,7 @@ import torch
 from conftest import plain_dataset, rectangle
 from skimage import data as photographs
 
+from sameo_core.apps.predict import photograph_results, predict_photograph
 from sameo_core.config import WEIGHTS
 from sameo_core.errors import InputError
 from sameo_core.front_ends import EverythingDetector, box_from_point, everything, load_detector, predict_dataset
@@ -13,7 +14,6 @@ from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.model import SAM_ENCODER, Sameo
 from sameo_core.model.efficient_sam import DecodedMasks
 from sameo_core.model.sam import build_sam_decoder
-from sameo_core.prediction import photograph_results, predict_photograph
 
 SIZE = (96, 128)  # two pixels of the decoder's 256 x 256 for each
 IMAGE = np.full((*SIZE, 3), 90, np.uint8)

@@ -39,6 +39,7 @@ from conftest import AgreeingTeacher, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
 from test_training import Killed, interrupt
 
+from sameo_core.apps.predict import write_json
 from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import json_index, load_dataset
 from sameo_core.errors import InputError
@@ -46,7 +47,6 @@ from sameo_core.miniature import draw_dataset
 from sameo_core.miniature.mask_files import save_mask
 from sameo_core.model import Sameo
 from sameo_core.pipeline import fine_tune, open_clean_dataset, open_training_sets, unfinished_runs
-from sameo_core.prediction import write_json
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
 from sameo_core.runs.atomic import written_whole

@@ -31,6 +31,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from sameo_core.apps.exports import decode_brush, from_labelme
 from sameo_core.config import profiles
 from sameo_core.datasets import READERS, AmodalImage, downloads, images, load_dataset, load_sources
 from sameo_core.datasets.downloads import download, unpack
@@ -40,7 +41,6 @@ from sameo_core.datasets.mask_files import image_size, npz_layers, read_mask_png
 from sameo_core.datasets.sources import Source, SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
-from sameo_core.exports import decode_brush, from_labelme
 from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
 from sameo_core.model import Sameo, checkpoints

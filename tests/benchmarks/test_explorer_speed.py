@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sameo_core.apps.pages import DatasetExplorer
 from sameo_core.config import WEIGHTS
-from sameo_core.explorer import DatasetExplorer
 from sameo_core.model import Sameo
 from sameo_core.pipeline import open_dataset
 

@@ -1,4 +1,10 @@
-"""A picture, a box drawn on it, an answer at once."""
+"""Widgets of notebook 06: a box drawn on a picture, an answer at once; wiring only, `reporting` draws.
+
+`Explorer` shows photographs; of `pages`, `DatasetExplorer` annotated data sets, beside the truth; in `Playground` one
+object moves over another. No `Output`, no `interact`: behind these a run without a browser can wait for ever. Whatever
+the mouse does, the keyboard does too: Tab goes from widget to widget, the arrow keys move sliders, and on a picture
+that has the focus W A S D move a drawn box, Q E R F resize it (with Shift by ten pixels).
+"""
 
 import html
 import math
@@ -14,6 +20,7 @@ import ipywidgets as W
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sameo_core.apps.playground import OBJECTS, SAMPLES, Stage, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
@@ -22,9 +29,7 @@ from sameo_core.evaluation import region_iou
 from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
-from sameo_core.playground import Stage
 from sameo_core.reporting import object_picture
-from sameo_core.sample_photographs import OBJECTS, SAMPLES, sample_photograph
 
 try:
     from jupyter_bbox_widget import BBoxWidget

@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
+from sameo_core.apps.predict import PhotographPrediction, write_json
 from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
 from sameo_core.datasets.builder import is_int
 from sameo_core.datasets.images import MAX_PIXELS
@@ -35,7 +36,6 @@ from sameo_core.masks import (
     occlusion_rate,
     xyxy_to_xywh,
 )
-from sameo_core.prediction import PhotographPrediction, write_json
 from sameo_core.reporting import PALETTE
 from sameo_core.runs.atomic import written_whole
 
