@@ -16,12 +16,12 @@ from sameo_core.arrays import Image, ImageEmbedding, VisibleMasks
 from sameo_core.config import WEIGHTS, config_hash
 from sameo_core.datasets.images import find_photographs, read_photograph
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, EverythingDetector, coco_results, load_detector
+from sameo_core.front_ends import Detections, EverythingDetector, load_detector
 from sameo_core.front_ends.base import check_limits
 from sameo_core.front_ends.boxes import BoxFile, number_of, read_box_file
 from sameo_core.front_ends.everything import EVERYTHING
 from sameo_core.front_ends.live import NANO, Detector
-from sameo_core.front_ends.predict import Results
+from sameo_core.front_ends.predict import Results, result_records
 from sameo_core.masks import RLE, decode_rle, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.model import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo
 from sameo_core.model.boxes import boxes_in_pixels
@@ -224,7 +224,7 @@ def _results(
     shot: PhotographPrediction, part: AmodalPrediction, start: int, visible: _Masks | VisibleMasks | None
 ) -> Results:
     """`photograph_results` of some boxes that follow each other; `start`: which box is the first."""
-    results = coco_results(shot.image_id, shot.found, part, start)
+    results = result_records(shot.image_id, shot.found, part, start)
     for i, (result, mask) in enumerate(zip(results, part.masks, strict=True), start):
         del result["instance_id"]  # of annotated objects: there are none
         result.pop("visible_mask", None)  # of whoever drew the boxes: only `visible` is known to be visible

@@ -88,7 +88,7 @@ def predict_dataset(
                 for name, model in models.items():
                     start = 0
                     for part in model.predict_in_passes(embedding, size, found.boxes, found.scores, annotated):
-                        results[name, front_end] += coco_results(image.image_id, found, part, start)
+                        results[name, front_end] += result_records(image.image_id, found, part, start)
                         start += len(part.iou)
             bar.update()
     return results
@@ -106,7 +106,7 @@ def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detection
     return found
 
 
-def coco_results(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:
+def result_records(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:
     """One image's objects as COCO results, in the order of the boxes; the keys as in `predict_dataset`.
 
     Args:
