@@ -129,7 +129,7 @@ def add_datasets(verbs: argparse._SubParsersAction) -> None:
 def run_datasets(options: argparse.Namespace) -> int:
     """0, whatever is here; 1: images that cannot be read, with --check."""
     from sameo_core.config import load_profile
-    from sameo_core.datasets.sources import bad_images, inventory, inventory_table
+    from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
     profile, bad = load_profile(options.profile), 0
     holdings, problems = inventory(profile)

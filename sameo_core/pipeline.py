@@ -26,8 +26,7 @@ from sameo_core.model.checkpoints import fingerprint_weights
 from sameo_core.model.sameo import default_device
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import claimed
-from sameo_core.runs.provenance import write_environment
+from sameo_core.runs.folders import claimed, write_environment
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
 from sameo_core.training import BatchSampler, EmbeddingCache, learning_rate_factor
 from sameo_core.training.detectors import detector_optimiser, run_detector_training, save_detector

@@ -33,7 +33,7 @@ from sameo_core.errors import InputError
 from sameo_core.pipeline import fine_tune, train_amodal_rcnn
 from sameo_core.reporting import Table, claims_agree, tables_agree
 from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.provenance import write_environment
+from sameo_core.runs.folders import write_environment
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 # Seconds; a stalled kernel must not wait for ever

@@ -420,16 +420,14 @@ ROWS = [
     Row(
         "datasets.json_index.JsonFile.read", lambda d: Given(d.changed_index().file, [(0, 3)]), "a.json", "changed", ""
     ),
-    Row("datasets.mask_files.image_size", lambda d: Given(d.file("a.png", "x")), "a.png", "decoded", "fetch it again"),
-    Row("datasets.mask_files.read_mask_png", lambda d: Given(d.photo("a.png"), 6, 8), "a.png", r"\(40, 60\)", "fetch"),
-    Row("datasets.mask_files.read_ids_png", lambda d: Given(d.photo("a.png"), 40, 60), "a.png", "found RGB", "fetch"),
-    Row("datasets.mask_files.npz_shape", lambda d: Given(npz(d, a=MASK), "mask"), "a.npz", "without key mask", "fetch"),
+    Row("datasets.images.image_size", lambda d: Given(d.file("a.png", "x")), "a.png", "decoded", "fetch it again"),
+    Row("datasets.images.read_mask_png", lambda d: Given(d.photo("a.png"), 6, 8), "a.png", r"\(40, 60\)", "fetch"),
+    Row("datasets.images.read_ids_png", lambda d: Given(d.photo("a.png"), 40, 60), "a.png", "found RGB", "fetch"),
+    Row("datasets.images.npz_shape", lambda d: Given(npz(d, a=MASK), "mask"), "a.npz", "without key mask", "fetch"),
+    Row("datasets.images.npz_layers", lambda d: Given(npz(d, mask=MASK), "mask"), "a.npz", "must be uint8", "fetch"),
+    Row("datasets.images.inside", lambda d: Given(d.folder, "../a"), "", "found '../a'", "as distributed"),
     Row(
-        "datasets.mask_files.npz_layers", lambda d: Given(npz(d, mask=MASK), "mask"), "a.npz", "must be uint8", "fetch"
-    ),
-    Row("datasets.mask_files.inside", lambda d: Given(d.folder, "../a"), "", "found '../a'", "as distributed"),
-    Row(
-        "datasets.plain_pickle.read_plain_pickle",
+        "datasets.files.read_plain_pickle",
         lambda d: Given(d.file("a.pkl", b"cos\nsystem\n(S'echo'\ntR.")),
         "a.pkl",
         "forbidden global: os.system",

@@ -36,7 +36,7 @@ from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.pipeline import fine_tune, open_clean_dataset
-from sameo_core.runs.provenance import environment
+from sameo_core.runs.folders import environment
 from sameo_core.synthesis import collect_complete_objects, synthesize
 from sameo_core.training import sampling, training_log
 

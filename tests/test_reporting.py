@@ -33,7 +33,7 @@ def test_everything_exported_is_there_once_and_in_order():
     }
 
 
-FOLDERS = {"sample_photographs": {"matplotlib"}}  # where its sample pictures lie
+FOLDERS = {"playground": {"matplotlib"}}  # where its sample pictures lie
 
 
 def test_no_other_room_draws():

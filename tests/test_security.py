@@ -36,8 +36,7 @@ from sameo_core.config import profiles
 from sameo_core.datasets import READERS, AmodalImage, downloads, images, load_dataset, load_sources
 from sameo_core.datasets.downloads import download, unpack
 from sameo_core.datasets.files import MAX_BYTES, load_arrays, parse_json
-from sameo_core.datasets.images import read_photograph
-from sameo_core.datasets.mask_files import image_size, npz_layers, read_mask_png
+from sameo_core.datasets.images import image_size, npz_layers, read_mask_png, read_photograph
 from sameo_core.datasets.sources import Source, SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
@@ -45,7 +44,7 @@ from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
 from sameo_core.model import Sameo, checkpoints
 from sameo_core.model.checkpoints import read_weights
-from sameo_core.runs import provenance
+from sameo_core.runs import folders
 from sameo_core.synthesis import Pool, read_statistics
 
 PACKAGE = sorted((profiles.ROOT / "sameo_core").rglob("*.py"))
@@ -145,7 +144,7 @@ def dangers(source):
 
 # Which commit this is, and a package of npm that data/sources.yaml names; the words of the commands are our own
 RUNS_PROGRAMS = {
-    "provenance": ["subprocess.run"],
+    "folders": ["subprocess.run"],
     "downloads": ["subprocess.run"],
     "reproduction": ["subprocess.Popen"],
 }
@@ -158,7 +157,7 @@ def test_nothing_in_the_package_runs_what_a_file_says(path):
 
 
 def test_git_is_asked_with_words_of_our_own():
-    tree = ast.parse(inspect.getsource(provenance))
+    tree = ast.parse(inspect.getsource(folders))
     asked = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "_git"]
     assert asked and all(isinstance(word, ast.Constant) for node in asked for word in node.args[1:])
 

@@ -31,8 +31,15 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from sameo_core import __version__
-from sameo_core.datasets.photo_ids import DISTRIBUTED, LAYOUT, fetch_photographs, take_from
-from sameo_core.datasets.sources import Source, SourceFile, load_sources
+from sameo_core.datasets.sources import (
+    DISTRIBUTED,
+    LAYOUT,
+    Source,
+    SourceFile,
+    fetch_photographs,
+    load_sources,
+    take_from,
+)
 from sameo_core.errors import InputError, Refused
 from sameo_core.model.sam import convert_decoder
 

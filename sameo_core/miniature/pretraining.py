@@ -28,8 +28,7 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.runs.atomic import make_folder, written_whole
-from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
-from sameo_core.runs.provenance import write_environment
+from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint, write_environment
 from sameo_core.training import shrink_masks
 
 
