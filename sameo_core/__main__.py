@@ -63,7 +63,7 @@ def run_pretrain(options: argparse.Namespace) -> int:
     """0: done."""
     import torch
 
-    from sameo_core.pretraining import PretrainingConfig, pretrain
+    from sameo_core.miniature.pretraining import PretrainingConfig, pretrain
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -85,7 +85,7 @@ def run_pretrain_detector(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     import torch
 
-    from sameo_core.nano_detector import DetectorConfig, pretrain_detector
+    from sameo_core.miniature.nano_detector import DetectorConfig, pretrain_detector
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -109,7 +109,7 @@ def add_download(verbs: argparse._SubParsersAction) -> None:
 
 def run_download(options: argparse.Namespace) -> int:
     """0: complete, 1: something must be fetched by hand, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.downloads import download
+    from sameo_core.datasets.downloads import download
 
     try:
         return 1 if download(options.name, options.root, local=options.local) else 0
@@ -129,7 +129,7 @@ def add_datasets(verbs: argparse._SubParsersAction) -> None:
 def run_datasets(options: argparse.Namespace) -> int:
     """0, whatever is here; 1: images that cannot be read, with --check."""
     from sameo_core.config import load_profile
-    from sameo_core.sources import bad_images, inventory, inventory_table
+    from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
     profile, bad = load_profile(options.profile), 0
     holdings, problems = inventory(profile)
@@ -159,9 +159,9 @@ def add_synthesize(verbs: argparse._SubParsersAction) -> None:
 
 def run_synthesize(options: argparse.Namespace) -> int:
     """0: complete (or this part of it), 130: interrupted."""
-    from sameo_core.config import load_profile
-    from sameo_core.synthesis import pool_of_profile, synthesize, teacher_profile
-    from sameo_core.training import fine_tune
+    from sameo_core.config import load_profile, teacher_profile
+    from sameo_core.pipeline import fine_tune, pool_of_profile
+    from sameo_core.synthesis import synthesize
 
     profile = load_profile(options.profile)
     config = profile.synthesis
@@ -186,7 +186,7 @@ def run_synthesize(options: argparse.Namespace) -> int:
 
 def add_train(verbs: argparse._SubParsersAction) -> None:
     """``train``: fine-tune the mask decoder."""
-    from sameo_core.recipes import RECIPES
+    from sameo_core.config import RECIPES
 
     about = "\n".join(["recipes:", *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
     verb = verbs.add_parser(
@@ -205,10 +205,9 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.config import load_profile, read_overrides
-    from sameo_core.process_group import joined, rank
-    from sameo_core.recipes import recipe
-    from sameo_core.training import fine_tune
+    from sameo_core.config import load_profile, read_overrides, recipe
+    from sameo_core.pipeline import fine_tune
+    from sameo_core.runs.distributed import joined, rank
 
     overrides = read_overrides(options.override)
     profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)
@@ -245,7 +244,7 @@ def add_predict(verbs: argparse._SubParsersAction) -> None:
 
 def run_predict(options: argparse.Namespace) -> int:
     """0: all done, 1: some photographs could not be used, 130: interrupted (the next run goes on from there)."""
-    from sameo_core.prediction import SHOWN_SCORE, box_source, predict_photographs
+    from sameo_core.apps.predict import SHOWN_SCORE, box_source, predict_photographs
 
     score = options.min_score
     if score is None:
@@ -275,8 +274,8 @@ def add_export_onnx(verbs: argparse._SubParsersAction) -> None:
 
 def run_export_onnx(options: argparse.Namespace) -> int:
     """0: written."""
-    from sameo_core.onnx_export import export_onnx
-    from sameo_core.sameo import Sameo
+    from sameo_core.model import Sameo
+    from sameo_core.model.onnx import export_onnx
 
     print(*export_onnx(Sameo.load(options.weights), options.out), sep="\n")
     return 0

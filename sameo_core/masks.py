@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from sameo_core import AmodalMask, BoxXYXY
+from sameo_core.arrays import AmodalMask, BoxXYXY
 from sameo_core.errors import InputError
 
 Mask = Bool[np.ndarray, "h w"]  # amodal, visible or hidden

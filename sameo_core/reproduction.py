@@ -28,14 +28,12 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.translators import PythonTranslator
 
 from sameo_core import __version__
-from sameo_core.amodal_rcnn import train_amodal_rcnn
-from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
+from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVISED, ablation, load_profile, recipe
 from sameo_core.errors import InputError
-from sameo_core.provenance import write_environment
-from sameo_core.recipes import QUESTIONS, SUPERVISED, ablation, recipe
+from sameo_core.pipeline import fine_tune, train_amodal_rcnn
 from sameo_core.reporting import Table, claims_agree, tables_agree
-from sameo_core.training import fine_tune
-from sameo_core.whole_files import written_whole
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.folders import write_environment
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 # Seconds; a stalled kernel must not wait for ever

@@ -14,20 +14,18 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core import config, sameo
-from sameo_core.batches import BatchSampler
-from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile
+from sameo_core.apps.playground import Stage
+from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
 from sameo_core.datasets.coco_files import CocoFormat, index_coco
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
-from sameo_core.playground import Stage
-from sameo_core.reporting.readme import README_METRICS
-from sameo_core.sameo import Sameo
+from sameo_core.model import Sameo, sameo
+from sameo_core.reporting import README_METRICS
 from sameo_core.synthesis import collect_complete_objects
+from sameo_core.training import BatchSampler, EmbeddingCache
 
 MASK = rectangle((6, 8), 2, 1, 6, 5)
 RLE = encode_mask(MASK)
@@ -82,8 +80,8 @@ class Desk:
     @cached_property
     def paper(self):
         """The paper's profile, whose data sets and weights are not here."""
-        self.monkeypatch.setattr(config, "RAW", self.folder / "raw")
-        self.monkeypatch.setattr(config, "RUNS", self.folder / "runs")
+        self.monkeypatch.setattr(profiles, "RAW", self.folder / "raw")
+        self.monkeypatch.setattr(profiles, "RUNS", self.folder / "runs")
         return load_profile("paper", weights="none.pt")
 
     @cached_property
@@ -276,7 +274,7 @@ def one_stage():
 
 
 def without_weights(desk):
-    desk.monkeypatch.setattr("sameo_core.prediction.WEIGHTS", desk.folder)
+    desk.monkeypatch.setattr("sameo_core.config.WEIGHTS", desk.folder)
     return Given()
 
 

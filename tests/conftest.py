@@ -12,14 +12,13 @@ import pytest
 import torch
 from skimage import data as photographs
 
-from sameo_core import config, sameo, training
-from sameo_core.config import CompletenessConfig
+from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.model import AmodalPrediction, EfficientSam, Sameo, build_efficient_sam, sameo
 from sameo_core.synthesis import collect_complete_objects
+from sameo_core.training import loop
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.
 hypothesis.settings.register_profile("sameo", deadline=None, derandomize=True)
@@ -58,7 +57,7 @@ class World:
 
     root: Path
 
-    def profile(self, **overrides) -> config.Profile:
+    def profile(self, **overrides) -> profiles.Profile:
         tiny = {
             "train": ("cocoa",),
             "teacher": ("cocoa",),
@@ -74,7 +73,7 @@ class World:
             "log_every": 2,
             "seeds": (0,),
         }
-        return config.load_profile("mini", **tiny | overrides)
+        return profiles.load_profile("mini", **tiny | overrides)
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +92,8 @@ def drawn(tmp_path_factory) -> Path:
 def world(drawn, tmp_path, monkeypatch) -> World:
     """A copy of the drawn world of its own for each test; the package's paths lead there."""
     root = shutil.copytree(drawn, tmp_path / "repository")
-    monkeypatch.setattr(config, "RUNS", root / "data/runs")
-    for module in (config, sameo, training):
+    monkeypatch.setattr(profiles, "RUNS", root / "data/runs")
+    for module in (profiles, sameo, loop):
         monkeypatch.setattr(module, "WEIGHTS", root / "data/weights")
     return World(root)
 

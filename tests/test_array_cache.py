@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sameo_core import config
-from sameo_core.array_cache import cache_file, load_arrays, save_arrays
+from sameo_core.config import profiles
+from sameo_core.datasets.files import cache_file, load_arrays, save_arrays
 
 ARRAYS = {"a b": np.arange(5), "flags": np.array([True, False]), "none": np.zeros(0, np.int64)}
 
@@ -24,7 +24,7 @@ def test_what_is_written_comes_back(tmp_path):
 
 
 def test_the_name_follows_what_it_is_made_of_and_the_folder_where_runs_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(profiles, "RUNS", tmp_path)
     path = cache_file("a", 1, {"b": "\ud800"})
     assert path.parent == tmp_path / "index" and path == cache_file("a", 1, {"b": "\ud800"})
     assert path != cache_file("a", 2, {"b": "\ud800"})

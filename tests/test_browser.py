@@ -19,8 +19,8 @@ import pytest
 
 from sameo_core.config import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from sameo_core.miniature import draw_dataset
+from sameo_core.model import SAM_ENCODER
 from sameo_core.reproduction import code_cells
-from sameo_core.sameo import SAM_ENCODER
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

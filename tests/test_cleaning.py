@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sameo_core.cleaning import RULES, CleaningReport, clean, cleaning_table, normalised
 from sameo_core.config import CleaningConfig, DataConfig, config_hash, load_profile
-from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance, clean, cleaning_table
+from sameo_core.datasets.cleaning import RULES, CleaningReport, normalised
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import plain_dataset, rectangle
 
-from sameo_core import collection, miniature
-from sameo_core.collection import open_clean_dataset, open_clean_present, open_dataset, open_present
+from sameo_core import miniature, pipeline
 from sameo_core.config import load_profile
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
+from sameo_core.pipeline import open_clean_dataset, open_clean_present, open_dataset, open_present
 
 
 def files_of(folder):
@@ -20,7 +20,7 @@ def files_of(folder):
 
 
 def test_mini_draws_what_is_missing_and_nothing_twice(world, monkeypatch):
-    monkeypatch.setattr(collection, "draw_dataset", functools.partial(miniature.draw_dataset, jobs=1))
+    monkeypatch.setattr(pipeline, "draw_dataset", functools.partial(miniature.draw_dataset, jobs=1))
     profile = world.profile(train_images=2, val_images=1)
     folder = profile.data_folder / "lvis"
     assert not folder.exists()
@@ -36,8 +36,8 @@ def test_mini_draws_what_is_missing_and_nothing_twice(world, monkeypatch):
 
 def test_sets_are_drawn_in_sizes_that_differ(world, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(collection, "draw_dataset", lambda name, root, split, images: drawn.update({name: images}))
-    monkeypatch.setattr(collection, "load_dataset", lambda *where: plain_dataset(1))
+    monkeypatch.setattr(pipeline, "draw_dataset", lambda name, root, split, images: drawn.update({name: images}))
+    monkeypatch.setattr(pipeline, "load_dataset", lambda *where: plain_dataset(1))
     for name in ("cocoa", "kins", "dyce", "amodal_lvis"):
         open_dataset(name, "train", world.profile(train_images=40))
     assert drawn == {"cocoa": 40, "kins": 10, "dyce": 5}  # Amodal-LVIS is synthesised, not drawn
@@ -63,13 +63,13 @@ def test_of_several_sets_those_that_are_here_are_cleaned(world):
 
 
 def test_none_of_several_sets_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", tmp_path)
     with pytest.raises(InputError, match="at least one of kins, muva must be here.*download NAME"):
         open_present({"kins": "train", "muva": "train"}, load_profile("paper"))
 
 
 def test_paper_draws_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("sameo_core.config.RAW", tmp_path)
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", tmp_path)
     with pytest.raises(InputError, match=str(tmp_path / "cocoa")):
         open_dataset("cocoa", "val", load_profile("paper"))
     assert not list(tmp_path.iterdir())
@@ -98,7 +98,7 @@ def by_hand(monkeypatch, tmp_path):
     image = AmodalImage(1, "1.png", tmp_path / "1.png", 20, 20, first)
     images = [image, replace(image, image_id=2, instances=(instance(8, 100, True),))]
     dataset = AmodalDataset("cocoa", tmp_path, "train", {1: "a"}, images, {"a rule": ["a record"]})
-    monkeypatch.setattr(collection, "open_dataset", lambda name, split, profile: dataset)
+    monkeypatch.setattr(pipeline, "open_dataset", lambda name, split, profile: dataset)
     return dataset
 
 

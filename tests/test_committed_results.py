@@ -33,21 +33,17 @@ import pytest
 from scipy import stats
 from scipy.optimize import linprog
 
-from sameo_core.amodal_rcnn import NAME
-from sameo_core.cleaning import clean, cleaning_table
-from sameo_core.config import DATA, DATA_SEED, NOTEBOOKS, RESULTS, ROOT, WEIGHTS, load_profile
-from sameo_core.datasets import load_dataset
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.apps.playground import occlusion_curve, stages
+from sameo_core.config import DATA, DATA_SEED, NOTEBOOKS, QUESTIONS, RESULTS, ROOT, WEIGHTS, ablation, load_profile
+from sameo_core.datasets import clean, cleaning_table, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_predictions
-from sameo_core.front_ends import ground_truth_boxes
-from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset
+from sameo_core.front_ends import OWN_AMODAL, OWN_VISIBLE, ground_truth_boxes, predict_dataset
+from sameo_core.front_ends.amodal_rcnn import NAME
 from sameo_core.miniature import RELATIVE_SIZE, draw_dataset
-from sameo_core.playground import occlusion_curve, stages
-from sameo_core.pretraining import visible_ious
-from sameo_core.recipes import QUESTIONS, ablation
+from sameo_core.miniature.pretraining import visible_ious
+from sameo_core.model import Sameo, build_efficient_sam
 from sameo_core.reporting import read_table, table_html, tables, write_table
-from sameo_core.sameo import Sameo
 
 MINI = RESULTS / "mini"
 RUN = load_profile("mini", seeds=(0, 1, 2))  # as the committed tables were made

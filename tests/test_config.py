@@ -8,7 +8,6 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from sameo_core import config
 from sameo_core.config import (
     AmodalRcnnConfig,
     CacheConfig,
@@ -22,6 +21,7 @@ from sameo_core.config import (
     TrainingConfig,
     config_hash,
     load_profile,
+    profiles,
 )
 from sameo_core.errors import InputError
 
@@ -176,7 +176,7 @@ def test_an_unknown_name_is_refused_with_the_closest_one():
 def test_overrides_of_a_command_line():
     words = ["iterations=10", "learning_rate=1e-3", "weights=None", "sampling=size", "dual_annotation=False"]
     words += ["train=cocoa,kins", "seeds=3,4", "teacher=cocoa,", "rate_edges=(0.1, 0.5)", "held_out=['d2sa',]"]
-    found = config.read_overrides(words)
+    found = profiles.read_overrides(words)
     assert found == {
         "iterations": 10,
         "learning_rate": 1e-3,
@@ -190,11 +190,11 @@ def test_overrides_of_a_command_line():
         "held_out": ("d2sa",),
     }
     assert load_profile("mini", **found).data.train == ("cocoa", "kins")
-    assert config.read_overrides(["train=coco", "seeds=3"]) == {"train": ("coco",), "seeds": (3,)}
-    assert config.read_overrides([]) == {}
+    assert profiles.read_overrides(["train=coco", "seeds=3"]) == {"train": ("coco",), "seeds": (3,)}
+    assert profiles.read_overrides([]) == {}
     for word in ("iterations", "=3", "iterations="):
         with pytest.raises(InputError, match="FIELD=VALUE, found"):
-            config.read_overrides([word])
+            profiles.read_overrides([word])
 
 
 # -------------------------------------------------------------------------------------------------- the name of a run
@@ -249,7 +249,7 @@ def test_hash_depends_on_order_and_number_of_parts():
 
 def test_paths_carry_the_profile(monkeypatch):
     for name in ("RAW", "RUNS"):
-        monkeypatch.setattr(config, name, Path(name.lower()))
+        monkeypatch.setattr(profiles, name, Path(name.lower()))
     mini, paper = load_profile("mini"), Profile()
     assert (mini.runs, paper.runs) == (Path("runs/mini"), Path("runs/paper"))
     assert (mini.results, paper.results) == (Path("runs/mini/results"), Path("runs/paper/results"))
@@ -259,9 +259,9 @@ def test_paths_carry_the_profile(monkeypatch):
 
 def test_paths_start_at_the_repository_or_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("SAMEO_ROOT", raising=False)
-    assert runpy.run_path(config.__file__)["ROOT"] == Path(__file__).resolve().parents[1]
+    assert runpy.run_path(profiles.__file__)["ROOT"] == Path(__file__).resolve().parents[1]
     monkeypatch.setenv("SAMEO_ROOT", str(tmp_path))
-    moved = runpy.run_path(config.__file__)
+    moved = runpy.run_path(profiles.__file__)
     places = [moved[name] for name in ("WEIGHTS", "RESULTS", "RAW", "RUNS", "NOTEBOOKS")]
     below = ["data/weights", "data/results", "data/raw", "data/runs", "notebooks"]
     assert places == [tmp_path / place for place in below]

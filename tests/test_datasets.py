@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from sameo_core.datasets import load_dataset
-from sameo_core.datasets.mask_files import image_size
+from sameo_core.datasets.images import image_size, read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
 from sameo_core.masks import decode_rle, intersect_rle, mask_area
 from sameo_core.miniature import draw_dataset
-from sameo_core.photographs import read_photograph
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")

@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.base import InstancesOnDemand
 from sameo_core.datasets.builder import DatasetBuilder
-from sameo_core.datasets.plain_pickle import read_plain_pickle
+from sameo_core.datasets.files import read_plain_pickle
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle
 

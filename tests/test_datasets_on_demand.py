@@ -12,10 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sameo_core import config
-from sameo_core.cleaning import clean
-from sameo_core.config import CleaningConfig, DataConfig, load_profile
-from sameo_core.datasets import AmodalDataset, base, builder, json_index, load_dataset
+from sameo_core.config import CleaningConfig, DataConfig, load_profile, profiles
+from sameo_core.datasets import AmodalDataset, base, builder, clean, json_index, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature import draw_dataset
@@ -72,7 +70,7 @@ def decoded(monkeypatch):
 @pytest.fixture
 def kept(monkeypatch, tmp_path):
     """However small and new a file is, index and census are kept."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
     monkeypatch.setattr(json_index, "RACE", -(10**18))
     monkeypatch.setattr(base, "CENSUS_KEPT_FROM", 0)

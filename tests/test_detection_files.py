@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.detection_files import coco_results
 from sameo_core.errors import InputError
-from sameo_core.front_ends import COCO_IDS
+from sameo_core.front_ends import coco_results
+from sameo_core.front_ends.base import COCO_IDS
 from sameo_core.masks import decode_rle, encode_mask, mask_to_polygons
 
 H, W = 48, 64

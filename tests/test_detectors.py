@@ -15,16 +15,22 @@ from torch import nn
 from torchvision.models import detection, get_model
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from sameo_core import detectors
-from sameo_core.collection import open_dataset
 from sameo_core.config import WEIGHTS
-from sameo_core.detectors import DETECTORS, LiveDetector, from_supervision, load_detector, supervision_front_end
 from sameo_core.errors import InputError
-from sameo_core.front_ends import jittered
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import (
+    from_supervision,
+    jittered,
+    live,
+    load_detector,
+    predict_dataset,
+    supervision_front_end,
+)
+from sameo_core.front_ends.live import DETECTORS, LiveDetector
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
-from sameo_core.nano_detector import NANO_DETECTOR, build_nano_detector, save_detector
+from sameo_core.miniature.nano_detector import NANO_DETECTOR, build_nano_detector
+from sameo_core.pipeline import open_dataset
+from sameo_core.training.detectors import save_detector
 
 SMALL = "ssdlite320_mobilenet_v3_large"  # torchvision's smallest: 3.4 M parameters
 NAMES = {1: "cup", 2: "plate"}
@@ -105,8 +111,8 @@ def test_thresholds_are_those_that_were_asked_for(kind):
 
 def test_large_images_do_not_fill_the_memory(mask_rcnn, monkeypatch):
     """Masks are brought to full size one by one: never n x h x w at once."""
-    sizes, paste = [], detectors.paste_masks_in_image
-    monkeypatch.setattr(detectors, "paste_masks_in_image", lambda m, *r: sizes.append(tuple(m.shape)) or paste(m, *r))
+    sizes, paste = [], live.paste_masks_in_image
+    monkeypatch.setattr(live, "paste_masks_in_image", lambda m, *r: sizes.append(tuple(m.shape)) or paste(m, *r))
     found = mask_rcnn.detect(np.tile(PIXELS, (4, 4, 1)))
     assert sizes == [(1, 1, 28, 28)] * len(found.masks) and len(sizes) > 2
     assert "postprocess" not in vars(mask_rcnn.model.transform)  # the model is as it was

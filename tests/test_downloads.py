@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sameo_core import downloads
 from sameo_core.__main__ import main
-from sameo_core.downloads import download, unpack
+from sameo_core.datasets import downloads
+from sameo_core.datasets.downloads import download, unpack
+from sameo_core.datasets.sources import Source, SourceFile
 from sameo_core.errors import InputError
-from sameo_core.sources import Source, SourceFile
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

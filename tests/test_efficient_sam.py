@@ -14,8 +14,10 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from sameo_core.efficient_sam import VARIANTS, CrossAttention, build_efficient_sam, read_weights, upscale_logits
 from sameo_core.errors import InputError
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.checkpoints import read_weights
+from sameo_core.model.efficient_sam import VARIANTS, CrossAttention, upscale_logits
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"  # beside the repository; not part of it
 needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="needs ../shared/parity")

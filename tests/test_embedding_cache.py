@@ -13,11 +13,10 @@ import torch
 from conftest import seeded_nano
 from filelock import FileLock
 
-from sameo_core import embedding_cache
-from sameo_core.collection import open_clean_dataset
-from sameo_core.efficient_sam import EfficientSam
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
+from sameo_core.model import EfficientSam
+from sameo_core.pipeline import open_clean_dataset
+from sameo_core.training import EmbeddingCache, embeddings
 
 BYTES = 128 * 16 * 16 * 2 + 4  # of a file: half precision and checksum
 
@@ -64,7 +63,7 @@ def test_the_cache_holds_what_the_encoder_says(nano, images, folder, half):
 
 
 def test_images_are_encoded_in_groups(nano, images, folder, encoded, monkeypatch):
-    monkeypatch.setattr(embedding_cache, "ENCODING_BATCH", 4)
+    monkeypatch.setattr(embeddings, "ENCODING_BATCH", 4)
     EmbeddingCache(nano.model, folder).embed(images)
     assert encoded == [4, len(images) - 4]
 
@@ -138,15 +137,15 @@ def test_a_damaged_file_is_made_anew(nano, images, folder, damage):
 
 
 def test_an_interrupted_write_leaves_nothing_that_is_taken_for_whole(nano, images, folder, monkeypatch):
-    cache, checksum = EmbeddingCache(nano.model, folder), embedding_cache._checksum
+    cache, checksum = EmbeddingCache(nano.model, folder), embeddings._checksum
 
     def killed(content):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedding_cache, "_checksum", killed)
+    monkeypatch.setattr(embeddings, "_checksum", killed)
     with pytest.raises(KeyboardInterrupt):
         cache.embed(images[:1])
-    monkeypatch.setattr(embedding_cache, "_checksum", checksum)
+    monkeypatch.setattr(embeddings, "_checksum", checksum)
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -212,7 +211,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(nano, images, folder, monkey
 
     expected = EmbeddingCache(nano.model, None).embed(images)
     cache = EmbeddingCache(nano.model, folder)
-    monkeypatch.setattr(embedding_cache.os, "replace", full)
+    monkeypatch.setattr(embeddings.os, "replace", full)
     with pytest.warns(UserWarning, match="No space left on device. Every image is encoded anew"):
         assert torch.equal(cache.embed(images), expected)
     with warnings.catch_warnings():
@@ -230,10 +229,10 @@ def test_a_missing_image_is_named(nano, images, folder):
 SHARING = """
     import sys, torch
     from pathlib import Path
-    from sameo_core.collection import open_clean_dataset
+    from sameo_core.pipeline import open_clean_dataset
     from sameo_core.config import load_profile
-    from sameo_core.embedding_cache import EmbeddingCache
-    from sameo_core.efficient_sam import build_efficient_sam
+    from sameo_core.training import EmbeddingCache
+    from sameo_core.model import build_efficient_sam
 
     torch.set_num_threads(1)
     images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))

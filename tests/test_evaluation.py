@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import plain_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_ops
@@ -22,6 +23,7 @@ from sameo_core.evaluation import (
     IOU_THRESHOLDS,
     OCCLUSION_BUCKETS,
     RECALLS,
+    covering_detections,
     evaluate,
     evaluate_amodal,
     evaluate_by_occlusion,
@@ -1004,3 +1006,48 @@ def test_bad_regions(predicted, amodal, visible, said):
         evaluate_regions(predicted, amodal, visible)
     with pytest.raises(InputError, match=said):
         evaluate_regions(*([encode_mask(m) for m in masks] for masks in (predicted, amodal, visible)))
+
+
+# --------------------------------------------------------------------------------- detections that cover an object
+
+BEHIND, FRONT = (4, 10, 14, 30), (14, 5, 44, 35)  # visible boxes of image 0 of `plain_dataset`
+
+
+def boxed(image, box, score=0.5, **more):
+    return {"image_id": image, "box": list(box), "score": score, "instance_id": -1} | more
+
+
+def ids(found):
+    return [(r["image_id"], r["instance_id"], r["box"]) for r in found]
+
+
+def test_each_object_has_the_detection_with_the_best_box():
+    near = (4, 10, 16, 30)
+    results = [boxed(0, near, 0.9), boxed(0, BEHIND, 0.1), boxed(0, FRONT), boxed(1, FRONT)]
+    found = covering_detections(plain_dataset(1), results)
+    assert ids(found) == [(0, 0, list(BEHIND)), (0, 1, list(FRONT))]
+    assert all(r["instance_id"] == -1 for r in results), "the input stays as it was"
+    assert ids(covering_detections(plain_dataset(1), results[:1])) == [(0, 0, list(near))]
+
+
+def test_the_surer_of_two_equal_boxes_by_the_front_ends_score():
+    unsure, sure = boxed(0, FRONT, 0.9, front_end_score=0.2), boxed(0, FRONT, 0.1, front_end_score=0.3)
+    for results in ([unsure, sure], [sure, unsure]):
+        (found,) = covering_detections(plain_dataset(1), results)
+        assert found["front_end_score"] == 0.3
+
+
+def test_a_detection_is_taken_once_and_only_where_it_covers():
+    both = (4, 5, 44, 35)  # IoU 200 / 1200 with one, 900 / 1200 with the other object
+    found = covering_detections(plain_dataset(1), [boxed(0, both)], least=0.1)
+    assert ids(found) == [(0, 1, list(both))]
+    assert covering_detections(plain_dataset(1), [boxed(0, both)], least=0.76) == []
+    assert covering_detections(plain_dataset(1), []) == []
+
+
+def test_amodal_boxes():
+    whole = (4, 10, 24, 30)
+    assert covering_detections(plain_dataset(1), [boxed(0, whole)], least=0.6) == []
+    assert ids(covering_detections(plain_dataset(1), [boxed(0, whole)], "amodal", 0.99)) == [(0, 0, list(whole))]
+    with pytest.raises(InputError, match="one of visible, amodal, found 'whole'"):
+        covering_detections(plain_dataset(1), [], "whole")

@@ -6,17 +6,14 @@ import torch
 from conftest import plain_dataset, rectangle
 from skimage import data as photographs
 
-from sameo_core import everything
+from sameo_core.apps.predict import photograph_results, predict_photograph
 from sameo_core.config import WEIGHTS
-from sameo_core.detectors import load_detector
-from sameo_core.efficient_sam import DecodedMasks
 from sameo_core.errors import InputError
-from sameo_core.everything import EverythingDetector, box_from_point
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import EverythingDetector, box_from_point, everything, load_detector, predict_dataset
 from sameo_core.masks import decode_rle, mask_iou
-from sameo_core.prediction import photograph_results, predict_photograph
-from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.sameo import SAM_ENCODER, Sameo
+from sameo_core.model import SAM_ENCODER, Sameo
+from sameo_core.model.efficient_sam import DecodedMasks
+from sameo_core.model.sam import build_sam_decoder
 
 SIZE = (96, 128)  # two pixels of the decoder's 256 x 256 for each
 IMAGE = np.full((*SIZE, 3), 90, np.uint8)

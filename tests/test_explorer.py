@@ -8,26 +8,17 @@ import PIL.Image
 import pytest
 from conftest import seeded_nano
 
-from sameo_core.collection import open_clean_dataset
+from sameo_core.apps import pages
+from sameo_core.apps.explorer import PICTURE, Explorer, Picture, Target, photographs
+from sameo_core.apps.pages import DatasetExplorer, Playground
+from sameo_core.apps.playground import Stage, occlusion_curve, stages
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
-from sameo_core.explorer import (
-    PICTURE,
-    DatasetExplorer,
-    Explorer,
-    Picture,
-    Playground,
-    Target,
-    base,
-    dataset_page,
-    photographs,
-)
-from sameo_core.front_ends import ground_truth_boxes, jittered
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
 from sameo_core.masks import decode_rle, mask_box
-from sameo_core.playground import Stage, occlusion_curve, stages
+from sameo_core.model import Sameo
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import object_picture
-from sameo_core.sameo import Sameo
 
 
 @pytest.fixture
@@ -191,7 +182,7 @@ def test_the_sliders_draw_too(models, dataset, world, counted):
 
 
 def test_without_the_bbox_widget_there_are_sliders(models, dataset, world, monkeypatch):
-    monkeypatch.setattr(base, "BBoxWidget", None)
+    monkeypatch.setattr("sameo_core.apps.explorer.BBoxWidget", None)
     assert DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset}).canvas is None
 
 
@@ -312,7 +303,7 @@ def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypa
     def refuse(name, split, profile):
         raise InputError(file=name, rule="the files must <exist>", remedy="Fetch them")
 
-    monkeypatch.setattr(dataset_page, "open_clean_dataset", refuse)
+    monkeypatch.setattr(pages, "open_clean_dataset", refuse)
     dataset = explorer.dataset
     explorer.data_set.value = "cocoa"
     assert "the files must &lt;exist&gt;" in explorer.status.value

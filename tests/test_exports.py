@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools.coco import COCO
 
-from sameo_core import exports
-from sameo_core.datasets import load_dataset
-from sameo_core.errors import InputError
-from sameo_core.exports import (
+from sameo_core.apps import exports
+from sameo_core.apps.exports import (
     cut_outs,
     decode_brush,
     editable_polygons,
@@ -31,10 +29,12 @@ from sameo_core.exports import (
     to_labelme,
     write_exports,
 )
+from sameo_core.apps.predict import PhotographPrediction
+from sameo_core.datasets import load_dataset
+from sameo_core.errors import InputError
 from sameo_core.front_ends import Detections
 from sameo_core.masks import decode_segmentation, mask_box, mask_iou
-from sameo_core.prediction import PhotographPrediction
-from sameo_core.sameo import AmodalPrediction
+from sameo_core.model import AmodalPrediction
 
 SIZE = H, W = 120, 160
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))

@@ -39,23 +39,21 @@ from conftest import AgreeingTeacher, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
 from test_training import Killed, interrupt
 
-from sameo_core import config
-from sameo_core.collection import open_clean_dataset
-from sameo_core.config import CompletenessConfig
+from sameo_core.apps.predict import write_json
+from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import json_index, load_dataset
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
-from sameo_core.miniature.room import save_mask
-from sameo_core.nano_detector import save_detector
-from sameo_core.prediction import write_json
+from sameo_core.miniature.mask_files import save_mask
+from sameo_core.model import Sameo
+from sameo_core.pipeline import fine_tune, open_clean_dataset, open_training_sets, unfinished_runs
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
-from sameo_core.run_folder import append_log, claimed, follow_log, save_checkpoint
-from sameo_core.sameo import Sameo
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
-from sameo_core.training import fine_tune, open_training_sets, unfinished_runs
-from sameo_core.whole_files import written_whole
+from sameo_core.training import EmbeddingCache
+from sameo_core.training.detectors import save_detector
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -254,16 +252,17 @@ def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(
 
 BESIDE = """
     import torch
-    from sameo_core import training
+    from sameo_core import pipeline
     from sameo_core.config import load_profile
+    from sameo_core.training import loop
 
     torch.set_num_threads({threads})
-    loss, steps = training.training_loss, []
-    training.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
+    loss, steps = loop.training_loss, []
+    loop.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
     profile = load_profile(**{profile})
     print("ready", flush=True)
     input()
-    path = training.fine_tune(profile)
+    path = pipeline.fine_tune(profile)
     print(len(steps), path)
 """
 
@@ -440,14 +439,14 @@ def images(world):
 ENCODING = """
     import os, signal, sys
     from pathlib import Path
-    from sameo_core import embedding_cache
-    from sameo_core.collection import open_clean_dataset
+    from sameo_core.training import embeddings
+    from sameo_core.pipeline import open_clean_dataset
     from sameo_core.config import load_profile
-    from sameo_core.efficient_sam import build_efficient_sam
+    from sameo_core.model import build_efficient_sam
 
     images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))
     model = build_efficient_sam("nano", Path(sys.argv[1])).eval()
-    checksum, calls = embedding_cache._checksum, []
+    checksum, calls = embeddings._checksum, []
 
     def killed(content):  # in the middle of the fourth file: the values are written, the checksum is not
         calls.append(content)
@@ -457,8 +456,8 @@ ENCODING = """
             os.kill(os.getpid(), signal.SIGKILL)
         return checksum(content)
 
-    embedding_cache._checksum = killed
-    embedding_cache.EmbeddingCache(model, sys.argv[2]).embed(images)
+    embeddings._checksum = killed
+    embeddings.EmbeddingCache(model, sys.argv[2]).embed(images)
 """
 
 
@@ -639,7 +638,7 @@ def test_a_full_disk_stops_the_drawing_of_data_that_goes_on_when_there_is_room(t
 @pytest.mark.parametrize("day", [-1000, 0, 1000])
 def test_an_index_is_right_whatever_the_clock_says(tmp_path, monkeypatch, day):
     """A file from the future is read again and again, for it may still change unseen; others are read once."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
     reads, read = [], json_index._read_through
     monkeypatch.setattr(json_index, "_read_through", lambda *arguments: reads.append(1) or read(*arguments))

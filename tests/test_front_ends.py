@@ -5,16 +5,10 @@ import pytest
 from conftest import plain_dataset
 
 from sameo_core.errors import InputError
-from sameo_core.front_ends import (
-    Detections,
-    check_scores,
-    ground_truth_boxes,
-    jittered,
-    map_categories,
-    strongest,
-    usable,
-)
+from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
+from sameo_core.front_ends.base import check_scores, map_categories, strongest
 from sameo_core.masks import encode_mask
+from sameo_core.model.boxes import usable
 
 IMAGE = plain_dataset(1)[0]  # 40 x 60 pixels
 VISIBLE = [[4, 10, 14, 30], [14, 5, 44, 35]]  # the right half of the first object is hidden

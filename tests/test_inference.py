@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 from conftest import seeded_nano
 
-from sameo_core import inference
-from sameo_core.collection import open_dataset
 from sameo_core.config import EvaluationConfig
-from sameo_core.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections, ground_truth_boxes, jittered
-from sameo_core.inference import OWN_AMODAL, OWN_VISIBLE, predict_dataset, without_rescoring
+from sameo_core.front_ends import (
+    OWN_AMODAL,
+    OWN_VISIBLE,
+    Detections,
+    ground_truth_boxes,
+    jittered,
+    predict,
+    predict_dataset,
+    without_rescoring,
+)
 from sameo_core.masks import decode_rle, encode_mask, mask_iou
-from sameo_core.sameo import Sameo
+from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
+from sameo_core.pipeline import open_dataset
 
 
 def other_decoder() -> Sameo:
@@ -215,7 +221,7 @@ def test_without_rescoring(results):
 
 
 def test_other_encoders_and_no_model_are_refused(nano, dataset, monkeypatch):
-    monkeypatch.setattr(inference, "tqdm", lambda *_, **__: pytest.fail("nothing may be predicted"))
+    monkeypatch.setattr(predict, "tqdm", lambda *_, **__: pytest.fail("nothing may be predicted"))
     with pytest.raises(InputError, match="share their image encoder"):
         predict_dataset({"a": nano, "b": Sameo(seeded_nano(seed=1), "nano")}, dataset, FRONT_ENDS)
     with pytest.raises(InputError, match="share their image encoder"):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sameo_core import config
+from sameo_core.config import profiles
 from sameo_core.datasets import json_index
 from sameo_core.datasets.json_index import Columns, index_json
 from sameo_core.errors import InputError
@@ -36,7 +36,7 @@ def path(tmp_path):
 @pytest.fixture
 def kept(monkeypatch, tmp_path):
     """However small and new a file is, its index is kept."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
     monkeypatch.setattr(json_index, "RACE", -(10**18))
     return tmp_path / "runs" / "index"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.losses import dice_loss, focal_loss, iou_l1_loss, mask_iou, sameo_loss
+from sameo_core.model import sameo_loss
+from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss, mask_iou
 
 # Probabilities and target of a 2 x 2 mask, worked by hand below.
 P = torch.tensor([[0.8, 0.5], [0.4, 0.1]])

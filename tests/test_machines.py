@@ -29,16 +29,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sameo_core import config, training
-from sameo_core.collection import open_clean_dataset
+from sameo_core import config
 from sameo_core.config import SynthesisConfig
 from sameo_core.evaluation import evaluate_predictions
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
-from sameo_core.provenance import environment
-from sameo_core.sameo import AmodalPrediction, Sameo
-from sameo_core.synthesis import collect_complete_objects
-from sameo_core.synthesis.shards import synthesize
+from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.pipeline import fine_tune, open_clean_dataset
+from sameo_core.runs.folders import environment
+from sameo_core.synthesis import collect_complete_objects, synthesize
+from sameo_core.training import sampling, training_log
 
 threads = int(sys.argv[1])
 torch.set_num_threads(threads)
@@ -85,15 +85,15 @@ for image in val:
             "image_id": image.image_id, "category_id": item.category_id, "instance_id": item.instance_id,
             "segmentation": encode_mask(shifted), "score": 1 / (2 + len(answers)),
         })
-weights = training.fine_tune(run, 0)
+weights = fine_tune(run, 0)
 print(json.dumps({
     "environment": environment(),
     "data": tree(run.data_folder),
     "synthesis": tree(config.RUNS / "set"),
     "evaluation": {name: repr(float(value)) for name, value in evaluate_predictions(val, answers).items()},
-    "log": training.training_log(weights),
+    "log": training_log(weights),
     "weights": str(weights),
-    "sampling": training.sampling(weights),
+    "sampling": sampling(weights),
 }))
 """
 

@@ -20,7 +20,7 @@ from sameo_core.miniature import (
     draw_dataset,
     draw_scene,
 )
-from sameo_core.miniature.kins import CATEGORIES, CATEGORY_OF, GHOST_EVERY
+from sameo_core.miniature.coco import KINS_CATEGORIES, KINS_CATEGORY_OF, KINS_GHOST_EVERY
 
 # ------------------------------------------------------------------------------------------------ pinned pictures
 
@@ -139,7 +139,7 @@ IMAGES = 8  # one with a ghost, in KINS
 def name_in(format_name, shape):
     """What a format calls a shape."""
     if format_name == "kins":
-        return CATEGORIES[CATEGORY_OF[shape]]
+        return KINS_CATEGORIES[KINS_CATEGORY_OF[shape]]
     return shape.replace("-", "_") if format_name == "lvis" else shape
 
 
@@ -201,7 +201,7 @@ def test_names_that_end_in_a_space_are_written_and_read_without(tmp_path):
 
 
 def test_objects_of_which_nothing_is_seen_are_skipped_and_counted_in_the_drawn_kins(tmp_path):
-    draw_dataset("kins", tmp_path, "val", 2 * GHOST_EVERY, jobs=1)
+    draw_dataset("kins", tmp_path, "val", 2 * KINS_GHOST_EVERY, jobs=1)
     counts = {
         version: {rule: len(found) for rule, found in load_dataset("kins", tmp_path, version=version).skipped.items()}
         for version in ("2019", "2020")

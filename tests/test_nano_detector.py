@@ -12,25 +12,23 @@ from conftest import rectangle
 from torch import nn
 from torchvision.ops import box_iou
 
-from sameo_core import nano_detector
 from sameo_core.__main__ import main
 from sameo_core.config import WEIGHTS
-from sameo_core.efficient_sam import build_efficient_sam, read_weights
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, mask_iou
-from sameo_core.miniature import Scene, draw_scene
-from sameo_core.nano_detector import (
+from sameo_core.miniature import Scene, draw_scene, nano_detector
+from sameo_core.miniature.nano_detector import (
     NANO_DETECTOR,
-    DetectionBatch,
     DetectionScenes,
     DetectorConfig,
     box_average_precision,
     build_nano_detector,
-    detector_optimiser,
     load_nano_detector,
     pretrain_detector,
-    run_detector_training,
 )
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.checkpoints import read_weights
+from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training
 
 # Of the first ten scenes; measured 0.88 and 0.78, 0.69 and 0.69
 RECALL = {"cocoa_cls": 0.75, "d2sa": 0.65}

@@ -10,20 +10,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from sameo_core import sources
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, WEIGHTS
+from sameo_core.datasets import sources
 from sameo_core.miniature import draw_dataset
 from sameo_core.reporting import read_table
-from sameo_core.reporting.published import PUBLISHED
-from sameo_core.reproduction import (
-    NUMBERED,
-    NotebookRun,
-    code_cells,
-    execute,
-    kernel_environment,
-    quiet_logs,
-    sections,
-)
+from sameo_core.reporting.claims import PUBLISHED
+from sameo_core.reproduction import NUMBERED, NotebookRun, code_cells, execute, kernel_environment, quiet_logs, sections
 
 LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 1_000_000
 HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
@@ -171,7 +163,7 @@ def example():
         new_code_cell("%matplotlib inline\nvalue = len(profile)"),
         new_markdown_cell("## Check"),
         new_code_cell("assert value == 4"),
-        new_markdown_cell("## Change it\n1. `sameo_core/losses.py`: a\n2. b\n3. c"),
+        new_markdown_cell("## Change it\n1. `sameo_core/model/losses.py`: a\n2. b\n3. c"),
     ]
     return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
 
@@ -203,7 +195,7 @@ SOURCES = {
     "assert that could fail": (5, "assert True"),
     "holds an assert": (5, "assert value == value"),
     "'## Check', found 0": (4, "## Checks"),
-    "three edits": (6, "## Change it\n1. `sameo_core/losses.py`: a\n2. b"),
+    "three edits": (6, "## Change it\n1. `sameo_core/model/losses.py`: a\n2. b"),
     "where in sameo_core": (6, "## Change it\n- a\n- b\n- c"),
 }
 

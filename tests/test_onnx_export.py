@@ -10,11 +10,10 @@ import pytest
 import torch
 from conftest import seeded_nano
 
-from sameo_core import onnx_export
-from sameo_core.efficient_sam import VARIANTS, EfficientSam
 from sameo_core.errors import InputError
-from sameo_core.onnx_export import export_onnx
-from sameo_core.sameo import Sameo
+from sameo_core.model import EfficientSam, Sameo, onnx
+from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.model.onnx import export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
 TOLERANCE = 1e-4
@@ -80,7 +79,7 @@ def test_vit_t_is_equal_to_pytorch(tmp_path, side):
 
 
 def test_the_example_runs_and_gives_the_masks_of_predict(nano, nano_files):
-    example = re.search(r"\n\n((?:    .*\n|\n)+)", onnx_export.__doc__)[1]
+    example = re.search(r"\n\n((?:    .*\n|\n)+)", onnx.__doc__)[1]
     assert sum(bool(line.strip()) for line in example.splitlines()) == 10
     call = 'export_onnx(Sameo.load("nano"), folder)'
     assert call in example

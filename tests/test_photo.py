@@ -11,17 +11,24 @@ import torch
 from conftest import AgreeingTeacher, dataset_of, photograph, plain_dataset, rectangle
 from test_batches import Numbered
 
-from sameo_core import config
-from sameo_core.batches import BatchSampler, shrink_masks
-from sameo_core.config import CompletenessConfig, TrainingConfig, load_profile
+from sameo_core.config import (
+    PHOTO_QUESTIONS,
+    CompletenessConfig,
+    TrainingConfig,
+    ablation,
+    geometry,
+    load_profile,
+    profiles,
+    recipe,
+    teacher_profile,
+)
 from sameo_core.datasets import load_dataset
 from sameo_core.errors import InputError
-from sameo_core.recipes import PHOTO_QUESTIONS, ablation, geometry, recipe, teacher_profile
-from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.sameo import Sameo
-from sameo_core.synthesis import pool_of_profile
-from sameo_core.synthesis.pool import collect_complete_objects
-from sameo_core.training import open_held_out
+from sameo_core.model import Sameo
+from sameo_core.model.sam import build_sam_decoder
+from sameo_core.pipeline import open_held_out, pool_of_profile
+from sameo_core.synthesis import collect_complete_objects
+from sameo_core.training import BatchSampler, shrink_masks
 
 SIZE = 96, 128
 
@@ -160,8 +167,8 @@ def test_the_questions_to_photographs_share_an_arm():
 def photo(tmp_path, monkeypatch):
     """The profile on six photographs a split, each with one whole object, in COCO's layout."""
 
-    monkeypatch.setattr(config, "RAW", tmp_path / "raw")
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(profiles, "RAW", tmp_path / "raw")
+    monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     root = tmp_path / "raw" / "coco_photos"
     (root / "annotations").mkdir(parents=True)
     for split, first in (("train", 1), ("val", 11)):

@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameo_core import photographs
+from sameo_core.datasets import images
+from sameo_core.datasets.images import MAX_PIXELS, find_photographs, read_photograph
 from sameo_core.errors import InputError
-from sameo_core.photographs import MAX_PIXELS, find_photographs, read_photograph
 
 RED, GREEN = (200, 30, 20), (10, 180, 60)
 H, W = 20, 30
@@ -212,4 +212,4 @@ def test_folders_without_photographs(tmp_path):
 
 def test_every_ending_that_is_looked_for_is_one_that_pillow_or_a_sentence_knows():
     known = PIL.Image.registered_extensions()
-    assert set(photographs.ENDINGS) - set(known) <= {".heic", ".heif"}
+    assert set(images.ENDINGS) - set(known) <= {".heic", ".heif"}

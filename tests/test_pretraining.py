@@ -8,13 +8,10 @@ import pytest
 import torch
 from conftest import rectangle
 
-from sameo_core import pretraining
-from sameo_core.batches import shrink_masks
-from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.miniature import Scene, draw_scene
-from sameo_core.pretraining import (
+from sameo_core.miniature import Scene, draw_scene, pretraining
+from sameo_core.miniature.pretraining import (
     DenseHead,
     DrawnScenes,
     PretrainingConfig,
@@ -23,6 +20,9 @@ from sameo_core.pretraining import (
     pretrain,
     visible_ious,
 )
+from sameo_core.model import build_efficient_sam
+from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.training import shrink_masks
 
 SIDE = 256
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sameo_core.config import load_profile
-from sameo_core.efficient_sam import build_efficient_sam
-from sameo_core.process_group import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.run_folder import read_log
-from sameo_core.training import fine_tune
+from sameo_core.model import build_efficient_sam
+from sameo_core.pipeline import fine_tune
+from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTED = pytest.mark.skipif(
@@ -24,16 +24,17 @@ DISTRIBUTED = pytest.mark.skipif(
 TINY = {"iterations": 5, "batch_images": 4, "log_every": 1}
 KILLED = """
     import os, signal, sys
-    from sameo_core import __main__, training
+    from sameo_core import __main__
+    from sameo_core.training import loop
 
-    save = training.save_checkpoint
+    save = loop.save_checkpoint
 
     def killed(state, path):
         save(state, path)
         if state["iteration"] == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    training.save_checkpoint = killed
+    loop.save_checkpoint = killed
     sys.exit(__main__.main())
 """
 

@@ -7,9 +7,10 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from sameo_core import __version__, provenance
-from sameo_core.provenance import environment, write_environment
-from sameo_core.training import cpu_threads
+from sameo_core import __version__
+from sameo_core.runs import folders
+from sameo_core.runs.folders import environment, write_environment
+from sameo_core.training.loop import cpu_threads
 
 
 def git(folder, *arguments):
@@ -56,7 +57,7 @@ def test_without_git_the_commit_is_none(tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_elsewhere_keeps_where_it_began(tmp_path, monkeypatch):
     for commit in ("a", "a", "b", "a", "c"):
-        monkeypatch.setattr(provenance, "environment", lambda commit=commit: {"git_commit": commit})
+        monkeypatch.setattr(folders, "environment", lambda commit=commit: {"git_commit": commit})
         path = write_environment(tmp_path)
     assert json.loads(path.read_text()) == {"git_commit": "c", "earlier": [{"git_commit": "b"}, {"git_commit": "a"}]}
     assert [file.name for file in tmp_path.iterdir()] == ["environment.json"]

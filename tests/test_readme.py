@@ -6,12 +6,11 @@ import tomllib
 import pytest
 from test_machines import LOSS, WEIGHT
 
-from sameo_core import onnx_export
 from sameo_core.config import NOTEBOOKS, ROOT, WEIGHTS, load_profile
-from sameo_core.efficient_sam import VARIANTS, build_efficient_sam
-from sameo_core.reporting import agreement, mean_interval, readme_claims, readme_photographs, readme_results
+from sameo_core.model import SAM_ENCODER, build_efficient_sam, onnx
+from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.reporting import committed, mean_interval, readme_claims, readme_photographs, readme_results
 from sameo_core.reproduction import expected_minutes, find_notebooks
-from sameo_core.sameo import SAM_ENCODER
 from sameo_core.synthesis.shards import _part
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -106,7 +105,7 @@ def notebook_is_there(number):
 
 
 def lines_of_the_onnx_example(word):
-    lines = [line for line in onnx_export.__doc__.splitlines() if line.startswith("    ")]
+    lines = [line for line in onnx.__doc__.splitlines() if line.startswith("    ")]
     assert WORDS.index(word) + 3 == len(lines)
 
 
@@ -143,12 +142,12 @@ CLAIMS = {
         lambda _, loss, weight: (float(loss), float(weight)) == (100 * LOSS, 100 * WEIGHT)
     ),
     r"losses that differ by (2) %, and AP by (0\.1) to (0\.3) points": check(  # measured; the tolerances have room
-        lambda loss, _, points: float(loss) < 100 * agreement.LOSS and float(points) < 100 * agreement.SHARE
+        lambda loss, _, points: float(loss) < 100 * committed.LOSS and float(points) < 100 * committed.SHARE
     ),
     r"trains with (one) thread": check(lambda word: load_profile("mini").training.cpu_threads == 1),
     r"with AVX-(512).*?at (1) % of the speed": stopwatch,
     r"\((5) % of a loss, (2) points of AP or IoU, (5) of a single": check(
-        lambda *found: [int(n) / 100 for n in found] == [agreement.LOSS, agreement.SHARE, agreement.ONE_MASK]
+        lambda *found: [int(n) / 100 for n in found] == [committed.LOSS, committed.SHARE, committed.ONE_MASK]
     ),
     r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
     r"let part (0) do that": check(lambda part: _part(int(part), 64) == slice(0, None, 64)),

@@ -4,9 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from sameo_core.config import load_profile
+from sameo_core.config import PHOTO_QUESTIONS, QUESTIONS, RECIPES, ablation, load_profile, recipe, teacher_profile
 from sameo_core.errors import InputError
-from sameo_core.recipes import PHOTO_QUESTIONS, QUESTIONS, RECIPES, ablation, recipe, teacher_profile
 
 PROFILES = pytest.mark.parametrize("name", ["paper", "mini"])
 PAPER_AMODAL = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")

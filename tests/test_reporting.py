@@ -14,14 +14,15 @@ from sameo_core import reporting
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     PALETTE,
+    STYLE,
     WIDTH,
     figure_before_after,
-    figure_files,
     figure_gains,
     figure_occlusion_histograms,
     save_figure,
+    style,
 )
-from sameo_core.reporting.style import SERIES, STYLE, rendered, series
+from sameo_core.reporting.style import SERIES, rendered, series
 
 
 def test_everything_exported_is_there_once_and_in_order():
@@ -32,7 +33,7 @@ def test_everything_exported_is_there_once_and_in_order():
     }
 
 
-FOLDERS = {"sample_photographs": {"matplotlib"}}  # where its sample pictures lie
+FOLDERS = {"playground": {"matplotlib"}}  # where its sample pictures lie
 
 
 def test_no_other_room_draws():
@@ -79,7 +80,7 @@ def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
     assert ElementTree.fromstring(svg).tag.endswith("svg") and b"<pattern" in svg and b"dc:date" not in svg
     with PIL.Image.open(io.BytesIO(png)) as image:
         assert image.width == round(WIDTH * 150) and "Software" not in image.info
-    monkeypatch.setattr(figure_files, "RUNS", tmp_path)
+    monkeypatch.setattr(style, "RUNS", tmp_path)
     path = save_figure(figure_gains([{"metric": "$AP$", "before": 0.1, "after": 0.2}], "paper"), "g", "paper")
     assert path == tmp_path / "paper" / "figures" / "g.svg"
     with pytest.raises(InputError, match="plain file name"):

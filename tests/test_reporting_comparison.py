@@ -1,4 +1,4 @@
-"""Detections are taken for the objects that they cover, whatever model drew the masks."""
+"""Objects side by side: which are shown, and what each model makes of them."""
 
 import numpy as np
 import PIL.Image
@@ -8,7 +8,7 @@ from test_reporting_objects import AMODAL, compared
 
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
-from sameo_core.reporting import comparisons, covering_detections, figure_before_after, worst_median_best
+from sameo_core.reporting import comparisons, figure_before_after, worst_median_best
 
 SIZE = (40, 60)
 
@@ -16,45 +16,6 @@ SIZE = (40, 60)
 def detection(image, box, score=0.5, mask=None, **more):
     segmentation = encode_mask(rectangle(SIZE, *box) if mask is None else mask)
     return {"image_id": image, "box": list(box), "score": score, "segmentation": segmentation, "instance_id": -1} | more
-
-
-BEHIND, FRONT = (4, 10, 14, 30), (14, 5, 44, 35)  # visible boxes of image 0 of `plain_dataset`
-
-
-def ids(found):
-    return [(r["image_id"], r["instance_id"], r["box"]) for r in found]
-
-
-def test_each_object_has_the_detection_with_the_best_box():
-    near = (4, 10, 16, 30)
-    results = [detection(0, near, 0.9), detection(0, BEHIND, 0.1), detection(0, FRONT), detection(1, FRONT)]
-    found = covering_detections(plain_dataset(1), results)
-    assert ids(found) == [(0, 0, list(BEHIND)), (0, 1, list(FRONT))]
-    assert all(r["instance_id"] == -1 for r in results), "the input stays as it was"
-    assert ids(covering_detections(plain_dataset(1), results[:1])) == [(0, 0, list(near))]
-
-
-def test_the_surer_of_two_equal_boxes_by_the_front_ends_score():
-    unsure, sure = detection(0, FRONT, 0.9, front_end_score=0.2), detection(0, FRONT, 0.1, front_end_score=0.3)
-    for results in ([unsure, sure], [sure, unsure]):
-        (found,) = covering_detections(plain_dataset(1), results)
-        assert found["front_end_score"] == 0.3
-
-
-def test_a_detection_is_taken_once_and_only_where_it_covers():
-    both = (4, 5, 44, 35)  # IoU 200 / 1200 with one, 900 / 1200 with the other object
-    found = covering_detections(plain_dataset(1), [detection(0, both)], least=0.1)
-    assert ids(found) == [(0, 1, list(both))]
-    assert covering_detections(plain_dataset(1), [detection(0, both)], least=0.76) == []
-    assert covering_detections(plain_dataset(1), []) == []
-
-
-def test_amodal_boxes():
-    whole = (4, 10, 24, 30)
-    assert covering_detections(plain_dataset(1), [detection(0, whole)], least=0.6) == []
-    assert ids(covering_detections(plain_dataset(1), [detection(0, whole)], "amodal", 0.99)) == [(0, 0, list(whole))]
-    with pytest.raises(InputError, match="one of visible, amodal, found 'whole'"):
-        covering_detections(plain_dataset(1), [], "whole")
 
 
 def hiding(found):

@@ -11,9 +11,10 @@ from test_reporting_objects import AMODAL, IMAGE, VISIBLE, H, W, patches, title
 from test_reporting_statistics import arm_rows
 
 from sameo_core.config import CompletenessConfig, SynthesisConfig
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
+from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import (
     WIDTH,
     figure_arms,
@@ -29,7 +30,6 @@ from sameo_core.reporting import (
     figure_training_curves,
     mean_interval,
 )
-from sameo_core.sameo import AmodalPrediction, Sameo
 from sameo_core.synthesis import CurvePoint, collect_complete_objects, ladder
 
 # ---------------------------------------------------------------------------------------------------------------- data

@@ -16,7 +16,7 @@ from sameo_core.reporting import (
     figure_overlay,
     objects,
     overlay_mark,
-    photograph_figures,
+    pictures,
     save_overlay,
 )
 
@@ -172,7 +172,7 @@ def test_overlay_of_a_run_says_which():
 
 
 def test_overlay_of_a_large_photograph_is_drawn_smaller(monkeypatch):
-    monkeypatch.setattr(photograph_figures, "OVERLAY_PIXELS", 4)  # the image has 8: every second pixel
+    monkeypatch.setattr(pictures, "OVERLAY_PIXELS", 4)  # the image has 8: every second pixel
     axes = overlay().axes[0]
     assert axes.images[0].get_array().shape == (3, 4, 3)
     assert extent(axes.patches[0]) == [1, 1, 3, 3] and extent(axes.patches[1]) == [1, 0.5, 3, 2.5]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import mean_interval, paper_table, published, read_published
-from sameo_core.reporting.published import COLUMNS, NO_COMPARISON
+from sameo_core.reporting import claims, mean_interval, paper_table, read_published
+from sameo_core.reporting.claims import COLUMNS, NO_COMPARISON
 
 METHOD = Path(__file__).resolve().parents[2] / "shared" / "reference" / "method.md"
 
@@ -174,4 +174,4 @@ def test_rows_that_make_no_table(ours, rows, message):
 
 
 def test_the_file_lies_in_data():
-    assert published.PUBLISHED.name == "published.csv" and published.PUBLISHED.is_file()
+    assert claims.PUBLISHED.name == "published.csv" and claims.PUBLISHED.is_file()

@@ -5,8 +5,15 @@ import PIL.Image
 import pytest
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import claims_table, readme_claims, readme_results, update_readme, write_table
-from sameo_core.reporting.readme import README_METRICS, README_PICTURE
+from sameo_core.reporting import (
+    README_METRICS,
+    README_PICTURE,
+    claims_table,
+    readme_claims,
+    readme_results,
+    update_readme,
+    write_table,
+)
 
 
 @pytest.fixture

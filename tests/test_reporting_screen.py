@@ -6,9 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameo_core.datasets.base import AmodalImage, AmodalInstance
+from sameo_core.datasets import AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
-from sameo_core.reporting import DASHES, PALETTE, Screen, object_picture, scene_picture, screen
+from sameo_core.reporting import DASHES, PALETTE, Screen, object_picture, objects, scene_picture
 
 
 def square(size=40):
@@ -73,7 +73,7 @@ def test_a_large_photograph_is_outlined_at_the_size_of_the_screen():
 
 def test_dashes_are_as_long_as_asked_for():
     line = np.array([[0.0, 0.0], [30.0, 0.0], [30.0, 30.0]])
-    pieces = list(screen._dashes(line, 7, 4))
+    pieces = list(objects._dashes(line, 7, 4))
     assert [np.hypot(*np.diff(piece, axis=0).T).sum() for piece in pieces[:5]] == pytest.approx([7] * 5)
     assert pieces[1][0].tolist() == [11, 0]
     assert len(pieces) == 6

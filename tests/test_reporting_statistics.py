@@ -8,14 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import (
-    arm_differences,
-    calibration,
-    gains,
-    mean_interval,
-    method_differences,
-    over_seeds,
-)
+from sameo_core.reporting import arm_differences, calibration, gains, mean_interval, method_differences, over_seeds
 
 
 def test_mean_interval():

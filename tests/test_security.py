@@ -31,26 +31,24 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core import config, downloads, efficient_sam, photographs, provenance
-from sameo_core.array_cache import load_arrays
-from sameo_core.boxes import read_box_file
-from sameo_core.datasets import READERS, load_dataset
-from sameo_core.datasets.base import AmodalImage
-from sameo_core.datasets.files import MAX_BYTES, parse_json
-from sameo_core.datasets.mask_files import image_size, npz_layers, read_mask_png
-from sameo_core.downloads import download, unpack
-from sameo_core.efficient_sam import read_weights
+from sameo_core.apps.exports import decode_brush, from_labelme
+from sameo_core.config import profiles
+from sameo_core.datasets import READERS, AmodalImage, downloads, images, load_dataset, load_sources
+from sameo_core.datasets.downloads import download, unpack
+from sameo_core.datasets.files import MAX_BYTES, load_arrays, parse_json
+from sameo_core.datasets.images import image_size, npz_layers, read_mask_png, read_photograph
+from sameo_core.datasets.sources import Source, SourceFile
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
-from sameo_core.exports import decode_brush, from_labelme
+from sameo_core.front_ends.boxes import read_box_file
 from sameo_core.masks import decode_rle, encode_mask, segmentation_to_rle
-from sameo_core.photographs import read_photograph
-from sameo_core.sameo import Sameo
-from sameo_core.sources import Source, SourceFile, load_sources
+from sameo_core.model import Sameo, checkpoints
+from sameo_core.model.checkpoints import read_weights
+from sameo_core.runs import folders
 from sameo_core.synthesis import Pool, read_statistics
 
-PACKAGE = sorted((config.ROOT / "sameo_core").rglob("*.py"))
-NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
+PACKAGE = sorted((profiles.ROOT / "sameo_core").rglob("*.py"))
+NOTEBOOKS = sorted((profiles.ROOT / "notebooks").glob("*.ipynb"))
 
 
 class Attack:
@@ -80,7 +78,7 @@ def little_memory(function, *arguments):
         "try:\n    function(*arguments)\n"
         "except Exception as error:\n    print(type(error).__name__, error)"
     )
-    environment = os.environ | {"PYTHONPATH": str(config.ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(profiles.ROOT), "OMP_NUM_THREADS": "1"}
     asked = pickle.dumps((function, arguments))
     done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
@@ -146,7 +144,7 @@ def dangers(source):
 
 # Which commit this is, and a package of npm that data/sources.yaml names; the words of the commands are our own
 RUNS_PROGRAMS = {
-    "provenance": ["subprocess.run"],
+    "folders": ["subprocess.run"],
     "downloads": ["subprocess.run"],
     "reproduction": ["subprocess.Popen"],
 }
@@ -159,7 +157,7 @@ def test_nothing_in_the_package_runs_what_a_file_says(path):
 
 
 def test_git_is_asked_with_words_of_our_own():
-    tree = ast.parse(inspect.getsource(provenance))
+    tree = ast.parse(inspect.getsource(folders))
     asked = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "_git"]
     assert asked and all(isinstance(word, ast.Constant) for node in asked for word in node.args[1:])
 
@@ -255,7 +253,7 @@ def test_pillow_alone_would_run_it(tmp_path):
 
 def test_formats_are_those_of_the_endings():
     known = PIL.Image.registered_extensions()
-    assert {known[ending] for ending in photographs.ENDINGS if ending in known} == set(photographs.FORMATS)
+    assert {known[ending] for ending in images.ENDINGS if ending in known} == set(images.FORMATS)
 
 
 # --------------------------------------------------------------------------------------------------- bombs
@@ -333,7 +331,7 @@ def zip_bomb(path, name, unpacked=2**25):
 
 @pytest.mark.parametrize("name", ["weights.zip", "weights.pt"])
 def test_a_checkpoint_that_unfolds_is_refused(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(efficient_sam, "MAX_NUMBERS", 2**22)  # smaller, to be quick
+    monkeypatch.setattr(checkpoints, "MAX_NUMBERS", 2**22)  # smaller, to be quick
     zip_bomb(tmp_path / name, "archive/data/0.pt")
     with pytest.raises(InputError, match="33,554,432 bytes when unpacked"):
         read_weights(tmp_path / name)
@@ -634,7 +632,7 @@ def test_entries_of_sources_stay_in_their_folders(tmp_path, change):
 
 
 def test_servers_are_told_to_listen_on_this_machine_only():
-    recipes = re.findall(r"^\t.*-m (jupyterlab|voila|notebook)\b(.*)$", (config.ROOT / "Makefile").read_text(), re.M)
+    recipes = re.findall(r"^\t.*-m (jupyterlab|voila|notebook)\b(.*)$", (profiles.ROOT / "Makefile").read_text(), re.M)
     assert {program for program, _ in recipes} == {"jupyterlab", "voila"}
     for program, flags in recipes:
         option = {"jupyterlab": "--ip", "voila": "--Voila.ip"}[program]

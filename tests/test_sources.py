@@ -8,9 +8,10 @@ import yaml
 
 from sameo_core.__main__ import main
 from sameo_core.config import RAW, WEIGHTS, load_profile
-from sameo_core.datasets import READERS
+from sameo_core.datasets import READERS, load_sources
+from sameo_core.datasets.registry import bad_images, inventory, inventory_table
+from sameo_core.datasets.sources import SOURCES
 from sameo_core.errors import InputError
-from sameo_core.sources import SOURCES, bad_images, inventory, inventory_table, load_sources
 
 ENTRY = {
     "title": "A toy",

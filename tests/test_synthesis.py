@@ -25,27 +25,33 @@ from scipy import ndimage
 
 from sameo_core import synthesis
 from sameo_core.__main__ import main
-from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile
+from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, teacher_profile
 from sameo_core.datasets import AmodalImage, AmodalInstance, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, encode_mask, mask_box, mask_iou
 from sameo_core.miniature import draw_dataset, draw_scene, hidden_shares
-from sameo_core.synthesis import pool, shards
-from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, draw_pair, find_offset, ladder
-from sameo_core.synthesis.painting import _replace_rim, compose
-from sameo_core.synthesis.pool import (
+from sameo_core.pipeline import pool_of_profile, synthetic_set
+from sameo_core.synthesis import (
     RULES,
     CurvePoint,
     Pool,
     chosen_threshold,
     collect_complete_objects,
+    completeness,
     completeness_curve,
-    hidden_share,
+    compose,
+    draw_pair,
     join_pools,
+    ladder,
+    read_statistics,
+    shards,
+    synthesize,
 )
-from sameo_core.synthesis.shards import read_statistics, synthesize
+from sameo_core.synthesis.completeness import hidden_share
+from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, find_offset
+from sameo_core.synthesis.painting import _replace_rim
 
-NONE_EXCLUDED = {name: 0 for name in RULES if name not in pool.OFTEN_OFF}
+NONE_EXCLUDED = {name: 0 for name in RULES if name not in completeness.OFTEN_OFF}
 SMALL = SynthesisConfig(pairs_per_shard=3)
 IMAGES = 14  # 7 pairs, 3 shards: 3, 3, 1
 
@@ -140,7 +146,7 @@ def test_another_threshold_needs_no_teacher(objects):
 
 
 def test_collecting_goes_on_where_it_was_interrupted_and_is_found_again(source, tmp_path, monkeypatch, objects):
-    monkeypatch.setattr(pool, "CHUNK", 3)
+    monkeypatch.setattr(completeness, "CHUNK", 3)
 
     class Interrupted(AgreeingTeacher):
         def embed(self, image):
@@ -1130,10 +1136,10 @@ def test_a_file_where_the_folder_should_be_is_named(objects, tmp_path):
 
 
 def test_the_teacher_has_not_seen_what_it_judges():
-    paper = synthesis.teacher_profile(load_profile("paper"))
+    paper = teacher_profile(load_profile("paper"))
     assert paper.data.train == tuple(name for name in load_profile("paper").data.train if name != "amodal_lvis")
     mini = load_profile("mini", teacher=["cocoa", "lvis", "amodal_lvis"])
-    teacher = synthesis.teacher_profile(mini)
+    teacher = teacher_profile(mini)
     assert teacher.data.train == ("cocoa",)
     as_they_come = mini.override(unoccluded_share=None, iterations=mini.recipes.teacher_iterations)
     assert teacher.training == as_they_come.training  # not held back from continuing objects
@@ -1146,32 +1152,32 @@ LENIENT = {"min_agreement": 0.0, "max_predicted_hidden": 1e9, "train_images": 10
 def test_the_set_of_a_profile_is_made_once(world: World, capsys):
     profile = world.profile(**LENIENT, visible_only=("lvis",))
     weights = world.root / "data/weights/start.safetensors"
-    out = synthesis.synthetic_set(profile, weights, images=6)
+    out = synthetic_set(profile, weights, images=6)
     assert out.parent == profile.runs and len(load_dataset("amodal_lvis", out, "train")) == 6
     before = {p: p.stat().st_mtime_ns for p in profile.runs.rglob("*") if p.is_file()}
-    assert synthesis.synthetic_set(profile, weights, images=6) == out
+    assert synthetic_set(profile, weights, images=6) == out
     assert before == {p: p.stat().st_mtime_ns for p in profile.runs.rglob("*") if p.is_file()}
-    assert synthesis.synthetic_set(profile, weights, images=6, seed=1) != out
-    named = synthesis.synthetic_set(profile, weights, world.root / "named", images=6)
+    assert synthetic_set(profile, weights, images=6, seed=1) != out
+    named = synthetic_set(profile, weights, world.root / "named", images=6)
     assert tree(named) == tree(out)
 
 
 def test_absent_sources_are_skipped_as_long_as_one_is_there(world: World, monkeypatch, capsys):
-    monkeypatch.setattr("sameo_core.config.RAW", world.root / "raw")
+    monkeypatch.setattr("sameo_core.config.profiles.RAW", world.root / "raw")
     draw_dataset("lvis", world.root / "raw" / "lvis", "train", 10, jobs=1)
     weights = world.root / "data/weights/start.safetensors"
     changes = {key: value for key, value in LENIENT.items() if key != "train_images"}
-    found = synthesis.pool_of_profile(load_profile("paper", **changes), weights)
+    found = pool_of_profile(load_profile("paper", **changes), weights)
     assert found.source.tolist() == ["lvis"] and len(found.complete()) > 3
     assert "lvvis is left out" in capsys.readouterr().out
     (world.root / "raw" / "lvis" / "annotations" / "lvis_v1_train.json").write_text("{")
     with pytest.raises(InputError, match="lvis_v1_train.json: not valid JSON"):  # there, but damaged: no reason to skip
-        synthesis.pool_of_profile(load_profile("paper", **changes), weights)
+        pool_of_profile(load_profile("paper", **changes), weights)
     shutil.rmtree(world.root / "raw")
     with pytest.raises(InputError, match="the folder of lvis must exist"):
-        synthesis.pool_of_profile(load_profile("paper", **changes), weights)
+        pool_of_profile(load_profile("paper", **changes), weights)
     with pytest.raises(InputError, match="visible_only: at least one set"):
-        synthesis.pool_of_profile(load_profile("paper", visible_only=()), weights)
+        pool_of_profile(load_profile("paper", visible_only=()), weights)
 
 
 def test_the_verb_makes_a_set_from_a_pool(objects, tmp_path, capsys):

@@ -15,23 +15,13 @@ import torch
 from conftest import seeded_nano
 from joblib.externals.loky import get_reusable_executor
 
-from sameo_core import training
+from sameo_core import pipeline
 from sameo_core.__main__ import main
-from sameo_core.config import TrainingConfig, load_profile
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.config import RECIPES, TrainingConfig, load_profile, recipe
 from sameo_core.errors import InputError
-from sameo_core.recipes import RECIPES, recipe
-from sameo_core.training import (
-    BatchSampler,
-    build_optimiser,
-    fine_tune,
-    fine_tune_all,
-    learning_rate_factor,
-    open_training_sets,
-    sampling,
-    training_log,
-    unfinished_runs,
-)
+from sameo_core.model import build_efficient_sam
+from sameo_core.pipeline import fine_tune, fine_tune_all, open_training_sets, unfinished_runs
+from sameo_core.training import BatchSampler, build_optimiser, learning_rate_factor, loop, sampling, training_log
 
 # ------------------------------------------------------------------------------------------------- rate and optimiser
 
@@ -85,7 +75,7 @@ class Killed(BaseException):
 
 def interrupt(monkeypatch, after, name="training_loss"):
     """The function `name` of the module stops the run at call number `after`."""
-    original, calls = getattr(training, name), []
+    original, calls = getattr(loop, name), []
 
     def stopping(*arguments):
         if len(calls) == after:
@@ -93,7 +83,7 @@ def interrupt(monkeypatch, after, name="training_loss"):
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(training, name, stopping)
+    monkeypatch.setattr(loop, name, stopping)
     return calls
 
 
@@ -159,8 +149,8 @@ def test_bf16_on_a_cpu_that_has_it_is_close_to_float32_and_elsewhere_the_same(wo
 
 
 def test_the_sets_of_several_runs_are_opened_once(world, monkeypatch):
-    opened, original = [], training.open_training_sets
-    monkeypatch.setattr(training, "open_training_sets", lambda profile: opened.append(1) or original(profile))
+    opened, original = [], pipeline.open_training_sets
+    monkeypatch.setattr(pipeline, "open_training_sets", lambda profile: opened.append(1) or original(profile))
     for seed in (0, 1):
         fine_tune(world.profile(iterations=2), seed)
     fine_tune(world.profile(iterations=2, sampling="uniform"))
@@ -224,13 +214,13 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(world, undisturbed, where, aft
 
 
 def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
-    saved, save = [], training.save_checkpoint
+    saved, save = [], loop.save_checkpoint
 
     def recorded(state, path):
         saved.append({"step": state["iteration"], "decoder": {k: v.clone() for k, v in state["decoder"].items()}})
         save(state, path)
 
-    calls, loss = iter(range(99)), training.training_loss
+    calls, loss = iter(range(99)), loop.training_loss
 
     def interrupted(model, batch, recipe):
         number = next(calls)
@@ -241,8 +231,8 @@ def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
 
     profile = world.profile(iterations=8, log_every=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", recorded)
-        patch.setattr(training, "training_loss", interrupted)
+        patch.setattr(loop, "save_checkpoint", recorded)
+        patch.setattr(loop, "training_loss", interrupted)
         with pytest.raises(KeyboardInterrupt, match=r"up to iteration 4\): .*best.safetensors; the same call goes on"):
             fine_tune(profile)
     (folder,) = [path.parent for path in profile.runs.glob("sameo-*/best.safetensors")]
@@ -258,7 +248,7 @@ def test_the_best_weights_outlive_a_kill(world):
     """Interrupted in a later process, before anything better came: the best are those of the killed one."""
     profile = world.profile(iterations=8, log_every=2)
 
-    calls, loss = iter(range(99)), training.training_loss
+    calls, loss = iter(range(99)), loop.training_loss
 
     def lucky(model, batch, recipe):
         number = next(calls)
@@ -268,7 +258,7 @@ def test_the_best_weights_outlive_a_kill(world):
         return terms._replace(total=terms.total - (10 if number < 2 else 0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "training_loss", lucky)
+        patch.setattr(loop, "training_loss", lucky)
         with pytest.raises(Killed):
             fine_tune(profile)
         with pytest.raises(KeyboardInterrupt, match="up to iteration 2"):
@@ -279,7 +269,7 @@ def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "training_loss", interrupted)
+    monkeypatch.setattr(loop, "training_loss", interrupted)
     with pytest.raises(KeyboardInterrupt, match="^$"):
         fine_tune(world.profile())
     assert not list(world.profile().runs.glob("sameo-*/*.safetensors"))
@@ -298,7 +288,7 @@ def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
             shutil.copytree(finished, folder)
         yield
 
-    monkeypatch.setattr(training, "claimed", waiting)
+    monkeypatch.setattr(loop, "claimed", waiting)
     calls = interrupt(monkeypatch, after=0)
     assert fine_tune(world.profile()) == path and waited == [path.parent] and not calls
 
@@ -319,8 +309,8 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
 
 KILL = """
     import os, signal, torch
-    from sameo_core import training
     from sameo_core.config import load_profile
+    from sameo_core.pipeline import fine_tune
 
     torch.set_num_threads({threads})
     save = torch.save
@@ -332,7 +322,7 @@ KILL = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_checkpoint
-    training.fine_tune(load_profile(**{profile}))
+    fine_tune(load_profile(**{profile}))
 """
 
 
@@ -356,7 +346,7 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed):
-    loss, batches = training.training_loss, []
+    loss, batches = loop.training_loss, []
 
     def spoilt(model, batch, recipe):
         terms = loss(model, batch, recipe)
@@ -364,7 +354,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed
         return terms._replace(total=terms.total * float("nan")) if len(batches) == 4 else terms
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "training_loss", spoilt)
+        patch.setattr(loop, "training_loss", spoilt)
         with pytest.raises(FloatingPointError, match="iteration 3: the loss is nan") as error:
             fine_tune(world.profile())
     assert len(batches[3].image_ids) == 2 and all(name in str(error.value) for name in batches[3].image_ids)
@@ -378,7 +368,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed
 def test_several_runs_at_once_give_the_weights_of_one_after_the_other(world, undisturbed, monkeypatch):
     """Two processes, one a run; what they share is there before they start."""
     monkeypatch.setenv("SAMEO_ROOT", str(world.root))
-    monkeypatch.setattr(training.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
     get_reusable_executor().shutdown(wait=True)  # workers that started before know another root
     profile = world.profile()
     first, second, again = fine_tune_all([(profile, 0), (profile, 1), (recipe("zero_shot", profile), 0)])
@@ -428,7 +418,7 @@ def test_the_verb_says_what_is_wrong(world, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt("best weights so far: there")
 
-    monkeypatch.setattr(training, "fine_tune", interrupted)
+    monkeypatch.setattr(pipeline, "fine_tune", interrupted)
     assert main(["train"]) == 130 and "best weights so far: there" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -20,12 +20,13 @@ from jaxtyping import Bool, Float64, Int64
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from sameo_core import AmodalMask, BoxXYXY, Image, VisibleMask
-from sameo_core.array_cache import cache_file, load_arrays, save_arrays
+from sameo_core.arrays import AmodalMask, BoxXYXY, Image, VisibleMask
+from sameo_core.datasets.files import cache_file, load_arrays, save_arrays
+from sameo_core.datasets.images import FORMATS, orientation, upright, upright_size
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle, xyxy_to_xywh
-from sameo_core.photographs import FORMATS, orientation, upright, upright_size
 
+BOX_KINDS = ("visible", "amodal")
 CENSUS_VERSION = 2  # of what a census holds and of the rules that instances are checked by: another one is taken anew
 CENSUS_KEPT_FROM = 500  # images; fewer are counted again in a second
 RECENT_IMAGES = 2000  # of a data set, kept with the masks that were read

@@ -1,12 +1,161 @@
-"""Plain COCO files of one's own, with amodal masks."""
+"""Sets in COCO's format: images, categories, and flat annotations; what each calls its files and masks.
 
-from collections.abc import Sequence
+COCOA-cls is the shortest to start from. MUVA's schema is not published, and no public loader was found: the keys of its
+masks are looked up among those that amodal data sets use. The first person with the real files should compare them with
+this reader.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.coco_files import CocoFormat, has_visible_mask, index_coco, read_coco_files
-from sameo_core.datasets.files import find_file
+from sameo_core.datasets.builder import is_int, own_file_name
+from sameo_core.datasets.coco_files import CocoFormat, find_key, has_visible_mask, index_coco, read_coco_files
+from sameo_core.datasets.files import check_split, find_file
 from sameo_core.errors import InputError
+
+# ----------------------------------- COCOA-cls (Follmann et al., WACV 2019): COCOA's things with the 80 classes of COCO
+
+
+def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+    """COCOA-cls as distributed: annotations/COCO_amodal_{split}2014_with_classes.json, images in {split}2014/.
+
+    Category ids are COCO's own, 1..90 with gaps. Masks are RLE, in some files flat polygons.
+
+    Args:
+        annotation_file: another file of the same format, relative to `root`.
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `read_coco_files`.
+    """
+    default = f"annotations/COCO_amodal_{split}2014_with_classes.json"
+    path = find_file(root, [annotation_file or default], "cocoa_cls")
+    return read_coco_files("cocoa_cls", root, split, [(index_coco(path), root / f"{split}2014")], CocoFormat())
+
+
+# ------------- D2SA (Follmann et al., WACV 2019): shop items on a turntable, seen from above; the amodal version of D2S
+
+D2SA_PARTS = {"train": "training_rot0", "augmented": "augmented", "val": "validation"}  # split -> word in file names
+
+
+def read_d2sa(root: Path, split: str) -> AmodalDataset:
+    """D2SA as distributed: d2s_amodal_annotations_v1/D2S_amodal_{...}.json, images in d2s_amodal_images_v1/images/.
+
+    `train` (training_rot0, hardly occluded), `augmented` (items pasted over each other), `val` (validation), or several
+    of them as in "train+augmented", which is what is usually trained on. The files of D2SA count their images and
+    annotations independently, so their ids collide: those of each later part are shifted. The published test file has
+    no masks, hence evaluation is on `val`. `extras` of an instance may hold "occl_depth".
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; a split that is not one of the above.
+    """
+    parts = split.split("+")
+    for part in parts:
+        check_split(part, D2SA_PARTS, "d2sa")
+    names = [f"d2s_amodal_annotations_v1/D2S_amodal_{D2SA_PARTS[part]}.json" for part in dict.fromkeys(parts)]
+    folder = root / "d2s_amodal_images_v1" / "images"
+    files = [(index_coco(find_file(root, [name], "d2sa")), folder) for name in names]
+    return read_coco_files("d2sa", root, split, files, CocoFormat(instance_keys=("occl_depth",)))
+
+
+# ------------------------------------------- MUVA (Li et al., ICCV 2023): shelves of goods, rendered from several views
+
+MUVA_AMODAL_KEYS = ("a_segm", "amodal_segm", "amodal_mask", "segmentation")
+MUVA_VISIBLE_KEYS = ("visible_mask", "inmodal_seg", "i_segm", "visible_segm")
+
+
+def read_muva(root: Path, split: str) -> AmodalDataset:
+    """MUVA as distributed: annotations/AiFi-MUVA_{split}.json, images in images/ (file names may begin with that: the
+    first one decides).
+
+    `extras` hold what ties the views of a scene together, where the file has it: "scene_id" and "view" of an image,
+    "object_id" of an instance (the same in all views).
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; no known key for amodal or for visible masks.
+    """
+    path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
+    index = index_coco(path)
+    named = np.flatnonzero(index.tables["images"].flags[own_file_name.__name__])
+    first = own_file_name(index.record("images", int(named[0]))) if len(named) else None
+    from_root = first is not None and first.startswith("images/")
+    form = CocoFormat(
+        amodal_key=find_key(index.tables["annotations"], MUVA_AMODAL_KEYS, "amodal", path),
+        visible_key=find_key(index.tables["annotations"], MUVA_VISIBLE_KEYS, "visible", path),
+        visible_required=True,
+        image_keys=("scene_id", "view"),
+        instance_keys=("object_id",),
+    )
+    return read_coco_files("muva", root, split, [(index, root if from_root else root / "images")], form)
+
+
+# -------------------------- KINS (Qi et al., CVPR 2019): street scenes of KITTI, in the two editions of its annotations
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What the editions differ in: file names by split, and keys."""
+
+    files: dict[str, str]
+    form: CocoFormat
+
+
+KINS_EDITIONS = {
+    "2019": Edition(  # amodal masks are polygons, visible ones RLE
+        {"train": "instances_train.json", "val": "instances_val.json"},
+        CocoFormat("segmentation", "inmodal_seg", visible_required=True),
+    ),
+    "2020": Edition(  # both are polygons; some visible boxes have no area: those records are skipped
+        {"train": "update_train_2020.json", "val": "update_test_2020.json"},
+        CocoFormat(
+            "a_segm",
+            "i_segm",
+            visible_required=True,
+            box_keys=("a_bbox", "i_bbox"),
+            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; place in it: 0 is alone, from 1 by
+        ),  # distance
+    ),
+}
+KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
+
+
+def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDataset:
+    """KINS as distributed: annotation files in `root` or `root`/annotations, images in training/ and testing/image_2/.
+
+    `val` is KITTI's testing folder: the set that everyone reports on. An image's id is not the number in its file name.
+
+    Args:
+        version: "2019" (instances_{train,val}.json) or "2020" (update_{train,test}_2020.json). None: the edition whose
+            file is there, 2019 if both are, because published numbers are on that one.
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `find_key`, `read_coco_files`; another split or version.
+    """
+    check_split(split, KINS_FOLDERS, "kins")
+    if version is not None and version not in KINS_EDITIONS:
+        raise InputError(
+            file="version",
+            rule=f"kins has the versions {', '.join(KINS_EDITIONS)}; found {version!r}",
+            remedy="Give one of these, or leave it out",
+        )
+    candidates = {
+        folder + edition.files[split]: edition
+        for name, edition in KINS_EDITIONS.items()
+        for folder in ("", "annotations/")
+        if version in (None, name)
+    }
+    path = find_file(root, list(candidates), "kins")
+    edition = candidates[path.relative_to(root).as_posix()]
+    index = index_coco(path)
+    for what in ("amodal", "visible"):
+        find_key(index.tables["annotations"], [getattr(edition.form, f"{what}_key")], what, path)
+    return read_coco_files("kins", root, split, [(index, root / KINS_FOLDERS[split])], edition.form)
+
+
+# --------------------------------------------------------------------- plain COCO files of one's own, with amodal masks
 
 VISIBLE = ("same",)
 DEPTH_ORDERS = ("front to back", "back to front")
@@ -65,3 +214,58 @@ def _check_option(name: str, value: str | None, known: Sequence[str]) -> None:
             rule=f"{name} can be {' or '.join(map(repr, known))}, found {value!r}",
             remedy="Give one of these, or leave it out",
         )
+
+
+# -------- visible masks only: LVIS (Gupta et al., CVPR 2019), the source of Amodal-LVIS; photographs of COCO 2017 by id
+
+
+def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+    """LVIS as distributed: lvis_v1_{split}.json or lvis_{split}.json in `root` or `root`/annotations.
+
+    Images lie in train2017/ and val2017/, as the last two parts of `coco_url` say: v1 has no `file_name`, v0.5 has one
+    that names COCO 2014, and both draw their val set from either folder. `dataset.frequencies` maps category id to
+    "r", "c" or "f". Not every object of an image is annotated. In a few images polygons and boxes of the file differ
+    by a quarter turn (3 of 100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); here the polygons count.
+
+    Args:
+        annotation_file: another file of the same format, relative to `root`.
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `read_coco_files`.
+    """
+    names = [f"{folder}lvis_{version}{split}.json" for version in ("v1_", "") for folder in ("annotations/", "")]
+    path = find_file(root, [annotation_file] if annotation_file else names, "lvis")
+    index = index_coco(path, name_in_url)
+    dataset = read_coco_files("lvis", root, split, [(index, root)], LVIS)
+    for category in index.records("categories"):
+        if isinstance(category, Mapping) and is_int(category.get("id")) and isinstance(category.get("frequency"), str):
+            dataset.frequencies[category["id"]] = category["frequency"]
+    return dataset
+
+
+def name_in_url(image: Mapping) -> str | None:
+    """Folder and name of an image's file."""
+    url = image.get("coco_url")
+    if isinstance(url, str) and url.count("/") >= 1:
+        return "/".join(url.split("/")[-2:])
+    return own_file_name(image)
+
+
+LVIS = CocoFormat(None, "segmentation", file_name=name_in_url, nameless="image without coco_url")
+
+
+def read_coco_photos(root: Path, split: str) -> AmodalDataset:
+    """COCO's layout: annotations/instances_{split}2017.json, images in {split}2017/.
+
+    Images lie in the folder of our split, whatever their `coco_url` says: some of our train images are of COCO's
+    val2017. Crowd regions are skipped. Images whose photograph is not there are left out, so that one which its server
+    no longer has does not end a run.
+
+    Raises:
+        InputError: see `index_coco`, `find_file`, `read_coco_files`.
+    """
+    path = find_file(root, [f"annotations/instances_{split}2017.json"], "coco_photos")
+    form = replace(LVIS, file_name=own_file_name, nameless="image without file_name")
+    dataset = read_coco_files("coco_photos", root, split, [(index_coco(path), root / f"{split}2017")], form)
+    here = np.array([image.path.is_file() for image in dataset], bool)
+    return dataset.select(here[dataset.census().image])

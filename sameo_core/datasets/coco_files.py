@@ -17,14 +17,7 @@ import numpy as np
 from jaxtyping import Int8, Int64
 
 from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
-from sameo_core.datasets.builder import (
-    FULLY_VISIBLE,
-    DatasetBuilder,
-    is_crowd,
-    own_file_name,
-    shown,
-    visible_or_fully,
-)
+from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder, is_crowd, own_file_name, shown, visible_or_fully
 from sameo_core.datasets.json_index import Columns, JsonFile, JsonIndex, Table, index_json
 from sameo_core.errors import InputError
 

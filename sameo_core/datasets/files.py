@@ -1,11 +1,21 @@
-"""Finding and reading the files of a data set."""
+"""Finding, reading and keeping files: JSON, pickles of plain data, and arrays that took long to compute."""
 
 import codecs
+import hashlib
+import io
 import json
+import os
+import pickle
+import pickletools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
+
+from sameo_core.config import profiles
 from sameo_core.errors import InputError
 
 MAX_BYTES = 2**32  # of a JSON file that is held in memory as a whole; LV-VIS has the largest, below 1 GiB
@@ -122,3 +132,193 @@ def check_split(split: str, known: Iterable[str], name: str) -> None:
         raise InputError(
             file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
         )
+
+
+_NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}
+
+
+def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
+    """Raises InputError for the first of some JSON records that lacks a key, or holds another type under it."""
+    for i, record in enumerate(records):
+        for key, form in wanted.items():
+            value = record.get(key) if isinstance(record, Mapping) else None
+            if not isinstance(value, form):
+                forms = " or ".join(dict.fromkeys(_NAMED.get(kind, str(kind)) for kind in get_args(form) or (form,)))
+                rule = f"needs {key} ({forms}), found {value!r}"[:200]
+                raise InputError(file=path, record=f"{kind} {i}", rule=rule, remedy="Correct the record")
+
+
+HEADER = "header"
+
+
+def cache_file(*parts: object) -> Path:
+    """Where the arrays named by `parts` (their `repr`) are kept, in `data/runs/index`; whether they are or not."""
+    name = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    return profiles.RUNS / "index" / f"{name}.npz"
+
+
+def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """The header and the arrays of a cache file; None where it is missing or damaged in whatever way."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+    except Exception:  # zip, zlib, npy and JSON each have errors of their own; they all mean: not to be used
+        return None
+    return (header, arrays) if isinstance(header, dict) else None
+
+
+def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a cache file in one step. Where that is not possible (full disk, no permission) there is just none.
+
+    Args:
+        header: JSON values.
+        arrays: by name, none of them "header".
+    """
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    content = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # as if a name were allow_pickle
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------ pickles of plain data
+# A pickle is a program. This reader refuses, by name, every global that the program wants to import, except a few that
+# real data needs (numpy numbers and arrays, the bytes of old protocols), for which it has harmless stand-ins. What
+# comes out is dicts, lists, tuples, strings, bytes and numbers, no larger than the file can account for.
+
+MAX_DEPTH = 50  # of lists in lists; real annotation files have 8
+_MODULES = {  # names that numpy and Python have used for the same thing
+    "numpy.core.multiarray": "numpy",
+    "numpy._core.multiarray": "numpy",
+    "numpy.core.numeric": "numpy",
+    "numpy._core.numeric": "numpy",
+    "__builtin__": "builtins",
+}
+
+
+def read_plain_pickle(path: Path) -> object:
+    """The data of a pickle of any protocol.
+
+    Raises:
+        InputError: a forbidden global (it is named), anything else than plain data, a damaged file, or a small file
+            that unfolds into a large structure.
+    """
+    data = path.read_bytes()
+    try:
+        _check_memo(data)
+        value = _PlainUnpickler(data, path).load()
+    except InputError:
+        raise
+    except Exception as error:  # the byte code can go wrong in any way
+        raise _error(path, f"not a pickle of plain data: {str(error)[:200] or type(error).__name__}") from error
+    budget = [2 * len(data) + 1000]
+    return _plain(value, path, budget, 0)
+
+
+def _check_memo(data: bytes) -> None:
+    """A pickle may number its memos at will, and Python reserves memory up to the largest number."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > count:
+            raise ValueError(f"memo number {argument} at instruction {count}")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, path: Path):
+        super().__init__(io.BytesIO(data), encoding="latin1")  # Python 2 wrote numpy's bytes as text
+        self.path, self.stand_ins = path, _stand_ins()
+
+    def find_class(self, module: str, name: str) -> Callable:
+        known = self.stand_ins.get((_MODULES.get(module, module), name))
+        if known is None:
+            raise _error(
+                self.path,
+                f"pickle asks for a forbidden global: {module}.{name}",
+                "Do not load this file with anything else: a pickle can run code. Use the file as distributed",
+            )
+        return known
+
+    def persistent_load(self, pid: object) -> None:
+        raise pickle.UnpicklingError("pickle refers to objects outside the file")
+
+
+def _stand_ins() -> dict[tuple[str, str], Callable]:
+    """Made anew for each file: its program may alter what it is given, which must not outlive it."""
+
+    class Dtype:
+        def __init__(self, code: str, *_: object):
+            self.code, self.order = str(code), "="
+
+        def __setstate__(self, state: tuple) -> None:
+            self.order = str(state[1])
+
+        def decode(self, raw: bytes | bytearray | str) -> np.ndarray:
+            dtype = np.dtype(self.order.replace("|", "=") + self.code)
+            if dtype.kind not in "biuf":
+                raise ValueError(f"numpy array of {dtype}, only numbers are read")
+            return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype)
+
+    class Array(list):
+        def __setstate__(self, state: tuple) -> None:
+            _, shape, dtype, fortran, raw = state
+            values = dtype.decode(raw)
+            if len(shape) > 8 or values.size != np.prod(shape, dtype=float):
+                raise ValueError("numpy array whose bytes do not fill its shape")
+            self[:] = values.reshape(shape, order="F" if fortran else "C").tolist() if values.size and shape else []
+
+    def scalar(dtype: Dtype, raw: bytes | str) -> int | float | bool:
+        return dtype.decode(raw)[0].item()
+
+    def reconstruct(*_: object) -> Array:
+        return Array()
+
+    def frombuffer(raw: bytes | bytearray, dtype: Dtype, shape: tuple, order: str) -> Array:
+        array = Array()
+        array.__setstate__((1, shape, dtype, order == "F", raw))
+        return array
+
+    def latin1(text: str, encoding: str) -> bytes:
+        return text.encode("latin1")
+
+    def empty_bytes() -> bytes:
+        return b""
+
+    return {
+        ("numpy", "scalar"): scalar,
+        ("numpy", "_reconstruct"): reconstruct,
+        ("numpy", "_frombuffer"): frombuffer,
+        ("numpy", "ndarray"): Array,
+        ("numpy", "dtype"): Dtype,
+        ("_codecs", "encode"): latin1,
+        ("builtins", "bytes"): empty_bytes,
+        ("collections", "OrderedDict"): dict,
+    }
+
+
+def _plain(value: object, path: Path, budget: list[int], depth: int) -> object:
+    """A copy that shares no lists, so that cycles and lists of lists of the same list are found while it is made."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > MAX_DEPTH:
+        raise _error(path, "pickle unfolds into more than its size accounts for: lists within themselves, or too deep")
+    if isinstance(value, dict):
+        return {
+            _plain(key, path, budget, depth + 1): _plain(item, path, budget, depth + 1) for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, path, budget, depth + 1) for item in value]
+    if value is None or type(value) in (str, bytes, bool, float) or (type(value) is int and abs(value) < 2**63):
+        return value
+    raise _error(path, f"pickle with something else than plain data: found {type(value).__name__}")
+
+
+def _error(
+    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
+) -> InputError:
+    return InputError(file=path, rule=rule, remedy=remedy)

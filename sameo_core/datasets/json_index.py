@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tqdm import tqdm
 
-from sameo_core.array_cache import cache_file, load_arrays, save_arrays
-from sameo_core.datasets.files import HEAD, not_json
+from sameo_core.datasets.files import HEAD, cache_file, load_arrays, not_json, save_arrays
 from sameo_core.errors import InputError
 
 VERSION = 2  # of what the index holds, and of the flags that readers ask for; another one is made anew

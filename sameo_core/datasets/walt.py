@@ -7,7 +7,7 @@ from pathlib import Path
 from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, own_file_name, records
 from sameo_core.datasets.files import read_json
-from sameo_core.datasets.mask_files import inside, npz_layers, npz_shape
+from sameo_core.datasets.images import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 

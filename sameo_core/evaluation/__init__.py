@@ -2,19 +2,25 @@
 
 `evaluate` gives everything in one pass; the others give one table each. What is checked of the input: `records`.
 
-AP and AR (`detection`, made of `overlaps`, `matching` and `precision_recall`): pycocotools' COCOeval 'segm' on amodal
-masks is the arbiter; the tests hold the numbers equal to it bit for bit. Tables of SAMEO are class-agnostic, those of
-AISFormer are not. mIoU: `regions`. Share of an object that is hidden: `occlusion`.
+AP and AR (`detection`, on top of `average_precision`): pycocotools' COCOeval 'segm' on amodal masks is the arbiter; the
+tests hold the numbers equal to it bit for bit. Tables of SAMEO are class-agnostic, those of AISFormer are not. mIoU
+and what is hidden of an object: `regions`.
 """
 
 from collections.abc import Sequence
 
 from sameo_core.datasets import AmodalDataset
-from sameo_core.evaluation.detection import Evaluation, evaluate, evaluate_amodal, evaluate_by_occlusion
-from sameo_core.evaluation.matching import IOU_THRESHOLDS
-from sameo_core.evaluation.occlusion import OCCLUSION_BUCKETS, Buckets
-from sameo_core.evaluation.precision_recall import RECALLS
+from sameo_core.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
+from sameo_core.evaluation.detection import (
+    Evaluation,
+    covering_detections,
+    evaluate,
+    evaluate_amodal,
+    evaluate_by_occlusion,
+)
 from sameo_core.evaluation.regions import (
+    OCCLUSION_BUCKETS,
+    Buckets,
     Failure,
     RegionIoU,
     RegionTable,
@@ -32,6 +38,7 @@ __all__ = [
     "Failure",
     "RegionIoU",
     "RegionTable",
+    "covering_detections",
     "evaluate",
     "evaluate_amodal",
     "evaluate_by_occlusion",

@@ -1,24 +1,23 @@
 """AP and AR of scored detections: class-agnostic and class-aware, by occlusion, of visible masks, COCOA's own."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
+from sameo_core.datasets import AmodalDataset
+from sameo_core.datasets.base import BOX_KINDS
 from sameo_core.errors import InputError
-from sameo_core.evaluation.matching import match
-from sameo_core.evaluation.occlusion import (
-    COCOA_RANGES,
-    OCCLUSION_BUCKETS,
-    Buckets,
-    Wanted,
-    closed_bucket,
-    inside,
-    occlusion_rates,
-    visible_masks,
+from sameo_core.evaluation.average_precision import (
+    Overlaps,
+    Precision,
+    PrecisionRecall,
+    match,
+    overlaps,
+    precision_recall,
 )
-from sameo_core.evaluation.overlaps import Overlaps, overlaps
-from sameo_core.evaluation.precision_recall import Precision, PrecisionRecall, precision_recall
 from sameo_core.evaluation.records import (
     Found,
     Objects,
@@ -29,7 +28,18 @@ from sameo_core.evaluation.records import (
     read_found,
     read_objects,
 )
-from sameo_core.evaluation.regions import RegionTable, regions_of_own_boxes
+from sameo_core.evaluation.regions import (
+    COCOA_RANGES,
+    OCCLUSION_BUCKETS,
+    Buckets,
+    RegionTable,
+    Wanted,
+    closed_bucket,
+    inside,
+    occlusion_rates,
+    regions_of_own_boxes,
+    visible_masks,
+)
 
 LIMITS = (1, 10, 100)  # detections an image
 COCOA_LIMITS = (*LIMITS, 1000)
@@ -281,3 +291,59 @@ class _LinedUp:
         group = self.found_image * count + of_found
         to_find = np.stack([np.bincount(of_objects[column], minlength=count) for column in chosen.T], axis=1)
         return precision_recall(match(pairs, group, chosen, self.crowd), self.score, group, of_found, to_find, limits)
+
+
+def covering_detections(
+    dataset: AmodalDataset, results: Sequence[Mapping], kind: str = "visible", least: float | int = 0.5
+) -> list[dict]:
+    """The detections that cover an annotated object, each with that object's `instance_id`; the others are left out.
+
+    Detections are taken for objects from the best IoU of their boxes down, each once, at equal IoU the surer one. Only
+    boxes and front-end scores count, so that of one front-end the same detections are taken whatever model drew masks.
+
+    Args:
+        results: COCO results with `box` (xyxy), and `front_end_score` or `score`.
+        kind: what a box is compared with: "visible" or "amodal" boxes of the objects.
+        least: IoU from which on a detection is taken for an object.
+
+    Returns:
+        In the order of the data set's objects; those that no detection covers are not there.
+
+    Raises:
+        InputError: another kind; a result without image, box or score.
+    """
+    if kind not in BOX_KINDS:
+        rule = f"one of {', '.join(BOX_KINDS)}, found {kind!r}"
+        raise InputError(file="kind", rule=rule, remedy="Choose what the boxes mean")
+    for i, result in enumerate(results):
+        box = () if result.get("box") is None else tuple(result["box"])
+        numbers = (*box, result.get("front_end_score", result.get("score")))
+        if not ("image_id" in result and len(box) == 4 and all(isinstance(number, Real) for number in numbers)):
+            rule = f"image_id, a box of four numbers and a score, found {dict(result)!r:.150}"
+            remedy = "Give what `predict_dataset` returned"
+            raise InputError(file="results", record=f"result {i}", rule=rule, remedy=remedy)
+    by_image: dict[object, list[Mapping]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    covering = []
+    for image in dataset:
+        found = by_image.get(image.image_id, [])
+        boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
+        ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
+        scores = np.array([r.get("front_end_score", r.get("score")) for r in found], float)
+        taken: dict[int, int] = {}  # object -> detection
+        order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
+        for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
+            if ious[i, j] >= least and i not in taken and j not in taken.values():
+                taken[int(i)] = int(j)
+        for i, item in enumerate(image.instances):
+            if i in taken:
+                covering.append({**found[taken[i]], "instance_id": item.instance_id})
+    return covering
+
+
+def _box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = np.maximum(sides, 0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)

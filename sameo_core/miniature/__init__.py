@@ -1,21 +1,34 @@
 """The drawn world: images with exact amodal masks, written in the real formats of the real data sets.
 
-`drawing` paints scenes, `records` says what of them can be stored, one module a format says how, `files` writes them.
+`domains` says how they look, `drawing` paints them, `records` says what of them can be stored; `coco`, `lvis` and
+`mask_files` say how. Here they are drawn in parallel and written: images first, annotation files last and each in one
+step.
 """
 
-from sameo_core.miniature.drawing import (
+import json
+from pathlib import Path
+
+from joblib import Parallel, delayed
+from PIL import Image as PILImage
+from tqdm import tqdm
+
+from sameo_core.config import DATA_SEED
+from sameo_core.errors import InputError
+from sameo_core.miniature.coco import COCOA, COCOA_CLS, D2SA, KINS, MUVA
+from sameo_core.miniature.domains import (
     DOMAINS,
     HELD_OUT_PHOTOGRAPHS,
     HELD_OUT_SHAPES,
     SEEN_PHOTOGRAPHS,
     SEEN_SHAPES,
     Domain,
-    Scene,
     domain_of,
-    draw_scene,
 )
-from sameo_core.miniature.files import RELATIVE_SIZE, WRITERS, draw_dataset
-from sameo_core.miniature.lvis import hidden_shares
+from sameo_core.miniature.drawing import Scene, draw_scene
+from sameo_core.miniature.lvis import LVIS, LVVIS, hidden_shares
+from sameo_core.miniature.mask_files import DYCE, KITTI360_APS, MP3D_AMODAL, PIX2GESTALT, WALT
+from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
+from sameo_core.runs.atomic import written_whole
 
 __all__ = [
     "DOMAINS",
@@ -32,3 +45,110 @@ __all__ = [
     "draw_scene",
     "hidden_shares",
 ]
+
+JPEG_QUALITY = 92
+WRITERS: dict[str, Layout] = {
+    "cocoa": COCOA,
+    "cocoa_cls": COCOA_CLS,
+    "d2sa": D2SA,
+    "kins": KINS,
+    "muva": MUVA,
+    "dyce": DYCE,
+    "mp3d_amodal": MP3D_AMODAL,
+    "walt": WALT,
+    "kitti360_aps": KITTI360_APS,
+    "pix2gestalt": PIX2GESTALT,
+    "lvis": LVIS,
+    "lvvis": LVVIS,
+}
+
+# How large the train splits are drawn, relative to each other. They differ, as the real ones do (2,500 images to
+# 837,000), so that sampling proportional to log(size) is something else than uniform; milder, so that all are quick.
+RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {
+    "cocoa": 1.0,
+    "lvis": 1.0,
+    "pix2gestalt": 0.5,
+    "kitti360_aps": 0.125,
+    "dyce": 0.125,
+    "mp3d_amodal": 0.125,
+}
+
+
+def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> Path:
+    """Draw a miniature data set and write it below `root` in the real set's format; a finished one is left as it is.
+
+    The annotation file is written last and in one step: where it exists, with the same recipe, the set is complete. The
+    recipe is its "info", or where it is not JSON, a file beside it, written after it.
+
+    Args:
+        name: one of `WRITERS`; also the domain the scenes are drawn in (see `domain_of`).
+        root: the folder that `load_dataset(name, root, split)` will read.
+        split: "train" or "val"; of d2sa also "augmented".
+        images: how many.
+        seed: of the whole drawn world.
+        jobs: processes that draw; -1 for one a core. The files do not depend on it.
+
+    Returns:
+        the path of the annotation file.
+
+    Raises:
+        InputError: an unknown name or split, or no images asked for.
+    """
+    if name not in WRITERS:
+        rule = f"a miniature exists of {', '.join(WRITERS)}, found {name!r}"
+        raise InputError(file="name", rule=rule, remedy="Choose one of these names")
+    if images < 1:
+        raise InputError(file="images", rule=f"at least 1 image, found {images}", remedy="Ask for one or more")
+    root, layout = Path(root), WRITERS[name]
+    if layout.words and split not in layout.words:
+        rule = f"{name} has the splits {', '.join(layout.words)}; found {split!r}"
+        raise InputError(file="split", rule=rule, remedy="Choose one of these")
+    annotation_file = root / layout.annotation_name(split)
+    recipe = {
+        "description": f"miniature {name}",
+        "split": split,
+        "images": images,
+        "seed": seed,
+        "domain": str(DOMAINS[domain_of(name, split)]),
+    }
+    is_json = annotation_file.suffix == ".json"
+    recipe_file = annotation_file if is_json else annotation_file.with_suffix(".recipe.json")
+    if annotation_file.exists() and _recipe_of(recipe_file) == recipe:
+        return annotation_file
+    work = (delayed(_draw_image)(name, split, seed, index, root) for index in range(images))
+    drawn = Parallel(n_jobs=jobs, return_as="generator")(work)
+    drawn = list(tqdm(drawn, total=images, desc=f"drawing {name} {split}", unit="image"))
+    for file, document in {**layout.more_files, layout.annotation_file: layout.document}.items():
+        content = document(drawn, split)
+        content = {"info": recipe, **content} if isinstance(content, dict) else content
+        _write(root / layout.annotation_name(split, file), content)
+    if not is_json:
+        _write(recipe_file, {"info": recipe})
+    return annotation_file
+
+
+def _write(path: Path, content: dict | str | bytes) -> None:
+    """In one step: the file is complete or not there."""
+    content = json.dumps(content) if isinstance(content, dict) else content
+    with written_whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _recipe_of(annotation_file: Path) -> dict | None:
+    try:
+        return json.loads(annotation_file.read_text())["info"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent, damaged or of another make: it is drawn anew
+
+
+def _draw_image(name: str, split: str, seed: int, index: int, root: Path) -> DrawnImage:
+    layout = WRITERS[name]
+    scene = layout.draw(domain_of(name, split), index, seed, split)
+    image = describe_scene(scene, index + 1)
+    path = root / layout.image_name(image.id, split)
+    kind = {"format": "PNG"} if path.suffix == ".png" else {"format": "JPEG", "quality": JPEG_QUALITY}
+    with written_whole(path) as partial:
+        PILImage.fromarray(scene.image).save(partial, **kind)
+    if layout.write_files:
+        layout.write_files(scene, image, root, split)
+    return image

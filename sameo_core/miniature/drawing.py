@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Literal
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -21,208 +21,8 @@ from PIL import ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
 from skimage import data as photographs
 
-from sameo_core import AmodalMasks, Image, VisibleMasks
-from sameo_core.miniature.scenery import HORIZON, SHELVES, shelves, street
-
-# Silhouettes in two families that share no first word and no look-alike: models may be trained on the first only.
-SEEN_SHAPES = tuple(
-    """anchor baseball beer-mug-empty bell bolt book-skull bottle-droplet bottle-water bowling-ball bread-slice building
-    cable-car campground car car-side car-battery cart-shopping charging-station chess-board city cloud clover
-    compact-disc compass cookie-bite crow diamond dice-five door-closed drumstick-bite egg face-grin-hearts feather
-    feather-pointed fire fire-flame-curved fire-flame-simple frog futbol gas-pump gauge-high glass-water glasses gopuram
-    headphones heart hippo hotel house house-chimney-window hurricane icicles industry jug-detergent kiwi-bird lemon
-    locust martini-glass mask moon mosquito mountain music oil-can oil-well paper-plane person-skiing-nordic
-    person-snowboarding plane plane-up plant-wilt radio record-vinyl road rocket ruler ruler-combined sheet-plastic
-    shield-halved shirt shuttle-space snowflake snowplow spider stairs stopwatch-20 stroopwafel sun taxi
-    temperature-half tent tower-observation tree trowel tv van-shuttle vihara volume-low vr-cardboard weight-hanging
-    wheat-awn wheelchair-move wrench""".split()
-)
-HELD_OUT_SHAPES = tuple(
-    """apple-whole bicycle bone bus candy-cane caravan champagne-glasses cow dove drum fan fish fish-fins flask gamepad
-    ghost guitar horse horse-head jet-fighter leaf meteor otter puzzle-piece ring school skull snowman spoon toilet
-    train train-tram truck truck-pickup vest whiskey-glass wine-bottle wine-glass worm""".split()
-)
-SEEN_PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "rocket", "hubble_deep_field", "coins")
-HELD_OUT_PHOTOGRAPHS = ("grass", "gravel", "motorcycle")
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What one miniature data set looks like: its shapes, its photographs and how its scenes are composed."""
-
-    shapes: tuple[str, ...]
-    photographs: tuple[str, ...]
-    image_sizes: tuple[tuple[int, int], ...]  # (height, width) in pixels, one is drawn for each image
-    objects: tuple[int, int]  # fewest and most objects of a scene
-    object_size: tuple[float, float]  # longest side as a fraction of the image's shorter side
-    crowding: float  # probability that an object is placed against an earlier one instead of anywhere
-    tail: float = 0.0  # exponent of the long tail: shape k is drawn with probability ~ (k + 1) ** -tail
-    ground: bool = False  # a stuff region: the road of a street, or a second background across the lower part
-    visible_pixels: int = 64  # no object is hidden further than to this many visible pixels
-    max_occlusion: float = 0.8  # nor to more than this share of itself
-    tilt: float = 0.3  # standard deviation of an object's rotation in radians; 10: any rotation
-    contrast: tuple[float, float] = (0.35, 0.85)  # of the background photograph
-    place: Literal["anywhere", "street", "pasted", "shelf"] = "anywhere"  # pasted: in a street, but in any order
-    views: int = 1  # shelf: scenes i * views, ..., i * views + views - 1 show the same objects
-
-
-# Goods on a table and goods on a shelf: few item types each. Only the table's shapes are held out.
-TABLE_SHAPES = tuple(
-    """apple-whole bone candy-cane drum flask gamepad guitar puzzle-piece ring spoon vest wine-bottle""".split()
-)
-SHELF_SHAPES = tuple(
-    """baseball beer-mug-empty bottle-droplet bottle-water bread-slice compact-disc egg face-grin-hearts futbol
-    glass-water jug-detergent kiwi-bird lemon martini-glass mask radio""".split()
-)
-STREET_SHAPES = tuple(
-    """car car-side taxi van-shuttle person-snowboarding person-skiing-nordic snowplow cable-car cart-shopping
-    wheelchair-move""".split()
-)
-VEHICLE_SHAPES = ("car", "car-side", "taxi", "van-shuttle", "snowplow", "cable-car")
-HOUSEHOLD_SHAPES = tuple(
-    """book-skull bottle-droplet bottle-water bowling-ball bread-slice chess-board compact-disc glass-water headphones
-    jug-detergent lemon radio record-vinyl shirt stopwatch-20 tv weight-hanging""".split()
-)
-
-_SIZES = ((256, 256), (240, 320), (320, 240))
-_TABLE = Domain(
-    TABLE_SHAPES,
-    ("grass", "gravel"),
-    _SIZES,
-    (3, 8),
-    (0.3, 0.55),
-    crowding=0.6,
-    visible_pixels=48,
-    max_occlusion=1.0,
-    tilt=10.0,
-    contrast=(0.1, 0.3),
-)
-DOMAINS = {
-    # the stand-in for SA-1B: every seen shape equally often
-    "pretraining": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (3, 5), (0.28, 0.7), crowding=0.5),
-    "lvis": Domain(SEEN_SHAPES, SEEN_PHOTOGRAPHS, _SIZES, (1, 5), (0.25, 0.7), crowding=0.4, tail=1.1),
-    "cocoa": Domain(
-        SEEN_SHAPES,
-        SEEN_PHOTOGRAPHS,
-        _SIZES,
-        (2, 4),
-        (0.28, 0.7),
-        crowding=0.55,
-        ground=True,
-        visible_pixels=24,
-        max_occlusion=0.98,  # objects to clean away: there is next to nothing to be seen of them
-    ),
-    "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 5), (0.28, 0.7), crowding=0.6),
-    # D2SA: a plain table from above; trained on items that lie apart and on heaps, tested on what lies between
-    "d2sa": _TABLE,
-    "d2sa/train": replace(_TABLE, objects=(1, 4), crowding=0.0, max_occlusion=0.03),
-    "d2sa/augmented": replace(_TABLE, objects=(6, 12), crowding=0.95),
-    "kins": Domain(
-        STREET_SHAPES,
-        SEEN_PHOTOGRAPHS,
-        ((128, 416), (128, 384)),
-        (4, 10),
-        (0.55, 0.8),
-        crowding=0.45,
-        tail=0.7,
-        visible_pixels=20,
-        max_occlusion=1.0,
-        tilt=0.03,
-        place="street",
-    ),
-    "muva": Domain(
-        SHELF_SHAPES,
-        SEEN_PHOTOGRAPHS,
-        ((240, 320), (256, 256)),
-        (7, 12),
-        (0.3, 0.42),
-        crowding=0.0,
-        visible_pixels=48,
-        max_occlusion=1.0,
-        tilt=0.05,
-        place="shelf",
-        views=3,
-    ),
-    # DYCE: a rendered room, square; few and upright objects before a wall and on a floor
-    "dyce": Domain(
-        HOUSEHOLD_SHAPES,
-        ("brick", "coffee", "text"),
-        ((256, 256),),
-        (3, 6),
-        (0.14, 0.5),
-        crowding=0.6,
-        ground=True,
-        visible_pixels=6,
-        max_occlusion=1.0,
-        tilt=0.08,
-    ),
-    # MP3D-Amodal: a scanned room; wider, fuller, with furniture and parts of the building
-    "mp3d_amodal": Domain(
-        (*HOUSEHOLD_SHAPES, "cart-shopping", "door-closed", "plant-wilt", "stairs", "sun", "wheelchair-move"),
-        ("camera", "clock", "coffee"),
-        ((240, 320),),
-        (4, 7),
-        (0.18, 0.6),
-        crowding=0.8,
-        ground=True,
-        visible_pixels=6,
-        max_occlusion=1.0,
-        tilt=0.08,
-    ),
-    "walt": Domain(
-        VEHICLE_SHAPES,
-        ("camera", "rocket", "moon"),
-        ((240, 320),),
-        (6, 11),
-        (0.45, 0.6),
-        crowding=0.0,
-        ground=True,
-        visible_pixels=12,
-        max_occlusion=1.0,
-        tilt=0.05,
-        place="pasted",
-    ),
-    "kitti360_aps": Domain(
-        (*STREET_SHAPES, "campground"),
-        ("camera", "brick", "rocket"),
-        ((176, 512),),
-        (5, 9),
-        (0.6, 0.85),
-        crowding=0.0,
-        ground=True,
-        visible_pixels=48,
-        max_occlusion=1.0,
-        tilt=0.05,
-        place="street",
-    ),
-    # pix2gestalt: one object behind others, anything anywhere
-    "pix2gestalt": Domain(
-        SEEN_SHAPES,
-        (*SEEN_PHOTOGRAPHS, "retina", "immunohistochemistry"),
-        ((240, 320), (320, 240)),
-        (2, 4),
-        (0.3, 0.65),
-        crowding=0.9,
-        visible_pixels=48,
-        max_occlusion=1.0,
-    ),
-    "lvvis": Domain(
-        SEEN_SHAPES,
-        ("astronaut", "chelsea", "rocket", "hubble_deep_field"),
-        ((192, 256),),
-        (2, 5),
-        (0.22, 0.6),
-        crowding=0.4,
-        tail=0.8,
-        visible_pixels=48,
-        max_occlusion=1.0,
-    ),
-}
-
-
-def domain_of(name: str, split: str) -> str:
-    """The name in `DOMAINS` of what a split of a data set looks like: its own, or else that of the whole set."""
-    return f"{name}/{split}" if f"{name}/{split}" in DOMAINS else name
+from sameo_core.arrays import AmodalMasks, Image, VisibleMasks
+from sameo_core.miniature.domains import DOMAINS, HORIZON, SHELVES, Domain, shelves, street
 
 
 @dataclass(frozen=True)
@@ -604,3 +404,76 @@ def _paint(
     patch = canvas[in_frame]
     patch *= 1 - shadow[in_cut_out][..., None]
     patch += alpha * (surface[in_cut_out] - patch)
+
+
+# -------------------------------------- videos: the objects of a scene move, come and go before a background that stays
+
+
+def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, split: str) -> Scene:
+    """Frame `frame` of a video of `frames`; the same arguments give the same pixels, whatever was drawn before.
+
+    Returns:
+        a scene whose `identities` number the objects; those out of sight in this frame are left out.
+    """
+    look = DOMAINS[domain]
+    rng = np.random.default_rng([seed, zlib.crc32(domain.encode()), zlib.crc32(split.encode()), video])
+    height, width = look.image_sizes[rng.integers(len(look.image_sizes))]
+    canvas, light = _background(rng, look, height, width), rng.uniform(0, 2 * np.pi)
+    at_rest: list[np.ndarray] = []  # masks of frame 0, for placing
+    found: list[tuple[int, str, np.ndarray]] = []  # identity, shape and amodal mask in this frame
+    for identity in range(1, 1 + int(rng.integers(look.objects[0], look.objects[1] + 1))):
+        shape = _shape(rng, look)
+        cut_out = _cut_out(rng, shape, min(height, width) * rng.uniform(*look.object_size), look.tilt)
+        top, left = _place(rng, cut_out.shape[1:], (height, width), at_rest, look.crowding)
+        step = rng.normal(0, 0.06, 2) * min(height, width)  # pixels a frame
+        first, last = (0, frames) if rng.random() < 0.7 else sorted(rng.integers(0, frames + 1, 2))
+        paint_seed = int(rng.integers(2**32))
+        placed = _paste_mask(cut_out[0], top, left, height, width)
+        if placed.any():
+            at_rest.append(placed)
+        if identity > 1 and not first <= frame < last:  # the first object is there from the beginning to the end
+            continue
+        y, x = int(top + frame * step[0]), int(left + frame * step[1])
+        inside = -0.9 * cut_out.shape[1] < y < height - 8 and -0.9 * cut_out.shape[2] < x < width - 8
+        placed = _paste_mask(cut_out[0], y, x, height, width) if inside else np.zeros((height, width), bool)
+        if placed.sum() < look.visible_pixels:
+            continue
+        _paint(np.random.default_rng(paint_seed), look, canvas, cut_out, placed, y, x, light)
+        found.append((identity, shape, placed))
+    in_front = np.zeros((height, width), bool)
+    visible = []
+    for _, _, placed in reversed(found):
+        visible.append(placed & ~in_front)
+        in_front |= placed
+    kept = [(*item, seen) for item, seen in zip(found, reversed(visible), strict=True) if seen.any()]
+    canvas += 2 * np.random.default_rng([seed, video, frame]).standard_normal((height, width, 1), np.float32)
+    empty = np.zeros((0, height, width), bool)
+    return Scene(
+        image=np.clip(canvas, 0, 255).astype(np.uint8),
+        amodal=np.array([amodal for _, _, amodal, _ in kept]) if kept else empty,
+        visible=np.array([seen for *_, seen in kept]) if kept else empty,
+        categories=tuple(shape for _, shape, *_ in kept),
+        ground=None,
+        ground_category=None,
+        identities=tuple(identity for identity, *_ in kept),
+    )
+
+
+# -------------------------- rooms: wall and floor are objects like others, as renderers and scanners of rooms list them
+
+
+def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
+    """As `draw_scene`, of a domain with ground; the first two objects are the wall and the floor."""
+    scene = draw_scene(domain, index, seed, split)
+    ground = cast(np.ndarray, scene.ground)
+    building = np.stack([~ground, ground])
+    seen = building & ~scene.amodal.any(0)
+    return replace(
+        scene,
+        amodal=np.concatenate([building, scene.amodal]),
+        visible=np.concatenate([seen, scene.visible]),
+        categories=("wall", "floor", *scene.categories),
+        identities=tuple(range(1, len(scene.categories) + 3)),
+        ground=None,
+        ground_category=None,
+    )

@@ -1,4 +1,4 @@
-"""Drawn scenes as LVIS v1 is distributed: visible polygons only, no `file_name`, some objects that nobody annotated."""
+"""Drawn scenes as LVIS v1, and drawn videos as LV-VIS are distributed: visible masks only."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,16 @@ from tqdm import tqdm
 
 from sameo_core.config import DATA_SEED
 from sameo_core.masks import mask_area, mask_box
-from sameo_core.miniature.drawing import DOMAINS, domain_of
+from sameo_core.miniature.domains import DOMAINS, domain_of
+from sameo_core.miniature.drawing import Scene, draw_frame
 from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, describe_scene
+
+# ----------------------------------- LVIS v1: visible polygons only, no `file_name`, some objects that nobody annotated
 
 _UNANNOTATED = 0.1  # share of the objects that the file leaves out
 
 
-def document(images: Sequence[DrawnImage], split: str) -> dict:
+def lvis_document(images: Sequence[DrawnImage], split: str) -> dict:
     """LVIS v1: visible polygons only, no `file_name`, federated: some objects are not annotated."""
     shapes = DOMAINS["lvis"].shapes
     ids = {shape: i for i, shape in enumerate(shapes, start=1)}
@@ -56,7 +59,7 @@ def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1
     """The truth that the file does not tell: how much of each annotated object something was drawn over.
 
     The scenes are drawn again from (domain, split, seed, number), so occluders count whether annotated or not;
-    annotation ids are those that `document` gives.
+    annotation ids are those that `lvis_document` gives.
 
     Args:
         split, images, seed, jobs: as `draw_dataset` was called.
@@ -73,7 +76,7 @@ def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1
 
 def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
     """Of each annotated object of scene `index`, in order."""
-    image = describe_scene(LAYOUT.draw(domain_of("lvis", split), index, seed, split), index + 1)
+    image = describe_scene(LVIS.draw(domain_of("lvis", split), index, seed, split), index + 1)
     return [
         float("nan") if _touches_frame(item, image) else item.occlude_rate
         for item, keep in zip(image.objects, _is_annotated(image), strict=True)
@@ -110,4 +113,68 @@ def _categories(ids: dict[str, int], found: Iterable[tuple[int, int]]) -> list[d
     ]
 
 
-LAYOUT = Layout("annotations/lvis_v1_{split}.json", "{split}2017/{id:012d}.jpg", document)
+LVIS = Layout("annotations/lvis_v1_{split}.json", "{split}2017/{id:012d}.jpg", lvis_document)
+
+# ------------------------------------ LV-VIS: YouTube-VIS JSON with a mask or null for each frame, backslashes in paths
+# Videos have 2, 3 and 4 frames in turn; one image of the miniature is one frame. Nothing in it is broken: nulls and
+# backslashes are the format's own.
+
+_LENGTHS = (2, 3, 4)
+_TURN = [(v, t) for v, length in enumerate(_LENGTHS) for t in range(length)]  # (video, frame) of 9 images in a row
+
+
+def draw_lvvis(domain: str, index: int, seed: int, split: str) -> Scene:
+    video, frame = _place(index)
+    return draw_frame(domain, video, frame, _LENGTHS[video % len(_LENGTHS)], seed, split)
+
+
+def lvvis_document(images: Sequence[DrawnImage], split: str) -> dict:
+    """One annotation an object and video, with its visible mask in each frame."""
+    ids = {shape: i for i, shape in enumerate(DOMAINS["lvvis"].shapes, start=1)}
+    videos: dict[int, list[DrawnImage]] = {}
+    for image in images:
+        videos.setdefault(_place(image.id - 1)[0], []).append(image)
+    annotations: list[dict] = []
+    records = []
+    for video, frames in videos.items():
+        paths = [lvvis_names(image.id, split) for image in frames]
+        sizes = {"height": frames[0].height, "width": frames[0].width}
+        files = [f"{path['video']}\\{path['frame']}.jpg" for path in paths]
+        records.append({"id": video, **sizes, "length": len(frames), "file_names": files})
+        objects = {item.identity: item.category for image in frames for item in image.objects}
+        for identity, category in sorted(objects.items()):
+            seen = [next((o for o in image.objects if o.identity == identity), None) for image in frames]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "video_id": video,
+                    "category_id": ids[category],
+                    "iscrowd": 0,
+                    "segmentations": [item and item.visible for item in seen],
+                    "bboxes": [item and item.visible_box for item in seen],
+                    "areas": [item and mask_area(item.visible) for item in seen],
+                }
+            )
+    categories = [{"id": i, "name": s.replace("-", "_"), "partition": i % 4} for s, i in ids.items()]
+    return {"videos": records, "annotations": annotations, "categories": categories}
+
+
+def lvvis_names(image_id: int, split: str) -> dict[str, str]:
+    video, frame = _place(image_id - 1)
+    return {"video": f"{video:05d}", "frame": f"{frame:05d}"}
+
+
+def _place(index: int) -> tuple[int, int]:
+    """(video, frame) of image `index`, counted from 0."""
+    turn, rest = divmod(index, len(_TURN))
+    video, frame = _TURN[rest]
+    return turn * len(_LENGTHS) + video, frame
+
+
+LVVIS = Layout(
+    "{split}_instances.json",
+    "{split}/JPEGImages/{video}/{frame}.jpg",
+    lvvis_document,
+    draw=draw_lvvis,
+    names=lvvis_names,
+)

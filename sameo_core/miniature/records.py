@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from sameo_core import AmodalMask, VisibleMask
+from sameo_core.arrays import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
 from sameo_core.miniature.drawing import Scene, draw_scene
 

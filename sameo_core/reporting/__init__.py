@@ -5,51 +5,77 @@ kept or leaked; every title and every CSV row carries the profile, so that numbe
 taken for the paper's. `style` holds the one palette, `statistics` the numbers over seeds.
 """
 
-from sameo_core.reporting.agreement import claims_agree, tables_agree
-from sameo_core.reporting.base import PROFILES, Row
-from sameo_core.reporting.claims import CLAIMS, claims_shown, claims_table, paper_claims, verdict
-from sameo_core.reporting.comparison import (
-    Comparison,
-    compare_moment,
-    comparisons,
-    covering_detections,
-    figure_before_after,
-    worst_median_best,
-)
-from sameo_core.reporting.data_figures import figure_contact_sheet, figure_occlusion_histograms, figure_scenes
-from sameo_core.reporting.detection_figures import (
+from sameo_core.reporting.charts import (
+    figure_arms,
     figure_buckets,
     figure_detection_curves,
+    figure_gains,
     figure_noise,
+    figure_occlusion_curve,
+    figure_occlusion_histograms,
+    figure_precision_recall,
+    figure_rates,
     figure_reliability,
+    figure_training_curves,
 )
-from sameo_core.reporting.detections import bucket_rows, detection_curves, score_rows
-from sameo_core.reporting.evaluation_figures import figure_arms, figure_gains, figure_occlusion_curve
-from sameo_core.reporting.figure_files import figure_png, overlay_mark, save_figure, save_overlay
-from sameo_core.reporting.objects import Mask, draw_object
-from sameo_core.reporting.photograph_figures import OVERLAY_PIXELS, figure_cut_outs, figure_overlay
-from sameo_core.reporting.published import paper_table, read_published
-from sameo_core.reporting.readme import (
+from sameo_core.reporting.claims import (
+    CLAIMS,
+    claims_shown,
+    claims_table,
+    paper_claims,
+    paper_table,
+    read_published,
+    verdict,
+)
+from sameo_core.reporting.committed import (
     README_METRICS,
     README_PICTURE,
+    claims_agree,
     readme_claims,
     readme_photographs,
     readme_results,
+    tables_agree,
     update_readme,
 )
-from sameo_core.reporting.screen import DASHES, Screen, object_picture, scene_picture
+from sameo_core.reporting.objects import DASHES, Mask, Screen, draw_object, object_picture, scene_picture
+from sameo_core.reporting.pictures import (
+    OVERLAY_PIXELS,
+    Comparison,
+    comparisons,
+    figure_before_after,
+    figure_contact_sheet,
+    figure_cut_outs,
+    figure_ladder,
+    figure_overlay,
+    figure_pool,
+    figure_scenes,
+    worst_median_best,
+)
 from sameo_core.reporting.statistics import (
     Calibration,
     arm_differences,
+    bucket_rows,
     calibration,
+    detection_curves,
     gains,
     interval,
     mean_interval,
     method_differences,
     over_seeds,
+    score_rows,
 )
-from sameo_core.reporting.style import PALETTE, STYLE, WIDTH, Picture
-from sameo_core.reporting.synthesis_figures import figure_ladder, figure_pool, figure_precision_recall, figure_rates
+from sameo_core.reporting.style import (
+    PALETTE,
+    PROFILES,
+    STYLE,
+    WIDTH,
+    Picture,
+    Row,
+    figure_png,
+    overlay_mark,
+    save_figure,
+    save_overlay,
+)
 from sameo_core.reporting.tables import (
     Table,
     per_cent,
@@ -60,7 +86,6 @@ from sameo_core.reporting.tables import (
     table_markdown,
     write_table,
 )
-from sameo_core.reporting.training_figures import figure_training_curves
 
 __all__ = [
     "CLAIMS",
@@ -85,9 +110,7 @@ __all__ = [
     "claims_agree",
     "claims_shown",
     "claims_table",
-    "compare_moment",
     "comparisons",
-    "covering_detections",
     "detection_curves",
     "draw_object",
     "figure_arms",

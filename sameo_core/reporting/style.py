@@ -1,4 +1,4 @@
-"""How a figure of this project looks: its colours, its style, its title with the profile, and its bytes.
+"""How results look: the profile that each carries, one palette, one style, and figures as files.
 
 Colours are those of Okabe and Ito, which colour-blind readers tell apart; what colour says, line style or hatching says
 too, so that a greyscale print is enough. Figures are made without pyplot, so nothing is shown, kept or leaked.
@@ -6,7 +6,9 @@ too, so that a greyscale print is enough. Figures are made without pyplot, so no
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +19,38 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sameo_core.reporting.base import PROFILES, check_profile, require
+from sameo_core.config import RUNS
+from sameo_core.errors import InputError
+from sameo_core.runs.atomic import written_whole
+
+Row = Mapping[str, Any]
+
+PROFILES = MappingProxyType({"mini": "mini: drawn world", "photo": "photographs", "paper": "paper"})  # as titles say it
+
+
+def check_profile(profile: str) -> None:
+    rule = f"one of {', '.join(PROFILES)}, found {profile!r}"
+    require(profile in PROFILES, "profile", rule, "Give the profile of the run")
+
+
+def require(holds: object, argument: str | Path, rule: str, remedy: str, record: str | None = None) -> None:
+    if not holds:
+        raise InputError(file=argument, record=record, rule=rule, remedy=remedy)
+
+
+def named_file(name: str, profile: str, folder: Path) -> Path:
+    """Where a file goes, without ending; InputError where `name` is no plain name, or there is no such profile."""
+    check_profile(profile)
+    rule = f"a plain file name without folder or ending, found {name!r}"
+    require(isinstance(name, str) and re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
+    return Path(folder) / name
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, for whoever reads it meanwhile. Raises InputError where that cannot be done."""
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
+
 
 # The roles of colours, the same in every figure.
 PALETTE = MappingProxyType(
@@ -137,3 +170,44 @@ def rendered(figure: Figure, kind: str, dpi: float | int, texts: Mapping[str, st
     metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind] | dict(texts)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
+
+
+@styled
+def save_figure(
+    figure: Figure, name: str, profile: str, folder: Path | None = None, pdf: bool = False, dpi: int = 150
+) -> Path:
+    """Write ``<name>.svg`` (for the paper) and ``<name>.png``, the same bytes each time; the SVG's path.
+
+    `folder` stands in for ``data/runs/<profile>/figures``; `pdf`: ``<name>.pdf`` too, as LaTeX takes no SVG; `dpi`: of
+    the PNG.
+    """
+    path = named_file(name, profile, RUNS / profile / "figures" if folder is None else folder).with_suffix(".svg")
+    write_whole(path.with_suffix(".png"), rendered(figure, "png", dpi))
+    write_whole(path, rendered(figure, "svg", 150))
+    if pdf:
+        write_whole(path.with_suffix(".pdf"), rendered(figure, "pdf", 150))
+    return path
+
+
+@styled
+def save_overlay(figure: Figure, path: Path, mark: str) -> None:
+    """Write a figure as PNG (150 dpi), whole or not at all, with a text in it under the name ``sameo``.
+
+    The text says what the picture was made from; `overlay_mark` reads it again.
+    """
+    write_whole(path, rendered(figure, "png", 150, {"sameo": mark}))
+
+
+def overlay_mark(path: Path) -> str | None:
+    """The text that `save_overlay` left in a picture; None where there is no such picture, or no text in it."""
+    try:
+        with PIL.Image.open(path, formats=["PNG"]) as picture:
+            return picture.info.get("sameo")
+    except Exception:  # Pillow's readers of headers raise many types
+        return None
+
+
+def figure_png(figure: Figure, dpi: float | int = 100) -> bytes:
+    """The bytes of a figure's PNG, for `ipywidgets.Image`."""
+    with matplotlib.rc_context(dict(STYLE)):
+        return rendered(figure, "png", dpi)

@@ -15,7 +15,7 @@ import numpy as np
 
 from sameo_core.config import RUNS
 from sameo_core.errors import InputError
-from sameo_core.reporting.base import Row, named_file, require, write_whole
+from sameo_core.reporting.style import Row, named_file, require, write_whole
 
 # ------------------------------------------------------------------------------------------------------ CSV files
 

@@ -15,11 +15,11 @@ import PIL.Image
 from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
 
-from sameo_core import AmodalMask
+from sameo_core.arrays import AmodalMask
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.synthesis.pool import CroppedMask, Pool
+from sameo_core.synthesis.completeness import CroppedMask, Pool
 
 MARGIN = 5  # pixels around a cut-out, for its soft edge
 SMALLEST_BLUR, LARGEST_BLUR = 0.5, 1.0  # pixels (sigma): below, steps are seen; above, more blur than edges have
@@ -66,7 +66,7 @@ class Pair:
 def check_curriculum(config: SynthesisConfig) -> None:
     """Raises InputError unless edges ascend within (0, 1), each band has a weight, and the sizes are an interval."""
     edges, weights = config.rate_edges, config.rate_weights
-    remedy = "Correct SynthesisConfig (sameo_core/config.py), or what overrides it"
+    remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py), or what overrides it"
     rules = {
         "rate_edges": (
             len(edges) >= 2 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0),

@@ -11,10 +11,10 @@ from jaxtyping import Bool, UInt8
 from PIL import ImageStat, JpegImagePlugin
 
 from sameo_core.config import SynthesisConfig
+from sameo_core.datasets.images import FORMATS, orientation
 from sameo_core.errors import InputError
-from sameo_core.photographs import FORMATS, orientation
+from sameo_core.synthesis.completeness import Pool
 from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
-from sameo_core.synthesis.pool import Pool
 
 
 @dataclass(frozen=True)

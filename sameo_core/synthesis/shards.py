@@ -13,23 +13,27 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.amodal_lvis import FILE
+from sameo_core.datasets.images import FORMATS
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
+from sameo_core.runs.atomic import written_whole
+from sameo_core.synthesis.completeness import Pool, is_pool
 from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
-from sameo_core.synthesis.pool import Pool, is_pool
-from sameo_core.whole_files import written_whole
 
 RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
 POOL = "synthesis_{split}/pool.npz"
@@ -372,3 +376,44 @@ def _is_whole(annotation_file: Path) -> bool:
             return file.read() == b"}]}"
     except OSError:
         return False
+
+
+def measure_speed(pool: Pool, config: SynthesisConfig, pairs: int = 60, seed: int = 0) -> dict[str, float]:
+    """Processor time of one core for drawing and composing some pairs, and of the codec alone for the same pairs.
+
+    Args:
+        pool: complete objects alone (`Pool.complete`).
+        config: as `synthesize`.
+        pairs: how many are made, twice; nothing is written.
+        seed: of the pairs.
+
+    Returns:
+        "seconds a pair", "codec seconds a pair" (two images decoded, one encoded), "share of codec bound" = the second
+        / the first, and "megapixels" of an image on average.
+
+    Raises:
+        InputError: no pairs asked for; as `draw_pair` and `compose`.
+    """
+    if pairs < 1:
+        raise InputError(file="pairs", rule=f"at least one pair, found {pairs}", remedy="Ask for some tens")
+    codec = made = pixels = 0.0
+    for number in range(pairs):  # in turn, so that a machine that slows down slows both
+        start = time.process_time()
+        pair = draw_pair(pool, config, seed, number)
+        compose(pool, pair, config)
+        middle = time.process_time()
+        scene, other = (
+            PIL.Image.open(BytesIO(pool.path(i).read_bytes()), formats=FORMATS) for i in (pair.target, pair.occluder)
+        )
+        scene.load()
+        other.load()
+        jpeg = {"quality": "keep"} if scene.format == "JPEG" else {}
+        scene.save(BytesIO(), scene.format, **jpeg)
+        codec, made = codec + time.process_time() - middle, made + middle - start
+        pixels += float(np.prod(scene.size))
+    return {
+        "seconds a pair": made / pairs,
+        "codec seconds a pair": codec / pairs,
+        "share of codec bound": codec / made,
+        "megapixels": pixels / pairs / 1e6,
+    }

@@ -54,17 +54,16 @@ from conftest import AgreeingTeacher, World, dataset_of, photograph, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
 from tqdm import tqdm
 
-from sameo_core import config, training
-from sameo_core.collection import open_clean_dataset
-from sameo_core.config import CompletenessConfig
+from sameo_core import pipeline
+from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import base, json_index, load_dataset
-from sameo_core.embedding_cache import EmbeddingCache
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
+from sameo_core.model import Sameo
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import read_table, write_table
-from sameo_core.sameo import Sameo
 from sameo_core.synthesis import Pool, collect_complete_objects, synthesize
-from sameo_core.training import training_loss
+from sameo_core.training import EmbeddingCache, loop, training_loss
 
 DAMAGES = ("cut short", "zeros", "another byte", "gone")
 COUNTS = ("trials", "killed", "damaged", "refused", "lost", "changed")
@@ -118,12 +117,12 @@ class Training(Work):
         EmbeddingCache(self.start, self.embeddings).embed(list(self.set))
 
     def run(self, folder):
-        config.RUNS = folder
-        training.open_training_sets = lambda profile: [self.set]
-        training._starting_model = lambda recipe: self.start
-        training.EmbeddingCache = lambda model, _, half, gigabytes: EmbeddingCache(model, self.embeddings, half)
-        training.training_loss = self._counted
-        path = training.fine_tune(World(folder).profile(), seed=0)
+        profiles.RUNS = folder
+        pipeline.open_training_sets = lambda profile: [self.set]
+        pipeline._starting_model = lambda recipe: self.start
+        pipeline.EmbeddingCache = lambda model, _, half, gigabytes: EmbeddingCache(model, self.embeddings, half)
+        loop.training_loss = self._counted
+        path = pipeline.fine_tune(World(folder).profile(), seed=0)
         Sameo.load(path)
         return {name: (path.parent / name).read_bytes() for name in ("sameo.safetensors", "log.csv", "config.json")}
 
@@ -138,15 +137,15 @@ class Training(Work):
     def targets(self, folder):
         found = {}
         for path in super().targets(folder):
-            names = ["checkpoint.pt", training.RESULT]
-            if not (path.parent / training.RESULT).exists():
+            names = ["checkpoint.pt", loop.RESULT]
+            if not (path.parent / loop.RESULT).exists():
                 names += ["log.csv", "config.json"]
             if path.name in names or path.suffix == ".partial":
                 found[path] = DAMAGES
         return found
 
     def finished(self, folder):
-        return list(folder.rglob(training.RESULT))
+        return list(folder.rglob(loop.RESULT))
 
 
 class Embeddings(Work):
@@ -247,7 +246,7 @@ class Index(Work):
         time.sleep(0.1)  # json_index.RACE: what has just changed is not kept
 
     def run(self, folder):
-        config.RUNS = folder
+        profiles.RUNS = folder
         json_index.KEPT_FROM = base.CENSUS_KEPT_FROM = 0
         dataset = load_dataset("lvis", self.root, "train")
         census = dataset.census()

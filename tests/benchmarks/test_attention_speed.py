@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from sameo_core.efficient_sam import VARIANTS, EfficientSam
+from sameo_core.model import EfficientSam
+from sameo_core.model.efficient_sam import VARIANTS
 
 ROUNDS = 5
 

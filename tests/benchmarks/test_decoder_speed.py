@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sameo_core.efficient_sam import VARIANTS, CrossAttention, EfficientSam
-from sameo_core.sameo import reuse_memory
+from sameo_core.model import EfficientSam
+from sameo_core.model.efficient_sam import VARIANTS, CrossAttention
+from sameo_core.model.sameo import reuse_memory
 
 ROUNDS = 3
 

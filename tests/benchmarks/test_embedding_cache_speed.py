@@ -9,12 +9,10 @@ import torch
 from conftest import plain_dataset
 from PIL import Image
 
-from sameo_core.batches import BatchSampler
 from sameo_core.config import TrainingConfig
-from sameo_core.efficient_sam import VARIANTS, EfficientSam
-from sameo_core.embedding_cache import EmbeddingCache
-from sameo_core.sameo import Sameo
-from sameo_core.training import build_optimiser, training_loss
+from sameo_core.model import EfficientSam, Sameo
+from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.training import BatchSampler, EmbeddingCache, build_optimiser, training_loss
 
 IMAGES = 4
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sameo_core.collection import open_dataset
+from sameo_core.apps.pages import DatasetExplorer
 from sameo_core.config import WEIGHTS
-from sameo_core.explorer import DatasetExplorer
-from sameo_core.sameo import Sameo
+from sameo_core.model import Sameo
+from sameo_core.pipeline import open_dataset
 
 BOXES, PATIENCE = 50, 0.150  # seconds, from a box to its new picture
 

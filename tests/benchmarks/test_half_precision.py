@@ -2,15 +2,13 @@
 
 import pytest
 
-from sameo_core import training
-from sameo_core.collection import open_clean_dataset
+from sameo_core import pipeline
 from sameo_core.config import load_profile
 from sameo_core.evaluation import evaluate
-from sameo_core.front_ends import ground_truth_boxes
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, predict_dataset
+from sameo_core.model import Sameo
+from sameo_core.pipeline import fine_tune_all, open_clean_dataset
 from sameo_core.reporting import mean_interval
-from sameo_core.sameo import Sameo
-from sameo_core.training import fine_tune_all
 
 
 @pytest.fixture
@@ -18,7 +16,7 @@ def profile(full, request, monkeypatch):
     """`mini`; or, small, six iterations in a world of its own, in this process."""
     if full:
         return load_profile("mini")
-    monkeypatch.setattr(training, "runs_at_once", lambda runs: 1)
+    monkeypatch.setattr(pipeline, "runs_at_once", lambda runs: 1)
     return request.getfixturevalue("world").profile(seeds=(0, 1))
 
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from sameo_core.datasets import load_dataset
-from sameo_core.front_ends import ground_truth_boxes
-from sameo_core.inference import predict_dataset
+from sameo_core.front_ends import ground_truth_boxes, predict_dataset
 from sameo_core.masks import decode_rle
 from sameo_core.miniature import draw_dataset
-from sameo_core.sameo import AmodalPrediction, Sameo
+from sameo_core.model import AmodalPrediction, Sameo
 
 IMAGES, ROUNDS = 40, 4
 
@@ -26,10 +25,10 @@ import numpy as np
 import torch
 from pycocotools.mask import area
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.efficient_sam import build_efficient_sam
+from sameo_core.model import build_efficient_sam
 from sameo_core.front_ends import Detections
-from sameo_core.inference import predict_dataset
-from sameo_core.sameo import Sameo
+from sameo_core.front_ends import predict_dataset
+from sameo_core.model import Sameo
 
 def memory(field):
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]

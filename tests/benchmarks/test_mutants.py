@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from mutants import ROOT, Workshop
 
-file = "sameo_core/losses.py"
+file = "sameo_core/model/losses.py"
 source = (ROOT / file).read_text()
 changes = {"1 - target": "1.0 - target", "2 * intersection": "3 * intersection", "TINY =": "TINY +=", "= 1e-6": "= 0.1"}
 mutants = [(new, file, source.replace(old, new, 1)) for old, new in changes.items()]
@@ -45,4 +45,4 @@ def test_the_same_seed_draws_the_same_mutants():
     )
     draw += "print([name for name, _, _ in mutants])"
     few, more = (printed(sys.executable, "-c", draw, size) for size in ("2", "5"))
-    assert few.strip()[:-1] in more and few.count("sameo_core/losses.py:") == 2
+    assert few.strip()[:-1] in more and few.count("sameo_core/model/losses.py:") == 2

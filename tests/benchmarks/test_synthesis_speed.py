@@ -24,9 +24,8 @@ from sameo_core.config import CompletenessConfig, SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance, load_dataset
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import DOMAINS, draw_scene
-from sameo_core.sameo import AmodalPrediction, Sameo
-from sameo_core.synthesis import collect_complete_objects, draw_pair, synthesize
-from sameo_core.synthesis.pool import Pool
+from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.synthesis import Pool, collect_complete_objects, draw_pair, synthesize
 
 PHOTOGRAPHS = 48
 GRAIN = 9  # standard deviation, grey levels

@@ -1,0 +1,397 @@
+"""Widgets of notebook 06: a box drawn on a picture, an answer at once; wiring only, `reporting` draws.
+
+`Explorer` shows photographs; of `pages`, `DatasetExplorer` annotated data sets, beside the truth; in `Playground` one
+object moves over another. No `Output`, no `interact`: behind these a run without a browser can wait for ever. Whatever
+the mouse does, the keyboard does too: Tab goes from widget to widget, the arrow keys move sliders, and on a picture
+that has the focus W A S D move a drawn box, Q E R F resize it (with Shift by ten pixels).
+"""
+
+import html
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import ipywidgets as W
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sameo_core.apps.playground import OBJECTS, SAMPLES, Stage, sample_photograph
+from sameo_core.arrays import Image, ImageEmbedding
+from sameo_core.datasets import AmodalInstance
+from sameo_core.datasets.images import read_photograph
+from sameo_core.errors import InputError
+from sameo_core.evaluation import region_iou
+from sameo_core.front_ends import check_same_encoder
+from sameo_core.masks import encode_mask
+from sameo_core.model import Sameo
+from sameo_core.reporting import object_picture
+
+try:
+    from jupyter_bbox_widget import BBoxWidget
+except ImportError:  # the sliders are always there
+    BBoxWidget = None
+
+PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
+SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
+SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
+REMEMBERED = 200  # answers whose time is kept
+WIDE = {"description_width": "90px"}
+
+BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something in a picture that can be asked for: its boxes, and where the truth is known, its masks."""
+
+    label: str
+    boxes: Sequence  # xyxy pixels: of the visible part, and of the whole object if that is known
+    item: AmodalInstance | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph, and what is known of it."""
+
+    pixels: Image
+    targets: Sequence[Target] = ()
+
+
+def photographs(stages: Mapping[str, Stage]) -> dict[str, Callable[[], Picture]]:
+    """What `Explorer` shows: pasted scenes, whose truth is known, then the sample photographs as they are.
+
+    Args:
+        stages: name -> scene, as `playground.photograph_stages` makes them.
+    """
+    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, stage) for name, stage in stages.items()}
+    return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
+
+
+def _scene(stage: Stage) -> Picture:
+    moment = stage.start()
+    item = AmodalInstance(1, 1, "object", False, encode_mask(moment.amodal), encode_mask(moment.visible))
+    label = f"what is behind, {moment.rate:.0%} hidden"
+    return Picture(moment.image, [Target(label, [item.visible_box, item.amodal_box], item)])
+
+
+def _sample(name: str) -> Picture:
+    targets = [Target(label, [item.box]) for label, item in OBJECTS.items() if item.photograph == name]
+    return Picture(sample_photograph(name), targets)
+
+
+class Explorer(W.VBox):
+    """A photograph, a box or a click: and what one or two decoders make of it.
+
+    The picture is encoded once; a box is decoded once; a threshold moves over the logits that are kept.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Sameo],
+        pictures: Mapping[str, Callable[[], Picture]],
+        drag: bool = True,
+        click: BoxFromPoint | None = None,
+    ):
+        """
+        Args:
+            models: name -> SAMEO, one or two that share the image encoder; the last answers on the drawn picture.
+                Where the truth is not known, the first one's mask stands in for the visible part.
+            pictures: name -> what opens it; the first is shown first. Uploaded ones are added.
+            drag: draw on the picture, where `jupyter_bbox_widget` is installed; else sliders alone.
+            click: makes a box of a click, from the first model, an embedding, the image's size and a pixel (x, y);
+                None: clicks are no prompts.
+
+        Raises:
+            InputError: models whose image encoders differ; the first picture cannot be opened.
+        """
+        self.sources = dict(pictures)
+        self._start(models, drag, click)
+
+    def _start(self, models: Mapping[str, Sameo], drag: bool, click: BoxFromPoint | None) -> None:
+        for model in models.values():
+            check_same_encoder(next(iter(models.values())), model)
+        self.models, self.click = dict(models), click
+        self.seconds: deque[float] = deque(maxlen=REMEMBERED)
+        self.logits: dict[str, np.ndarray] = {}
+        self.predicted_iou: dict[str, float] = {}
+        self.masks: dict[str, np.ndarray] = {}
+        self.box: Any = None
+        self.item: AmodalInstance | None = None
+        self._quiet = False
+        self._pressed: tuple[float, float] | None = None  # where the mouse button went down
+        self._make_widgets(drag and BBoxWidget is not None)
+        super().__init__(self._laid_out())
+        self._open_first()
+        for widget, react in self._reactions().items():
+            widget.observe(lambda change, react=react: None if self._quiet else self._guarded(react, change), "value")
+
+    # ------------------------------------------------------------------------------------------------ widgets
+
+    def _make_widgets(self, drag: bool) -> None:
+        self.object = W.Dropdown(description="object", style=WIDE)
+        self.threshold = W.FloatSlider(0.5, min=0.02, max=0.98, step=0.02, description="threshold", style=WIDE)
+        self.sliders = W.HBox()  # of the box, see `_make_sliders`
+        small = {"indent": False, "layout": {"width": "130px"}}
+        self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
+        self.truth = W.Checkbox(True, description="show the truth", **small)
+        self.status = W.HTML()
+        self.status.add_class("sameo-status")
+        *_, drawn_on = self.models
+        self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in self.models}
+        self.canvas: Any = _canvas(self._from_canvas) if drag else None
+        if self.canvas is not None:
+            self.pictures[drawn_on] = self.canvas
+        self.labels = {name: W.HTML() for name in self.models}
+        for name, picture in self.pictures.items():
+            picture.add_class("sameo-canvas" if name == drawn_on else "sameo-picture")
+            self.labels[name].add_class("sameo-answer" if name == drawn_on else "sameo-other")
+
+    def _rows(self) -> list[list[W.Widget]]:
+        """The widgets above the pictures, a list per line."""
+        self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
+        self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
+        return [[self.photograph, self.object, self.upload], [self.sliders, self.threshold, self.compare, self.truth]]
+
+    def _more_panels(self) -> list[W.Widget]:
+        return []
+
+    def _laid_out(self) -> list[W.Widget]:
+        hint = "Drag a box on the first picture; it can be moved and resized. " if self.canvas is not None else ""
+        hint += "A click is enough, too. " if self.canvas is not None and self.click else ""
+        hint += "Keys: Tab goes from one to the next, arrows move sliders"
+        hint += "; on the picture W A S D move a drawn box, Q E R F resize it." if self.canvas is not None else "."
+        *others, drawn_on = self.models
+        panels = [self._panel(f"{drawn_on}: draw here", self.pictures[drawn_on], self.labels[drawn_on])]
+        self.beside = [self._panel(name, self.pictures[name], self.labels[name]) for name in others]
+        panels += [*self.beside, *self._more_panels()]
+        row = {"flex_flow": "row wrap", "align_items": "center"}
+        return [
+            W.HTML(STYLE + hint),
+            *(W.Box(widgets, layout=row) for widgets in self._rows()),
+            self.status,
+            W.Box(panels, layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
+            W.HTML(LEGEND),
+        ]
+
+    def _panel(self, title: str, picture: W.Widget, label: W.HTML) -> W.VBox:
+        layout = {"width": f"{PICTURE + 10}px", "margin": "0 4px 8px 0"}
+        return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
+
+    def _reactions(self) -> dict[W.Widget, Callable]:
+        """What happens when somebody changes a widget."""
+        reactions: dict[W.Widget, Callable] = {
+            self.object: lambda change: self._prompt_object(),
+            self.compare: lambda change: self._answer(),
+            self.threshold: lambda change: self._paint(),
+            self.truth: lambda change: self._paint(),
+        }
+        return reactions | self._choices()
+
+    def _choices(self) -> dict[W.Widget, Callable]:
+        """Of these reactions the ones to a choice of another picture."""
+        return {
+            self.photograph: lambda change: self._open(change.new),
+            self.upload: lambda change: self._uploaded(change.new),
+        }
+
+    def _guarded(self, react: Callable, *arguments: object) -> None:
+        """What goes wrong is said on the page: a traceback in a callback would go to a log that nobody reads."""
+        try:
+            react(*arguments)
+        except InputError as error:
+            self.status.value = f"<span style='color: #b3261e'>{html.escape(str(error))}</span>"
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        """Widgets that are set here do not call back."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    # ------------------------------------------------------------------------------------------------ what is shown
+
+    def _open_first(self) -> None:
+        self._open(self.photograph.value)
+
+    def _open(self, name: str) -> None:
+        self.status.value = f"Encoding {html.escape(name)} ..."
+        picture = self.sources[name]()
+        self._show(picture.pixels, picture.targets)
+
+    def _uploaded(self, files: Sequence[Mapping]) -> None:
+        for file in files:
+            self.sources[file["name"]] = partial(Picture, read_photograph(bytes(file["content"]), file["name"]))
+        with self._silence():
+            self.photograph.options = [*self.sources]
+        if files:
+            self.photograph.value = files[-1]["name"]
+
+    def _show(self, pixels: Image, targets: Sequence[Target], chosen: int = 0) -> None:
+        self.pixels, self.targets, self.box, self.item = pixels, targets, None, None
+        self.embedding = next(iter(self.models.values())).embed(pixels)  # once: good for every box in this picture
+        height, width = pixels.shape[:2]
+        self._make_sliders(width, height)
+        with self._silence():
+            self.object.options = [(target.label, place) for place, target in enumerate(targets)]
+            self.object.value = chosen if targets else None
+        self._prompt_object()
+
+    def _make_sliders(self, width: int, height: int) -> None:
+        """New ones: told another range, the browser cuts the value to the old one and sends that back."""
+        self.x, self.y = (
+            W.IntRangeSlider(value=(0, side), max=side, description=f"box, {axis}", style=WIDE)
+            for axis, side in (("x", width), ("y", height))
+        )
+        for slider in (self.x, self.y):
+            slider.observe(lambda change: None if self._quiet else self._guarded(self._from_sliders), "value")
+        self.sliders.children = [self.x, self.y]
+
+    def _prompt_object(self) -> None:
+        """The box of the chosen object; without one, that of the middle of the picture."""
+        if self.object.value is None:
+            height, width = self.pixels.shape[:2]
+            self._prompt(np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32))
+        else:
+            target = self.targets[self.object.value]
+            self.item = target.item
+            self._prompt(np.asarray(target.boxes[0], np.float32))
+
+    def _from_sliders(self) -> None:
+        (x0, x1), (y0, y1) = self.x.value, self.y.value
+        if min(x1 - x0, y1 - y0) >= 1:
+            self._draw([x0, y0, x1, y1])
+
+    def _from_canvas(self, records: Sequence[Mapping]) -> None:
+        """What the browser has just sent: a box drawn, moved or resized, the others are wiped away; or a click.
+
+        The browser speaks when the button goes down and when it comes up: twice the same box without size is a click.
+        """
+        scale = PICTURE / max(self.pixels.shape[:2])
+        boxes = [_corners(record) for record in records]
+        known = None if self.box is None or not self.on_canvas else self.box * scale
+        large = [box for box in boxes if (box[2:] - box[:2]).min() >= SMALLEST_BOX]
+        changed = [box for box in large if known is None or np.abs(box - known).max() > 1]
+        small = [box for box in boxes[-1:] if (box[2:] - box[:2]).max() < SMALLEST_BOX]
+        point = (float(small[0][0] / scale), float(small[0][1] / scale)) if small else None
+        before, self._pressed = self._pressed, point
+        if changed:
+            height, width = self.pixels.shape[:2]
+            self._guarded(self._draw, np.clip(changed[-1] / scale, 0, [width, height] * 2))
+        elif point is not None and point == before and self.click is not None:
+            self._pressed = None
+            self._guarded(self._from_click, self.click, point)
+
+    def _from_click(self, click: BoxFromPoint, point: tuple[float, float]) -> None:
+        began, first = time.perf_counter(), next(iter(self.models.values()))
+        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), began, on_canvas=False)
+
+    def _draw(self, box: ArrayLike, began: float | None = None, on_canvas: bool = True) -> None:
+        """Answer a box that somebody drew; InputError where it has no area."""
+        began = time.perf_counter() if began is None else began
+        box = np.asarray(box, np.float32)
+        overlaps = [max(_box_iou(box, np.asarray(other)) for other in target.boxes) for target in self.targets]
+        near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
+        self.item = None if near is None else self.targets[near].item
+        with self._silence():
+            if near is not None:
+                self.object.value = near
+        self._prompt(box, began, on_canvas)
+
+    def _prompt(self, box: np.ndarray, began: float | None = None, on_canvas: bool = False) -> None:
+        """Show a box and answer it. A drawn one can be moved; of another the canvas is free for a click anywhere."""
+        self.box, self.on_canvas = box, on_canvas and self.canvas is not None
+        scale = PICTURE / max(self.pixels.shape[:2])
+        x0, y0, x1, y1 = (float(v) for v in box)
+        place = {"x": x0 * scale, "y": y0 * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
+        with self._silence():
+            self.x.value, self.y.value = (math.floor(x0), math.ceil(x1)), (math.floor(y0), math.ceil(y1))
+        if self.canvas is not None:
+            drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
+            self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if self.on_canvas else ([], -1)
+        self._answer(began)
+
+    def _answer(self, began: float | None = None) -> None:
+        """Decode the box with every decoder that is shown."""
+        began = time.perf_counter() if began is None else began
+        *others, drawn_on = self.models
+        for panel in self.beside:
+            panel.layout.display = None if self.compare.value else "none"
+        for name in [drawn_on, *(others if self.compare.value else [])]:
+            decoded = self.models[name].decode_embedded(self.embedding, self.pixels.shape[:2], self.box)
+            self.logits[name], self.predicted_iou[name] = decoded
+        self._paint()
+        self.seconds.append(time.perf_counter() - began)
+        self.status.value = f"<span style='color: #555'>Answered in {1000 * self.seconds[-1]:.0f} ms.</span>"
+
+    def _paint(self) -> None:
+        """Masks, pictures and words from the logits that are kept."""
+        limit = math.log(self.threshold.value / (1 - self.threshold.value))
+        visible = None if self.item is None else self.item.visible
+        amodal = None if self.item is None or self.item.amodal_rle is None else self.item.amodal
+        *others, drawn_on = self.models
+        for name in [*(others if self.compare.value else []), drawn_on]:
+            mask = self.masks[name] = self.logits[name] >= limit
+            seen = self.masks[others[0]] if visible is None and others and self.compare.value else visible
+            boxed = name == drawn_on and self.on_canvas
+            shown = {"truth": amodal if self.truth.value else None, "box": None if boxed else self.box}
+            picture = object_picture(self.pixels, mask, seen, **shown, longest=PICTURE)
+            drawn = name == drawn_on and self.canvas is not None
+            self.pictures[name].set_trait("image_bytes" if drawn else "value", picture)
+            self.labels[name].value = " \N{MIDDLE DOT} ".join(self._words(name, mask, amodal, visible))
+
+    def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> list[str]:
+        words = [f"predicted IoU <b>{self.predicted_iou[name]:.3f}</b>", f"{mask.sum():,} pixels"]
+        if amodal is not None and visible is not None:
+            region = region_iou(mask, amodal, visible)
+            hidden = "nothing is hidden" if math.isnan(region.hidden) else f"hidden IoU <b>{region.hidden:.3f}</b>"
+            words += [f"IoU {region.full:.3f}", hidden]
+        elif visible is None:
+            words += [NOT_KNOWN]
+        return words
+
+    def latency(self) -> dict[str, float]:
+        """Milliseconds from a new box to its painted answer: median and 95th percentile of the last ones."""
+        p50, p95 = np.percentile(np.array(self.seconds) * 1000, [50, 95])
+        return {"p50": float(p50), "p95": float(p95), "answers": len(self.seconds)}
+
+
+# The list of classes of `jupyter_bbox_widget`: there is one kind of box here.
+STYLE = "<style>.sameo-canvas .classes { display: none }</style>"
+
+LEGEND = (
+    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: hidden part of it; where the "
+    "truth is not known, what the other decoder's mask does not hold \N{MIDDLE DOT} dotted: true amodal mask."
+)
+
+NOT_KNOWN = "what is hidden is not known"
+
+
+def _canvas(received: Callable[[list], None]) -> W.Widget:
+    """A picture to draw on; `received` gets the boxes as often as the browser sends them, changed or not."""
+
+    class Canvas(BBoxWidget):
+        def set_state(self, sync_data: dict) -> None:
+            super().set_state(sync_data)
+            if "bboxes" in sync_data:
+                received(self.bboxes)
+
+    return Canvas(hide_buttons=True, classes=[], colors=["#000000"])
+
+
+def _corners(record: Mapping) -> np.ndarray:
+    """xyxy of what the browser sends, drawn from whichever corner."""
+    x, y = ([record[k], record[k] + record[size]] for k, size in (("x", "width"), ("y", "height")))
+    return np.array([min(x), min(y), max(x), max(y)], float)
+
+
+def _box_iou(a: np.ndarray, b: np.ndarray) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    shared = np.prod(np.maximum(high - low, 0))
+    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))

@@ -1,0 +1,319 @@
+"""The occlusion playground: one cut-out object moves over another, and what it hides grows.
+
+Both objects stand unoccluded in their own pictures, so the truth is known wherever the occluder goes: the amodal mask
+of the one behind stays, its visible mask is what the cut-out leaves of it. In annotated pictures (`stages`) the masks
+are the annotated ones; in photographs (`photograph_stages`) they are those of the un-tuned model, which sees both
+objects whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import skimage
+from jaxtyping import Bool, Float, UInt8
+from PIL import ImageFilter
+
+from sameo_core.arrays import AmodalMask, Image, ImageEmbedding, VisibleMask
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
+from sameo_core.datasets.images import read_photograph
+from sameo_core.errors import InputError
+from sameo_core.evaluation import RegionIoU, region_iou
+from sameo_core.front_ends import check_same_encoder
+from sameo_core.masks import mask_box, remove_small_regions
+from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.reporting import Comparison
+
+# ----------------------- photographs that may be shown anywhere: those inside the wheels of scikit-image and matplotlib
+# They are read from the installed packages; nothing is fetched. Credits and terms: data/README.md.
+
+Box = tuple[int, int, int, int]  # xyxy pixels
+
+_SKIMAGE = Path(skimage.__file__).parent / "data"
+_FILES = {
+    "coffee": _SKIMAGE / "coffee.png",
+    "cat": _SKIMAGE / "chelsea.png",
+    "astronaut": _SKIMAGE / "astronaut.png",
+    "rocket": _SKIMAGE / "rocket.jpg",
+    "motorcycle": _SKIMAGE / "motorcycle_left.png",
+    "grace_hopper": Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
+}
+SAMPLES = tuple(name for name, path in _FILES.items() if path.is_file())  # distributions may leave sample data out
+
+
+@dataclass(frozen=True)
+class SampleObject:
+    """An object that nothing hides, and a box around it, drawn by hand."""
+
+    photograph: str
+    box: Box
+
+
+OBJECTS = {
+    "cup": SampleObject("coffee", (80, 10, 482, 400)),  # with its saucer
+    "cat": SampleObject("cat", (0, 0, 370, 300)),
+    "astronaut": SampleObject("astronaut", (30, 20, 350, 511)),
+    "rocket": SampleObject("rocket", (305, 112, 336, 385)),
+    "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460)),
+    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600)),
+}
+
+
+def sample_path(name: str) -> Path:
+    """The file of a photograph, one of `SAMPLES`.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in SAMPLES:
+        rule = f"one of {', '.join(SAMPLES)}, found {name!r:.150}"
+        raise InputError(file="photograph", rule=rule, remedy="Choose one of these, or read_photograph(PATH)")
+    return _FILES[name]
+
+
+def sample_photograph(name: str) -> Image:
+    """The pixels of a photograph, one of `SAMPLES`.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    return read_photograph(sample_path(name))
+
+
+# ------------------------------------------------------------------------------------------------------------ the stage
+
+AREA = (0.02, 0.15)  # of the image, for an object to play with
+LARGEST_RATE = 0.9  # beyond, too little is seen to be prompted
+SMALL_PART = 0.05  # of a cut-out: such parts and holes are faults of its mask
+LARGEST_MISS = 0.04  # between the occlusion rate that was asked for and the one shown
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What stands on the stage when the cut-out is at one position."""
+
+    image: Image
+    visible: VisibleMask  # what is left of the object behind
+    amodal: AmodalMask
+    rate: float  # occlusion rate, 0..1
+
+    def answers(self, models: Mapping[str, Sameo]) -> dict[str, tuple[AmodalPrediction, RegionIoU]]:
+        """What each model says, prompted by the box of the visible part, and how right it is.
+
+        The picture is encoded once: the models share their image encoder.
+        """
+        first, *others = models.values()
+        for other in others:
+            check_same_encoder(first, other)
+        embedding, box = first.embed(self.image), mask_box(self.visible)[None]
+        return {name: self._answer(model, embedding, box) for name, model in models.items()}
+
+    def _answer(
+        self, model: Sameo, embedding: ImageEmbedding, box: Float[np.ndarray, "1 4"]
+    ) -> tuple[AmodalPrediction, RegionIoU]:
+        prediction = model.predict_embedded(embedding, self.amodal.shape, box)
+        return prediction, region_iou(prediction.masks[0], self.amodal, self.visible)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A picture with the object behind, and the cut-out that comes from the left until it lies in the middle of it."""
+
+    background: Image
+    amodal: AmodalMask  # of the object behind, all of it seen
+    cut_out: UInt8[np.ndarray, "ch cw 3"]  # the occluder's pixels in its own box
+    shape: Bool[np.ndarray, "ch cw"]  # its mask
+    top: int | None = None  # row of the picture where the cut-out begins; None: level with the object behind
+    rate: float = 0.3  # hidden share to begin with
+
+    @cached_property
+    def rates(self) -> Float[np.ndarray, " positions"]:
+        """The occlusion rate at each position, as far as enough of the object is seen; position p is p pixels on."""
+        x0, y0, x1, y1 = mask_box(self.amodal).astype(int).tolist()
+        steps = range((x1 - x0 + self.shape.shape[1]) // 2 + 1)
+        rates = np.array([np.count_nonzero(self.amodal & self._mask(step)) for step in steps])
+        rates = rates / np.count_nonzero(self.amodal)
+        too_far = np.flatnonzero(rates > LARGEST_RATE)
+        return rates[: too_far[0]] if len(too_far) else rates
+
+    def at(self, position: int) -> Moment:
+        """The picture with the cut-out `position` pixels on its way."""
+        mask = self._mask(position)
+        front = PIL.Image.new("RGB", mask.shape[::-1])
+        front.paste(PIL.Image.fromarray(self.cut_out), self._corner(position))
+        soft = PIL.Image.fromarray(mask).convert("L").filter(ImageFilter.GaussianBlur(0.6))  # no jagged edge
+        image = PIL.Image.composite(front, PIL.Image.fromarray(self.background), soft)
+        visible = self.amodal & ~mask
+        rate = 1 - np.count_nonzero(visible) / np.count_nonzero(self.amodal)
+        return Moment(np.array(image), visible, self.amodal, rate)
+
+    def start(self) -> Moment:
+        """The picture to begin with."""
+        return self.at(self.position(self.rate))
+
+    def position(self, rate: float | int) -> int:
+        """The first position whose occlusion rate is nearest to the one asked for."""
+        return int(np.argmin(np.abs(self.rates - rate)))
+
+    def _corner(self, position: int) -> tuple[int, int]:
+        x0, y0, _, y1 = mask_box(self.amodal).astype(int).tolist()
+        height, width = self.shape.shape
+        return x0 - width + position, (y0 + y1 - height) // 2 if self.top is None else self.top
+
+    def _mask(self, position: int) -> AmodalMask:
+        """The occluder inside the frame."""
+        frame = PIL.Image.new("1", self.amodal.shape[::-1])
+        frame.paste(PIL.Image.fromarray(self.shape), self._corner(position))
+        return np.array(frame)
+
+
+def stages(dataset: AmodalDataset, count: int) -> list[Stage]:
+    """The first `count` pairs of unoccluded objects, of two images each, that can be played with.
+
+    Nothing hides either of them, no frame cuts them, and the one in front can hide at least 0.7 of the one behind.
+
+    Raises:
+        InputError: the data set has not so many; an image cannot be read.
+    """
+    whole = [(image, item) for image in dataset for item in image.instances if _is_whole(image, item)]
+    found = []
+    for i, (image, behind) in enumerate(whole):
+        for other, front in whole[i + 1 : i + 20]:
+            if other is not image and behind.area <= front.area <= 3 * behind.area:
+                stage = _stage(image, behind, other, front)
+                if stage.rates.max() >= 0.7:
+                    found.append(stage)
+                    break
+        if len(found) == count:
+            return found
+    rule = f"at least {count} pairs of unoccluded objects of similar size, found {len(found)}"
+    raise InputError(file=dataset.root, rule=rule, remedy="Ask for fewer, or take a larger data set")
+
+
+def _is_whole(image: AmodalImage, item: AmodalInstance) -> bool:
+    if item.is_stuff or item.amodal_rle is None or item.occlusion_rate > 0:
+        return False
+    x0, y0, x1, y1 = item.amodal_box
+    inside = x0 > 0 and y0 > 0 and x1 < image.width and y1 < image.height
+    return bool(inside and AREA[0] <= item.area / (image.width * image.height) <= AREA[1])
+
+
+def _stage(image: AmodalImage, behind: AmodalInstance, other: AmodalImage, front: AmodalInstance) -> Stage:
+    x0, y0, x1, y1 = front.amodal_box.astype(int).tolist()
+    window = np.s_[y0:y1, x0:x1]
+    return Stage(image.read(), behind.amodal, other.read()[window], front.amodal[window])
+
+
+@dataclass(frozen=True)
+class Paste:
+    """One object of a photograph that is pasted over another."""
+
+    front: str  # of `sample_photographs.OBJECTS`
+    behind: str
+    longest: int  # side of the cut-out, in pixels of the photograph behind
+    rate: float  # hidden share to begin with
+    on_floor: bool = True  # the cut-out ends where the photograph ends; otherwise it is level with the object behind
+    mirrored: bool = False  # the photograph behind
+
+
+PASTES = (
+    Paste("cat", "cup", 300, 0.25),
+    Paste("cup", "cat", 250, 0.3, mirrored=True),
+    Paste("cup", "rocket", 170, 0.5, on_floor=False),
+    Paste("cat", "motorcycle", 360, 0.3),
+)
+
+
+def photograph_models() -> dict[str, Sameo]:
+    """The two decoders for photographs: SAM's as it comes, and fine-tuned.
+
+    Raises:
+        InputError: the image encoder was not fetched; the error says how to do that.
+    """
+    return {"un-tuned": Sameo.load("photo_base"), "SAMEO": Sameo.load("photo")}
+
+
+def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, Stage]:
+    """Cut-outs of photographs over objects of other photographs; by name, such as "cat over cup".
+
+    Args:
+        model: the un-tuned one. Its masks of the whole, un-occluded objects are cut-outs and truth.
+        pastes: what is pasted over what.
+    """
+    names = dict.fromkeys(name for paste in pastes for name in (paste.front, paste.behind))
+    best = Sameo(model.model, model.variant, best_of_three=True)
+    whole = {name: whole_object(best, name) for name in names}
+    made = [_pasted(paste, whole[paste.front], whole[paste.behind]) for paste in pastes]
+    return {f"{paste.front} over {paste.behind}": stage for paste, stage in zip(pastes, made, strict=True)}
+
+
+def _pasted(paste: Paste, front: "Whole", behind: "Whole") -> Stage:
+    background, amodal = (array[:, :: -1 if paste.mirrored else 1].copy() for array in behind)
+    x0, y0, x1, y1 = mask_box(front.mask).astype(int).tolist()
+    scale = paste.longest / max(x1 - x0, y1 - y0)
+    size = round((x1 - x0) * scale), round((y1 - y0) * scale)
+    cut, shape = (PIL.Image.fromarray(array[y0:y1, x0:x1]) for array in front)
+    cut, shape = cut.resize(size, PIL.Image.Resampling.LANCZOS), shape.convert("L").resize(size)
+    top = background.shape[0] - size[1] if paste.on_floor else None
+    return Stage(background, amodal, np.array(cut), np.array(shape) >= 128, top, paste.rate)
+
+
+class Whole(NamedTuple):
+    """A photograph and the mask of an object that is seen whole."""
+
+    pixels: Image
+    mask: AmodalMask
+
+
+def whole_object(model: Sameo, name: str) -> Whole:
+    """The photograph of one of `OBJECTS`, and the object's mask by a model, small parts and holes removed."""
+    pixels = sample_photograph(OBJECTS[name].photograph)
+    (mask,) = model.predict(pixels, [OBJECTS[name].box]).masks
+    return Whole(pixels, remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask)))
+
+
+def occlusion_curve(
+    models: Mapping[str, Sameo], pairs: Sequence[Stage], rates: Sequence[float]
+) -> list[dict[str, object]]:
+    """How each model fares as the occlusion grows: a row a pair, rate and model.
+
+    Rates that a pair cannot show to within 0.04 are left out for that pair.
+
+    Args:
+        models: name -> SAMEO; they share the image encoder.
+        pairs: of objects.
+        rates: occlusion rates above 0, at most 0.9.
+
+    Returns:
+        `pair` (from 0), `model`, `rate` (asked for), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
+
+    Raises:
+        InputError: models whose image encoders differ.
+    """
+    rows = []
+    for number, stage in enumerate(pairs):
+        for rate in rates:
+            moment = stage.at(stage.position(rate))
+            if abs(moment.rate - rate) > LARGEST_MISS:
+                continue
+            for name, (prediction, iou) in moment.answers(models).items():
+                row = {"pair": number, "model": name, "rate": rate, "shown rate": moment.rate}
+                rows.append(
+                    row | {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}
+                )
+    return rows
+
+
+def compare_moment(moment: Moment, models: Mapping[str, Sameo]) -> Comparison:
+    """What each model makes of a pasted scene, prompted by the box of the visible part.
+
+    Raises:
+        InputError: models whose image encoders differ.
+    """
+    masks = {name: prediction.masks[0] for name, (prediction, _) in moment.answers(models).items()}
+    return Comparison(moment.image, moment.visible, moment.amodal, mask_box(moment.visible), masks)

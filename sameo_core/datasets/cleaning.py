@@ -1,0 +1,182 @@
+"""The paper's filters, each under a name, and the report of what each one removed.
+
+The paper says what is filtered (stuff, architecture, tiny objects, unnatural occlusion in WALT) and gives no threshold;
+ours stand in `config.CleaningConfig`, each with its reason. An instance is counted for the first rule that removes it.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool
+
+from sameo_core.config import CleaningConfig, DataConfig
+from sameo_core.datasets.base import AmodalDataset, Census
+
+# Tags that SeGAN, the paper of DYCE, maps to the background, and "objects", which it skips. Scene-sized things that it
+# keeps (carpet, rug, chimney, lights, cabinets, island, tablecover) are kept here too.
+DYCE_ARCHITECTURE = frozenset(
+    "ceiling, fan, wall, walls, default, roomcube, door, fireplace, curtain, windows, cube.001, floor, outlet, "
+    "objects".split(", ")
+)
+# Of the 40 categories of Matterport3D (mpcat40), by number. Kept, since they have a shape of their own: curtain,
+# mirror, counter, fireplace, blinds, board_panel. The cut is ours.
+MPCAT40_ARCHITECTURE = {
+    0: "void",
+    1: "wall",
+    2: "floor",
+    4: "door",
+    9: "window",
+    16: "stairs",
+    17: "ceiling",
+    24: "column",
+    29: "beam",
+    30: "railing",
+    40: "misc",
+    41: "unlabeled",
+}
+
+
+def normalised(category: str) -> str:
+    """A tag without what tells copies apart: "Wall (2)", "wall 3", " wall" are all "wall"; "_" is a space."""
+    category = re.sub(r"[\s_]+", " ", category.casefold()).strip()
+    return re.sub(r"( \(\d+\)| \d+)+$", "", category)
+
+
+# ------------------------------------------------------------------------------------- predicates: True is removed
+
+
+Removed = Bool[np.ndarray, " n"]  # an instance each, in the order of the census
+
+
+def is_stuff(census: Census, config: CleaningConfig) -> Removed:
+    """Stuff by the annotators' own flag (COCOA's isStuff); grass and sky have no extent to complete."""
+    return census.is_stuff & config.drop_stuff
+
+
+def is_dyce_architecture(census: Census, config: CleaningConfig) -> Removed:
+    """A wall, a floor, ... by its tag in DYCE."""
+    return _named(census, DYCE_ARCHITECTURE) & config.drop_architecture
+
+
+def is_mp3d_architecture(census: Census, config: CleaningConfig) -> Removed:
+    """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number where the file has no names."""
+    names = {*MPCAT40_ARCHITECTURE.values(), *map(str, MPCAT40_ARCHITECTURE)}
+    return _named(census, names) & config.drop_architecture
+
+
+def _named(census: Census, names: Collection[str]) -> Removed:
+    return np.array([normalised(name) in names for name in census.names], bool)[census.name]
+
+
+def fills_the_image(census: Census, config: CleaningConfig) -> Removed:
+    """A backdrop: its amodal mask covers more than `max_image_share` of the image."""
+    return census.amodal_area > config.max_image_share * census.image_area
+
+
+def shows_few_pixels(census: Census, config: CleaningConfig) -> Removed:
+    """Fewer than `min_visible_pixels` are visible."""
+    return census.visible_area < config.min_visible_pixels
+
+
+def shows_a_small_share(census: Census, config: CleaningConfig) -> Removed:
+    """Less than `min_visible_share` of it is visible: nothing to complete it from."""
+    return census.visible_area < config.min_visible_share * census.amodal_area
+
+
+def outside_the_band(census: Census, config: CleaningConfig) -> Removed:
+    """Hidden more, or less, than `walt_occlusion_band` allows."""
+    low, high = config.walt_occlusion_band
+    return ~((low <= census.occlusion_rates) & (census.occlusion_rates <= high))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A predicate, the name it has in reports, and where it applies."""
+
+    name: str
+    removes: Callable[[Census, CleaningConfig], Removed]
+    only: str | None = None  # the data set it is made for; None: all
+    needs_amodal: bool = True  # does not apply to visible-only sets
+
+
+RULES = (  # in this order
+    Rule("stuff", is_stuff, needs_amodal=False),
+    Rule("architecture", is_dyce_architecture, only="dyce", needs_amodal=False),
+    Rule("architecture", is_mp3d_architecture, only="mp3d_amodal", needs_amodal=False),
+    Rule("whole image", fills_the_image),
+    Rule("few visible pixels", shows_few_pixels, needs_amodal=False),
+    Rule("small visible share", shows_a_small_share),
+    Rule("occlusion band", outside_the_band, only="walt"),
+)
+
+
+# ------------------------------------------------------------------------------------------------------- cleaning
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """What `clean` removed. `instances_in` = the sum of `removed` + `instances_out`."""
+
+    name: str
+    split: str
+    images_in: int
+    images_out: int  # images with no instance left (or none to begin with) are dropped
+    instances_in: int
+    instances_out: int
+    removed: dict[str, int] = field(default_factory=dict)  # by rule, in the order of RULES; 0 where it found nothing
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """One row a step, ready for a table: dataset, split, step, instances."""
+        steps = {"in": self.instances_in} | {rule: -count for rule, count in self.removed.items()}
+        steps |= {"out": self.instances_out}
+        return [{"dataset": self.name, "split": self.split, "step": step, "instances": n} for step, n in steps.items()]
+
+
+def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, CleaningReport]:
+    """A data set without the instances that one of RULES removes, and without the images that are left empty.
+
+    Masks are measured once (`AmodalDataset.census`); the cleaned data set reads them on demand, like the first.
+
+    Args:
+        dataset: as `load_dataset` gives it; its name decides which rules apply. It is not changed.
+        config: its `cleaning` holds the thresholds.
+
+    Returns:
+        the cleaned data set, possibly empty, and the report, in which every removed instance counts for one rule.
+    """
+    census = dataset.census()
+    rules = [rule for rule in RULES if rule.only in (None, dataset.name)]
+    removed = {rule.name: 0 for rule in rules}
+    kept = np.ones(len(census), bool)
+    for rule in rules:
+        applies = kept & (census.amodal_area >= 0) if rule.needs_amodal else kept
+        found = applies & rule.removes(census, config.cleaning)
+        removed[rule.name] += int(found.sum())
+        kept &= ~found
+    cleaned = dataset.select(kept)
+    report = CleaningReport(
+        name=dataset.name,
+        split=dataset.split,
+        images_in=len(dataset),
+        images_out=len(cleaned),
+        instances_in=len(census),
+        instances_out=int(kept.sum()),
+        removed=removed,
+    )
+    return cleaned, report
+
+
+def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:
+    """One row a data set: instances in, removed by each rule (None where a rule does not apply), out."""
+    rules = dict.fromkeys(rule for report in reports for rule in report.removed)
+    return [
+        {
+            "data set": report.name,
+            "in": report.instances_in,
+            **{rule: report.removed.get(rule) for rule in rules},
+            "out": report.instances_out,
+        }
+        for report in reports
+    ]

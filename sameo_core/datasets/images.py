@@ -1,0 +1,389 @@
+"""Image files: photographs, whatever they are, and masks as PNG or npz."""
+
+import io
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+from jaxtyping import Bool, UInt8, UInt16
+
+from sameo_core.arrays import Image
+from sameo_core.errors import InputError
+
+# -------------------------------------- photographs: whatever the file, the upright 8-bit RGB array that the model sees
+
+MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on
+ENDINGS = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; of others it would run programs (EPS)
+RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would find their thumbnail
+AGAIN = "The file is damaged or incomplete: copy or download it again"
+EXPORT = "Export it as JPEG or PNG"
+
+
+def read_photograph(source: object, name: str = "photograph") -> Image:
+    """The picture as an image viewer shows it: uint8 RGB "h w 3".
+
+    The orientation in the file's EXIF is applied, so boxes are pixels of the upright picture. Transparent parts are
+    laid on white. Of an animation it is the first frame, of several pages the first. CMYK becomes RGB without a colour
+    profile. Greyscale of more than 8 bits is divided by the smallest 2^n - 1 that its largest value does not exceed
+    (12-bit data in a 16-bit file is not dark); float is taken as 0..1, or as 0..255 if a value is larger than 1.
+
+    Args:
+        source: a path; the bytes of a file, e.g. of an upload widget; a PIL image; or an array "h w", "h w 1",
+            "h w 3" (RGB, not OpenCV's BGR, which nothing can tell apart) or "h w 4" (RGBA).
+        name: what to call it in errors, where there is no path.
+
+    Raises:
+        InputError: nothing, or something else than a picture, is there; it is damaged, of a format that cannot be read,
+            or larger than `MAX_PIXELS`, which is found out before it is decoded.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return _from_bytes(_content(path), str(path))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(source), name)
+    if isinstance(source, PIL.Image.Image):
+        _check_size(*source.size, name)
+        return _from_picture(source, name)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
+    rule = f"a photograph is a path, the bytes of a file, a PIL image or an array, found {type(source).__name__}"
+    raise InputError(file=name, rule=rule, remedy="Pass one of these, e.g. tensor.numpy() with the channels last")
+
+
+def orientation(picture: PIL.Image.Image) -> int:
+    """EXIF's orientation, 1 (upright) .. 8, of a picture that Pillow does not turn itself, as it does TIFF.
+
+    1 where there is none, or none that can be read. Nothing is decoded.
+    """
+    try:
+        stated = PIL.Image.Image.getexif(picture).get(PIL.ExifTags.Base.Orientation)  # PNG's own would decode
+    except Exception:  # of a damaged EXIF part Pillow raises many types
+        stated = None
+    return stated if isinstance(stated, int) and 1 <= stated <= 8 and picture.format != "TIFF" else 1
+
+
+def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """The picture as viewers and annotation tools show it: every reader of images turns it so."""
+    return picture if orientation(picture) == 1 else PIL.ImageOps.exif_transpose(picture)
+
+
+def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """(height, width) of the picture that `upright` gives; nothing is decoded."""
+    return picture.size if orientation(picture) >= 5 else (picture.height, picture.width)
+
+
+def find_photographs(folder: str | Path) -> list[Path]:
+    """The photographs that lie in a folder, not deeper, by name; formats that cannot be read (HEIC) are among them.
+
+    Raises:
+        InputError: no such folder, no photograph in it, or two that differ only in their ending.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(file=folder, rule="the folder must exist", remedy="Check the path")
+    wanted = ENDINGS + RAW_ENDINGS
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in wanted and p.is_file() and p.name[0] != ".")
+    if not found:
+        rule = f"no photograph lies here; endings looked for are {' '.join(ENDINGS)}"
+        raise InputError(file=folder, rule=rule, remedy="Give the folder that holds them; deeper ones are not searched")
+    stems: dict[str, Path] = {}
+    for path in found:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            rule = f"photographs need different names before the ending, found {other.name} and {path.name}"
+            raise InputError(file=folder, rule=rule, remedy="Rename one: results are named after them")
+    return found
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(file=path, rule="one photograph, found a folder", remedy="Give the path of a file in it")
+    if path.suffix.lower() in RAW_ENDINGS:
+        rule = f"camera raw files ({path.suffix}) are not pictures yet"
+        raise InputError(file=path, rule=rule, remedy="Develop it in the camera's software and export a JPEG")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(file=path, rule="the photograph must exist", remedy="Check the path") from error
+    except OSError as error:
+        raise InputError(
+            file=path, rule=f"cannot be read ({error.strerror})", remedy="Check its permissions"
+        ) from error
+
+
+def _from_bytes(content: bytes, name: str) -> Image:
+    if not content:
+        raise InputError(file=name, rule="the file is empty (0 bytes)", remedy="Copy or download it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # MAX_PIXELS stands in for it
+            with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                _check_size(*picture.size, name)
+                return _from_picture(picture, name)
+    except PIL.UnidentifiedImageError as error:
+        rule, remedy = _diagnosis(content)
+        raise InputError(file=name, rule=rule, remedy=remedy) from error
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_large(str(error), name) from error
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers of headers raise many types, too
+        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
+
+
+def _diagnosis(content: bytes) -> tuple[str, str]:
+    """What a file is that Pillow does not recognise: rule and remedy."""
+    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "HEIC pictures are not read here", f"{EXPORT}; iPhones do so with Settings, Camera, Formats, Compatible"
+    if content[:4] == b"%PDF":
+        return "a PDF is not a picture", "Export the page as PNG"
+    start = content[:60].decode("utf-8", "ignore")
+    if start and sum(letter.isprintable() or letter.isspace() for letter in start) == len(start):
+        return f"this is text, not a picture: it begins with {start[:40]!r}", "Give the path of a photograph"
+    return "not a picture in a format known here (JPEG, PNG, WebP, TIFF, GIF, BMP, ...)", EXPORT
+
+
+def _from_picture(picture: PIL.Image.Image, name: str) -> Image:
+    """A PIL image that is within the size limit, decoded here."""
+    try:
+        picture = upright(picture)
+        if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would cut off at 255
+            return _from_array(np.array(picture), name)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = PIL.Image.new("RGBA", picture.size, "white")
+            picture = PIL.Image.alpha_composite(white, picture)
+        return np.array(picture.convert("RGB"))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
+
+
+def _from_array(array: np.ndarray, name: str) -> Image:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        remedy = "Put the channels last, np.moveaxis(array, 0, -1)" if first else "Pass one picture"
+        raise InputError(file=name, rule=f"an array (h, w), (h, w, 3) or (h, w, 4), found {array.shape}", remedy=remedy)
+    _check_size(array.shape[1], array.shape[0], name)
+    array = _as_uint8(array, name)
+    if array.shape[2] == 4:
+        return _from_picture(PIL.Image.fromarray(np.ascontiguousarray(array)), name)
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _as_uint8(array: np.ndarray, name: str) -> np.ndarray:
+    """Values 0..255 of any numbers, by the rules of `read_photograph`."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "iuf":
+        raise InputError(file=name, rule=f"pixels are numbers, found {array.dtype}", remedy="Pass uint8")
+    low, high = float(array.min()), float(array.max())
+    is_float = array.dtype.kind == "f"
+    if not (low >= 0 and high <= (255 if is_float else np.inf)):  # also catches NaN
+        allowed = "0..1 or 0..255" if is_float else "0 or more"
+        rule = f"pixels of type {array.dtype} are {allowed}, found {low:g} to {high:g}"
+        raise InputError(file=name, rule=rule, remedy="Undo the normalisation, or scale the values to 0..255 yourself")
+    full = (1.0 if high <= 1 else 255.0) if is_float else float(2 ** max(8, int(high).bit_length()) - 1)
+    return np.round(array * (255 / full)).astype(np.uint8)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise _too_large(f"found {width} x {height} = {width * height:,}", name)
+
+
+def _too_large(found: str, name: str) -> InputError:
+    rule = f"a photograph has at most {MAX_PIXELS:,} pixels, {found}"
+    return InputError(file=name, rule=rule, remedy="Scale it down first: the model sees no more than 1024 x 1024 of it")
+
+
+# ------------------------------------------------------------------------ masks: PNG and npz, read one object at a time
+# A file says how large it is before it is decoded, so that a small file cannot ask for more memory than its image has.
+# Rules of errors read "name of the rule: what was found", as in `masks`.
+
+MAX_MASK_PIXELS = 2 * 89_478_485  # of an image; beyond, Pillow takes it for a decompression bomb
+MAX_NPZ_OBJECTS = 1000  # of one npz; CWALT pastes 30
+MAX_NPZ_BYTES = 2**32  # of one npz, unpacked; 30 objects at 4K are 0.7 GiB
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image, as the file's header says; pixels are not decoded.
+
+    Raises:
+        InputError: missing, not an image, or larger than Pillow is willing to decode.
+    """
+    with _opened(path) as image:
+        return upright_size(image)
+
+
+def read_mask_png(path: Path, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:
+    """A mask of one object: greyscale of any depth, or the first channel of RGB(A); object where it is not 0.
+
+    Raises:
+        InputError: missing, damaged, of another size, or of a mode whose zero is a matter of guessing (palette, CMYK).
+    """
+    pixels = _read_png(path, height, width, ("1", "L", "I;16", "I", "RGB", "RGBA"))
+    return (pixels if pixels.ndim == 2 else pixels[..., 0]) > 0
+
+
+def read_ids_png(path: Path, height: int, width: int) -> UInt16[np.ndarray, "{height} {width}"]:
+    """Instance ids, 16 bits a pixel.
+
+    Raises:
+        InputError: missing, damaged, of another size, or not single-channel 16 bits: 8 bits cannot hold the ids.
+    """
+    return _read_png(path, height, width, ("I;16",)).astype(np.uint16)
+
+
+def npz_shape(path: Path, key: str) -> tuple[int, int, int]:
+    """(objects, height, width) of a CWALT array, from the header alone. Raises InputError as `npz_layers`."""
+    with _npz_member(path, key) as (_, shape):
+        return shape
+
+
+def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
+    """The first channel of each object of a uint8 array (objects, h, w, 3), one after the other.
+
+    Only one object is in memory at a time; nothing is unpickled.
+
+    Raises:
+        InputError: missing, damaged, without the key, of another type or shape (Python objects in particular), or
+            absurdly large.
+    """
+    with _npz_member(path, key) as (member, (objects, height, width)):
+        for _ in range(objects):
+            layer = member.read(height * width * 3)
+            if len(layer) != height * width * 3:
+                raise _error(path, f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes")
+            yield np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`. Raises InputError if a name found in a file leads out of the folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise InputError(
+            file=folder,
+            rule=f"file name leaves the data set: found {name[:80]!r}",
+            remedy="Use the index as distributed; its names are relative to the data set",
+        )
+    return folder / name
+
+
+class _opened:
+    """`PIL.Image.open` whose every failure, up to the end of the with block, is an InputError."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> PIL.Image.Image:
+        try:
+            self.image = PIL.Image.open(self.path, formats=FORMATS)
+        except Exception as error:
+            raise _unreadable(self.path, error) from error
+        return self.image
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.image.close()
+        if isinstance(error, Exception) and not isinstance(error, InputError):  # Pillow's decoders raise many types
+            raise _unreadable(self.path, error) from error
+
+
+def _read_png(path: Path, height: int, width: int, modes: tuple[str, ...]) -> np.ndarray:
+    with _opened(path) as image:
+        if (image.height, image.width) != (height, width):
+            raise _error(
+                path,
+                f"mask file of another size: its (h, w) is ({image.height}, {image.width}), "
+                f"the image's ({height}, {width})",
+            )
+        if image.mode not in modes:
+            raise _error(path, f"mask file of unknown mode: found {image.mode}, known are {', '.join(modes)}")
+        return np.array(image)
+
+
+class _npz_member:
+    """The opened array of an npz, behind its header, and its (objects, height, width)."""
+
+    def __init__(self, path: Path, key: str):
+        self.path, self.key = path, key
+
+    def __enter__(self) -> tuple[zipfile.ZipExtFile, tuple[int, int, int]]:
+        self.archive = self.member = None
+        try:
+            self.archive = zipfile.ZipFile(self.path)
+            names = self.archive.namelist()
+            if f"{self.key}.npy" not in names:
+                raise _error(self.path, f"npz without key {self.key}: found {', '.join(names[:20]) or 'nothing'}")
+            self.member = self.archive.open(f"{self.key}.npy")
+            version = np.lib.format.read_magic(self.member)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if read_header is None:
+                raise _error(self.path, f"npy version unknown: found {version}")
+            return cast(zipfile.ZipExtFile, self.member), self._checked(*read_header(self.member))
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def _checked(self, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, int, int]:
+        if dtype.hasobject:
+            raise _error(self.path, f"npz with Python objects: {self.key} could run code, it is not loaded")
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or (fortran and 0 not in shape):
+            raise _error(
+                self.path,
+                f"npz array of another kind: {self.key} must be uint8 (objects, h, w, 3) in C order, found {dtype} "
+                f"{shape}{' in Fortran order' if fortran else ''}",
+            )
+        objects, height, width = shape[:3]
+        if min(shape) < 0 or not (height and width) or height * width > MAX_MASK_PIXELS:
+            raise _error(self.path, f"npz array of impossible size: {shape}")
+        if objects > MAX_NPZ_OBJECTS or objects * height * width * 3 > MAX_NPZ_BYTES:
+            raise _error(self.path, f"npz array too large: {shape}, more than {MAX_NPZ_OBJECTS} objects or 4 GiB")
+        return objects, height, width
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        for opened in (self.member, self.archive):
+            if opened is not None:
+                opened.close()
+        if isinstance(error, Exception) and not isinstance(error, InputError):  # decompressors raise many types
+            raise _unreadable(self.path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return _error(path, "file missing: it does not exist", "Fetch the data set again, see data/README.md")
+    return _error(path, f"file cannot be decoded: {str(error)[:200] or type(error).__name__}")
+
+
+def _error(
+    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
+) -> InputError:
+    return InputError(file=path, rule=rule, remedy=remedy)

@@ -1,0 +1,186 @@
+"""Every data set by name, with the function that reads it; and which of them are here."""
+
+import difflib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sameo_core.config import Profile, load_profile
+from sameo_core.datasets.amodal_lvis import read_amodal_lvis
+from sameo_core.datasets.base import AmodalDataset, AmodalImage
+from sameo_core.datasets.coco import (
+    read_coco,
+    read_coco_photos,
+    read_cocoa_cls,
+    read_d2sa,
+    read_kins,
+    read_lvis,
+    read_muva,
+)
+from sameo_core.datasets.cocoa import read_cocoa, read_mp3d_amodal
+from sameo_core.datasets.duts import read_duts
+from sameo_core.datasets.dyce import read_dyce
+from sameo_core.datasets.kitti360_aps import read_kitti360_aps
+from sameo_core.datasets.lvvis import read_lvvis
+from sameo_core.datasets.pix2gestalt import read_pix2gestalt
+from sameo_core.datasets.sources import Published, load_sources
+from sameo_core.datasets.walt import read_walt
+from sameo_core.errors import InputError
+
+READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **options)
+    "cocoa": read_cocoa,
+    "cocoa_cls": read_cocoa_cls,
+    "d2sa": read_d2sa,
+    "kins": read_kins,
+    "muva": read_muva,
+    "dyce": read_dyce,
+    "mp3d_amodal": read_mp3d_amodal,
+    "walt": read_walt,
+    "kitti360_aps": read_kitti360_aps,
+    "pix2gestalt": read_pix2gestalt,
+    "lvis": read_lvis,
+    "lvvis": read_lvvis,
+    "amodal_lvis": read_amodal_lvis,
+    "coco": read_coco,
+    "coco_photos": read_coco_photos,
+    "cocoa_photos": read_cocoa,
+    "duts": read_duts,
+}
+
+
+def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any) -> AmodalDataset:
+    """The annotations of one data set; images are read when asked for, and so are most formats' masks.
+
+    Args:
+        name: one of `READERS`.
+        root: the data set's folder, laid out as distributed.
+        split: as in the names of its files.
+        options: the reader's own, see its docstring.
+
+    Raises:
+        InputError: unknown name, missing or damaged files, or nothing in them that can be used. Single records that
+            break a rule are skipped and counted in `AmodalDataset.skipped`.
+    """
+    if name not in READERS:
+        close = difflib.get_close_matches(name.lower().replace("-", "_"), READERS, n=1, cutoff=0.5)
+        raise InputError(
+            file="name",
+            rule=f"unknown data set {name!r}; known are {', '.join(READERS)}",
+            remedy=f"Did you mean {close[0]!r}?" if close else "Give one of these names",
+        )
+    return READERS[name](Path(root), split, **options)
+
+
+# ------------------------------------------------------------------------------------------------- what of it is here
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One line of the inventory: a set's split as found, beside what was published."""
+
+    name: str
+    split: str
+    state: str  # "present", "absent", "not readable"; "(no reader)" behind it where load_dataset has none
+    images: int | None
+    instances: int | None
+    published: Published
+    licence: str
+    folder: Path
+
+
+def inventory(profile: Profile, root: Path | None = None) -> tuple[list[Holding], list[str]]:
+    """Every data set of the paper: is it here, and has it as many images and instances as published?
+
+    Args:
+        profile: decides the folder: downloaded sets in `paper`, drawn ones in `mini`.
+        root: another folder that holds the sets' folders.
+
+    Returns:
+        a line for each set and split, and, in words, why what is there cannot be read.
+    """
+    paper = load_profile("paper").data
+    names = dict.fromkeys([*paper.train, *paper.held_out, *paper.visible_only, *READERS])
+    holdings, problems = [], []
+    for name, source in load_sources().items():
+        if name not in names:
+            continue
+        folder = (root or profile.data_folder) / name
+        for published in source.counts or (Published("all", "unknown"),):
+            state, images, instances, problem = _holding(name, folder, published.split)
+            holdings.append(Holding(name, published.split, state, images, instances, published, source.licence, folder))
+            problems += [problem] if problem else []
+    return holdings, problems
+
+
+def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int | None, str | None]:
+    """State, images, instances of a split, and why it cannot be read; of "all", the sum of the splits that are here."""
+    here = "present" if folder.is_dir() else "absent"
+    if name not in READERS:
+        return f"{here} (no reader)", None, None, None
+    if here == "absent":
+        return here, None, None, None
+    found, problem = [], None
+    for part in ("train", "val", "test") if split == "all" else (split,):
+        try:
+            found.append(load_dataset(name, folder, part).summary())
+        except InputError as error:
+            problem = problem or str(error)
+    if not found:
+        return "not readable", None, None, problem
+    return "present", sum(part["images"] for part in found), sum(part["instances"] for part in found), None
+
+
+def bad_images(profile: Profile, root: Path | None = None) -> Iterator[InputError]:
+    """Reads every image of every data set that is here; what is wrong with those that a run could not read.
+
+    Args:
+        profile, root: as for `inventory`.
+    """
+    for name, split in itertools.product(READERS, ("train", "val", "test")):
+        try:
+            dataset = load_dataset(name, (root or profile.data_folder) / name, split)
+        except InputError:  # not here, or not readable, which `inventory` says
+            continue
+        bar = tqdm(range(0, len(dataset), 1000), desc=f"reading {name} {split}", unit="1000 images")
+        with ThreadPoolExecutor() as pool:
+            for start in bar:
+                yield from filter(None, pool.map(_fault, dataset[start : start + 1000]))
+
+
+def _fault(image: AmodalImage) -> InputError | None:
+    try:
+        image.read()
+    except InputError as error:
+        return error
+    return None
+
+
+def inventory_table(holdings: Sequence[Holding]) -> str:
+    """The inventory as aligned columns; counts are "found / published", "-" where unknown or not here."""
+    rows = [("data set", "split", "state", "images", "instances", "folder", "licence")]
+    named = set()
+    for holding in holdings:
+        first = holding.name not in named  # what belongs to the whole set stands in its first line
+        named.add(holding.name)
+        rows.append(
+            (
+                holding.name if first else "",
+                holding.split,
+                holding.state,
+                f"{_count(holding.images)} / {_count(holding.published.images)}",
+                f"{_count(holding.instances)} / {_count(holding.published.instances)}",
+                str(holding.folder) if first else "",
+                holding.licence if first else "",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"

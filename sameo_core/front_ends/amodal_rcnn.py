@@ -1,0 +1,302 @@
+"""The end-to-end baseline: a Mask R-CNN with an amodal mask head. Ours, AISFormer-style, not AISFormer.
+
+What SAMEO leaves frozen learns here: backbone, proposals, boxes and masks, together, on the same data sets. Taken from
+"AISFormer: Amodal Instance Segmentation with Transformer" (BMVC 2022): boxes are amodal; RoI features of 14 x 14; a
+transformer encoder for what is far apart in them, a decoder with one learnable query a mask (occluder, visible,
+amodal, hidden); each query's embedding times the features of 28 x 28 is that mask; binary cross-entropy on all four.
+Ours: one class; attention before the up-sampling instead of after it; hidden has a query like the others, where
+AISFormer computes its embedding from those of amodal and visible.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, paste_masks_in_image
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import roi_align
+
+from sameo_core.config import AmodalRcnnConfig
+from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.errors import InputError
+from sameo_core.front_ends.live import LiveDetector, load_detector
+from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
+from sameo_core.model.checkpoints import load_exactly, read_weights
+from sameo_core.model.sameo import default_device
+from sameo_core.training import set_probabilities
+from sameo_core.training.detectors import DetectionBatch
+
+NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
+MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
+PARTLY_ANNOTATED = ("amodal_lvis", "pix2gestalt")  # one or two objects an image, whatever else it shows
+
+
+# --------------------------------------------------------------------------------------------------------- the network
+class QueryMaskHead(nn.Module):
+    """Four masks of each RoI. Convolutions and up-sampling are those of the detector's own mask head."""
+
+    def __init__(self, convolutions: nn.Module, upsampling: nn.ConvTranspose2d, cells: int, heads: int = 4):
+        super().__init__()
+        width = upsampling.in_channels
+        layer: dict[str, Any] = {"dim_feedforward": 4 * width, "dropout": 0.0, "batch_first": True}
+        self.convolutions, self.upsampling = convolutions, upsampling
+        self.positions = nn.Parameter(0.02 * torch.randn(cells * cells, width))
+        self.queries = nn.Parameter(torch.randn(len(MASKS), width))
+        self.encoder = nn.TransformerEncoderLayer(width, heads, **layer)
+        self.decoder = nn.TransformerDecoderLayer(width, heads, **layer)
+        self.embedding = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, features: Float[Tensor, "n c s s"]) -> Float[Tensor, "n 4 2*s 2*s"]:
+        """RoI features to mask logits."""
+        near = self.convolutions(features)  # n c s s
+        far = self.encoder(near.flatten(2).transpose(1, 2) + self.positions)  # n s*s c
+        answers = self.decoder(self.queries.expand(len(far), -1, -1), far)  # n 4 c
+        pixels = near + far.transpose(1, 2).unflatten(2, near.shape[-2:])
+        pixels = F.relu(self.upsampling(pixels))  # n c 2s 2s
+        return torch.einsum("nqc,nchw->nqhw", self.embedding(answers), pixels) / pixels.shape[1] ** 0.5
+
+
+class AmodalRoIHeads(RoIHeads):
+    """Boxes as in torchvision, then four masks a box; `masks` of a target are the amodal ones, then the visible."""
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: Any = None,  # while training a dict for each image
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """torchvision's signature: (answers, losses)."""
+        if self.training:
+            proposals, matched, labels, offsets = map(list, self.select_training_samples(proposals, targets))
+            for sampled in (proposals, matched, offsets, labels):  # labels last: they decide
+                for i, target in enumerate(targets):
+                    if target["partly_annotated"]:  # what is not annotated need not be background
+                        sampled[i] = sampled[i][labels[i] > 0]
+        pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
+        class_logits, box_offsets = self.box_predictor(pooled)
+        if not self.training:
+            boxes, scores, labels = self.postprocess_detections(class_logits, box_offsets, proposals, image_shapes)
+            probabilities = self._mask_logits(features, boxes, image_shapes).sigmoid().split([len(b) for b in boxes])
+            amodal, visible = MASKS.index("amodal"), MASKS.index("visible")
+            return [
+                {"boxes": b, "labels": k, "scores": s, "masks": p[:, [amodal]], "visible_masks": p[:, [visible]]}
+                for b, k, s, p in zip(boxes, labels, scores, probabilities, strict=True)
+            ], {}
+        classifier, box_reg = fastrcnn_loss(class_logits, box_offsets, labels, offsets)
+        objects = [label > 0 for label in labels]
+        boxes = [proposal[positive] for proposal, positive in zip(proposals, objects, strict=True)]
+        logits = self._mask_logits(features, boxes, image_shapes)
+        wanted = torch.cat(
+            [
+                four_masks(target["masks"], box, match[positive], logits.shape[-1])
+                for target, box, match, positive in zip(targets, boxes, matched, objects, strict=True)
+            ]
+        )
+        losses = {"loss_classifier": classifier, "loss_box_reg": box_reg}
+        for i, name in enumerate(MASKS):
+            each = F.binary_cross_entropy_with_logits(logits[:, i], wanted[:, i], reduction="sum")
+            losses[f"loss_{name}"] = each / max(1, wanted[:, i].numel())
+        return [], losses
+
+    def _mask_logits(
+        self, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Float[Tensor, "n 4 hm wm"]:
+        pooled = self.mask_roi_pool(features, boxes, image_shapes)
+        return self.mask_head(pooled) if len(pooled) else pooled.new_zeros(0, len(MASKS), 28, 28)
+
+
+def four_masks(
+    masks: UInt8[Tensor, "_ h w"], boxes: Float[Tensor, "k 4"], objects: Tensor, size: int
+) -> Float[Tensor, "k 4 {size} {size}"]:
+    """What each RoI must show, in the order of `MASKS`, as the share of each cell (0..1).
+
+    The occluder mask is what is visible of all other annotated objects, as in AISFormer: it tells where the RoI's
+    object could be behind something. Hidden is amodal minus visible.
+
+    Args:
+        masks: of the image's n objects, the amodal ones, then the visible ones.
+        boxes: RoIs, xyxy pixels.
+        objects: "k", the number 0 .. n - 1 of each RoI's object.
+        size: cells of a side.
+    """
+    amodal, visible = masks.float().chunk(2)
+    occluder = (visible.sum(0) - visible).clamp(max=1)
+    planes = torch.stack([occluder, visible, amodal, amodal * (1 - visible)], dim=1)  # n 4 h w
+    return roi_align(planes, torch.cat([objects[:, None].to(boxes), boxes], dim=1), size)
+
+
+class LenientRpn(RegionProposalNetwork):
+    """In an image that is annotated in part, what lies outside the annotated objects is not taught as background."""
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        labels, boxes = super().assign_targets_to_anchors(anchors, targets)
+        for label, target in zip(labels, targets, strict=True):
+            if target["partly_annotated"]:
+                label[label == 0] = -1  # torchvision's "ignore"
+        return labels, boxes
+
+
+class AmodalTransform(GeneralizedRCNNTransform):
+    """Brings the visible masks, too, back into the image."""
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        result = super().postprocess(result, image_shapes, original_image_sizes)  # pastes "masks", scales the boxes
+        for answer, size in zip(result, original_image_sizes, strict=False):  # no answers in training mode
+            if "visible_masks" not in answer:  # taken away to be pasted one by one
+                continue
+            answer["visible_masks"] = paste_masks_in_image(answer["visible_masks"], answer["boxes"], size)
+        return result
+
+
+def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
+    """The baseline on top of a torchvision Mask R-CNN, whose modules it takes over; the four masks' head is new.
+
+    In training mode it takes targets with `boxes` (amodal), `labels` (all 1), `masks` UInt8 "2*n h w" (amodal, then
+    visible) and `partly_annotated` (Bool, one), and returns the losses. In evaluation mode it answers as torchvision
+    does: `boxes` (amodal, xyxy pixels of the image), `labels`, `scores`, `masks` "n 1 h w" (amodal, 0..1), and
+    `visible_masks`.
+    """
+    heads, rpn, transform = detector.roi_heads, detector.rpn, detector.transform
+    (cells, _) = heads.mask_roi_pool.output_size
+    anchors, proposals, sampler = rpn.proposal_matcher, heads.proposal_matcher, heads.fg_bg_sampler
+    detector.roi_heads = AmodalRoIHeads(
+        heads.box_roi_pool,
+        heads.box_head,
+        heads.box_predictor,
+        proposals.high_threshold,
+        proposals.low_threshold,
+        sampler.batch_size_per_image,
+        sampler.positive_fraction,
+        heads.box_coder.weights,
+        heads.score_thresh,
+        heads.nms_thresh,
+        heads.detections_per_img,
+        mask_roi_pool=heads.mask_roi_pool,
+        mask_head=QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells),
+    )
+    detector.rpn = LenientRpn(
+        rpn.anchor_generator,
+        rpn.head,
+        anchors.high_threshold,
+        anchors.low_threshold,
+        rpn.fg_bg_sampler.batch_size_per_image,
+        rpn.fg_bg_sampler.positive_fraction,
+        rpn._pre_nms_top_n,
+        rpn._post_nms_top_n,
+        rpn.nms_thresh,
+        rpn.score_thresh,
+    )
+    detector.transform = AmodalTransform(
+        transform.min_size,
+        transform.max_size,
+        transform.image_mean,
+        transform.image_std,
+        transform.size_divisible,
+        transform.fixed_size,
+    )
+    return detector
+
+
+def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
+    """The baseline with the weights that `train_amodal_rcnn` left, in evaluation mode.
+
+    Args:
+        path: of the weights.
+        detector: what it was built on, `AmodalRcnnConfig.rcnn_detector`.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another network.
+    """
+    model = build_amodal_rcnn(_blank_detector(detector))
+    load_exactly(model, read_weights(path), Path(path))
+    return model.eval().to(default_device())
+
+
+def amodal_front_end(path: str | Path, detector: str = "nano") -> LiveDetector:
+    """The baseline as a front-end: amodal boxes, with its amodal and its visible masks.
+
+    Arguments and errors as `load_amodal_rcnn`.
+    """
+    return LiveDetector(load_amodal_rcnn(path, detector), {1: "object"}, name=NAME)
+
+
+def _blank_detector(name: str) -> MaskRCNN:
+    if name == "nano":
+        return build_nano_detector()
+    if name != "maskrcnn_resnet50_fpn_v2":
+        remedy = "Choose nano or maskrcnn_resnet50_fpn_v2"
+        raise InputError(file="rcnn_detector", rule=f"a detector to start from, found {name!r}", remedy=remedy)
+    detector = torchvision.models.detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
+    return _with_one_class(detector)
+
+
+def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
+    width = detector.roi_heads.box_predictor.cls_score.in_features
+    detector.roi_heads.box_predictor = FastRCNNPredictor(width, num_classes=2)
+    return detector
+
+
+def _starting_baseline(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
+    name = recipe.rcnn_detector
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of what is new
+        if name == "nano":
+            return build_amodal_rcnn(load_nano_detector())
+        detector = _blank_detector(name)
+        trained = cast(LiveDetector, load_detector(name, device="cpu")).model.state_dict()
+        kept = {key: value for key, value in trained.items() if not key.startswith("roi_heads.box_predictor.")}
+        detector.load_state_dict(kept, strict=False)
+        return build_amodal_rcnn(detector)
+
+
+def _baseline_batches(
+    sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, start: int
+) -> Iterator[DetectionBatch]:
+    for iteration in range(start, recipe.rcnn_iterations):
+        yield draw_batch(sets, recipe, seed, iteration)
+
+
+def draw_batch(sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, iteration: int) -> DetectionBatch:
+    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO."""
+    rng = np.random.default_rng([seed, iteration])
+    probabilities = set_probabilities([len(dataset) for dataset in sets])
+    images, targets, names = [], [], []
+    for source in rng.choice(len(sets), recipe.rcnn_batch_images, p=probabilities):
+        dataset = sets[source]
+        image = dataset[int(rng.integers(len(dataset)))]
+        pixels, target = detection_target(image, flip=rng.random() < recipe.rcnn_flip_share)
+        images.append(pixels)
+        targets.append(target | {"partly_annotated": torch.tensor(dataset.name in PARTLY_ANNOTATED)})
+        names.append(f"{dataset.name} {image.image_id}")
+    return DetectionBatch(tuple(images), tuple(targets), tuple(names))
+
+
+def detection_target(image: AmodalImage, flip: bool) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
+    """An image and its objects as `build_amodal_rcnn` takes them; mirrored with `flip`."""
+    pixels = torch.from_numpy(image.read()).permute(2, 0, 1) / 255
+    whole, seen = [item.amodal for item in image.instances], [item.visible for item in image.instances]
+    masks = torch.from_numpy(np.stack(whole + seen).astype(np.uint8))
+    boxes = torch.from_numpy(np.stack([item.amodal_box for item in image.instances]))
+    if flip:
+        pixels, masks = pixels.flip(-1), masks.flip(-1)
+        boxes = torch.stack([image.width - boxes[:, 2], boxes[:, 1], image.width - boxes[:, 0], boxes[:, 3]], dim=1)
+    return pixels, {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64), "masks": masks}

@@ -1,0 +1,331 @@
+"""Live detectors as front-ends: torchvision's models, and through `supervision` those of most other toolboxes.
+
+    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # "everything" needs none; "nano": drawn world
+    found = detector.detect(image)                                   # Detections, masks included
+    predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
+
+A front-end is asked once an image, whatever the number of models behind it (`inference.predict_dataset`). A detector
+remembers the last image that it was called on, so that variants of it (`jittered(detector, 0.1)`) do not run it again.
+"""
+
+import difflib
+import pickle
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import nn
+from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from sameo_core.arrays import Image
+from sameo_core.config import config_hash
+from sameo_core.datasets import AmodalImage
+from sameo_core.errors import InputError
+from sameo_core.front_ends.base import (
+    CategoryMap,
+    Detections,
+    FrontEnd,
+    check_limits,
+    check_scores,
+    map_categories,
+    strongest,
+)
+from sameo_core.front_ends.everything import EVERYTHING, EverythingDetector
+from sameo_core.masks import RLE, encode_mask
+from sameo_core.miniature.nano_detector import load_nano_detector
+from sameo_core.model import Sameo
+from sameo_core.model.boxes import as_array
+from sameo_core.model.checkpoints import fingerprint_weights, read_weights
+from sameo_core.model.sameo import check_image, default_device
+
+MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
+MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
+NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
+DETECTORS = (EVERYTHING, NANO, *list_models(module=detection))  # the others are torchvision's own names
+
+
+# ---------------------------------------------------------------------------------------------- torchvision's models
+
+
+class LiveDetector:
+    """A detection model of torchvision as a front-end: call it on an image of a data set, or `detect` in an array.
+
+    Args:
+        model: one of torchvision's detectors, or a model built like them. It is put into evaluation mode, on `device`,
+            and its own thresholds become those given here.
+        categories: label -> name.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest that are kept.
+        device: a GPU if there is one, by default.
+        name: for notes and titles.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        categories: Mapping[int, str],
+        min_score: float | int = 0.05,
+        max_per_image: int = 100,
+        device: str | torch.device | None = None,
+        name: str = "detector",
+    ):
+        check_limits(min_score, max_per_image)
+        self.name = name
+        self.device = torch.device(device) if device else default_device()
+        self.model = model.eval().to(self.device)
+        self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
+        head = getattr(model, "roi_heads", model)  # of R-CNNs; the others keep the thresholds themselves
+        head.score_thresh, head.detections_per_img = min_score, max_per_image
+        self._last: tuple[AmodalImage, Detections] | None = None
+
+    def __call__(self, image: AmodalImage) -> Detections:
+        """What is in an image of a data set; category ids are the model's labels. InputError as of `image.read`."""
+        if self._last is None or self._last[0] is not image:
+            self._last = image, self.detect(image.read())
+        return self._last[1]
+
+    @torch.inference_mode()
+    def detect(self, image: Image) -> Detections:
+        """What is in an image, highest score first; instance ids are -1.
+
+        `masks` of a model are of what is visible; where it answers with `visible_masks` as well they are amodal.
+
+        Args:
+            image: UInt8 "h w 3", RGB, any size.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        check_image(image)
+        size = image.shape[:2]
+        pixels = torch.from_numpy(np.array(image, order="C")).to(self.device).permute(2, 0, 1) / 255
+        found = {key: value.cpu() for key, value in self._answer(pixels).items()}
+        boxes, scores, labels = (found[key].numpy() for key in ("boxes", "scores", "labels"))
+        rows = np.arange(len(boxes))
+        all_found = Detections(boxes.astype(np.float32), scores.astype(np.float32), labels.astype(int), rows)
+        best = strongest(all_found, size, self.min_score, self.max_per_image)
+        own = {name: self._full_size(found, name, best.instance_ids, size) for name in MASKS if name in found}
+        visible, amodal = own.get("visible_masks", own.get("masks")), own.get("masks") if len(own) == 2 else None
+        nobodys = np.full(len(best.boxes), -1)
+        return Detections(best.boxes, best.scores, best.category_ids, nobodys, visible, amodal)
+
+    @staticmethod
+    def _full_size(
+        found: Mapping[str, torch.Tensor], name: str, rows: Int[np.ndarray, " n"], size: tuple[int, int]
+    ) -> tuple[RLE, ...]:
+        small = [(found[name][i : i + 1], found["boxes"][i : i + 1]) for i in rows]
+        full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
+        return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
+
+    def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The model's answer, its masks "n 1 28 28" within the boxes: at full size they would fill the memory."""
+        transform: Any = self.model.transform
+        postprocess = transform.postprocess
+        small: dict[str, torch.Tensor] = {}
+
+        def keep_masks_small(found: list[dict[str, torch.Tensor]], *sizes: object) -> list[dict[str, torch.Tensor]]:
+            small.update({name: found[0].pop(name) for name in MASKS if name in found[0]})
+            return postprocess(found, *sizes)
+
+        transform.postprocess = keep_masks_small
+        try:
+            (found,) = self.model([pixels])
+        finally:
+            del transform.postprocess  # the class's own again
+        return found | small
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""
+        return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
+
+
+Detector = LiveDetector | EverythingDetector
+
+
+def load_detector(
+    name: str = NANO,
+    weights: str | Path | None = None,
+    *,
+    categories: Mapping[int, str] | None = None,
+    min_score: float | int = 0.05,
+    max_per_image: int = 100,
+    device: str | torch.device | None = None,
+) -> Detector:
+    """A detector by name: "everything", "nano", or torchvision's own, e.g. "fasterrcnn_resnet50_fpn_v2".
+
+    All names are in `DETECTORS`. "everything" is SAM's automatic masks: it knows no categories, and needs no detector.
+
+    Args:
+        name: of the architecture.
+        weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
+            cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
+            also inside what training scripts write, torchvision's among them. Nothing in it is executed. Of nano by
+            default those that are shipped, else a path; of everything as for `Sameo.load`, by default "photo_base".
+        categories: label -> name of a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
+        min_score, max_per_image, device: see `LiveDetector`.
+
+    Raises:
+        InputError: unknown name or weights; weights that cannot be fetched; a checkpoint that is missing, damaged, or
+            of another architecture or number of classes; labels that do not count from 1; limits as `check_limits`.
+    """
+    check_limits(min_score, max_per_image)  # before anything is fetched
+    labels = categories if isinstance(categories, Mapping) else {0: "none"}
+    if categories is not None and not all(isinstance(label, Integral) and label > 0 for label in labels):
+        rule = f"a name for each label, labels from 1, found {categories!r:.150}"
+        raise InputError(file="categories", rule=rule, remedy='Give {1: "cup", 2: "plate"}')
+    if name not in DETECTORS:
+        close = difflib.get_close_matches(str(name), DETECTORS, n=1)
+        rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
+        remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
+        raise InputError(file="detector", rule=rule, remedy=remedy)
+    if name == EVERYTHING:
+        return EverythingDetector(
+            Sameo.load(weights or "photo_base", device=device), min_score=min_score, max_per_image=max_per_image
+        )
+    if name == NANO:
+        model = load_nano_detector(weights)
+        return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)
+    published = get_model_weights(name)
+    names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
+    coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
+    weights = "DEFAULT" if weights is None else str(weights)
+    if weights in published.__members__:
+        model = _published_model(name, published[weights])
+    elif Path(weights).suffix in (".pt", ".pth", ".safetensors") or Path(weights).exists():
+        model = _own_model(name, Path(weights), 1 + max(categories) if categories else len(names))
+    else:
+        rule = (
+            f"weights of {name} are {', '.join(published.__members__)} or the path of a checkpoint, found {weights!r}"
+        )
+        raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
+    return LiveDetector(model, categories or coco, min_score, max_per_image, device, name)
+
+
+def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
+    try:
+        return get_model(name, weights=weights, weights_backbone=None)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no connection; a file that is not what it was
+        cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+        remedy = f"Check the connection; or fetch it elsewhere, put it there as {cache}, and run this again"
+        rule = f"cannot be fetched or read ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=weights.url, rule=rule, remedy=remedy) from error
+
+
+def _own_model(name: str, path: Path, classes: int) -> nn.Module:
+    state = read_weights(path, counters=True)
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        rule = f"not a checkpoint of {name} with {classes - 1} classes ({' '.join(str(error).split()):.200})"
+        remedy = "Give the architecture that it is of, and categories={label: name, ...} as it was trained"
+        raise InputError(file=path, rule=rule, remedy=remedy) from error
+    return model
+
+
+# ---------------------------------------------------------------------------------------------- other toolboxes
+
+
+def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Detections:
+    """`supervision.Detections`, of whatever toolbox, as ours; the package itself is not needed for it.
+
+    Args:
+        found: with `xyxy` "n 4" in pixels, and `confidence` (1 where it is None), `class_id` (1 where it is None) and
+            `mask` ("n h w" or None).
+        category_map: {class id: the data set's id, or None to leave it out}, or "coco80_to_91": most toolboxes count
+            COCO's 80 classes from 0. By default the ids stay as they are.
+
+    Raises:
+        InputError: something else; columns that are no numbers or not one entry a box; boxes that are not finite;
+            scores outside 0..1; a class without a place in the map.
+    """
+    if not all(hasattr(found, name) for name in ("xyxy", "confidence", "class_id", "mask")):
+        rule = f"supervision.Detections, found {type(found).__name__}"
+        remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    boxes = _column(found, "xyxy", np.float32)
+    if boxes.size % 4:
+        rule, remedy = f"xyxy has four numbers a box, (n, 4), found {boxes.shape}", "Give boxes as x0, y0, x1, y1"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    boxes = boxes.reshape(-1, 4)
+    n = len(boxes)
+    if not np.isfinite(boxes).all():
+        rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
+        raise InputError(file="detections", rule=rule, remedy=remedy)
+    scores = np.ones(n, np.float32) if found.confidence is None else _column(found, "confidence", np.float32, (n,))
+    scores = check_scores(scores, "detections")
+    ids = np.ones(n, int) if found.class_id is None else _column(found, "class_id", int, (n,))
+    ids, kept = map_categories(ids, category_map, "detections")
+    masks = None if found.mask is None else tuple(map(encode_mask, _column(found, "mask", bool, (n, None, None))))
+    return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(kept))
+
+
+def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
+    """What a toolbox gives under a name, as an array; `shape`: what it must have, None standing for any length."""
+    try:
+        column = as_array(getattr(found, name), dtype)
+    except (TypeError, ValueError) as error:
+        rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
+        raise InputError(file="detections", rule=rule, remedy=remedy) from error
+    wanted = column.shape if shape is None else shape
+    if column.ndim != len(wanted) or any(n not in (None, m) for n, m in zip(wanted, column.shape, strict=True)):
+        rule = f"{name} has one entry a box, {wanted}, found {column.shape}".replace("None", "any")
+        raise InputError(file="detections", rule=rule, remedy="Give as many of each as there are boxes")
+    return column
+
+
+def supervision_front_end(
+    detect: Callable[[Image], object],
+    converter: str | None = None,
+    *,
+    category_map: CategoryMap | None = None,
+    min_score: float | int = 0.0,
+    max_per_image: int = 100,
+) -> FrontEnd:
+    """A front-end of any detector whose answers `supervision` can convert.
+
+        supervision_front_end(YOLO("yolo11n-seg.pt"), "ultralytics", category_map="coco80_to_91")
+
+    Args:
+        detect: called on an image, uint8 "h w 3", RGB. Toolboxes built on OpenCV want BGR: then give
+            `lambda image: model(image[..., ::-1])`.
+        converter: how `supervision` calls the toolbox, the part behind `from_`: "ultralytics", "mmdetection",
+            "detectron2", "transformers", "inference", ... None: `detect` gives `supervision.Detections` itself.
+        category_map: see `from_supervision`.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest that are kept.
+
+    Raises:
+        InputError: the package is needed and not there; it has no such converter; what cannot be called; limits as
+            `check_limits`.
+    """
+    check_limits(min_score, max_per_image)
+    if not callable(detect):
+        rule = f"something to be called on an image, found {type(detect).__name__}"
+        raise InputError(file="detect", rule=rule, remedy="Give the model itself, or `lambda image: ...`")
+    convert = _converter(converter) if converter else None
+
+    def front_end(image: AmodalImage) -> Detections:
+        answer = detect(image.read())
+        found = from_supervision(convert(answer) if convert else answer, category_map)
+        return strongest(found, (image.height, image.width), min_score, max_per_image)
+
+    return front_end
+
+
+def _converter(name: str) -> Callable[[object], object]:
+    try:
+        import supervision
+    except ImportError as error:
+        remedy = 'Install it: pip install -e ".[detectors]"; or leave the converter out and give boxes as it would'
+        raise InputError(file="supervision", rule="its converters need the package", remedy=remedy) from error
+    known = sorted(key.removeprefix("from_") for key in dir(supervision.Detections) if key.startswith("from_"))
+    if name not in known:
+        rule = f"supervision {supervision.__version__} converts from {', '.join(known)}, found {name!r}"
+        raise InputError(file="converter", rule=rule, remedy="Give one of these, or convert in `detect` yourself")
+    return getattr(supervision.Detections, f"from_{name}")

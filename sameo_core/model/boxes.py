@@ -1,0 +1,129 @@
+"""Box prompts as people and programs write them: read as what they are, or refused in a sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from numpy.typing import ArrayLike
+
+from sameo_core.arrays import BoxesXYXY
+from sameo_core.errors import InputError
+from sameo_core.masks import xywh_to_xyxy
+
+BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
+Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of the one image, or of each box's
+
+
+def boxes_in_pixels(
+    boxes: ArrayLike,
+    image_size: tuple[int, int],
+    box_format: str | None = None,
+    *,
+    usual: str = "xyxy",
+    file: str | Path = "boxes",
+) -> BoxesXYXY:
+    """Boxes somebody wrote down, as xyxy pixels of the upright picture; doubtful ones are refused, never converted.
+
+    Args:
+        boxes: "n 4", or nothing at all.
+        image_size: (height, width) of the picture.
+        box_format: one of `BOX_FORMATS`: then they are taken as that. None: as `usual`, unless they cannot be that and
+            would fit as another (xywh instead of xyxy or the reverse, or all numbers in 0..1).
+        usual: what the source is supposed to hold.
+        file: what to call the boxes in errors.
+
+    Raises:
+        InputError: unknown format; not n x 4 finite numbers; boxes that look like another format; a box without area,
+            or outside the picture.
+    """
+    if box_format not in (None, *BOX_FORMATS):
+        rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
+        raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
+    try:
+        array = as_array(boxes, np.float32)
+    except (TypeError, ValueError) as error:
+        rule = f"boxes are lists of 4 numbers, found {boxes!r}"[:200]
+        raise InputError(file=file, rule=rule, remedy="Give [[x0, y0, x1, y1], ...]") from error
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+        found = f"{array.shape}" if np.isfinite(array).all() else "NaN or infinity"
+        remedy = "Give [[x0, y0, x1, y1], ...], the outer brackets also for one box"
+        raise InputError(file=file, rule=f"boxes are n lists of 4 finite numbers, found {found}", remedy=remedy)
+    height, width = image_size
+    if box_format is None:
+        _check_plausible(array, image_size, usual, file)
+    form = box_format or usual
+    if form == "normalised" and array.max() > 2:
+        rule = f"normalised boxes are shares 0..1 of the picture, found {array.max():g}"
+        raise InputError(file=file, rule=rule, remedy="These look like pixels: leave the box format out")
+    array = as_xyxy(array, form, image_size)
+    bad = np.flatnonzero(~usable(array, image_size))
+    if len(bad):
+        rule = f"a box has x0 < x1 and y0 < y1 and meets the picture, {width} wide and {height} high upright; found "
+        rule += f"{np.round(array[bad[0]], 2).tolist()} (x0, y0, x1, y1)"
+        remedy = f"Correct or drop it; boxes are pixels of the upright picture. Were they read rightly, as {form}?"
+        raise InputError(file=file, record=f"box {bad[0]}", rule=rule, remedy=remedy)
+    return array
+
+
+def _check_plausible(boxes: BoxesXYXY, image_size: tuple[int, int], usual: str, file: str | Path) -> None:
+    """Refuses boxes that cannot well be what they are supposed to be and would fit as something else."""
+    height, width = image_size
+    if looks_normalised(boxes, image_size):
+        rule = f"boxes are pixels of a picture {width} wide and {height} high, found nothing but numbers in 0..1"
+        remedy = 'If they are shares of its sides, say so: box_format="normalised" (--box-format normalised)'
+        raise InputError(file=file, rule=rule, remedy=remedy)
+    other = "xywh" if usual == "xyxy" else "xyxy"
+    fits = {form: fits_image(boxes, form, image_size) for form in (usual, other)}
+    if not fits[usual].all() and fits[other].all():
+        i = int(np.flatnonzero(~fits[usual])[0])
+        rule = f"boxes here are {usual}, but {boxes[i].tolist()} does not fit so into the picture, {width} wide and "
+        rule += f"{height} high; as {other} all {len(boxes)} do"
+        remedy = f'Say which they are: box_format="{other}" or "{usual}" (--box-format)'
+        raise InputError(file=file, record=f"box {i}", rule=rule, remedy=remedy)
+
+
+def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
+    """Boxes of one of `BOX_FORMATS` as xyxy pixels."""
+    if box_format == "xywh":
+        return xywh_to_xyxy(boxes)
+    if box_format == "normalised":
+        return boxes * np.asarray(image_sizes, np.float32)[..., [1, 0, 1, 0]]
+    return boxes
+
+
+def fits_image(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
+    """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the picture by no more than a pixel."""
+    boxes, limits = as_xyxy(boxes, box_format, image_sizes), np.asarray(image_sizes)[..., ::-1] + 1
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return np.all((low < high) & (low >= -1) & (high <= limits), axis=1)
+
+
+def looks_normalised(boxes: BoxesXYXY, image_sizes: Sizes) -> bool:
+    """Whether all numbers are in 0..1, which is hardly a pixel's."""
+    return bool(len(boxes) > 0 and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1)
+
+
+def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
+    """Which xyxy boxes have an area and meet their image."""
+    low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
+    return np.all((low < high) & (low < limits) & (high > 0), axis=1)
+
+
+def as_array(numbers: Any, dtype: type) -> np.ndarray:
+    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or in lists.
+
+    Raises:
+        TypeError, ValueError: what is no number, or lists of unequal length.
+    """
+
+    def plain(part: Any, depth: int) -> Any:
+        if isinstance(part, torch.Tensor):
+            part = part.detach().cpu()
+            return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
+        return [plain(item, depth - 1) for item in part] if depth and isinstance(part, list | tuple) else part
+
+    return np.asarray(plain(numbers, 2), dtype)

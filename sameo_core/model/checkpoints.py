@@ -1,0 +1,167 @@
+"""Checkpoints read as plain weights, whatever saved them; nothing in a file is executed."""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from os.path import commonprefix
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sameo_core.errors import InputError
+
+MAX_NUMBERS = 2**28  # of a checkpoint; EfficientSAM-S has 26 million. What claims more is a bomb
+STATES = ("model", "state_dict", "model_state_dict")  # where trainings save the weights, among other things
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # modules around others
+BESIDE = (  # of pickles: what training scripts save beside the weights
+    "argparse.Namespace",
+    *(f"{m}.{kind}" for m in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")),
+    *(f"numpy.{m}.multiarray.scalar" for m in ("core", "_core")),
+    "numpy.dtype",
+)
+
+
+def fingerprint_weights(model: nn.Module) -> str:
+    """Sixteen hexadecimal digits that change with any name or value of the model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(plain_name(name).encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
+
+    Their names are those of the plain network: what `torch.compile` and data parallelism put into them is undone.
+
+    Args:
+        path: of the file.
+        counters: integers are allowed, and left as they are (`num_batches_tracked` of batch normalisation).
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or more than plain finite weights.
+    """
+    again = (
+        "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt; where a training "
+        "made it, delete it and call that again"
+    )
+    if not isinstance(path, str | Path):
+        raise InputError(file="checkpoint", rule=f"the path of a file, found {path!r:.150}", remedy="Give its path")
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
+    state: object
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path, device="cpu")
+            with safetensors.safe_open(path, "pt") as file:
+                stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+            if "crc32" in stated and stated["crc32"] != weights_checksum(state):
+                raise ValueError("the checksum is not the one they were saved with")
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+                _check_unpacked(archive)
+                state = _load_plain(io.BytesIO(archive.read(inside)))
+        else:
+            with path.open("rb") as file:
+                state = _load_plain(file)
+    except Exception as error:  # these readers raise almost anything on a damaged file
+        rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=path, rule=rule, remedy=again) from error
+    state = _unwrapped(state)
+    if not isinstance(state, dict):
+        raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
+    numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
+    if numbers > MAX_NUMBERS:  # a few bytes can be seen as any number of numbers
+        raise InputError(file=path, rule=f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}", remedy=again)
+    for key, value in state.items():
+        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
+            rule = f"an entry is a dense tensor, found {'no data' if value.is_meta else value.layout}"
+            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or counters and value.dtype == torch.int64):
+            rule = f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
+            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
+        if not value.isfinite().all():
+            raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _unwrapped(saved: object) -> object:
+    """The state dict in what a training saved, under the names of the plain network."""
+    for _ in range(3):  # one in another, e.g. "model" in "checkpoint"
+        entries = saved.items() if isinstance(saved, dict) else ()
+        parts = {key: value for key, value in entries if isinstance(value, dict)}
+        named = [parts[key] for key in STATES if key in parts]
+        states = [part for part in parts.values() if part and all(isinstance(v, Tensor) for v in part.values())]
+        inner = named or states or [*parts.values()]
+        if not named and len(inner) != 1:
+            break
+        saved = inner[0]
+    if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
+        return saved
+    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # that of an averaged model
+    names = [name.split(".") for name in state]
+    outer = min([len(commonprefix(names)), *(len(name) - 1 for name in names)])  # somebody's own wrappers
+    return {".".join(name[outer:]): value for name, value in zip(names, state.values(), strict=True)}
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without the modules that `torch.compile` and data parallelism put around others."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def weights_checksum(state: Mapping[str, Tensor]) -> int:
+    """CRC-32 of all names and values; `Sameo.save` writes it, `read_weights` compares it."""
+    checksum = 0
+    for name in sorted(state):
+        values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        checksum = zlib.crc32(values, zlib.crc32(name.encode(), checksum))
+    return checksum
+
+
+def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
+    """What PyTorch's own format holds, as far as that are tensors and plain containers."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            _check_unpacked(archive)
+    file.seek(0)
+    with torch.serialization.safe_globals([(_Beside, name) for name in BESIDE]):
+        return torch.load(file, weights_only=True, map_location="cpu")
+
+
+class _Beside:
+    """Stands for an entry beside the weights, which nobody looks at: no foreign class is made or called."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _check_unpacked(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError where a small file would unfold into an absurd one."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 4 * MAX_NUMBERS + 2**20:
+        raise ValueError(f"{unpacked:,} bytes when unpacked")
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict`, strict; raises InputError, naming the first entry of `path` that does not fit."""
+    wanted, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state))
+    for key in [*wanted, *found]:
+        if wanted.get(key) != found.get(key):
+            rule = f"the shape {wanted.get(key, 'of no such entry')}, found {found.get(key, 'nothing')}"
+            raise InputError(file=path, record=key, rule=rule, remedy="Use the weights that belong to this network")
+    model.load_state_dict(state)

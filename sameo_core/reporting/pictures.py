@@ -1,0 +1,351 @@
+"""Figures of images: data sets, objects of a pool, synthesised pairs, predictions side by side."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from numbers import Integral
+
+import numpy as np
+import PIL.Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sameo_core.arrays import AmodalMask, BoxesXYXY, BoxXYXY, Image
+from sameo_core.config import SynthesisConfig
+from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.datasets.files import check_records
+from sameo_core.evaluation import evaluate_regions, region_iou
+from sameo_core.masks import decode_rle, mask_box
+from sameo_core.miniature import Scene
+from sameo_core.reporting.objects import (
+    Mask,
+    draw_amodal,
+    draw_box,
+    draw_hidden,
+    draw_object,
+    draw_visible,
+    read_pixels,
+    show_image,
+    window,
+)
+from sameo_core.reporting.style import PALETTE, WIDTH, new_figure, panels, require, styled
+from sameo_core.synthesis import Pair, Pool, compose
+
+
+@styled
+def figure_contact_sheet(
+    images: AmodalDataset | Sequence[AmodalImage],
+    profile: str,
+    *,
+    count: int = 12,
+    columns: int = 6,
+    title: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> Figure:
+    """Images, evenly spread over a data set, with their objects outlined and the hidden regions hatched.
+
+    Stuff regions are left out: everything stands in front of them. Visible-only sets (LVIS) have outlines only.
+
+    Args:
+        count: at most so many images.
+        labels: a word above each image; then `images` are shown as they are, all of them.
+
+    Raises:
+        InputError: no images; or an image file cannot be read.
+    """
+    rule = f"at least one image, found {len(images)}, count={count}, columns={columns}"
+    require(len(images) and count > 0 and columns > 0, "images", rule, "Load a split that has images")
+    rule = f"one label an image, found {len(labels or ())} for {len(images)}"
+    require(labels is None or len(labels) == len(images) <= count, "labels", rule, "Give as many, and raise count")
+    named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
+    rows = [chosen[i : i + columns] for i in range(0, len(chosen), columns)]
+    gap, head, word = 0.05, 0.25, 0.16 if labels else 0  # inch
+    waiting = iter(labels or ())
+    shapes = [[image.width / image.height for image in row] for row in rows]
+    widest = sum(shapes[0])  # the first row fills the width; later ones, the last above all, are not taller
+    heights = [(WIDTH - gap * (len(row) - 1)) / max(sum(row), widest) for row in shapes]
+    figure = new_figure(title or named, profile, head + sum(heights) + (gap + word) * len(rows), layout="none")
+    total, top = figure.get_figheight(), head
+    for row, shape, height in zip(rows, shapes, heights, strict=True):
+        left, top = 0.0, top + word
+        for image, aspect in zip(row, shape, strict=True):
+            place = (left / WIDTH, 1 - (top + height) / total, aspect * height / WIDTH, height / total)
+            axes = figure.add_axes(place)
+            _draw_scene(axes, image)
+            axes.set_title(next(waiting, ""), loc="left", fontsize=7, pad=2)
+            left += aspect * height + gap
+        top += height + gap
+    return figure
+
+
+def _draw_scene(axes: Axes, image: AmodalImage) -> None:
+    things = [instance for instance in image.instances if not instance.is_stuff]
+    visible = [thing.visible for thing in things]
+    show_image(axes, image.read(), np.any(visible or [np.ones((image.height, image.width), bool)], axis=0))
+    for thing in things:
+        if thing.amodal_rle is not None:
+            draw_hidden(axes, thing.hidden, PALETTE["hidden"])
+    for mask in visible:
+        draw_visible(axes, mask, width=0.7)
+
+
+@styled
+def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: int = 6) -> Figure:
+    """Drawn scenes as they are, without their truth.
+
+    Raises:
+        InputError: no scenes.
+    """
+    require(len(scenes), "scenes", "at least one scene, found none", "Draw some first")
+    figure, grid = panels(title, profile, len(scenes), columns, 1.2)
+    for axes, scene in zip(grid, scenes, strict=True):
+        axes.imshow(scene.image)
+        axes.set_axis_off()
+    return figure
+
+
+@styled
+def figure_pool(pool: Pool, profile: str, title: str, count: int = 18, columns: int = 9) -> Figure:
+    """Objects of a pool, evenly spread over it, each cut out with some surroundings and outlined.
+
+    Raises:
+        InputError: an empty pool, or an image that cannot be read.
+    """
+    require(len(pool), "pool", "at least one object, found none", "Collect from more images, or weaken the rules")
+    chosen = np.unique(np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)).tolist()
+    figure, grid = panels(title, profile, len(chosen), columns, 0.8)
+    for axes, index in zip(grid, chosen, strict=True):
+        mask = pool.mask(index)
+        axes.imshow(read_pixels(pool.path(index)))
+        draw_visible(axes, mask)
+        left, top, right, bottom = window(mask_box(mask), *mask.shape)
+        axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+        axes.set_axis_off()
+    return figure
+
+
+@styled
+def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, profile: str) -> Figure:
+    """One pair at several occlusion rates, composed, with the rate that was achieved and the hidden part hatched.
+
+    Raises:
+        InputError: no steps, or an image that cannot be read.
+    """
+    require(len(steps), "steps", "at least one pair, found none", "Give `synthesis.ladder` some rates")
+    figure, grid = panels("The same pair at rising occlusion", profile, len(steps), 5, 1.5)
+    for axes, pair in zip(grid, steps, strict=True):
+        with PIL.Image.open(io.BytesIO(compose(pool, pair, config).occluded)) as image:
+            axes.imshow(np.array(image.convert("RGB")))
+        target = pool.mask(pair.target)
+        occluder = pair.occluder_mask(*target.shape)
+        draw_hidden(axes, target & occluder, PALETTE["hidden"])
+        draw_visible(axes, target & ~occluder, width=0.8)
+        axes.set_title(f"asked {pair.target_rate:.2f}, got {pair.achieved_rate:.2f}", fontsize=7)
+        axes.set_axis_off()
+    return figure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One object, its box prompt, and what each model makes of it."""
+
+    image: Image
+    visible: Mask  # truth, bool "h w"
+    amodal: Mask  # truth, bool "h w"
+    box: BoxXYXY  # the prompt
+    predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
+
+
+def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least: float | int = 0.1) -> list[int]:
+    """Three objects, by their number in the data set: worst, median and best by the IoU of the hidden region.
+
+    Args:
+        covering: COCO results with `instance_id`, at most one an object; objects without one are passed over.
+        least: only objects with at least this occlusion rate.
+
+    Raises:
+        InputError: no such object; a result that is not of an object, or without its mask; a data set without amodal
+            masks.
+    """
+    wanted = {"image_id": Integral | str, "instance_id": Integral | str, "segmentation": Mapping}
+    check_records("covering", covering, "result", wanted)
+    masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in covering}
+    objects = [(image.image_id, item) for image in dataset for item in image.instances]
+    numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]
+    predicted = [masks[objects[i][0], objects[i][1].instance_id] for i in numbers]
+    truth = [objects[i][1] for i in numbers]
+    amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
+    table = evaluate_regions(predicted, amodal, visible)
+    return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least)]
+
+
+def comparisons(
+    dataset: AmodalDataset, chosen: Sequence[int], results: Mapping[str, Sequence[Mapping]]
+) -> list[Comparison]:
+    """Objects by their number in the data set (as the rows of `region_table`), with what each model made of them.
+
+    Args:
+        chosen: numbers of objects, counted over the whole data set in its order.
+        results: model -> COCO results with `instance_id` and `box`, one an object, all of one front-end; of a detector
+            what `covering_detections` leaves of them.
+
+    Raises:
+        InputError: a model without a mask of a chosen object; an image cannot be read.
+    """
+    objects = [(image, item) for image in dataset for item in image.instances]
+    by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
+    found = []
+    for image, item in (objects[i] for i in chosen):
+        key = (image.image_id, item.instance_id)
+        for name, listed in by_object.items():
+            rule = f"a mask of object {key[1]} in image {key[0]}, found none"
+            require(key in listed, "results", rule, "Choose objects that all models have", name)
+        box = np.array(next(iter(by_object.values()))[key]["box"], np.float32)
+        masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
+        found.append(Comparison(image.read(), item.visible, item.amodal, box, masks))
+    return found
+
+
+@styled
+def figure_before_after(
+    objects: Sequence[Comparison],
+    title: str,
+    profile: str,
+    rows: Sequence[str] | None = None,
+    prompt: str = "box prompt, visible part",
+) -> Figure:
+    """A row an object: the prompt and the visible part | each model's amodal mask | the truth.
+
+    Hatched in a model's panel is what it says is hidden: prediction minus visible truth. The IoU of the whole object
+    and of its hidden region are computed here, by `region_iou`. Panels are cut out around the object.
+
+    Args:
+        rows: a word beside each object, e.g. ("worst", "median", "best").
+        prompt: heading of the first column; "photograph": the picture as it is, with the box.
+
+    Raises:
+        InputError: no objects, objects with different models, masks of different size, not a word an object.
+    """
+    require(len(objects), "objects", "a comparison needs at least one object, found none", "Choose objects first")
+    rule = f"a word an object, found {len(rows or ())} for {len(objects)}"
+    require(rows is None or len(rows) == len(objects), "rows", rule, "Give as many")
+    names = list(objects[0].predictions)
+    views = [_view(item.amodal) for item in objects]
+    ratios = [(y1 - y0) / (x1 - x0) for x0, y0, x1, y1 in views]
+    figure = new_figure(
+        title, profile, 0.35 + sum(0.2 + 1.7 * r for r in ratios) * 4 / (len(names) + 2), layout="compressed"
+    )
+    grid = figure.subplots(len(objects), len(names) + 2, squeeze=False, height_ratios=ratios)
+    for heading, axes in zip([prompt, *names, "truth"], grid[0], strict=True):
+        axes.set_title(heading)
+    for i, (item, row) in enumerate(zip(objects, grid, strict=True)):
+        rule = f"all objects have the same models {names}, found {list(item.predictions)}"
+        require(list(item.predictions) == names, "objects", rule, "Predict all with every model", f"object {i}")
+        if prompt == "photograph":
+            show_image(row[0], item.image, np.ones_like(item.visible))
+            draw_box(row[0], item.box)
+        else:
+            draw_object(row[0], item.image, item.visible, None, box=item.box)
+        for axes, mask in zip(row[1:], item.predictions.values(), strict=False):
+            draw_object(axes, item.image, item.visible, mask)
+            iou = region_iou(mask, item.amodal, item.visible)
+            hidden = "" if math.isnan(iou.hidden) else f", hidden {iou.hidden:.2f}"
+            axes.set_xlabel(f"IoU {iou.full:.2f}{hidden}", loc="left", labelpad=2)
+        draw_object(row[-1], item.image, item.visible, item.amodal, role="truth")
+        rate = 1 - np.count_nonzero(item.visible & item.amodal) / np.count_nonzero(item.amodal)
+        row[-1].set_xlabel(f"{100 * rate:.0f} % hidden", loc="left", labelpad=2)
+        row[0].set_ylabel(rows[i] if rows else "")
+        x0, y0, x1, y1 = views[i]
+        for axes in row:
+            axes.set(xlim=(x0, x1), ylim=(y1, y0))
+    return figure
+
+
+def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
+    """The part of the picture that is shown: the window around an object, as far as there is a picture."""
+    height, width = mask.shape
+    x0, y0, x1, y1 = window(mask_box(mask), height, width)
+    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+
+
+OVERLAY_PIXELS = 1600  # on the longer side; more would not be seen, and take long to outline
+
+
+@styled
+def figure_overlay(
+    image: Image,
+    boxes: BoxesXYXY,
+    amodal: Sequence[Mask] | np.ndarray,
+    title: str,
+    profile: str | None,
+    *,
+    visible: Sequence[Mask] | np.ndarray | None = None,
+    labels: Sequence[str] | None = None,
+    most_height: float | int = 5.5,
+) -> Figure:
+    """A photograph with the amodal masks of its objects, dashed, their box prompts and numbers; the rest is faded.
+
+    Where visible masks are given they are outlined, and the hidden regions hatched. Of a photograph with more than
+    `OVERLAY_PIXELS` on its longer side every second, third, ... pixel is drawn.
+
+    Args:
+        boxes: "n 4", xyxy pixels; a box that the frame cuts is drawn as far as it goes.
+        amodal, visible: n masks "h w"; taken one after another, so that a sequence may make them when asked.
+        profile: None outside of a run (command line): then the title has to say which weights drew the masks.
+        labels: n short texts; by default the objects' numbers, from 1.
+        most_height: of the picture, in inch.
+
+    Raises:
+        InputError: masks, boxes or labels that differ in number, or masks in size from the image.
+    """
+    rule = f"one mask, box and label an object, found {len(amodal)} masks and {len(boxes)} boxes"
+    counts = {len(amodal), len(boxes), len(boxes if visible is None else visible), len(labels or boxes)}
+    require(len(counts) == 1, "amodal", rule, "Pass what belongs together")
+    size = image.shape[:2]
+    step = -(-max(size) // OVERLAY_PIXELS)
+    image, boxes = image[::step, ::step], np.asarray(boxes) / step
+    height, width = image.shape[:2]
+    tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower than a page instead
+    wide = float(np.clip(tall * width / height, 4.5, WIDTH))
+    figure = new_figure(title, profile, 0.3 + tall, wide, layout="compressed")
+    axes = figure.subplots()
+    objects = np.zeros((height, width), bool)
+    seen = repeat(None) if visible is None else visible
+    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=False)):
+        for given in (mask,) if part is None else (mask, part):
+            rule = f"a mask has its image's size (h, w) {size}, found {given.shape}"
+            require(given.shape == size, "masks", rule, "Bring it to the image's size", f"mask {i}")
+        mask = mask[::step, ::step]
+        objects |= mask
+        if part is not None:
+            part = part[::step, ::step]
+            draw_hidden(axes, mask & ~part, PALETTE["hidden"])
+            draw_visible(axes, part, width=0.8)
+        draw_amodal(axes, mask, PALETTE["amodal"])
+        draw_box(axes, box)
+        x, y = (float(np.clip(v, 0, size - 1)) for v, size in zip(box, (width, height), strict=False))
+        badge = {"boxstyle": "square,pad=0.2", "fc": "white", "ec": PALETTE["box"], "lw": 0.6}
+        axes.text(x, y, labels[i] if labels else str(i + 1), fontsize=7, va="top", bbox=badge, clip_on=True)
+    show_image(axes, image, objects)
+    return figure
+
+
+@styled
+def figure_cut_outs(cut_outs: Mapping[int, np.ndarray], title: str, profile: str) -> Figure:
+    """A panel an object, under its number: RGBA "h w 4" on a chequered ground, which shows where it is transparent.
+
+    Raises:
+        InputError: no cut-outs.
+    """
+    require(len(cut_outs), "cut_outs", "at least one cut-out, found none", "Predict masks that are not empty")
+    figure, grid = panels(title, profile, len(cut_outs), 5, 1.4)
+    for axes, (number, cut) in zip(grid, cut_outs.items(), strict=True):
+        rows, columns = np.indices(cut.shape[:2]) * 10 // max(cut.shape[:2])  # ten squares on the longer side
+        axes.imshow(np.where((rows + columns) % 2, 255, 225), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(cut)
+        axes.set(title=str(number), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure

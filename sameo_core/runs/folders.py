@@ -1,0 +1,229 @@
+"""The folder of a run: one process at a time works on it, checkpoint and log are whole; where it was computed."""
+
+import csv
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from sameo_core import __version__
+from sameo_core.runs.atomic import unwritable, written_whole
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder, made if it is missing, for this process alone; waits, and says so, while another has it.
+
+    A process that dies, however, no longer has it: the operating system releases the lock, a file `lock` in the folder;
+    what it was writing is removed. A process may claim a folder again that it has already. Where nothing can be written
+    there is nothing to claim: what is there is there, and whoever wants to write is told why not.
+
+    Raises:
+        InputError: the folder cannot be made: full disk, or a file in its place.
+    """
+    lock = FileLock(folder / "lock", is_singleton=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=5, poll_interval=0.2)  # seconds; what is quicker is not worth a word
+        except Timeout:
+            print(f"{folder.name}: another process is at work on it; waiting for what it finds", file=sys.stderr)
+            lock.acquire(poll_interval=0.2)
+        if lock.lock_counter == 1:
+            for leftover in folder.glob("*.partial"):
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        lock.release()
+        if error.errno not in READ_ONLY:
+            raise unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    """Write a checkpoint in one step, with the log beside it, `log.csv`, as it is now: they go together.
+
+    A kill leaves the old one or the new one, never half of one.
+
+    Raises:
+        InputError: the disk is full, or nothing may be written there.
+    """
+    log = path.with_name("log.csv")
+    state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
+    with written_whole(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
+            raise OSError(f"PyTorch says {error}") from error
+
+
+def load_checkpoint(path: Path) -> dict | None:
+    """What `save_checkpoint` wrote, on the CPU, with the log of that moment put back; None where there is none.
+
+    A damaged checkpoint is put aside as `<name>.corrupt`, and a warning says so: the run begins again. `torch.load`
+    alone would take other bytes for whole: it does not look at the file's checksums.
+
+    Raises:
+        InputError: the log cannot be written.
+    """
+    log, state = path.with_name("log.csv"), None
+    if path.exists():
+        try:
+            with zipfile.ZipFile(path) as file:
+                if damaged := file.testzip():
+                    raise ValueError(f"{damaged} has another checksum")
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            lines = state.pop("log").encode()
+        except Exception as error:  # zip, pickle and torch each have errors of their own
+            aside, state = path.with_name(f"{path.name}.corrupt"), None
+            os.replace(path, aside)
+            found = f"{path}: the checkpoint is damaged ({error}); it is put aside as {aside.name}"
+            warnings.warn(f"{found}, and the run begins again", stacklevel=2)
+    if state is None:
+        log.unlink(missing_ok=True)
+    else:
+        with written_whole(log) as partial:
+            partial.write_bytes(lines)
+    return state
+
+
+def append_log(path: Path, row: Mapping[str, int | float | str]) -> None:
+    """Add a row to a CSV log, with a header where it is the first. Raises InputError where it cannot be written."""
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a log; of one that is being written, those that are whole."""
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(_whole_lines(path))]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    with path.open(newline="") as file:
+        lines = file.read().splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+
+
+def follow_log(
+    folder: str | Path, result: str = "sameo.safetensors", seconds: float | int = 2.0
+) -> Iterator[list[dict[str, float]]]:
+    """The log of a run while another process works on it: all its rows so far, whenever there are more.
+
+    It ends when the run is done, after all of its rows. A live curve, in a notebook beside the one that trains:
+
+        for rows in follow_log(unfinished_runs(profile)[0]):
+            clear_output(wait=True)
+            display(figure_training_curves({"run": rows}, profile.name, ["total"]))
+
+    Args:
+        folder: of the run; it need not be there yet.
+        result: the name of the file that the run ends with.
+        seconds: between two looks.
+    """
+    folder, known = Path(folder), 0
+    while True:
+        done = (folder / result).exists()
+        rows = read_log(folder / "log.csv") if (folder / "log.csv").exists() else []
+        if len(rows) != known:
+            known = len(rows)
+            yield rows
+        if done:
+            return
+        time.sleep(seconds)
+
+
+# ------------------------------------------ where a run was computed: what its numbers may depend on besides its config
+
+ENVIRONMENT = "environment.json"  # in the run folder
+PACKAGES = ("torchvision", "numpy", "pycocotools")
+CODE = Path(__file__).resolve().parents[2]
+
+
+def environment(code: Path = CODE) -> dict[str, object]:
+    """This process, for JSON: package versions, Python, system, CPU, torch's threads and instruction set, git commit.
+
+    Args:
+        code: the checkout that `git_commit` is of; None stands there where it is none, or git cannot be asked.
+            `git_dirty` is whether `sameo_core` or `notebooks` differ from that commit.
+    """
+    status = _git(code, "status", "--porcelain", "--", "sameo_core", "notebooks")
+    return {
+        "packages": {"sameo": __version__, "torch": torch.__version__} | {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "threads": torch.get_num_threads(),
+        "git_commit": _git(code, "rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+    }
+
+
+def write_environment(folder: Path) -> Path:
+    """`environment` of this process as `environment.json` in a run folder, whole or not at all; its path.
+
+    A run that goes on elsewhere keeps what it began in: those that differ are listed under `earlier`, the latest
+    last.
+    """
+    path, now = folder / ENVIRONMENT, environment()
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        known = [*before.pop("earlier", []), before]
+    except (OSError, ValueError, AttributeError, TypeError):  # none, or one that is of no use: it is written anew
+        known = []
+    earlier = [one for one in known if one != now]
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
+    return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    """As the system calls it; where it has no name, the kind of machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
+
+
+def _git(code: Path, *arguments: str) -> str | None:
+    """What git says of a checkout; None without one, or without git. It takes no lock: others may be at work."""
+    if not (code / ".git").exists():
+        return None
+    command = ["git", "--no-optional-locks", "-C", str(code), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

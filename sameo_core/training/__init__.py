@@ -1,0 +1,18 @@
+"""Fine-tuning of the mask decoder: batches, image embeddings, the loop."""
+
+from sameo_core.training.batches import Batch, BatchSampler, set_probabilities, shrink_masks
+from sameo_core.training.embeddings import EmbeddingCache
+from sameo_core.training.loop import build_optimiser, learning_rate_factor, sampling, training_log, training_loss
+
+__all__ = [
+    "Batch",
+    "BatchSampler",
+    "EmbeddingCache",
+    "build_optimiser",
+    "learning_rate_factor",
+    "sampling",
+    "set_probabilities",
+    "shrink_masks",
+    "training_log",
+    "training_loss",
+]

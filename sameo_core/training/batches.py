@@ -1,0 +1,229 @@
+"""What the decoder learns from: images of several data sets, two objects each, boxes that are visible or amodal.
+
+Each image of a batch is drawn from the seed, the iteration and its place in the batch alone: any rank can make its
+share of any batch, and a resumed run sees what an undisturbed one would have seen.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sameo_core.arrays import BoxPrompts, BoxXYXY, ImageEmbedding
+from sameo_core.config import TrainingConfig
+from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.errors import InputError
+from sameo_core.training.embeddings import EmbeddingCache
+
+# What is made of the RLEs of whole images is kept in memory, for objects come again; the last that were used
+TARGET_BYTES = 2**29  # of targets
+KEPT_BOXES = 100_000  # and as many images whose objects are known as occluded or not
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the decoder learns from in one iteration; everything in the frame of the square network input."""
+
+    embedding: ImageEmbedding  # b c he we, in the precision it is kept in
+    boxes: BoxPrompts  # b q 4
+    targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
+    image_ids: tuple[str, ...]  # data set and image, to name in an error
+
+
+def set_probabilities(
+    sizes: Sequence[int], sampling: Literal["log", "uniform", "size"] = "log"
+) -> Float[np.ndarray, " sets"]:
+    """Probability that an image of a batch comes from each data set, by the numbers of their images.
+
+    "log" is the paper's (section "Training"): proportional to the logarithm of the size. The normalisation is ours:
+    log(1 + images), so that a set of one image still counts.
+
+    Raises:
+        InputError: another sampling; no set, or one without an image.
+    """
+    if not sizes or min(sizes) < 1:
+        rule = f"data sets of one or more images, found {list(sizes)}"
+        raise InputError(file="sizes", rule=rule, remedy="Leave out sets without images")
+    weigh: dict[str, Callable[[np.ndarray], np.ndarray]] = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
+    if not isinstance(sampling, str) or sampling not in weigh:
+        rule = f"one of {', '.join(weigh)}, found {sampling!r}"
+        raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
+    weights = weigh[sampling](np.array(sizes, float))
+    return weights / weights.sum()
+
+
+class BatchSampler:
+    """Batches by number: which images, which of their objects, visible or amodal box.
+
+    With `unoccluded_share` a prompted object is un-occluded with that probability, where its image has both kinds.
+    It is for collections without the paper's dual annotation (each object shown occluded and whole), on which the
+    decoder learns to invent hidden parts of objects that nothing hides.
+
+    Args:
+        sets: data sets with amodal masks.
+        embeddings: of their images.
+        recipe: sizes of a batch, and how it is drawn.
+        side: of the network's square input, in pixels.
+        seed: of everything that is drawn.
+        input_size: of an image's (height, width), its size in the square; None: it fills the square.
+        rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
+        bad_images: how many image files that cannot be read are left out. In the place of one comes the next image of
+            its set, so that a batch is the same whenever that is found out; `left_out` says which they are, and why.
+
+    Raises:
+        InputError: a batch that cannot be divided among the ranks.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[AmodalDataset],
+        embeddings: EmbeddingCache,
+        recipe: TrainingConfig,
+        side: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        input_size: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+        bad_images: int = 0,
+    ):
+        if recipe.batch_images % ranks:
+            rule = f"a batch is shared equally by all {ranks} processes, found {recipe.batch_images} images"
+            remedy = f"Start another number of processes, or override batch_images, e.g. with {ranks}"
+            raise InputError(file="training", record="batch_images", rule=rule, remedy=remedy)
+        share = recipe.batch_images // ranks
+        self.places = range(rank * share, (rank + 1) * share)
+        self.sets, self.embeddings, self.recipe, self.side, self.seed = sets, embeddings, recipe, side, seed
+        self.input_size = input_size or (lambda _: (side, side))
+        self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
+        self.bad_images = bad_images
+        self.left_out: dict[str, str] = {}
+        self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+        self._box = lru_cache(KEPT_BOXES)(self._find_box)
+        self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
+
+    def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
+        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
+        drawn = np.zeros(len(self.sets), int)
+        for iteration in range(iterations):
+            drawn += np.bincount(self._sources(iteration), minlength=len(self.sets))
+        names = [dataset.name for dataset in self.sets]
+        columns = zip(names, map(len, self.sets), self.probabilities.tolist(), drawn.tolist(), strict=True)
+        return [
+            {"data set": name, "images": images, "probability": share, "drawn": count, "realised": count / drawn.sum()}
+            for name, images, share, count in columns
+        ]
+
+    def _sources(self, iteration: int) -> Int[np.ndarray, " images"]:
+        """Which set each image of a batch comes from."""
+        rng = np.random.default_rng([self.seed, iteration])
+        return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
+
+    def batch(self, iteration: int) -> Batch:
+        """This rank's share of a batch.
+
+        Raises:
+            InputError: more image files than `bad_images` are missing or damaged.
+        """
+        while True:
+            images, objects, boxes = self._drawn(iteration)
+            try:
+                embedding = self.embeddings.embed(images)
+                break
+            except InputError as error:
+                self._leave_out(error, images)
+        height, width = embedding.shape[-2:]
+        size = 4 * height, 4 * width  # the decoder's resolution
+        targets = [
+            torch.stack([self._target(image, key, size) for key in keys])
+            for image, keys in zip(images, objects, strict=True)
+        ]
+        names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
+        return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
+
+    def _leave_out(self, error: InputError, images: Sequence[AmodalImage]) -> None:
+        if error.file not in [str(image.path) for image in images]:
+            raise error
+        if len(self.left_out) >= self.bad_images:
+            already = f"; {len(self.left_out)} other images were left out" if self.left_out else ""
+            remedy = f"{error.remedy}. Or let the training leave out more: --override bad_images=10, say"
+            raise InputError(file=error.file, record=error.record, rule=error.rule + already, remedy=remedy) from error
+        self.left_out[error.file] = error.rule
+
+    def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
+        """Images of a batch; the (set, image, object) that are prompted in each; and their boxes."""
+        sources = self._sources(iteration)
+        images: list[AmodalImage] = []
+        objects, boxes = [], []
+        for place in self.places:
+            rng = np.random.default_rng([self.seed, iteration, 1 + place])
+            source = int(sources[place])
+            index = first = int(rng.integers(len(self.sets[source])))
+            image = self.sets[source][index]
+            while str(image.path) in self.left_out:
+                index = (index + 1) % len(self.sets[source])
+                image = self.sets[source][index]
+                if index == first:
+                    remedy = "Fetch the images again, see data/README.md"
+                    raise InputError(file=image.path.parent, rule="no image of the set can be read", remedy=remedy)
+            chosen = self._choose(rng, source, index)
+            amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
+            prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
+            height, width = self.input_size((image.height, image.width))
+            scale = np.array([width / image.width, height / image.height] * 2, np.float32)
+            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
+            images.append(image)
+            objects.append([(source, index, i) for i in chosen])
+        return images, objects, boxes
+
+    def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
+        """Places of the objects of an image that are prompted; one comes again only where there are too few."""
+        items = rng.permutation(len(self.sets[source][index].instances)).tolist()
+        share = self.recipe.unoccluded_share
+        if share is None:
+            return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
+        occluded = self._occluded(source, index)
+        kinds = [[item for item in items if occluded[item] == kind] for kind in (False, True)]
+        wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
+        return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
+
+    def _find_occluded(self, source: int, index: int) -> list[bool]:
+        return [item.occlusion_rate > 0 for item in self.sets[source][index].instances]
+
+    def _find_box(self, source: int, index: int, number: int, amodal: bool) -> BoxXYXY:
+        item = self.sets[source][index].instances[number]
+        return item.amodal_box if amodal else item.visible_box
+
+    def _target(self, image: AmodalImage, key: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
+        """The mask of the object `key` = (set, image, object), shrunk; in half precision, kept in memory or not."""
+        if key in self._targets:
+            self._targets.move_to_end(key)
+            return self._targets[key]
+        inner = self.input_size((image.height, image.width))
+        target = shrink_masks(image.instances[key[2]].amodal[None], size, inner, self.side)[0].half()
+        self._targets[key] = target
+        if len(self._targets) * target.nbytes > TARGET_BYTES:
+            self._targets.popitem(last=False)
+        return target
+
+
+def shrink_masks(
+    masks: Bool[np.ndarray, "n h w"], size: tuple[int, int], inner: tuple[int, int] = (1, 1), side: int = 1
+) -> Float[Tensor, "n hm wm"]:
+    """Masks at the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+
+    They are stretched to it; where the image covers `inner` = (height, width) of a square of `side` pixels only, to
+    that part of it. An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays
+    below 1.
+    """
+    pixels = torch.from_numpy(masks)[:, None].float()
+    if inner != (side, side):
+        pixels = F.interpolate(pixels, inner, mode="bilinear", antialias=True)
+        pixels = F.pad(pixels, (0, side - inner[1], 0, side - inner[0]))
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
