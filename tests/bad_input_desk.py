@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sameo_core.apps.playground import Stage
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
-from sameo_core.datasets import load_dataset
+from sameo_core.datasets import READERS, load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
 from sameo_core.datasets.coco_files import CocoFormat, index_coco
 from sameo_core.evaluation import evaluate_regions
@@ -148,8 +148,9 @@ def g(*arguments, **options):
 
 
 def missing_folder(name):
+    room = READERS[name].__module__.removeprefix("sameo_core.")
     return Row(
-        f"datasets.{name}.read_{name}",
+        f"{room}.read_{name}",
         lambda d: Given(d.folder / "none", "val"),
         "none",
         "folder of .* must exist|needs a folder|no <frame>_ampano.png|needs the folders|annotation file of",
@@ -274,7 +275,7 @@ def one_stage():
 
 
 def without_weights(desk):
-    desk.monkeypatch.setattr("sameo_core.config.WEIGHTS", desk.folder)
+    desk.monkeypatch.setattr("sameo_core.apps.predict.WEIGHTS", desk.folder)
     return Given()
 
 

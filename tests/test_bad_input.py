@@ -469,7 +469,14 @@ ROWS = [
         "Check the connection",
     ),
     *(
-        Row(f"photo_ids.{function}", lambda d, give=give: give(d), "instances_train2017.json", rule, remedy, record)
+        Row(
+            f"datasets.sources.{function}",
+            lambda d, give=give: give(d),
+            "instances_train2017.json",
+            rule,
+            remedy,
+            record,
+        )
         for function, give, rule, remedy, record in (
             ("take_from", lambda d: Given("coco_photos", d.folder, d.folder / "x"), "must exist", "Check root", ""),
             (
@@ -527,12 +534,12 @@ ROWS = [
     Row("model.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
     Row("model.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
     Row(
-        "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
+        "model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
     ),
     Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
     Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
     Row(
-        "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
+        "model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
     ),
     Row(
         "model.Sameo.predict_embedded",
@@ -860,7 +867,7 @@ ROWS = [
             "Use .visible",
             "instance 1",
         )
-        for function in ("evaluation.region_table", "reporting.comparison.worst_median_best")
+        for function in ("evaluation.region_table", "reporting.pictures.worst_median_best")
     ),
     Row("evaluation.worst_hidden", lambda d: Given(load_dataset("coco", d.coco()), []), "results", "found 0", ""),
     Row(
