@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sameo_core.arrays import BoxesXYXY, Scores
+from sameo_core.arrays import BoxesXYXY, Image, Scores
 from sameo_core.datasets import AmodalImage
 from sameo_core.datasets.base import BOX_KINDS
 from sameo_core.errors import InputError
@@ -47,6 +47,22 @@ class Detections:
 
 
 FrontEnd = Callable[[AmodalImage], Detections]
+
+
+class ImageDetector:
+    """A front-end whose `detect` finds objects in an array of pixels. It remembers the last image it was called on."""
+
+    _last: tuple[AmodalImage, Detections] | None = None
+
+    def __call__(self, image: AmodalImage) -> Detections:
+        """Detections in an image of a data set. InputError as of `image.read`."""
+        if self._last is None or self._last[0] is not image:
+            self._last = image, self.detect(image.read())
+        return self._last[1]
+
+    def detect(self, image: Image) -> Detections:
+        """Detections in an image, highest score first. Subclasses implement this."""
+        raise NotImplementedError
 
 
 def ground_truth_boxes(kind: str = "visible") -> FrontEnd:

@@ -15,9 +15,8 @@ from torchvision.ops import nms
 
 from sameo_core.arrays import BoxXYXY, Image, ImageEmbedding
 from sameo_core.config import config_hash
-from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.front_ends.base import Detections, check_limits, strongest
+from sameo_core.front_ends.base import Detections, ImageDetector, check_limits, strongest
 from sameo_core.masks import Mask, encode_mask, mask_box, remove_small_regions
 from sameo_core.model import Sameo
 from sameo_core.model.sameo import check_image
@@ -35,7 +34,7 @@ SMALL_REGION = 0.005
 Point = tuple[float | int, float | int]
 
 
-class EverythingDetector:
+class EverythingDetector(ImageDetector):
     """SAM's automatic mask generation as a front-end: call it on an image of a data set, or `detect` in an array.
 
     Scores are predicted IoU, masks are of what is visible, and all objects are of one category.
@@ -66,13 +65,6 @@ class EverythingDetector:
         self.sameo, self.points_per_side = sameo, points_per_side or POINTS_PER_SIDE
         self.min_score, self.max_per_image = max(min_score, MIN_IOU), max_per_image
         self.categories = {1: "object"}
-        self._last: tuple[AmodalImage, Detections] | None = None
-
-    def __call__(self, image: AmodalImage) -> Detections:
-        """What is in an image of a data set. InputError as of `image.read`."""
-        if self._last is None or self._last[0] is not image:
-            self._last = image, self.detect(image.read())
-        return self._last[1]
 
     @torch.inference_mode()
     def detect(self, image: Image, embedding: ImageEmbedding | None = None) -> Detections:

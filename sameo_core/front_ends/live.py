@@ -30,6 +30,7 @@ from sameo_core.front_ends.base import (
     CategoryMap,
     Detections,
     FrontEnd,
+    ImageDetector,
     check_limits,
     check_scores,
     map_categories,
@@ -52,7 +53,7 @@ DETECTORS = (EVERYTHING, NANO, *list_models(module=detection))  # the others are
 # ---------------------------------------------------------------------------------------------- torchvision's models
 
 
-class LiveDetector:
+class LiveDetector(ImageDetector):
     """A detection model of torchvision as a front-end: call it on an image of a data set, or `detect` in an array.
 
     Args:
@@ -81,13 +82,6 @@ class LiveDetector:
         self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
         head = getattr(model, "roi_heads", model)  # of R-CNNs; the others keep the thresholds themselves
         head.score_thresh, head.detections_per_img = min_score, max_per_image
-        self._last: tuple[AmodalImage, Detections] | None = None
-
-    def __call__(self, image: AmodalImage) -> Detections:
-        """What is in an image of a data set; category ids are the model's labels. InputError as of `image.read`."""
-        if self._last is None or self._last[0] is not image:
-            self._last = image, self.detect(image.read())
-        return self._last[1]
 
     @torch.inference_mode()
     def detect(self, image: Image) -> Detections:

@@ -70,6 +70,22 @@ COCOA = Layout("annotations/COCO_amodal_{split}2014.json", "{split}2014/COCO_{sp
 _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]  # COCO's 80 ids have gaps
 
 
+def _annotation(item: DrawnObject, number: int, image_id: int, category_id: int, **more: int) -> dict:
+    annotation = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "iscrowd": 0,
+        "bbox": item.box,
+        "area": item.area,
+        "occlude_rate": item.occlude_rate,
+        **more,
+        "segmentation": item.amodal,
+        "visible_mask": item.visible,
+    }
+    return annotation | ({"invisible_mask": item.hidden} if item.hidden else {})
+
+
 def cocoa_cls_document(images: Sequence[DrawnImage], split: str) -> dict:
     """Amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden; all RLE."""
     shapes = DOMAINS["cocoa_cls"].shapes
@@ -77,18 +93,7 @@ def cocoa_cls_document(images: Sequence[DrawnImage], split: str) -> dict:
     annotations: list[dict] = []
     for image in images:
         for item in image.objects:
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image.id,
-                "category_id": ids[item.category],
-                "iscrowd": 0,
-                "bbox": item.box,
-                "area": item.area,
-                "occlude_rate": item.occlude_rate,
-                "segmentation": item.amodal,
-                "visible_mask": item.visible,
-            }
-            annotations.append(annotation | ({"invisible_mask": item.hidden} if item.hidden else {}))
+            annotations.append(_annotation(item, len(annotations) + 1, image.id, ids[item.category]))
     return {
         "images": [coco_image(i, split) for i in images],
         "categories": [{"id": ids[s], "name": s, "supercategory": s.split("-")[0]} for s in shapes],
@@ -120,19 +125,9 @@ def d2sa_document(images: Sequence[DrawnImage], split: str) -> dict:
     annotations: list[dict] = []
     for image in images:
         for position, item in enumerate(image.objects):
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image.id,
-                "category_id": ids[item.category],
-                "iscrowd": 0,
-                "bbox": item.box,
-                "area": item.area,
-                "occlude_rate": item.occlude_rate,
-                "occl_depth": sum(position in other.occludes for other in image.objects),
-                "segmentation": item.amodal,
-                "visible_mask": item.visible,
-            }
-            annotations.append(annotation | ({"invisible_mask": item.hidden} if item.hidden else {}))
+            depth = sum(position in other.occludes for other in image.objects)
+            number = len(annotations) + 1
+            annotations.append(_annotation(item, number, image.id, ids[item.category], occl_depth=depth))
     return {
         "images": [
             {"id": image.id, "file_name": d2sa_file_name(image.id, split), "height": image.height, "width": image.width}
