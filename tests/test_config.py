@@ -69,6 +69,7 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "rcnn_learning_rate": 1e-3,
         "rcnn_backbone_rate": 0.3,
         "rcnn_warmup_iterations": 20,
+        "rcnn_bf16": False,
         "detector": "nano",
     }
 
