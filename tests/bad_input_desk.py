@@ -149,7 +149,7 @@ def g(*arguments, **options):
 
 def missing_folder(name):
     return Row(
-        f"datasets.{name}.read_{name}",
+        f"datasets.registry.read_{name}",
         lambda d: Given(d.folder / "none", "val"),
         "none",
         "folder of .* must exist|needs a folder|no <frame>_ampano.png|needs the folders|annotation file of",

@@ -66,7 +66,7 @@ import sameo_core
 from sameo_core.__main__ import VERBS, main
 from sameo_core.apps.explorer import Explorer
 from sameo_core.apps.pages import DatasetExplorer
-from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
+from sameo_core.config import NOTEBOOKS, AmodalRcnnConfig, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
 from sameo_core.datasets.sources import SourceFile
@@ -469,7 +469,14 @@ ROWS = [
         "Check the connection",
     ),
     *(
-        Row(f"photo_ids.{function}", lambda d, give=give: give(d), "instances_train2017.json", rule, remedy, record)
+        Row(
+            f"datasets.sources.{function}",
+            lambda d, give=give: give(d),
+            "instances_train2017.json",
+            rule,
+            remedy,
+            record,
+        )
         for function, give, rule, remedy, record in (
             ("take_from", lambda d: Given("coco_photos", d.folder, d.folder / "x"), "must exist", "Check root", ""),
             (
@@ -527,12 +534,12 @@ ROWS = [
     Row("model.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt", "'.pt'", "ending"),
     Row("model.Sameo.embed", lambda d: Given(d.nano, np.zeros((4, 4))), "image", r"float64 \(4, 4\)", "convert"),
     Row(
-        "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
+        "model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [1, 2, 3, 4]), "boxes", r"found \(4,\)", "also for one"
     ),
     Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[5, 5, 5, 9]]), "boxes", "as xywh", "xywh", "box 0"),
     Row("model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [["a"] * 4]), "boxes", "numbers", "x0, y0"),
     Row(
-        "sameo.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
+        "model.Sameo.predict", lambda d: Given(d.nano, PICTURE, [[1, 1, 9, 9]], [1, 2]), "scores", "one finite", "list"
     ),
     Row(
         "model.Sameo.predict_embedded",
@@ -860,7 +867,7 @@ ROWS = [
             "Use .visible",
             "instance 1",
         )
-        for function in ("evaluation.region_table", "reporting.comparison.worst_median_best")
+        for function in ("evaluation.region_table", "reporting.worst_median_best")
     ),
     Row("evaluation.worst_hidden", lambda d: Given(load_dataset("coco", d.coco()), []), "results", "found 0", ""),
     Row(
@@ -985,12 +992,24 @@ ROWS = [
         "cannot be fetched",
         "Check the connection",
     ),
-    Row("pipeline.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("pipeline.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
-    Row("pipeline.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
+    Row("pipeline.train", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
     Row("pipeline.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
-    Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.amodal_lvis_folder", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.teacher", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row(
+        "training.fine_tune", lambda d: Given([], d.paper.training, d.folder / "r"), "none.pt", "must exist", "download"
+    ),
+    Row(
+        "front_ends.amodal_rcnn.fit_amodal_rcnn",
+        lambda d: Given([], AmodalRcnnConfig(rcnn_detector="yolo"), d.paper.training, d.folder / "r"),
+        "rcnn_detector",
+        "found 'yolo'",
+        "nano or maskrcnn",
+    ),
     Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
         "miniature.pretraining.pretrain",

@@ -513,7 +513,7 @@ def test_a_format_can_be_said(photo, weights, tmp_path, capsys, box_format, boxe
 
 
 def test_without_the_encoder_one_line_says_how_to_get_it(photo, boxes, tmp_path, capsys, monkeypatch):
-    for module in (prediction, sameo):
+    for module in (predict, sameo):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
     for given in ([], ["--boxes", boxes]):
         code, _, err = run_main(capsys, "predict", photo, "--out", tmp_path / "out", *given)
