@@ -131,11 +131,11 @@ def run_datasets(options: argparse.Namespace) -> int:
     from sameo_core.config import load_profile
     from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
-    profile, bad = load_profile(options.profile), 0
-    holdings, problems = inventory(profile)
+    folder, bad = load_profile(options.profile).data_folder, 0
+    holdings, problems = inventory(folder)
     print(inventory_table(holdings), "", "Counts: found / published (data/sources.yaml).", *problems, sep="\n")
     if options.check:
-        for error in bad_images(profile):
+        for error in bad_images(folder):
             print(error)
             bad += 1
         print(f"{bad} images cannot be read; a training goes on without as many with --override bad_images={bad}")
@@ -160,13 +160,13 @@ def add_synthesize(verbs: argparse._SubParsersAction) -> None:
 def run_synthesize(options: argparse.Namespace) -> int:
     """0: complete (or this part of it), 130: interrupted."""
     from sameo_core.config import load_profile, teacher_profile
-    from sameo_core.pipeline import fine_tune, pool_of_profile
+    from sameo_core.pipeline import pool_of_profile, train
     from sameo_core.synthesis import synthesize
 
     profile = load_profile(options.profile)
     config = profile.synthesis
     try:
-        pool = options.pool or pool_of_profile(profile, fine_tune(teacher_profile(profile)))
+        pool = options.pool or pool_of_profile(profile, train(teacher_profile(profile)))
         synthesize(
             pool,
             options.out,
@@ -206,7 +206,7 @@ def add_train(verbs: argparse._SubParsersAction) -> None:
 def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     from sameo_core.config import load_profile, read_overrides, recipe
-    from sameo_core.pipeline import fine_tune
+    from sameo_core.pipeline import train
     from sameo_core.runs.distributed import joined, rank
 
     overrides = read_overrides(options.override)
@@ -214,7 +214,7 @@ def run_train(options: argparse.Namespace) -> int:
     seed = profile.training.seeds[0] if options.seed is None else options.seed
     try:
         with joined():
-            weights = fine_tune(profile, seed)
+            weights = train(profile, seed)
             if rank() == 0:
                 print(weights)
     except KeyboardInterrupt as interrupt:

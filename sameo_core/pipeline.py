@@ -4,11 +4,10 @@ Data sets are drawn where the profile is miniature, and freed of what teaches no
 earlier run has left it.
 """
 
-import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,16 @@ from tqdm import tqdm
 from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset, clean, load_dataset
 from sameo_core.errors import InputError
-from sameo_core.front_ends.amodal_rcnn import _baseline_batches, _starting_baseline
+from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
-from sameo_core.model import Sameo
+from sameo_core.model import EfficientSam, Sameo
 from sameo_core.model.checkpoints import fingerprint_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import claimed, write_environment
+from sameo_core.runs.distributed import agreed, rank_zero_first
+from sameo_core.runs.folders import claimed
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
-from sameo_core.training import BatchSampler, EmbeddingCache, learning_rate_factor
-from sameo_core.training.detectors import detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import BEST, RESULT, _claimed_by_rank_zero, _run, _starting_model, cpu_threads, is_whole
+from sameo_core.training import EmbeddingCache, fine_tune
+from sameo_core.training.loop import RESULT, starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
@@ -118,7 +115,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
 
     Args:
         profile: says which sets, where they lie, and the thresholds.
-        teacher_weights: what `fine_tune(teacher_profile(profile))` returned; None: geometry alone judges.
+        teacher_weights: what `teacher(profile)` returned; None: geometry alone judges.
         split: of the source sets.
 
     Raises:
@@ -160,7 +157,7 @@ def synthetic_set(
 
     Args:
         profile: sources, thresholds, curriculum and number of images.
-        teacher_weights: what `fine_tune(teacher_profile(profile))` returned.
+        teacher_weights: what `teacher(profile)` returned.
         out: its folder; `data/runs/<profile>/amodal_lvis-<hash>` if None.
         images: instead of the profile's number.
         split: of the sources and of the result.
@@ -185,137 +182,90 @@ def synthetic_set(
     return synthesize(pool, out, images, split, profile.synthesis, seed, **how)
 
 
-_OPENED: dict[str, list[AmodalDataset]] = {}  # of `training_sets`
+def amodal_lvis_folder(profile: Profile) -> Path:
+    """Where the profile's Amodal-LVIS lies: with the other data sets, or else made of what its teacher finds complete.
 
-
-def fine_tune(profile: Profile, seed: int = 0) -> Path:
-    """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
-
-    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, environment.json (where it is computed),
-    sampling.json (how often each set is drawn), log.csv, checkpoint.pt while it trains, and sameo.safetensors when it
-    is done. A second process that asks for the same run waits for the first, and takes what it finds. All ranks of
-    `torchrun` call this alike.
-
-    Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
-    lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
-    and takes no data from the training. The same call goes on from the last checkpoint; a run that comes to its end
-    has its last weights, for there the learning rate has come to zero.
-
-    Args:
-        profile: data sets and recipe.
-        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
+    Made now unless it is there; looked for once a process.
 
     Raises:
-        InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally; the disk
-            is full or not writable.
-            More image files than `CacheConfig.bad_images` are missing or damaged; those left out are told at the end.
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
-        KeyboardInterrupt: with the place of the best weights so far.
+        InputError: as `teacher` and `synthetic_set`.
     """
-    recipe = replace(profile.training, seeds=(seed,))
-    model, sets = _starting_model(recipe), training_sets(profile)
-    key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
-    folder = profile.runs / f"sameo-{key}"
-    result = folder / RESULT
-    if agreed(is_whole(result)):
-        return result
-    cache = EmbeddingCache(
-        model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
-    )
-    share = rank(), ranks(), model.input_size, profile.cache.bad_images
-    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, *share)
-    with _claimed_by_rank_zero(folder):
-        if agreed(is_whole(result)):  # another process has been at work on it
-            return result
-        if rank() == 0:
-            config = {"data": asdict(profile.data), "training": asdict(recipe)}
-            frequencies = sampler.frequencies(recipe.iterations)
-            for name, content in {"config.json": config, "sampling.json": frequencies}.items():
-                with written_whole(folder / name) as partial:
-                    partial.write_text(json.dumps(content, indent=1))
-        with cpu_threads(recipe.cpu_threads):
-            if rank() == 0:
-                write_environment(folder)
-            _run(Sameo(model, recipe.variant), sampler, recipe, folder)
-        if sampler.left_out:
-            told = "".join(f"\n  {file}: {rule}" for file, rule in sampler.left_out.items())
-            warnings.warn(f"{folder}: {len(sampler.left_out)} images were left out:{told}", stacklevel=2)
-        if rank() == 0:
-            Sameo(model, recipe.variant).save(result)
-            for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
-                (folder / name).unlink(missing_ok=True)
-        barrier()
-    return result
+    told = replace(profile, training=teacher_profile(profile).training)  # of the training, the teacher's part counts
+    return _amodal_lvis_folder(told, profile.runs, profile.data_folder)
 
 
-def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`fine_tune` for several (profile, seed), on a CPU as many at once as there are cores.
+@lru_cache(maxsize=32)
+def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
+    """`folders`: of the profile's runs and data sets, for they may be elsewhere the next time."""
+    here = _distributed(profile)
+    return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
 
-    What is asked for twice is trained once. The data sets are made before; embeddings are shared as they come. The
-    weights do not depend on how many run at once where the profile states `cpu_threads`.
 
-    Returns:
-        the weights of each run, in order.
+def _distributed(profile: Profile) -> Path | None:
+    root = profile.data_folder / "amodal_lvis"
+    return root if agreed(profile.name != "photo" and root.is_dir()) else None
+
+
+def _made(profile: Profile, teacher_weights: Path | None) -> Path:
+    with rank_zero_first(), claimed(profile.runs / "preparation"):
+        return synthetic_set(profile, teacher_weights, workers=-1)
+
+
+def teacher(profile: Profile) -> Path:
+    """The weights of the teacher of Amodal-LVIS, a SAMEO fine-tuned on the other amodal sets (paper); found or trained.
+
+    Where there are none it learns from a first Amodal-LVIS, of objects that geometry alone finds complete.
 
     Raises:
-        InputError, FloatingPointError: as `fine_tune`.
+        InputError, FloatingPointError, KeyboardInterrupt: as `training.fine_tune`, by all ranks together.
     """
-    if runs_at_once(len(runs)) > 1:
-        collections = {
-            config_hash(profile.data, profile.synthesis, teacher_profile(profile)): profile for profile, _ in runs
-        }
-        for profile in collections.values():
-            open_training_sets(profile)
-    return run_all(fine_tune, runs, "fine-tuning")
+    first = teacher_profile(profile)
+    model = starting_model(first.training)
+    root = (_distributed(first) or _made(first, None)) if "amodal_lvis" in first.data.train else None
+    return _trained(first, model, _opened(first, root), first.training.seeds[0])
 
 
-def runs_at_once(runs: int) -> int:
-    """How many trainings run at the same time: on a CPU as many as there are cores, on a GPU one."""
-    return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
+def open_amodal_lvis(profile: Profile) -> AmodalDataset:
+    """Amodal-LVIS, cleaned; without dual annotation its occluded objects only.
+
+    Raises:
+        InputError: as `amodal_lvis_folder` and `open_clean_dataset`.
+    """
+    return _open_amodal_lvis(profile, amodal_lvis_folder(profile))
 
 
-def run_all(train: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
-    """What `train` returns for each (profile, seed), in order; equal ones once, several at once (`runs_at_once`)."""
-    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
-    at_once = runs_at_once(len(different))
-    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(train)(*run) for run in different.values())
-    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
-    weights = dict(zip(different, bar, strict=True))
-    return [weights[config_hash(profile, seed)] for profile, seed in runs]
+def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
+    with rank_zero_first():
+        dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
+    if not profile.data.dual_annotation:
+        census = dataset.census()
+        dataset = dataset.select(census.visible_area < census.amodal_area)
+    return dataset
 
 
-def open_training_sets(profile: Profile) -> list[AmodalDataset]:
+def training_sets(profile: Profile) -> list[AmodalDataset]:
     """The data sets a profile trains on, cleaned; Amodal-LVIS is synthesised first where nobody has done it yet.
+
+    They are opened once a process for all runs that learn from the same: it takes seconds each time.
 
     Raises:
         InputError: one of them is missing or damaged, or nothing is left of it.
     """
-    synthetic = "amodal_lvis" in profile.data.train
-    made = {"amodal_lvis": _open_amodal_lvis(profile, _amodal_lvis_root(profile))} if synthetic else {}
+    return _opened(profile, amodal_lvis_folder(profile) if "amodal_lvis" in profile.data.train else None)
+
+
+def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
+    about = Profile(name=profile.name, data=profile.data)  # what the sets depend on
+    return [*_open_sets(about, amodal_lvis, profile.runs, profile.data_folder)]
+
+
+@lru_cache(maxsize=32)
+def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tuple[AmodalDataset, ...]:
+    made = {"amodal_lvis": _open_amodal_lvis(profile, amodal_lvis)} if amodal_lvis else {}
     with rank_zero_first(), claimed(profile.runs / "preparation"):
-        return [
+        return tuple(
             made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
-        ]
-
-
-def training_sets(profile: Profile) -> list[AmodalDataset]:
-    """`open_training_sets`, once a process for all runs that learn from the same sets: it takes seconds each time."""
-    what = profile.data, profile.synthesis, teacher_profile(profile)
-    key = config_hash(profile.name, *what, profile.runs, profile.data_folder)
-    if key not in _OPENED:
-        _OPENED[key] = open_training_sets(profile)
-    return _OPENED[key]
-
-
-def open_amodal_lvis(profile: Profile) -> AmodalDataset:
-    """Amodal-LVIS: as it lies with the other data sets, or else made of what the profile's teacher finds complete.
-
-    The teacher is a SAMEO that the profile's recipe trains on the other amodal sets (paper, section "Amodal-LVIS").
-
-    Raises:
-        InputError: as `fine_tune` and `synthetic_set`.
-    """
-    return _open_amodal_lvis(profile, _amodal_lvis_root(profile))
+        )
 
 
 def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
@@ -338,24 +288,72 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
     return sets
 
 
-def _amodal_lvis_root(profile: Profile) -> Path:
-    root = profile.data_folder / "amodal_lvis"
-    if agreed(profile.name != "photo" and root.is_dir()):
-        return root
-    teacher = None
-    if profile.synthesis.complete.ask_teacher:
-        teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])  # by all ranks together
-    with rank_zero_first(), claimed(profile.runs / "preparation"):
-        return synthetic_set(profile, teacher, workers=-1)
+# ------------------------------------------------------------------------------------------------------------ training
 
 
-def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
-    with rank_zero_first():
-        dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
-    if not profile.data.dual_annotation:
-        census = dataset.census()
-        dataset = dataset.select(census.visible_area < census.amodal_area)
-    return dataset
+def train(profile: Profile, seed: int = 0) -> Path:
+    """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
+
+    The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` call this
+    alike.
+
+    Args:
+        profile: data sets and recipe.
+        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
+
+    Raises:
+        InputError: weights or data sets are missing or damaged, or as `training.fine_tune`.
+        FloatingPointError, KeyboardInterrupt: as `training.fine_tune`.
+    """
+    model = starting_model(replace(profile.training, seeds=(seed,)))
+    return _trained(profile, model, training_sets(profile), seed)
+
+
+def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset], seed: int) -> Path:
+    recipe = replace(profile.training, seeds=(seed,))
+    key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
+    folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
+    cache = embedding_cache(profile, model)
+    return fine_tune(sets, recipe, folder, seed, embeddings=cache, bad_images=profile.cache.bad_images, about=about)
+
+
+def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
+    """The image embeddings of a profile's runs, by the encoder of a model."""
+    folder, gigabytes = profile.runs / "embeddings", profile.cache.embedding_cache_gigabytes
+    return EmbeddingCache(model, folder, profile.training.half_embeddings, gigabytes)
+
+
+def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
+    """`train` for several (profile, seed), on a CPU as many at once as there are cores.
+
+    What is asked for twice is trained once. The data sets are made before; embeddings are shared as they come. The
+    weights do not depend on how many run at once where the profile states `cpu_threads`.
+
+    Returns:
+        the weights of each run, in order.
+
+    Raises:
+        InputError, FloatingPointError: as `train`.
+    """
+    if runs_at_once(len(runs)) > 1:
+        for profile, _ in runs:
+            training_sets(profile)
+    return run_all(train, runs, "fine-tuning")
+
+
+def runs_at_once(runs: int) -> int:
+    """How many trainings run at the same time: on a CPU as many as there are cores, on a GPU one."""
+    return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
+
+
+def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
+    """What `work` returns for each (profile, seed), in order; equal ones once, several at once (`runs_at_once`)."""
+    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
+    at_once = runs_at_once(len(different))
+    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
+    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
+    weights = dict(zip(different, bar, strict=True))
+    return [weights[config_hash(profile, seed)] for profile, seed in runs]
 
 
 def unfinished_runs(profile: Profile) -> list[Path]:
@@ -364,13 +362,13 @@ def unfinished_runs(profile: Profile) -> list[Path]:
     return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns, reverse=True)]
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
-    """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
+# -------------------------------------------------------------------------------------------------------- the baseline
 
-    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
-    while it trains, and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the
-    same run waits for the first, and takes what it finds.
+
+def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
+    """The weights of the end-to-end baseline for a profile; trained now unless an earlier run has left them.
+
+    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`; see `front_ends.amodal_rcnn.fit_amodal_rcnn`.
 
     Args:
         profile: data sets and recipe.
@@ -381,38 +379,12 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     recipe, shared = profile.amodal_rcnn, profile.training
-    model, sets = _starting_baseline(recipe, seed), training_sets(profile)
+    model, sets = starting_amodal_rcnn(recipe, seed), training_sets(profile)
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
     data = [dataset.fingerprint() for dataset in sets]
-    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
-    result = folder / "amodal_rcnn.safetensors"
-    if is_whole(result):
-        return result
-    model.to(default_device()).train()
-    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
-    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with claimed(folder), cpu_threads(shared.cpu_threads):
-        if is_whole(result):  # another process has been at work on it
-            return result
-        config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
-        with written_whole(folder / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=1))
-        write_environment(folder)
-        run_detector_training(
-            model,
-            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: _baseline_batches(sets, recipe, seed, start),
-            folder,
-            end=recipe.rcnn_iterations,
-            factor=lambda iteration: learning_rate_factor(iteration, schedule),
-            seed=seed,
-            clip=shared.clip,
-            log_every=shared.log_every,
-        )
-        save_detector(model, result)
-        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
-            (folder / name).unlink(missing_ok=True)
-    return result
+    key = config_hash(profile.name, recipe, common, fingerprint_weights(model), data)
+    folder, about = profile.runs / f"amodal_rcnn-{key}", {"data": asdict(profile.data)}
+    return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, about=about)
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
@@ -422,5 +394,5 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
         InputError, FloatingPointError: as `train_amodal_rcnn`.
     """
     seeds = profile.training.seeds
-    open_training_sets(profile)  # drawn and synthesised once, before
+    training_sets(profile)  # drawn and synthesised once, before
     return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))

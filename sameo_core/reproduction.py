@@ -30,7 +30,7 @@ from papermill.translators import PythonTranslator
 from sameo_core import __version__
 from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVISED, ablation, load_profile, recipe
 from sameo_core.errors import InputError
-from sameo_core.pipeline import fine_tune, train_amodal_rcnn
+from sameo_core.pipeline import train, train_amodal_rcnn
 from sameo_core.reporting import Table, claims_agree, tables_agree
 from sameo_core.runs.atomic import written_whole
 from sameo_core.runs.folders import write_environment
@@ -261,12 +261,12 @@ def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[N
 def train_ahead(numbers: Sequence[str], seeds: int) -> None:
     """The trainings of notebooks 03 to 05, first those that need no Amodal-LVIS; a notebook finds or awaits them."""
     run = load_profile("mini", seeds=tuple(range(seeds)))
-    supervised = [(fine_tune, recipe(f"supervised_{name}", run)) for name in SUPERVISED]
-    arms = [(fine_tune, arm) for question in QUESTIONS for arm in ablation(question, run).values()]
-    jobs = {"03": supervised, "05": [(fine_tune, run), (train_amodal_rcnn, run)], "04": arms}
-    for train, profile in [job for number, listed in jobs.items() if number in numbers for job in listed]:
+    supervised = [(train, recipe(f"supervised_{name}", run)) for name in SUPERVISED]
+    arms = [(train, arm) for question in QUESTIONS for arm in ablation(question, run).values()]
+    jobs = {"03": supervised, "05": [(train, run), (train_amodal_rcnn, run)], "04": arms}
+    for work, profile in [job for number, listed in jobs.items() if number in numbers for job in listed]:
         for seed in run.training.seeds:
-            train(profile, seed)
+            work(profile, seed)
 
 
 def save_outputs(path: Path, executed: Path) -> None:

@@ -283,7 +283,7 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     log = log_of(weights)
     assert [row["step"] for row in log] == ["2", "4"]
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "run_detector_training", None)
+        patch.setattr(amodal_rcnn, "run_detector_training", None)
         assert train_amodal_rcnn(profile) == weights  # found, not made
     model = load_amodal_rcnn(weights)
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
@@ -319,14 +319,14 @@ def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch)
         save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
         yield
 
-    monkeypatch.setattr(pipeline, "claimed", claimed_after_the_other)
-    monkeypatch.setattr(pipeline, "run_detector_training", None)
+    monkeypatch.setattr(amodal_rcnn, "claimed", claimed_after_the_other)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
     found = train_amodal_rcnn(world.profile(**TINY))
     assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network
 
 
 def test_a_cut_short_result_is_trained_again(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *_, **__: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *_, **__: None)
     result = train_amodal_rcnn(world.profile(**TINY))
     whole = result.read_bytes()
     result.write_bytes(whole[:1000])
@@ -334,7 +334,7 @@ def test_a_cut_short_result_is_trained_again(world, monkeypatch):
 
 
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
     made = [
         train_amodal_rcnn(world.profile(**TINY)),
         train_amodal_rcnn(world.profile(**TINY), seed=1),
@@ -346,7 +346,7 @@ def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
 
 
 def test_several_runs(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 1)  # one after the other, in this process
     profile = world.profile(**TINY, seeds=(0, 1))
     assert train_all_amodal_rcnn(profile) == {seed: train_amodal_rcnn(profile, seed) for seed in (0, 1)}

@@ -66,7 +66,7 @@ import sameo_core
 from sameo_core.__main__ import VERBS, main
 from sameo_core.apps.explorer import Explorer
 from sameo_core.apps.pages import DatasetExplorer
-from sameo_core.config import NOTEBOOKS, CompletenessConfig, SynthesisConfig, load_profile
+from sameo_core.config import NOTEBOOKS, AmodalRcnnConfig, CompletenessConfig, SynthesisConfig, load_profile
 from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.coco_files import index_coco
 from sameo_core.datasets.sources import SourceFile
@@ -992,12 +992,24 @@ ROWS = [
         "cannot be fetched",
         "Check the connection",
     ),
-    Row("pipeline.fine_tune", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
-    Row("pipeline.fine_tune_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
-    Row("pipeline.fine_tune", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
+    Row("pipeline.train", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train_all", lambda d: Given([(d.paper, 0)]), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.train", g(load_profile(), -1), "training", r"from 0, found \(-1,\)", "--seed 0", "seeds"),
     Row("pipeline.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "download"),
     Row("pipeline.train_all_amodal_rcnn", lambda d: Given(d.baseline), "none.pt", "checkpoint must exist", "down"),
-    Row("pipeline.open_training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.training_sets", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.amodal_lvis_folder", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row("pipeline.teacher", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
+    Row(
+        "training.fine_tune", lambda d: Given([], d.paper.training, d.folder / "r"), "none.pt", "must exist", "download"
+    ),
+    Row(
+        "front_ends.amodal_rcnn.fit_amodal_rcnn",
+        lambda d: Given([], AmodalRcnnConfig(rcnn_detector="yolo"), d.paper.training, d.folder / "r"),
+        "rcnn_detector",
+        "found 'yolo'",
+        "nano or maskrcnn",
+    ),
     Row("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt", "checkpoint must exist", "download"),
     Row(
         "miniature.pretraining.pretrain",

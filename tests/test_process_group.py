@@ -13,7 +13,7 @@ import torch
 
 from sameo_core.config import load_profile
 from sameo_core.model import build_efficient_sam
-from sameo_core.pipeline import fine_tune
+from sameo_core.pipeline import train
 from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import read_log
 
@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(world, tmp_path):
     assert torch.load(checkpoint, weights_only=True)["iteration"] == 2
 
     second = torchrun(together, **TINY)
-    one = fine_tune(load_profile("mini", train=("cocoa",), train_images=6, weights="start.safetensors", **TINY))
+    one = train(load_profile("mini", train=("cocoa",), train_images=6, weights="start.safetensors", **TINY))
     answer, error = second.communicate(timeout=300)
     assert second.returncode == 0, error
     two = checkpoint.with_name("sameo.safetensors")

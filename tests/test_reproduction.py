@@ -379,7 +379,7 @@ def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypat
 def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
     """Each training that notebooks 03 to 05 ask for, for every seed; of one notebook, its own."""
     done = []
-    monkeypatch.setattr(reproduction, "fine_tune", lambda profile, seed: done.append((profile.data.train, seed)))
+    monkeypatch.setattr(reproduction, "train", lambda profile, seed: done.append((profile.data.train, seed)))
     monkeypatch.setattr(reproduction, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
     reproduction.train_ahead(["03"], 1)
     assert [train for train, _ in done] == [("cocoa_cls",), ("d2sa",), ("muva",)]

@@ -8,8 +8,10 @@ each batch among them: plain DistributedDataParallel.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,86 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from sameo_core.config import WEIGHTS, TrainingConfig
+from sameo_core.datasets import AmodalDataset
 from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
 from sameo_core.model.sameo import build_model, default_device, reuse_memory
-from sameo_core.runs.distributed import barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import append_log, claimed, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import append_log, claimed, load_checkpoint, read_log, save_checkpoint, write_environment
 from sameo_core.training.batches import Batch, BatchSampler
+from sameo_core.training.embeddings import EmbeddingCache
 
 RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
 BEST = "best.safetensors"  # of one that was interrupted
+
+
+def fine_tune(
+    sets: Sequence[AmodalDataset],
+    recipe: TrainingConfig,
+    folder: Path,
+    seed: int = 0,
+    *,
+    embeddings: EmbeddingCache | None = None,
+    bad_images: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """The weights of a SAMEO whose mask decoder was fine-tuned on data sets; trained now unless the folder has them.
+
+    The run folder holds config.json, environment.json (where it is computed), sampling.json (how often each set is
+    drawn), log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks
+    for the same folder waits for the first, and takes what it finds. All ranks of `torchrun` call this alike.
+
+    Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
+    lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
+    and takes no data from the training. The same call goes on from the last checkpoint; a run that comes to its end
+    has its last weights, for there the learning rate has come to zero.
+
+    Args:
+        sets: with amodal masks.
+        recipe: what it starts from, what a batch is, how long and how fast it learns.
+        folder: of this run alone: of these sets, this recipe and this seed.
+        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
+        embeddings: of the images, by the model that the recipe starts from; its decoder is the one that learns. None:
+            each image is encoded whenever it is drawn.
+        bad_images: so many image files may be missing or damaged; those left out are told at the end.
+        about: JSON values to stand in config.json, beside the recipe.
+
+    Raises:
+        InputError: weights are missing or damaged; a batch that the ranks cannot share equally; the disk is full or not
+            writable; more than `bad_images` image files are missing or damaged.
+        FloatingPointError: the loss is not finite; the message names the images of the batch.
+        KeyboardInterrupt: with the place of the best weights so far.
+    """
+    result = folder / RESULT
+    if agreed(is_whole(result)):
+        return result
+    recipe = replace(recipe, seeds=(seed,))
+    embeddings = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
+    model = embeddings.model
+    share = rank(), ranks(), model.input_size, bad_images
+    sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
+    with _claimed_by_rank_zero(folder):
+        if agreed(is_whole(result)):  # another process has been at work on it
+            return result
+        if rank() == 0:
+            config = {**(about or {}), "training": asdict(recipe)}
+            frequencies = sampler.frequencies(recipe.iterations)
+            for name, content in {"config.json": config, "sampling.json": frequencies}.items():
+                with written_whole(folder / name) as partial:
+                    partial.write_text(json.dumps(content, indent=1))
+        with cpu_threads(recipe.cpu_threads):
+            if rank() == 0:
+                write_environment(folder)
+            _run(Sameo(model, recipe.variant), sampler, recipe, folder)
+        if sampler.left_out:
+            told = "".join(f"\n  {file}: {rule}" for file, rule in sampler.left_out.items())
+            warnings.warn(f"{folder}: {len(sampler.left_out)} images were left out:{told}", stacklevel=2)
+        if rank() == 0:
+            Sameo(model, recipe.variant).save(result)
+            for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
+                (folder / name).unlink(missing_ok=True)
+        barrier()
+    return result
 
 
 def is_whole(weights: Path) -> bool:
@@ -41,7 +115,7 @@ def is_whole(weights: Path) -> bool:
         return False
 
 
-def _starting_model(recipe: TrainingConfig) -> EfficientSam:
+def starting_model(recipe: TrainingConfig) -> EfficientSam:
     weights = WEIGHTS / recipe.weights if recipe.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
