@@ -207,13 +207,13 @@ def run_train(options: argparse.Namespace) -> int:
     """0: done, 130: interrupted (the next run goes on from there)."""
     from sameo_core.config import load_profile, read_overrides, recipe
     from sameo_core.pipeline import train
-    from sameo_core.runs.distributed import joined, rank
+    from sameo_core.runs.distributed import process_group, rank
 
     overrides = read_overrides(options.override)
     profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)
     seed = profile.training.seeds[0] if options.seed is None else options.seed
     try:
-        with joined():
+        with process_group():
             weights = train(profile, seed)
             if rank() == 0:
                 print(weights)

@@ -23,8 +23,8 @@ from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
 from sameo_core.model import EfficientSam, Sameo
 from sameo_core.model.checkpoints import fingerprint_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.distributed import agreed, rank_zero_first
-from sameo_core.runs.folders import claimed
+from sameo_core.runs.distributed import broadcast_bool, rank_zero_first
+from sameo_core.runs.folders import locked
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
 from sameo_core.training import EmbeddingCache, fine_tune
 from sameo_core.training.loop import RESULT, starting_model
@@ -140,7 +140,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
     config = profile.synthesis.complete
     judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
     pairs = zip(judges, datasets, strict=True)
-    with claimed(profile.runs / "preparation"):  # a second process finds what the first has collected
+    with locked(profile.runs / "preparation"):  # a second process finds what the first has collected
         return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
 
 
@@ -203,11 +203,11 @@ def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
 
 def _distributed(profile: Profile) -> Path | None:
     root = profile.data_folder / "amodal_lvis"
-    return root if agreed(profile.name != "photo" and root.is_dir()) else None
+    return root if broadcast_bool(profile.name != "photo" and root.is_dir()) else None
 
 
 def _made(profile: Profile, teacher_weights: Path | None) -> Path:
-    with rank_zero_first(), claimed(profile.runs / "preparation"):
+    with rank_zero_first(), locked(profile.runs / "preparation"):
         return synthetic_set(profile, teacher_weights, workers=-1)
 
 
@@ -262,7 +262,7 @@ def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
 @lru_cache(maxsize=32)
 def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tuple[AmodalDataset, ...]:
     made = {"amodal_lvis": _open_amodal_lvis(profile, amodal_lvis)} if amodal_lvis else {}
-    with rank_zero_first(), claimed(profile.runs / "preparation"):
+    with rank_zero_first(), locked(profile.runs / "preparation"):
         return tuple(
             made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
         )
@@ -282,7 +282,7 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
         root = None
         if name == "photo_pairs":
             first = profile.override(**geometry(profile))
-            with rank_zero_first(), claimed(profile.runs / "preparation"):
+            with rank_zero_first(), locked(profile.runs / "preparation"):
                 root = synthetic_set(first, None, images=profile.data.val_images, split=split, workers=-1)
         sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
     return sets

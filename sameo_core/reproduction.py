@@ -32,7 +32,7 @@ from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVI
 from sameo_core.errors import InputError
 from sameo_core.pipeline import train, train_amodal_rcnn
 from sameo_core.reporting import Table, claims_agree, tables_agree
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.folders import write_environment
 
 NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
@@ -566,7 +566,7 @@ def write_report(
 {errors}{written}<nav><h2>Contents</h2><ul>{"".join(contents)}</ul></nav></header>
 {"".join(bodies)}</body></html>
 """
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
 

@@ -314,12 +314,12 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
 
 def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch):
     @contextmanager
-    def claimed_after_the_other(folder):
+    def locked_after_the_other(folder):
         folder.mkdir(parents=True)
         save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
         yield
 
-    monkeypatch.setattr(amodal_rcnn, "claimed", claimed_after_the_other)
+    monkeypatch.setattr(amodal_rcnn, "locked", locked_after_the_other)
     monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
     found = train_amodal_rcnn(world.profile(**TINY))
     assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network

@@ -1354,7 +1354,7 @@ def test_every_verb_has_a_row():
 EXEMPT = {
     r"reporting\..*(figure_\w+|draw_object|gains|arm_differences|comparisons)": "takes what the package computed; its "
     "own tests hold what it refuses",
-    r"runs\.folders\.\w+|runs\.atomic\.written_whole": "refuses what the disk does: tests/test_faults.py",
+    r"runs\.folders\.\w+|runs\.atomic\.atomic_write": "refuses what the disk does: tests/test_faults.py",
 }
 
 

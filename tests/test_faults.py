@@ -17,7 +17,7 @@ Which fault is tested where (randomised, over all of them: `benchmarks/soak.py`)
     read-only            here               here (4)           here                  here
 
     (1) and a rank of several: test_process_group. (2) that a claim waits, and ends with its process: test_run_folder.
-    (3) looks at no clock. (4) as all that `written_whole` writes, and a pool is written first.
+    (3) looks at no clock. (4) as all that `atomic_write` writes, and a pool is written first.
 """
 
 import json
@@ -50,8 +50,8 @@ from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset, train, training_sets, unfinished_runs
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.folders import append_log, follow_log, locked, save_checkpoint
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import EmbeddingCache
 from sameo_core.training.detectors import save_detector
@@ -337,11 +337,11 @@ def test_in_a_read_only_folder_a_run_says_what_it_cannot_write(world, stopped, u
 
 
 def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_claims_the_folder(tmp_path):
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         (tmp_path / "run/checkpoint.pt.elsewhere-7.partial").write_bytes(b"half of")
-        with claimed(tmp_path / "run"):  # by the same process: it may be writing just then
+        with locked(tmp_path / "run"):  # by the same process: it may be writing just then
             assert list((tmp_path / "run").glob("*.partial"))
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 
@@ -603,10 +603,10 @@ def test_two_processes_that_write_a_file_do_not_mix(tmp_path):
     path = tmp_path / "file"
 
     def another():
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(b"another's")
 
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(b"one's ")
         assert ends_well(child(another)) and path.read_bytes() == b"another's"
         with partial.open("ab") as file:

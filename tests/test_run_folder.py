@@ -8,25 +8,25 @@ import time
 
 import pytest
 
-from sameo_core.runs.folders import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.folders import append_log, follow_log, load_checkpoint, locked, read_log, save_checkpoint
 
 HOLDING = """
     import sys
     from pathlib import Path
-    from sameo_core.runs.folders import claimed
+    from sameo_core.runs.folders import locked
 
-    with claimed(Path(sys.argv[1])):
-        print("claimed", flush=True)
+    with locked(Path(sys.argv[1])):
+        print("locked", flush=True)
         sys.stdin.readline()
 """
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that has claimed tmp_path / "run" until it is told to go, or killed."""
+    """Another process that has locked tmp_path / "run" until it is told to go, or killed."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path / "run")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "claimed\n"
+    assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
     process.communicate()
@@ -37,7 +37,7 @@ def test_a_second_process_waits_for_the_first(holder, tmp_path, end):
     order = []
 
     def second():
-        with claimed(tmp_path / "run"):
+        with locked(tmp_path / "run"):
             order.append("second")
 
     thread = threading.Thread(target=second)
@@ -54,9 +54,9 @@ def test_a_second_process_waits_for_the_first(holder, tmp_path, end):
 
 
 def test_a_process_may_claim_what_it_has(tmp_path):
-    with claimed(tmp_path / "run"), claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):
         pass
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 

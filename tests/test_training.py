@@ -288,7 +288,7 @@ def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
             shutil.copytree(finished, folder)
         yield
 
-    monkeypatch.setattr(loop, "claimed", waiting)
+    monkeypatch.setattr(loop, "locked", waiting)
     calls = interrupt(monkeypatch, after=0)
     assert train(world.profile()) == path and waited == [path.parent] and not calls
 

@@ -34,11 +34,11 @@ from sameo_core.front_ends.live import LiveDetector, load_detector
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.folders import claimed, write_environment
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.folders import locked, write_environment
 from sameo_core.training import learning_rate_factor, set_probabilities
 from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import cpu_threads, is_whole
+from sameo_core.training.loop import cpu_threads, is_complete
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -307,17 +307,17 @@ def fit_amodal_rcnn(
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     result = folder / "amodal_rcnn.safetensors"
-    if is_whole(result):
+    if is_complete(result):
         return result
     model = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
     model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with claimed(folder), cpu_threads(shared.cpu_threads):
-        if is_whole(result):  # another process has been at work on it
+    with locked(folder), cpu_threads(shared.cpu_threads):
+        if is_complete(result):  # another process has been at work on it
             return result
         common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
         config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
-        with written_whole(folder / "config.json") as partial:
+        with atomic_write(folder / "config.json") as partial:
             partial.write_text(json.dumps(config, indent=1))
         write_environment(folder)
         run_detector_training(

@@ -20,7 +20,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Where to write what shall become `path`: it takes that place in one step when the block ends without an error.
 
     Each process writes to a file of its own, `<name>.<host>-<process>.partial`; a kill may leave it behind.

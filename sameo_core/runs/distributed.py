@@ -15,7 +15,7 @@ PATIENCE = timedelta(days=2)  # of ranks that wait while rank 0 prepares; where 
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the group that `torchrun` has started this process for: nccl on GPUs, one a process, else gloo."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
@@ -41,10 +41,10 @@ def ranks() -> int:
 
 def barrier() -> None:
     """Wait until all ranks are here."""
-    agreed(True)
+    broadcast_bool(True)
 
 
-def agreed(answer: bool) -> bool:
+def broadcast_bool(answer: bool) -> bool:
     """Rank 0's answer, for all; all wait for it."""
     if ranks() == 1:
         return answer

@@ -19,13 +19,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from sameo_core import __version__
-from sameo_core.runs.atomic import unwritable, written_whole
+from sameo_core.runs.atomic import atomic_write, unwritable
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """The folder, made if it is missing, for this process alone; waits, and says so, while another has it.
 
     A process that dies, however, no longer has it: the operating system releases the lock, a file `lock` in the folder;
@@ -66,7 +66,7 @@ def save_checkpoint(state: dict, path: Path) -> None:
     """
     log = path.with_name("log.csv")
     state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
-    with written_whole(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
+    with atomic_write(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
         try:
             torch.save(state, file)
         except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
@@ -98,7 +98,7 @@ def load_checkpoint(path: Path) -> dict | None:
     if state is None:
         log.unlink(missing_ok=True)
     else:
-        with written_whole(log) as partial:
+        with atomic_write(log) as partial:
             partial.write_bytes(lines)
     return state
 
@@ -195,7 +195,7 @@ def write_environment(folder: Path) -> Path:
     except (OSError, ValueError, AttributeError, TypeError):  # none, or one that is of no use: it is written anew
         known = []
     earlier = [one for one in known if one != now]
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
     return path
 

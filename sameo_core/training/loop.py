@@ -27,9 +27,9 @@ from sameo_core.config import WEIGHTS, TrainingConfig
 from sameo_core.datasets import AmodalDataset
 from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
 from sameo_core.model.sameo import build_model, default_device, reuse_memory
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import append_log, claimed, load_checkpoint, read_log, save_checkpoint, write_environment
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import append_log, load_checkpoint, locked, read_log, save_checkpoint, write_environment
 from sameo_core.training.batches import Batch, BatchSampler
 from sameo_core.training.embeddings import EmbeddingCache
 
@@ -75,21 +75,21 @@ def fine_tune(
         KeyboardInterrupt: with the place of the best weights so far.
     """
     result = folder / RESULT
-    if agreed(is_whole(result)):
+    if broadcast_bool(is_complete(result)):
         return result
     recipe = replace(recipe, seeds=(seed,))
     embeddings = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
     model = embeddings.model
     share = rank(), ranks(), model.input_size, bad_images
     sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
-    with _claimed_by_rank_zero(folder):
-        if agreed(is_whole(result)):  # another process has been at work on it
+    with _locked_by_rank_zero(folder):
+        if broadcast_bool(is_complete(result)):  # another process has been at work on it
             return result
         if rank() == 0:
             config = {**(about or {}), "training": asdict(recipe)}
             frequencies = sampler.frequencies(recipe.iterations)
             for name, content in {"config.json": config, "sampling.json": frequencies}.items():
-                with written_whole(folder / name) as partial:
+                with atomic_write(folder / name) as partial:
                     partial.write_text(json.dumps(content, indent=1))
         with cpu_threads(recipe.cpu_threads):
             if rank() == 0:
@@ -106,7 +106,7 @@ def fine_tune(
     return result
 
 
-def is_whole(weights: Path) -> bool:
+def is_complete(weights: Path) -> bool:
     """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
     try:
         with safetensors.safe_open(weights, "pt"):
@@ -123,11 +123,11 @@ def starting_model(recipe: TrainingConfig) -> EfficientSam:
 
 
 @contextmanager
-def _claimed_by_rank_zero(folder: Path) -> Iterator[None]:
+def _locked_by_rank_zero(folder: Path) -> Iterator[None]:
     if rank():
         yield
         return
-    with claimed(folder):
+    with locked(folder):
         yield
 
 
