@@ -27,7 +27,7 @@ from sameo_core.runs.distributed import broadcast_bool, rank_zero_first
 from sameo_core.runs.folders import locked
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
 from sameo_core.training import EmbeddingCache, fine_tune
-from sameo_core.training.loop import RESULT, starting_model
+from sameo_core.training.loop import starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
@@ -354,12 +354,6 @@ def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, 
     bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
     weights = dict(zip(different, bar, strict=True))
     return [weights[config_hash(profile, seed)] for profile, seed in runs]
-
-
-def unfinished_runs(profile: Profile) -> list[Path]:
-    """The folders of the profile's runs that have logged something and are not done, the latest first."""
-    logs = [log for log in profile.runs.glob("sameo-*/log.csv") if not (log.parent / RESULT).exists()]
-    return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns, reverse=True)]
 
 
 # -------------------------------------------------------------------------------------------------------- the baseline

@@ -47,11 +47,11 @@ from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
 from sameo_core.miniature.mask_files import save_mask
 from sameo_core.model import Sameo
-from sameo_core.pipeline import open_clean_dataset, train, training_sets, unfinished_runs
+from sameo_core.pipeline import open_clean_dataset, train, training_sets
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
 from sameo_core.runs.atomic import atomic_write
-from sameo_core.runs.folders import append_log, follow_log, locked, save_checkpoint
+from sameo_core.runs.folders import locked, save_checkpoint
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import EmbeddingCache
 from sameo_core.training.detectors import save_detector
@@ -296,24 +296,7 @@ def test_a_clock_that_jumps_changes_no_training(world, stopped, undisturbed, mon
     monkeypatch.setattr(time, "time_ns", lambda: now_ns + 3600 * 10**9 * (-1) ** next(hours) * next(hours))
     for path, day in zip(sorted(stopped.iterdir()), (-1, 1) * 9, strict=False):
         os.utime(path, (now + 86400 * day,) * 2)
-    assert unfinished_runs(world.profile()) == [stopped]
     assert results(train(world.profile())) == undisturbed
-
-
-def test_a_log_is_followed_whatever_the_clock_says(tmp_path, monkeypatch):
-    """Rows are counted, times are not compared."""
-    log, seen = tmp_path / "log.csv", []
-    hours = iter(range(0, -(10**6), -1))
-    monkeypatch.setattr(time, "time", lambda: 1e9 + 3600.0 * next(hours))
-    append_log(log, {"step": 1, "loss": 0.5})
-    for rows in follow_log(tmp_path, "result", seconds=0.01):
-        seen.append([row["step"] for row in rows])
-        if len(rows) < 3:
-            append_log(log, {"step": len(rows) + 1, "loss": 0.5})
-            os.utime(log, (1e8 / len(rows),) * 2)  # older each time
-        else:
-            (tmp_path / "result").touch()
-    assert seen == [[1], [1, 2], [1, 2, 3]]
 
 
 def test_in_a_read_only_folder_what_is_finished_is_found(world, undisturbed):

@@ -4,11 +4,10 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 
-from sameo_core.runs.folders import append_log, follow_log, load_checkpoint, locked, read_log, save_checkpoint
+from sameo_core.runs.folders import append_log, load_checkpoint, locked, read_log, save_checkpoint
 
 HOLDING = """
     import sys
@@ -77,23 +76,3 @@ def test_a_log_forgets_what_came_after_the_checkpoint(tmp_path):
         assert load_checkpoint(checkpoint) == {"iteration": 50} and path.read_bytes() == whole
     checkpoint.unlink()
     assert load_checkpoint(checkpoint) is None and list(tmp_path.iterdir()) == []
-
-
-def test_a_log_is_followed_to_the_end_of_the_run(tmp_path):
-    folder = tmp_path / "run"  # not there yet
-
-    def run():
-        folder.mkdir()
-        for step in (1, 2):
-            time.sleep(0.1)
-            append_log(folder / "log.csv", {"step": step, "loss": 1 / step})
-        time.sleep(0.1)
-        append_log(folder / "log.csv", {"step": 3, "loss": 0.25})
-        (folder / "result").touch()  # at once after the last row: it must not be missed
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    seen = list(follow_log(folder, "result", seconds=0.01))
-    thread.join()
-    assert [len(rows) for rows in seen] == [1, 2, 3] and seen[-1][-1] == {"step": 3.0, "loss": 0.25}
-    assert [len(rows) for rows in follow_log(folder, "result")] == [3]  # of a run that is done already

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -124,34 +123,6 @@ def _whole_lines(path: Path) -> list[str]:
     with path.open(newline="") as file:
         lines = file.read().splitlines(keepends=True)
     return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
-
-
-def follow_log(
-    folder: str | Path, result: str = "sameo.safetensors", seconds: float | int = 2.0
-) -> Iterator[list[dict[str, float]]]:
-    """The log of a run while another process works on it: all its rows so far, whenever there are more.
-
-    It ends when the run is done, after all of its rows. A live curve, in a notebook beside the one that trains:
-
-        for rows in follow_log(unfinished_runs(profile)[0]):
-            clear_output(wait=True)
-            display(figure_training_curves({"run": rows}, profile.name, ["total"]))
-
-    Args:
-        folder: of the run; it need not be there yet.
-        result: the name of the file that the run ends with.
-        seconds: between two looks.
-    """
-    folder, known = Path(folder), 0
-    while True:
-        done = (folder / result).exists()
-        rows = read_log(folder / "log.csv") if (folder / "log.csv").exists() else []
-        if len(rows) != known:
-            known = len(rows)
-            yield rows
-        if done:
-            return
-        time.sleep(seconds)
 
 
 # ------------------------------------------ where a run was computed: what its numbers may depend on besides its config

@@ -143,10 +143,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def training_log(weights: str | Path) -> list[dict[str, float]]:
-    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate.
-
-    Of a run that another process is at work on, `follow_log` gives it as it grows.
-    """
+    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate."""
     return read_log(Path(weights).parent / "log.csv")
 
 
