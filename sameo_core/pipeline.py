@@ -378,7 +378,8 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     data = [dataset.fingerprint() for dataset in sets]
     key = config_hash(profile.name, recipe, common, fingerprint_weights(model), data)
     folder, about = profile.runs / f"amodal_rcnn-{key}", {"data": asdict(profile.data)}
-    return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, about=about)
+    bad_images = profile.cache.bad_images
+    return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, bad_images=bad_images, about=about)
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:

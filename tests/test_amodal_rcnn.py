@@ -261,6 +261,19 @@ def test_batches_depend_on_seed_and_iteration_and_on_the_logarithm_of_sizes(tmp_
     assert 130 < mirrored < 230  # of 360
 
 
+def test_in_the_place_of_a_damaged_image_comes_the_next_of_its_set(tmp_path):
+    sets = sets_of_two_sizes(tmp_path)
+    recipe, left_out = AmodalRcnnConfig(rcnn_batch_images=6), {}
+    whole = [draw_batch(sets, recipe, 0, iteration).names for iteration in range(8)]
+    (tmp_path / "amodal_lvis3.png").write_bytes(b"")
+    with pytest.raises(InputError, match="bad_images=10") as error:
+        [draw_batch(sets, recipe, 0, iteration) for iteration in range(8)]
+    assert error.value.file == str(tmp_path / "amodal_lvis3.png")
+    found = [draw_batch(sets, recipe, 0, iteration, left_out, 1).names for iteration in range(8)]
+    assert found == [tuple(name.replace("lvis 3", "lvis 4") for name in names) for names in whole]
+    assert list(left_out) == [str(tmp_path / "amodal_lvis3.png")]
+
+
 # --------------------------------------------------------------------------------------------------------------- runs
 
 TINY = {"rcnn_iterations": 4, "rcnn_batch_images": 1, "rcnn_warmup_iterations": 1, "log_every": 2}
@@ -298,10 +311,10 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     weights.unlink()
     draw = amodal_rcnn.draw_batch
 
-    def killed(sets, recipe, seed, iteration):
+    def killed(sets, recipe, seed, iteration, *left_out):
         if iteration == 3:
             raise KeyboardInterrupt
-        return draw(sets, recipe, seed, iteration)
+        return draw(sets, recipe, seed, iteration, *left_out)
 
     with monkeypatch.context() as patch:
         patch.setattr(amodal_rcnn, "draw_batch", killed)

@@ -178,7 +178,7 @@ class CacheConfig:
     """What is kept to be quicker, and what may be missing; no result depends on it."""
 
     embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`): all
-    # sets but the giants. Beyond, the least recently used leave. None: no bound; 0: none are kept, all made as needed
+    # sets but the giants. Beyond, they are made as needed. None: no bound; 0: none are kept
     bad_images: int = 0  # image files that are missing or damaged, and that a training goes on without: it takes the
     # next image of the set instead, whenever it learns of it. Beyond, it ends
 

@@ -9,7 +9,7 @@ AISFormer computes its embedding from those of amodal and visible.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,7 @@ from sameo_core.model.sameo import default_device
 from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.folders import locked, write_environment
 from sameo_core.training import learning_rate_factor, set_probabilities
+from sameo_core.training.batches import leave_out, warn_left_out
 from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
 from sameo_core.training.loop import cpu_threads, is_complete
 
@@ -285,6 +286,7 @@ def fit_amodal_rcnn(
     seed: int = 0,
     *,
     model: MaskRCNN | None = None,
+    bad_images: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """The weights of the baseline, trained on data sets now unless the folder has them.
@@ -300,10 +302,12 @@ def fit_amodal_rcnn(
         folder: of this run alone: of these sets, these recipes and this seed.
         seed: of batches, sampled proposals and the new head's first weights.
         model: what it starts from; `starting_amodal_rcnn` by default.
+        bad_images: so many image files may be missing or damaged; those left out are told at the end.
         about: JSON values to stand in config.json, beside the recipe.
 
     Raises:
-        InputError: weights are missing or damaged; the disk is full or not writable.
+        InputError: weights are missing or damaged; the disk is full or not writable; more than `bad_images` image
+            files are missing or damaged.
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     result = folder / "amodal_rcnn.safetensors"
@@ -320,10 +324,15 @@ def fit_amodal_rcnn(
         with atomic_write(folder / "config.json") as partial:
             partial.write_text(json.dumps(config, indent=1))
         write_environment(folder)
+        left_out: dict[str, str] = {}
+
+        def draw(iteration: int) -> DetectionBatch:
+            return draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
+
         run_detector_training(
             model,
             detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: _batches(sets, recipe, seed, start),
+            lambda start: (draw(iteration) for iteration in range(start, recipe.rcnn_iterations)),
             folder,
             end=recipe.rcnn_iterations,
             factor=lambda iteration: learning_rate_factor(iteration, schedule),
@@ -331,28 +340,41 @@ def fit_amodal_rcnn(
             clip=shared.clip,
             log_every=shared.log_every,
         )
+        warn_left_out(left_out, folder)
         save_detector(model, result)
         for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
             (folder / name).unlink(missing_ok=True)
     return result
 
 
-def _batches(
-    sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, start: int
-) -> Iterator[DetectionBatch]:
-    for iteration in range(start, recipe.rcnn_iterations):
-        yield draw_batch(sets, recipe, seed, iteration)
+def draw_batch(
+    sets: Sequence[AmodalDataset],
+    recipe: AmodalRcnnConfig,
+    seed: int,
+    iteration: int,
+    left_out: dict[str, str] | None = None,
+    bad_images: int = 0,
+) -> DetectionBatch:
+    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO.
 
-
-def draw_batch(sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, iteration: int) -> DetectionBatch:
-    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO."""
+    In the place of an image that cannot be read comes the next of its set; `left_out` receives file -> why.
+    """
+    left_out = {} if left_out is None else left_out
     rng = np.random.default_rng([seed, iteration])
     probabilities = set_probabilities([len(dataset) for dataset in sets])
     images, targets, names = [], [], []
     for source in rng.choice(len(sets), recipe.rcnn_batch_images, p=probabilities):
         dataset = sets[source]
-        image = dataset[int(rng.integers(len(dataset)))]
-        pixels, target = detection_target(image, flip=rng.random() < recipe.rcnn_flip_share)
+        index, flip = int(rng.integers(len(dataset))), rng.random() < recipe.rcnn_flip_share
+        for image in (dataset[(index + further) % len(dataset)] for further in range(len(dataset))):
+            try:
+                pixels, target = detection_target(image, flip)
+                break
+            except InputError as error:
+                leave_out(left_out, error, [image], bad_images)
+        else:
+            remedy = "Fetch the images again, see data/README.md"
+            raise InputError(file=dataset.root, rule="no image of the set can be read", remedy=remedy)
         images.append(pixels)
         targets.append(target | {"partly_annotated": torch.tensor(dataset.name in PARTLY_ANNOTATED)})
         names.append(f"{dataset.name} {image.image_id}")

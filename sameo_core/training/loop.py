@@ -8,7 +8,6 @@ each batch among them: plain DistributedDataParallel.
 
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -30,7 +29,7 @@ from sameo_core.model.sameo import build_model, default_device, reuse_memory
 from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import append_log, load_checkpoint, locked, read_log, save_checkpoint, write_environment
-from sameo_core.training.batches import Batch, BatchSampler
+from sameo_core.training.batches import Batch, BatchSampler, warn_left_out
 from sameo_core.training.embeddings import EmbeddingCache
 
 RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
@@ -95,9 +94,7 @@ def fine_tune(
             if rank() == 0:
                 write_environment(folder)
             _run(Sameo(model, recipe.variant), sampler, recipe, folder)
-        if sampler.left_out:
-            told = "".join(f"\n  {file}: {rule}" for file, rule in sampler.left_out.items())
-            warnings.warn(f"{folder}: {len(sampler.left_out)} images were left out:{told}", stacklevel=2)
+        warn_left_out(sampler.left_out, folder)
         if rank() == 0:
             Sameo(model, recipe.variant).save(result)
             for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
@@ -107,7 +104,7 @@ def fine_tune(
 
 
 def is_complete(weights: Path) -> bool:
-    """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
+    """True if the file exists and its header parses."""
     try:
         with safetensors.safe_open(weights, "pt"):
             return True
