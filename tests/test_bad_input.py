@@ -1181,19 +1181,31 @@ ROWS = [
     Row(
         "reporting.committed.update_readme_picture", lambda d: Given(d.folder, d.folder), README_PICTURE, "needs", "06"
     ),
-    Row("reproduction.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),
-    Row("reproduction.find_notebooks", g(NOTEBOOKS, ["99"]), "--notebook", "no notebook '99'", "Choose from 01"),
+    Row("reproduction.notebooks.find_notebooks", lambda d: Given(d.folder), "", "no numbered notebook", "notebooks/"),
     Row(
-        "reproduction.check_parameters",
+        "reproduction.notebooks.find_notebooks",
+        g(NOTEBOOKS, ["99"]),
+        "--notebook",
+        "no notebook '99'",
+        "Choose from 01",
+    ),
+    Row(
+        "reproduction.notebooks.check_parameters",
         g(NOTEBOOKS / "05_zero_shot_evaluation.ipynb", {"colour": 1}),
         "05_zero",
         "no parameter 'colour'",
         "tagged 'parameters'",
     ),
-    Row("reproduction.parameters_of", lambda d: Given(d.file("01_a.ipynb", "x")), "01_a", "readable notebook", "git"),
+    Row(
+        "reproduction.notebooks.parameters_of",
+        lambda d: Given(d.file("01_a.ipynb", "x")),
+        "01_a",
+        "readable notebook",
+        "git",
+    ),
     Row("reproduction.reproduce", g("full"), "profile", "found 'full'", "one of these"),
     Row(
-        "reproduction.write_report",
+        "reproduction.report.write_report",
         lambda d: Given([NotebookRun("01")], "mini", 1, (), (), d.file("a") / "report.html"),
         "a",
         "cannot be made",

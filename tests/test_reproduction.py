@@ -235,19 +235,13 @@ def test_command_line_exit_codes(monkeypatch, capsys):
     assert capsys.readouterr().err == "sameo_core: 01_x.ipynb: broken. Mend it.\n"
 
 
-def test_live_line_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with reproduction.Progress("01_x", 2) as progress:
-        progress.cell_begins(new_code_cell("1"), 0)
-        progress.cell_begins(new_code_cell("1", metadata={"tags": ["injected-parameters"]}), 1)
-        progress.end(reproduction.NotebookRun("01_x", "passed", 61, 4))
-    printed = capsys.readouterr().out
-    assert "\r\x1b[K01_x  cell  1 of 2" in printed
-    assert printed.endswith("\r\x1b[K01_x  passed          1:01  4 checks\n")
-
-
 def test_clock():
-    assert [reproduction._clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+    assert [reproduction.report.clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == [
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:01:01",
+    ]
 
 
 def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):

@@ -18,7 +18,6 @@ from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
 PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that a detector, nano or ResNet, does not start afresh
 
 
-# ------------------------------------------------------------------------------------------------------------- training
 @dataclass(frozen=True)
 class DetectionBatch:
     """What a detector learns from in one step, as torchvision's detectors take it."""

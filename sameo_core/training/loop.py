@@ -46,26 +46,25 @@ def fine_tune(
     bad_images: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The weights of a SAMEO whose mask decoder was fine-tuned on data sets; trained now unless the folder has them.
+    """Fine-tune SAMEO's mask decoder on data sets, unless the folder holds the weights already; returns their path.
 
-    The run folder holds config.json, environment.json (where it is computed), sampling.json (how often each set is
-    drawn), log.csv, checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks
-    for the same folder waits for the first, and takes what it finds. All ranks of `torchrun` call this alike.
+    The run folder holds config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
+    checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks for the same folder
+    waits for the first and takes its result. All ranks of `torchrun` make the same call.
 
-    Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
-    lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
-    and takes no data from the training. The same call goes on from the last checkpoint; a run that comes to its end
-    has its last weights, for there the learning rate has come to zero.
+    Interrupted (Ctrl-C), it leaves best.safetensors: the weights after the `log_every` iterations with the lowest mean
+    loss so far; nearly all objects of those are new to the decoder, so the loss is as good as that of a validation set.
+    The same call resumes from the last checkpoint. A finished run keeps its last weights.
 
     Args:
         sets: with amodal masks.
-        recipe: what it starts from, what a batch is, how long and how fast it learns.
-        folder: of this run alone: of these sets, this recipe and this seed.
-        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
-        embeddings: of the images, by the model that the recipe starts from; its decoder is the one that learns. None:
-            each image is encoded whenever it is drawn.
-        bad_images: so many image files may be missing or damaged; those left out are told at the end.
-        about: JSON values to stand in config.json, beside the recipe.
+        recipe: starting weights, batches, length and learning rate.
+        folder: of this run alone: these sets, this recipe and this seed.
+        seed: of batches and prompts; the decoder starts from the pre-trained one.
+        embeddings: of the images, by the model that the recipe starts from; its decoder is trained. None: each image is
+            encoded whenever it is drawn.
+        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        about: JSON values for config.json, beside the recipe.
 
     Raises:
         InputError: weights are missing or damaged; a batch that the ranks cannot share equally; the disk is full or not
