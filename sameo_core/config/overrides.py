@@ -60,13 +60,7 @@ def _fits(value: object, declared: object) -> bool:
 
 
 def parse_overrides(words: Sequence[str], config: Any) -> dict[str, object]:
-    """The overrides of a command line: "iterations=10", "weights=None", "train=cocoa,kins".
-
-    A value with a comma is a tuple; a single one is, too, where the config's field is.
-
-    Raises:
-        InputError: no "=" between a name and a value.
-    """
+    """As `read_overrides`, for any config."""
     overrides, declared = {}, dict(_fields(config))
     for word in words:
         name, equals, value = word.partition("=")

@@ -269,7 +269,13 @@ def load_profile(name: str = "mini", **overrides: object) -> Profile:
 
 
 def read_overrides(words: Sequence[str]) -> dict[str, object]:
-    """Words of a command line as overrides for `load_profile`; see `parse_overrides`."""
+    """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
+
+    A value with a comma is a tuple, and so is a single one if its field is.
+
+    Raises:
+        InputError: no "=" between a name and a value.
+    """
     return parse_overrides(words, Profile())
 
 

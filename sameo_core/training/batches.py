@@ -209,8 +209,7 @@ class BatchSampler:
 def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[AmodalImage], limit: int) -> None:
     """Add the image file that an error is about to those left out: file -> why.
 
-    Raises:
-        InputError: more than `limit` files; or the error, where it is about none of the images.
+    The error is raised again if `limit` other files are left out already, or if it is about none of the images.
     """
     if error.file not in [str(image.path) for image in images]:
         raise error
