@@ -1,7 +1,6 @@
-"""What a profile stands for: its data sets, its Amodal-LVIS, the teacher that made it, and the weights.
+"""From a profile to its data sets, its Amodal-LVIS, the teacher that made it, and the weights.
 
-Data sets are drawn where the profile is miniature, and freed of what teaches nothing. What takes time is found where an
-earlier run has left it.
+Work that takes time is kept in the profile's run folders, and found there by later runs.
 """
 
 import os
@@ -31,13 +30,13 @@ from sameo_core.training.loop import starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
-    """A data set as its files say, nothing removed; in `mini` the files are drawn when they are not there yet.
+    """Open a data set without cleaning it; `mini` draws its files if they are missing.
 
     Args:
         name: e.g. "cocoa_cls".
         split: "train" or "val".
-        profile: decides where the files lie and how many images are drawn: `val_images`, or `train_images` x the
-            set's `miniature.RELATIVE_SIZE`.
+        profile: gives the folder and the number of images to draw: `val_images`, or `train_images` x
+            `miniature.RELATIVE_SIZE`.
 
     Raises:
         InputError: the files are missing (paper), damaged, or the set is unknown; `mini` without a number of images.
@@ -55,13 +54,13 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
 
 
 def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """Of several data sets those that are here, nothing removed, and why each of the others is not.
+    """Open those of several data sets that are here, without cleaning them.
 
     Args:
         splits: data set -> "train" or "val".
 
     Returns:
-        data set -> its images, and data set -> the error that says what was looked for, and where.
+        data set -> its images, and data set -> the error of each missing one.
 
     Raises:
         InputError: none of them is here.
@@ -82,16 +81,16 @@ def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str,
 def open_clean_present(
     splits: Mapping[str, str], profile: Profile
 ) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """`open_present`, each set cleaned as by `open_clean_dataset`; arguments, result and errors as theirs."""
+    """`open_present`, then cleaned as by `open_clean_dataset`."""
     present, absent = open_present(splits, profile)
     return {name: _cleaned(dataset, profile) for name, dataset in present.items()}, absent
 
 
 def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | None = None) -> AmodalDataset:
-    """`open_dataset`, cleaned with the profile's thresholds (`cleaning.clean`).
+    """`open_dataset`, then cleaned with the profile's thresholds (`cleaning.clean`).
 
     Args:
-        root: the folder of a set that lies elsewhere; it is read as it is.
+        root: the folder of a set that lies elsewhere.
 
     Raises:
         InputError: as `open_dataset`, or no object is left.
@@ -109,13 +108,13 @@ def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
 
 
 def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split: str = "train") -> Pool:
-    """The objects of the profile's visible-only sets, as a teacher sees them; collected now unless they have been.
+    """The objects of the profile's visible-only sets with the teacher's masks, collected once.
 
-    Of several sets those that are here are taken, and those that are not are named.
+    Sets that are missing are named and left out.
 
     Args:
-        profile: says which sets, where they lie, and the thresholds.
-        teacher_weights: what `teacher(profile)` returned; None: geometry alone judges.
+        profile: the sets, their folder and the thresholds.
+        teacher_weights: from `teacher(profile)`; None: geometry alone judges.
         split: of the source sets.
 
     Raises:
@@ -140,7 +139,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
     config = profile.synthesis.complete
     judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
     pairs = zip(judges, datasets, strict=True)
-    with locked(profile.runs / "preparation"):  # a second process finds what the first has collected
+    with locked(profile.runs / "preparation"):
         return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
 
 
@@ -153,19 +152,16 @@ def synthetic_set(
     seed: int = DATA_SEED,
     **how: Any,
 ) -> Path:
-    """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
+    """Synthesise a profile's Amodal-LVIS once; returns its folder, for `load_dataset("amodal_lvis", out, split)`.
 
     Args:
         profile: sources, thresholds, curriculum and number of images.
-        teacher_weights: what `teacher(profile)` returned.
+        teacher_weights: from `teacher(profile)`.
         out: its folder; `data/runs/<profile>/amodal_lvis-<hash>` if None.
         images: instead of the profile's number.
         split: of the sources and of the result.
         seed: of the set.
         how: workers, scheduler, shard, shards: see `synthesize`.
-
-    Returns:
-        the folder.
 
     Raises:
         InputError: see `pool_of_profile`, `synthesize`.
@@ -183,9 +179,7 @@ def synthetic_set(
 
 
 def amodal_lvis_folder(profile: Profile) -> Path:
-    """Where the profile's Amodal-LVIS lies: with the other data sets, or else made of what its teacher finds complete.
-
-    Made now unless it is there; looked for once a process.
+    """The folder of the profile's Amodal-LVIS: beside the other data sets, or else synthesised with its teacher, once.
 
     Raises:
         InputError: as `teacher` and `synthetic_set`.
@@ -196,7 +190,7 @@ def amodal_lvis_folder(profile: Profile) -> Path:
 
 @lru_cache(maxsize=32)
 def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
-    """`folders`: of the profile's runs and data sets, for they may be elsewhere the next time."""
+    """`folders`, of runs and data sets, are part of the key: they may be others the next time."""
     here = _distributed(profile)
     return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
 
@@ -212,9 +206,9 @@ def _made(profile: Profile, teacher_weights: Path | None) -> Path:
 
 
 def teacher(profile: Profile) -> Path:
-    """The weights of the teacher of Amodal-LVIS, a SAMEO fine-tuned on the other amodal sets (paper); found or trained.
+    """The weights of Amodal-LVIS's teacher, a SAMEO fine-tuned on the other amodal sets (paper); trained once.
 
-    Where there are none it learns from a first Amodal-LVIS, of objects that geometry alone finds complete.
+    Without such sets it learns from a first Amodal-LVIS, of objects that geometry alone finds complete.
 
     Raises:
         InputError, FloatingPointError, KeyboardInterrupt: as `training.fine_tune`, by all ranks together.
@@ -244,9 +238,9 @@ def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
 
 
 def training_sets(profile: Profile) -> list[AmodalDataset]:
-    """The data sets a profile trains on, cleaned; Amodal-LVIS is synthesised first where nobody has done it yet.
+    """The data sets that a profile trains on, cleaned; Amodal-LVIS is synthesised first if it is missing.
 
-    They are opened once a process for all runs that learn from the same: it takes seconds each time.
+    They are opened once per process, because it takes seconds.
 
     Raises:
         InputError: one of them is missing or damaged, or nothing is left of it.
@@ -255,8 +249,8 @@ def training_sets(profile: Profile) -> list[AmodalDataset]:
 
 
 def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
-    about = Profile(name=profile.name, data=profile.data)  # what the sets depend on
-    return [*_open_sets(about, amodal_lvis, profile.runs, profile.data_folder)]
+    key = Profile(name=profile.name, data=profile.data)  # what the sets depend on
+    return [*_open_sets(key, amodal_lvis, profile.runs, profile.data_folder)]
 
 
 @lru_cache(maxsize=32)
@@ -271,8 +265,8 @@ def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tu
 def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
     """The profile's test sets by name, cleaned.
 
-    "photo_pairs" is an Amodal-LVIS of val photographs: objects, occluders and backgrounds that no training has seen.
-    Geometry alone chooses its objects, so that no model under test has a say in them.
+    "photo_pairs" is an Amodal-LVIS of val photographs, which no training has seen. Geometry alone chooses its objects,
+    so that no model under test influences them.
 
     Raises:
         InputError: as `open_clean_dataset` and `synthetic_set`.
@@ -292,14 +286,14 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
 
 
 def train(profile: Profile, seed: int = 0) -> Path:
-    """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
+    """Fine-tune SAMEO with the profile's data sets and recipe, once; returns the weights.
 
-    The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` call this
-    alike.
+    The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` make the
+    same call.
 
     Args:
         profile: data sets and recipe.
-        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
+        seed: of batches and prompts; the decoder starts from the pre-trained one.
 
     Raises:
         InputError: weights or data sets are missing or damaged, or as `training.fine_tune`.
@@ -324,13 +318,9 @@ def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
 
 
 def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`train` for several (profile, seed), on a CPU as many at once as there are cores.
+    """`train` for several (profile, seed), on a CPU as many at once as there are cores; the weights, in order.
 
-    What is asked for twice is trained once. The data sets are made before; embeddings are shared as they come. The
-    weights do not depend on how many run at once where the profile states `cpu_threads`.
-
-    Returns:
-        the weights of each run, in order.
+    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on how many run at once.
 
     Raises:
         InputError, FloatingPointError: as `train`.
@@ -342,12 +332,12 @@ def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
 
 
 def runs_at_once(runs: int) -> int:
-    """How many trainings run at the same time: on a CPU as many as there are cores, on a GPU one."""
+    """How many trainings run in parallel: on a CPU one per core, on a GPU one."""
     return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
 
 
 def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
-    """What `work` returns for each (profile, seed), in order; equal ones once, several at once (`runs_at_once`)."""
+    """`work` for each (profile, seed), equal ones once, several in parallel; the results in order."""
     different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
     at_once = runs_at_once(len(different))
     done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
@@ -360,7 +350,7 @@ def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, 
 
 
 def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
-    """The weights of the end-to-end baseline for a profile; trained now unless an earlier run has left them.
+    """Train the end-to-end baseline with the profile's data sets and recipe, once; returns the weights.
 
     The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`; see `front_ends.amodal_rcnn.fit_amodal_rcnn`.
 
