@@ -37,7 +37,7 @@ import pytest
 import torch
 from conftest import AgreeingTeacher, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
-from test_training import Killed, interrupt
+from test_training import Killed, arguments_of, interrupt
 
 from sameo_core import pipeline
 from sameo_core.apps.predict import write_json
@@ -270,11 +270,7 @@ BESIDE = """
 
 def test_two_processes_train_the_same_run_once(world, undisturbed, monkeypatch):
     tiny = world.profile()
-    keys = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
-    profile = {"name": "mini"} | {key: getattr(tiny.training, key) for key in keys}
-    keys = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
-    profile |= {key: getattr(tiny.data, key) for key in keys}
-    source = textwrap.dedent(BESIDE).format(threads=torch.get_num_threads(), profile=profile)
+    source = textwrap.dedent(BESIDE).format(threads=torch.get_num_threads(), profile=arguments_of(tiny))
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     other = subprocess.Popen([sys.executable, "-c", source], env=environment, **pipes)

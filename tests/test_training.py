@@ -307,6 +307,16 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     assert files[0] == files[1] == files[2]
 
 
+def arguments_of(profile):
+    """What `load_profile` must be given in another process."""
+    fields = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
+    given = {"name": "mini"} | {key: getattr(profile.training, key) for key in fields}
+    fields = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
+    given |= {key: getattr(profile.data, key) for key in fields}
+    assert load_profile(**given).data == profile.data
+    return given
+
+
 KILL = """
     import os, signal, torch
     from sameo_core.config import load_profile
@@ -329,12 +339,7 @@ KILL = """
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
     tiny = world.profile()
-    keys = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
-    profile = {"name": "mini"} | {key: getattr(tiny.training, key) for key in keys}
-    keys = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
-    profile |= {key: getattr(tiny.data, key) for key in keys}
-    assert load_profile(**profile).data == tiny.data
-    source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=profile)
+    source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=arguments_of(tiny))
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
     run = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
