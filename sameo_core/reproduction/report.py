@@ -98,13 +98,14 @@ def write_report(
         if run.output:
             notebook = read_notebook(run.output)
             title = next((heading for heading, _ in sections(notebook) if heading), run.name)
-            contents.append(f"- [{title}](#{title.replace(' ', '-')})")
+            contents.append(f"- [{title}](#cell-id=cell-{1 + len(cells)})")
             cells += notebook.cells
     head = [f"# SAMEO in the open: profile {profile}", f"{datetime.now():%Y-%m-%d %H:%M}. Python {machine}; "]
     head[1] += ", ".join(versions)
     head += [f"```\n{text}\n```", " ".join(links), "\n".join(contents)]
     page = new_notebook(cells=[new_markdown_cell("\n\n".join(head)), *cells])
-    for cell in page.cells:
+    for number, cell in enumerate(page.cells):
+        cell.id = f"cell-{number}"  # of two notebooks they may be the same
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if "widget" in kind or "javascript" in kind]:
                 del output.data[kind]  # what a reader sees without a kernel is the text or picture beside it
