@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from sameo_core import __version__
@@ -93,7 +94,8 @@ def write_report(
     errors = [run.error for run in done if run.error]
     text = "\n\n".join([summary(done, profile, elapsed, tables, figures, beside), *errors])
     links = [f"[{file.name}]({Path(os.path.relpath(file, path.parent)).as_posix()})" for file in (*tables, *figures)]
-    cells, contents = [], []
+    cells: list[NotebookNode] = []
+    contents = []
     for run in done:
         if run.output:
             notebook = read_notebook(run.output)
