@@ -1,14 +1,12 @@
-"""What a profile stands for: its data sets, its Amodal-LVIS, the teacher that made it, and the weights.
+"""From a profile to its data sets, its Amodal-LVIS, the teacher that made it, and the weights.
 
-Data sets are drawn where the profile is miniature, and freed of what teaches nothing. What takes time is found where an
-earlier run has left it.
+Work that takes time is kept in the profile's run folders, and found there by later runs.
 """
 
-import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,26 @@ from tqdm import tqdm
 from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset, clean, load_dataset
 from sameo_core.errors import InputError
-from sameo_core.front_ends.amodal_rcnn import _baseline_batches, _starting_baseline
+from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
-from sameo_core.model import Sameo
+from sameo_core.model import EfficientSam, Sameo
 from sameo_core.model.checkpoints import fingerprint_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import claimed, write_environment
+from sameo_core.runs.distributed import broadcast_bool, rank_zero_first
+from sameo_core.runs.folders import locked
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
-from sameo_core.training import BatchSampler, EmbeddingCache, learning_rate_factor
-from sameo_core.training.detectors import detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import BEST, RESULT, _claimed_by_rank_zero, _run, _starting_model, cpu_threads, is_whole
+from sameo_core.training import EmbeddingCache, fine_tune
+from sameo_core.training.loop import starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
-    """A data set as its files say, nothing removed; in `mini` the files are drawn when they are not there yet.
+    """Open a data set without cleaning it; `mini` draws its files if they are missing.
 
     Args:
         name: e.g. "cocoa_cls".
         split: "train" or "val".
-        profile: decides where the files lie and how many images are drawn: `val_images`, or `train_images` x the
-            set's `miniature.RELATIVE_SIZE`.
+        profile: gives the folder and the number of images to draw: `val_images`, or `train_images` x
+            `miniature.RELATIVE_SIZE`.
 
     Raises:
         InputError: the files are missing (paper), damaged, or the set is unknown; `mini` without a number of images.
@@ -58,13 +54,13 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
 
 
 def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """Of several data sets those that are here, nothing removed, and why each of the others is not.
+    """Open those of several data sets that are here, without cleaning them.
 
     Args:
         splits: data set -> "train" or "val".
 
     Returns:
-        data set -> its images, and data set -> the error that says what was looked for, and where.
+        data set -> its images, and data set -> the error of each missing one.
 
     Raises:
         InputError: none of them is here.
@@ -85,16 +81,16 @@ def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str,
 def open_clean_present(
     splits: Mapping[str, str], profile: Profile
 ) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """`open_present`, each set cleaned as by `open_clean_dataset`; arguments, result and errors as theirs."""
+    """`open_present`, then cleaned as by `open_clean_dataset`."""
     present, absent = open_present(splits, profile)
     return {name: _cleaned(dataset, profile) for name, dataset in present.items()}, absent
 
 
 def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | None = None) -> AmodalDataset:
-    """`open_dataset`, cleaned with the profile's thresholds (`cleaning.clean`).
+    """`open_dataset`, then cleaned with the profile's thresholds (`cleaning.clean`).
 
     Args:
-        root: the folder of a set that lies elsewhere; it is read as it is.
+        root: the folder of a set that lies elsewhere.
 
     Raises:
         InputError: as `open_dataset`, or no object is left.
@@ -112,13 +108,13 @@ def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
 
 
 def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split: str = "train") -> Pool:
-    """The objects of the profile's visible-only sets, as a teacher sees them; collected now unless they have been.
+    """The objects of the profile's visible-only sets with the teacher's masks, collected once.
 
-    Of several sets those that are here are taken, and those that are not are named.
+    Sets that are missing are named and left out.
 
     Args:
-        profile: says which sets, where they lie, and the thresholds.
-        teacher_weights: what `fine_tune(teacher_profile(profile))` returned; None: geometry alone judges.
+        profile: the sets, their folder and the thresholds.
+        teacher_weights: from `teacher(profile)`; None: geometry alone judges.
         split: of the source sets.
 
     Raises:
@@ -143,7 +139,7 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
     config = profile.synthesis.complete
     judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
     pairs = zip(judges, datasets, strict=True)
-    with claimed(profile.runs / "preparation"):  # a second process finds what the first has collected
+    with locked(profile.runs / "preparation"):
         return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
 
 
@@ -156,19 +152,16 @@ def synthetic_set(
     seed: int = DATA_SEED,
     **how: Any,
 ) -> Path:
-    """The Amodal-LVIS of a profile; made now unless it is there, read with `load_dataset("amodal_lvis", out, split)`.
+    """Synthesise a profile's Amodal-LVIS once; returns its folder, for `load_dataset("amodal_lvis", out, split)`.
 
     Args:
         profile: sources, thresholds, curriculum and number of images.
-        teacher_weights: what `fine_tune(teacher_profile(profile))` returned.
+        teacher_weights: from `teacher(profile)`.
         out: its folder; `data/runs/<profile>/amodal_lvis-<hash>` if None.
         images: instead of the profile's number.
         split: of the sources and of the result.
         seed: of the set.
         how: workers, scheduler, shard, shards: see `synthesize`.
-
-    Returns:
-        the folder.
 
     Raises:
         InputError: see `pool_of_profile`, `synthesize`.
@@ -185,168 +178,54 @@ def synthetic_set(
     return synthesize(pool, out, images, split, profile.synthesis, seed, **how)
 
 
-_OPENED: dict[str, list[AmodalDataset]] = {}  # of `training_sets`
-
-
-def fine_tune(profile: Profile, seed: int = 0) -> Path:
-    """The weights of a SAMEO fine-tuned with the profile's recipe; trained now unless an earlier run has left them.
-
-    The run folder `data/runs/<profile>/sameo-<hash>` holds config.json, environment.json (where it is computed),
-    sampling.json (how often each set is drawn), log.csv, checkpoint.pt while it trains, and sameo.safetensors when it
-    is done. A second process that asks for the same run waits for the first, and takes what it finds. All ranks of
-    `torchrun` call this alike.
-
-    Interrupted (Ctrl-C), it leaves best.safetensors: the weights at the end of the `log_every` iterations with the
-    lowest mean loss so far. Nearly all of their objects are new to the decoder, so this is as good as a validation set
-    and takes no data from the training. The same call goes on from the last checkpoint; a run that comes to its end
-    has its last weights, for there the learning rate has come to zero.
-
-    Args:
-        profile: data sets and recipe.
-        seed: of batches, prompts and nothing else: the decoder starts from the pre-trained one.
+def amodal_lvis_folder(profile: Profile) -> Path:
+    """The folder of the profile's Amodal-LVIS: beside the other data sets, or else synthesised with its teacher, once.
 
     Raises:
-        InputError: weights or data sets are missing or damaged; a batch that the ranks cannot share equally; the disk
-            is full or not writable.
-            More image files than `CacheConfig.bad_images` are missing or damaged; those left out are told at the end.
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
-        KeyboardInterrupt: with the place of the best weights so far.
+        InputError: as `teacher` and `synthetic_set`.
     """
-    recipe = replace(profile.training, seeds=(seed,))
-    model, sets = _starting_model(recipe), training_sets(profile)
-    key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
-    folder = profile.runs / f"sameo-{key}"
-    result = folder / RESULT
-    if agreed(is_whole(result)):
-        return result
-    cache = EmbeddingCache(
-        model, profile.runs / "embeddings", recipe.half_embeddings, profile.cache.embedding_cache_gigabytes
-    )
-    share = rank(), ranks(), model.input_size, profile.cache.bad_images
-    sampler = BatchSampler(sets, cache, recipe, model.config.image_size, seed, *share)
-    with _claimed_by_rank_zero(folder):
-        if agreed(is_whole(result)):  # another process has been at work on it
-            return result
-        if rank() == 0:
-            config = {"data": asdict(profile.data), "training": asdict(recipe)}
-            frequencies = sampler.frequencies(recipe.iterations)
-            for name, content in {"config.json": config, "sampling.json": frequencies}.items():
-                with written_whole(folder / name) as partial:
-                    partial.write_text(json.dumps(content, indent=1))
-        with cpu_threads(recipe.cpu_threads):
-            if rank() == 0:
-                write_environment(folder)
-            _run(Sameo(model, recipe.variant), sampler, recipe, folder)
-        if sampler.left_out:
-            told = "".join(f"\n  {file}: {rule}" for file, rule in sampler.left_out.items())
-            warnings.warn(f"{folder}: {len(sampler.left_out)} images were left out:{told}", stacklevel=2)
-        if rank() == 0:
-            Sameo(model, recipe.variant).save(result)
-            for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
-                (folder / name).unlink(missing_ok=True)
-        barrier()
-    return result
+    told = replace(profile, training=teacher_profile(profile).training)  # of the training, the teacher's part counts
+    return _amodal_lvis_folder(told, profile.runs, profile.data_folder)
 
 
-def fine_tune_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`fine_tune` for several (profile, seed), on a CPU as many at once as there are cores.
+@lru_cache(maxsize=32)
+def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
+    """`folders`, of runs and data sets, are part of the key: they may be others the next time."""
+    here = _distributed(profile)
+    return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
 
-    What is asked for twice is trained once. The data sets are made before; embeddings are shared as they come. The
-    weights do not depend on how many run at once where the profile states `cpu_threads`.
 
-    Returns:
-        the weights of each run, in order.
+def _distributed(profile: Profile) -> Path | None:
+    root = profile.data_folder / "amodal_lvis"
+    return root if broadcast_bool(profile.name != "photo" and root.is_dir()) else None
+
+
+def _made(profile: Profile, teacher_weights: Path | None) -> Path:
+    with rank_zero_first(), locked(profile.runs / "preparation"):
+        return synthetic_set(profile, teacher_weights, workers=-1)
+
+
+def teacher(profile: Profile) -> Path:
+    """The weights of Amodal-LVIS's teacher, a SAMEO fine-tuned on the other amodal sets (paper); trained once.
+
+    Without such sets it learns from a first Amodal-LVIS, of objects that geometry alone finds complete.
 
     Raises:
-        InputError, FloatingPointError: as `fine_tune`.
+        InputError, FloatingPointError, KeyboardInterrupt: as `training.fine_tune`, by all ranks together.
     """
-    if runs_at_once(len(runs)) > 1:
-        collections = {
-            config_hash(profile.data, profile.synthesis, teacher_profile(profile)): profile for profile, _ in runs
-        }
-        for profile in collections.values():
-            open_training_sets(profile)
-    return run_all(fine_tune, runs, "fine-tuning")
-
-
-def runs_at_once(runs: int) -> int:
-    """How many trainings run at the same time: on a CPU as many as there are cores, on a GPU one."""
-    return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
-
-
-def run_all(train: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
-    """What `train` returns for each (profile, seed), in order; equal ones once, several at once (`runs_at_once`)."""
-    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
-    at_once = runs_at_once(len(different))
-    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(train)(*run) for run in different.values())
-    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
-    weights = dict(zip(different, bar, strict=True))
-    return [weights[config_hash(profile, seed)] for profile, seed in runs]
-
-
-def open_training_sets(profile: Profile) -> list[AmodalDataset]:
-    """The data sets a profile trains on, cleaned; Amodal-LVIS is synthesised first where nobody has done it yet.
-
-    Raises:
-        InputError: one of them is missing or damaged, or nothing is left of it.
-    """
-    synthetic = "amodal_lvis" in profile.data.train
-    made = {"amodal_lvis": _open_amodal_lvis(profile, _amodal_lvis_root(profile))} if synthetic else {}
-    with rank_zero_first(), claimed(profile.runs / "preparation"):
-        return [
-            made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
-        ]
-
-
-def training_sets(profile: Profile) -> list[AmodalDataset]:
-    """`open_training_sets`, once a process for all runs that learn from the same sets: it takes seconds each time."""
-    what = profile.data, profile.synthesis, teacher_profile(profile)
-    key = config_hash(profile.name, *what, profile.runs, profile.data_folder)
-    if key not in _OPENED:
-        _OPENED[key] = open_training_sets(profile)
-    return _OPENED[key]
+    first = teacher_profile(profile)
+    model = starting_model(first.training)
+    root = (_distributed(first) or _made(first, None)) if "amodal_lvis" in first.data.train else None
+    return _trained(first, model, _opened(first, root), first.training.seeds[0])
 
 
 def open_amodal_lvis(profile: Profile) -> AmodalDataset:
-    """Amodal-LVIS: as it lies with the other data sets, or else made of what the profile's teacher finds complete.
-
-    The teacher is a SAMEO that the profile's recipe trains on the other amodal sets (paper, section "Amodal-LVIS").
+    """Amodal-LVIS, cleaned; without dual annotation its occluded objects only.
 
     Raises:
-        InputError: as `fine_tune` and `synthetic_set`.
+        InputError: as `amodal_lvis_folder` and `open_clean_dataset`.
     """
-    return _open_amodal_lvis(profile, _amodal_lvis_root(profile))
-
-
-def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
-    """The profile's test sets by name, cleaned.
-
-    "photo_pairs" is an Amodal-LVIS of val photographs: objects, occluders and backgrounds that no training has seen.
-    Geometry alone chooses its objects, so that no model under test has a say in them.
-
-    Raises:
-        InputError: as `open_clean_dataset` and `synthetic_set`.
-    """
-    sets = {}
-    for name in profile.data.held_out:
-        root = None
-        if name == "photo_pairs":
-            first = profile.override(**geometry(profile))
-            with rank_zero_first(), claimed(profile.runs / "preparation"):
-                root = synthetic_set(first, None, images=profile.data.val_images, split=split, workers=-1)
-        sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
-    return sets
-
-
-def _amodal_lvis_root(profile: Profile) -> Path:
-    root = profile.data_folder / "amodal_lvis"
-    if agreed(profile.name != "photo" and root.is_dir()):
-        return root
-    teacher = None
-    if profile.synthesis.complete.ask_teacher:
-        teacher = fine_tune(teacher_profile(profile), profile.training.seeds[0])  # by all ranks together
-    with rank_zero_first(), claimed(profile.runs / "preparation"):
-        return synthetic_set(profile, teacher, workers=-1)
+    return _open_amodal_lvis(profile, amodal_lvis_folder(profile))
 
 
 def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
@@ -358,19 +237,122 @@ def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
     return dataset
 
 
-def unfinished_runs(profile: Profile) -> list[Path]:
-    """The folders of the profile's runs that have logged something and are not done, the latest first."""
-    logs = [log for log in profile.runs.glob("sameo-*/log.csv") if not (log.parent / RESULT).exists()]
-    return [log.parent for log in sorted(logs, key=lambda log: log.stat().st_mtime_ns, reverse=True)]
+def training_sets(profile: Profile) -> list[AmodalDataset]:
+    """The data sets that a profile trains on, cleaned; Amodal-LVIS is synthesised first if it is missing.
+
+    They are opened once per process, because it takes seconds.
+
+    Raises:
+        InputError: one of them is missing or damaged, or nothing is left of it.
+    """
+    return _opened(profile, amodal_lvis_folder(profile) if "amodal_lvis" in profile.data.train else None)
+
+
+def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
+    key = Profile(name=profile.name, data=profile.data)  # what the sets depend on
+    return [*_open_sets(key, amodal_lvis, profile.runs, profile.data_folder)]
+
+
+@lru_cache(maxsize=32)
+def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tuple[AmodalDataset, ...]:
+    made = {"amodal_lvis": _open_amodal_lvis(profile, amodal_lvis)} if amodal_lvis else {}
+    with rank_zero_first(), locked(profile.runs / "preparation"):
+        return tuple(
+            made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
+        )
+
+
+def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
+    """The profile's test sets by name, cleaned.
+
+    "photo_pairs" is an Amodal-LVIS of val photographs, which no training has seen. Geometry alone chooses its objects,
+    so that no model under test influences them.
+
+    Raises:
+        InputError: as `open_clean_dataset` and `synthetic_set`.
+    """
+    sets = {}
+    for name in profile.data.held_out:
+        root = None
+        if name == "photo_pairs":
+            first = profile.override(**geometry(profile))
+            with rank_zero_first(), locked(profile.runs / "preparation"):
+                root = synthetic_set(first, None, images=profile.data.val_images, split=split, workers=-1)
+        sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
+    return sets
 
 
 # ------------------------------------------------------------------------------------------------------------ training
-def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
-    """The weights of the baseline, trained with the profile's recipe now unless an earlier run has left them.
 
-    The run folder `data/runs/<profile>/amodal_rcnn-<hash>` holds config.json, environment.json, log.csv, checkpoint.pt
-    while it trains, and amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the
-    same run waits for the first, and takes what it finds.
+
+def train(profile: Profile, seed: int = 0) -> Path:
+    """Fine-tune SAMEO with the profile's data sets and recipe, once; returns the weights.
+
+    The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` make the
+    same call.
+
+    Args:
+        profile: data sets and recipe.
+        seed: of batches and prompts; the decoder starts from the pre-trained one.
+
+    Raises:
+        InputError: weights or data sets are missing or damaged, or as `training.fine_tune`.
+        FloatingPointError, KeyboardInterrupt: as `training.fine_tune`.
+    """
+    model = starting_model(replace(profile.training, seeds=(seed,)))
+    return _trained(profile, model, training_sets(profile), seed)
+
+
+def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset], seed: int) -> Path:
+    recipe = replace(profile.training, seeds=(seed,))
+    key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
+    folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
+    cache = embedding_cache(profile, model)
+    return fine_tune(sets, recipe, folder, seed, embeddings=cache, bad_images=profile.cache.bad_images, about=about)
+
+
+def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
+    """The image embeddings of a profile's runs, by the encoder of a model."""
+    folder, gigabytes = profile.runs / "embeddings", profile.cache.embedding_cache_gigabytes
+    return EmbeddingCache(model, folder, profile.training.half_embeddings, gigabytes)
+
+
+def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
+    """`train` for several (profile, seed), on a CPU as many at once as there are cores; the weights, in order.
+
+    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on how many run at once.
+
+    Raises:
+        InputError, FloatingPointError: as `train`.
+    """
+    if runs_at_once(len(runs)) > 1:
+        for profile, _ in runs:
+            training_sets(profile)
+    return run_all(train, runs, "fine-tuning")
+
+
+def runs_at_once(runs: int) -> int:
+    """How many trainings run in parallel: on a CPU one per core, on a GPU one."""
+    return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
+
+
+def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
+    """`work` for each (profile, seed), equal ones once, several in parallel; the results in order."""
+    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
+    at_once = runs_at_once(len(different))
+    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
+    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
+    weights = dict(zip(different, bar, strict=True))
+    return [weights[config_hash(profile, seed)] for profile, seed in runs]
+
+
+# -------------------------------------------------------------------------------------------------------- the baseline
+
+
+def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
+    """Train the end-to-end baseline with the profile's data sets and recipe, once; returns the weights.
+
+    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`; see `front_ends.amodal_rcnn.fit_amodal_rcnn`.
 
     Args:
         profile: data sets and recipe.
@@ -381,38 +363,13 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     recipe, shared = profile.amodal_rcnn, profile.training
-    model, sets = _starting_baseline(recipe, seed), training_sets(profile)
+    model, sets = starting_amodal_rcnn(recipe, seed), training_sets(profile)
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
     data = [dataset.fingerprint() for dataset in sets]
-    folder = profile.runs / f"amodal_rcnn-{config_hash(profile.name, recipe, common, fingerprint_weights(model), data)}"
-    result = folder / "amodal_rcnn.safetensors"
-    if is_whole(result):
-        return result
-    model.to(default_device()).train()
-    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
-    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with claimed(folder), cpu_threads(shared.cpu_threads):
-        if is_whole(result):  # another process has been at work on it
-            return result
-        config = {"data": asdict(profile.data), "amodal_rcnn": asdict(recipe), "training": common}
-        with written_whole(folder / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=1))
-        write_environment(folder)
-        run_detector_training(
-            model,
-            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: _baseline_batches(sets, recipe, seed, start),
-            folder,
-            end=recipe.rcnn_iterations,
-            factor=lambda iteration: learning_rate_factor(iteration, schedule),
-            seed=seed,
-            clip=shared.clip,
-            log_every=shared.log_every,
-        )
-        save_detector(model, result)
-        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
-            (folder / name).unlink(missing_ok=True)
-    return result
+    key = config_hash(profile.name, recipe, common, fingerprint_weights(model), data)
+    folder, about = profile.runs / f"amodal_rcnn-{key}", {"data": asdict(profile.data)}
+    bad_images = profile.cache.bad_images
+    return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, bad_images=bad_images, about=about)
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
@@ -422,5 +379,5 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
         InputError, FloatingPointError: as `train_amodal_rcnn`.
     """
     seeds = profile.training.seeds
-    open_training_sets(profile)  # drawn and synthesised once, before
+    training_sets(profile)  # drawn and synthesised once, before
     return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))

@@ -261,6 +261,19 @@ def test_batches_depend_on_seed_and_iteration_and_on_the_logarithm_of_sizes(tmp_
     assert 130 < mirrored < 230  # of 360
 
 
+def test_in_the_place_of_a_damaged_image_comes_the_next_of_its_set(tmp_path):
+    sets = sets_of_two_sizes(tmp_path)
+    recipe, left_out = AmodalRcnnConfig(rcnn_batch_images=6), {}
+    whole = [draw_batch(sets, recipe, 0, iteration).names for iteration in range(8)]
+    (tmp_path / "amodal_lvis3.png").write_bytes(b"")
+    with pytest.raises(InputError, match="bad_images=10") as error:
+        [draw_batch(sets, recipe, 0, iteration) for iteration in range(8)]
+    assert error.value.file == str(tmp_path / "amodal_lvis3.png")
+    found = [draw_batch(sets, recipe, 0, iteration, left_out, 1).names for iteration in range(8)]
+    assert found == [tuple(name.replace("lvis 3", "lvis 4") for name in names) for names in whole]
+    assert list(left_out) == [str(tmp_path / "amodal_lvis3.png")]
+
+
 # --------------------------------------------------------------------------------------------------------------- runs
 
 TINY = {"rcnn_iterations": 4, "rcnn_batch_images": 1, "rcnn_warmup_iterations": 1, "log_every": 2}
@@ -283,7 +296,7 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     log = log_of(weights)
     assert [row["step"] for row in log] == ["2", "4"]
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "run_detector_training", None)
+        patch.setattr(amodal_rcnn, "run_detector_training", None)
         assert train_amodal_rcnn(profile) == weights  # found, not made
     model = load_amodal_rcnn(weights)
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
@@ -298,10 +311,10 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     weights.unlink()
     draw = amodal_rcnn.draw_batch
 
-    def killed(sets, recipe, seed, iteration):
+    def killed(sets, recipe, seed, iteration, *left_out):
         if iteration == 3:
             raise KeyboardInterrupt
-        return draw(sets, recipe, seed, iteration)
+        return draw(sets, recipe, seed, iteration, *left_out)
 
     with monkeypatch.context() as patch:
         patch.setattr(amodal_rcnn, "draw_batch", killed)
@@ -314,19 +327,19 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
 
 def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch):
     @contextmanager
-    def claimed_after_the_other(folder):
+    def locked_after_the_other(folder):
         folder.mkdir(parents=True)
         save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
         yield
 
-    monkeypatch.setattr(pipeline, "claimed", claimed_after_the_other)
-    monkeypatch.setattr(pipeline, "run_detector_training", None)
+    monkeypatch.setattr(amodal_rcnn, "locked", locked_after_the_other)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
     found = train_amodal_rcnn(world.profile(**TINY))
     assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network
 
 
 def test_a_cut_short_result_is_trained_again(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *_, **__: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *_, **__: None)
     result = train_amodal_rcnn(world.profile(**TINY))
     whole = result.read_bytes()
     result.write_bytes(whole[:1000])
@@ -334,7 +347,7 @@ def test_a_cut_short_result_is_trained_again(world, monkeypatch):
 
 
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
     made = [
         train_amodal_rcnn(world.profile(**TINY)),
         train_amodal_rcnn(world.profile(**TINY), seed=1),
@@ -346,7 +359,7 @@ def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
 
 
 def test_several_runs(world, monkeypatch):
-    monkeypatch.setattr(pipeline, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 1)  # one after the other, in this process
     profile = world.profile(**TINY, seeds=(0, 1))
     assert train_all_amodal_rcnn(profile) == {seed: train_amodal_rcnn(profile, seed) for seed in (0, 1)}

@@ -160,11 +160,6 @@ def test_a_value_of_another_type_is_refused(name, key, value):
     assert (error.value.file, error.value.record) == (f"profile {name}", key)
 
 
-def test_a_word_that_is_none_of_a_fields_words_is_refused_with_those():
-    with pytest.raises(InputError, match="one of 'log', 'uniform', 'size', found 'logarithm'"):
-        load_profile("mini", sampling="logarithm")
-
-
 def test_an_unknown_name_is_refused_with_the_closest_one():
     with pytest.raises(InputError, match="Did you mean 'iterations'"):
         load_profile("mini", iteration=10)

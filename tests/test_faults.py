@@ -17,7 +17,7 @@ Which fault is tested where (randomised, over all of them: `benchmarks/soak.py`)
     read-only            here               here (4)           here                  here
 
     (1) and a rank of several: test_process_group. (2) that a claim waits, and ends with its process: test_run_folder.
-    (3) looks at no clock. (4) as all that `written_whole` writes, and a pool is written first.
+    (3) looks at no clock. (4) as all that `atomic_write` writes, and a pool is written first.
 """
 
 import json
@@ -37,8 +37,9 @@ import pytest
 import torch
 from conftest import AgreeingTeacher, seeded_nano
 from test_synthesis import IMAGES, SMALL, tree
-from test_training import Killed, interrupt
+from test_training import Killed, arguments_of, interrupt
 
+from sameo_core import pipeline
 from sameo_core.apps.predict import write_json
 from sameo_core.config import CompletenessConfig, profiles
 from sameo_core.datasets import json_index, load_dataset
@@ -46,11 +47,11 @@ from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
 from sameo_core.miniature.mask_files import save_mask
 from sameo_core.model import Sameo
-from sameo_core.pipeline import fine_tune, open_clean_dataset, open_training_sets, unfinished_runs
+from sameo_core.pipeline import open_clean_dataset, train, training_sets
 from sameo_core.reporting import read_table, write_table
 from sameo_core.reproduction import NotebookRun, write_report
-from sameo_core.runs.atomic import written_whole
-from sameo_core.runs.folders import append_log, claimed, follow_log, save_checkpoint
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.folders import locked, save_checkpoint
 from sameo_core.synthesis import collect_complete_objects, shards, synthesize
 from sameo_core.training import EmbeddingCache
 from sameo_core.training.detectors import save_detector
@@ -151,7 +152,7 @@ def trained():
 @pytest.fixture
 def undisturbed(world, trained):
     if not trained:
-        path = fine_tune(world.profile())
+        path = train(world.profile())
         trained.append(results(path))
         shutil.rmtree(path.parent)
     return trained[0]
@@ -163,7 +164,7 @@ def stopped(world, undisturbed):
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, after=3)
         with pytest.raises(Killed):
-            fine_tune(world.profile())
+            train(world.profile())
     (folder,) = world.profile().runs.glob("sameo-*")
     return folder
 
@@ -181,12 +182,12 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_begins_again(world, stopp
             r"checkpoint.pt: the checkpoint is damaged .* put aside as checkpoint.pt.corrupt, and the run begins again"
         )
         with pytest.warns(UserWarning, match=told), pytest.raises(Killed):
-            fine_tune(world.profile())
+            train(world.profile())
     assert (stopped / "checkpoint.pt.corrupt").read_bytes() == damaged and not (stopped / "log.csv").exists()
     steps = interrupt(monkeypatch, after=99)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = fine_tune(world.profile())
+        path = train(world.profile())
     assert path.parent == stopped and results(path) == undisturbed and len(steps) == 6
     assert not list(stopped.glob("checkpoint*"))
 
@@ -195,14 +196,14 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_run_begins_again(world, stopp
 def test_a_damaged_log_comes_back_with_the_checkpoint(world, stopped, undisturbed, damage, monkeypatch):
     damage(stopped / "log.csv")
     steps = interrupt(monkeypatch, after=99)
-    assert results(fine_tune(world.profile())) == undisturbed and len(steps) == 4
+    assert results(train(world.profile())) == undisturbed and len(steps) == 4
 
 
 @pytest.mark.parametrize("damage", [half, empty])
 def test_weights_that_are_cut_short_are_trained_again(world, undisturbed, damage):
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     damage(path)
-    assert fine_tune(world.profile()) == path and results(path) == undisturbed
+    assert train(world.profile()) == path and results(path) == undisturbed
 
 
 def test_a_damaged_image_stops_a_training_that_goes_on_when_it_is_mended(world, stopped, undisturbed):
@@ -212,21 +213,21 @@ def test_a_damaged_image_stops_a_training_that_goes_on_when_it_is_mended(world, 
     for path in images:
         half(path)
     with pytest.raises(InputError, match=r"\.jpg, image \d+: .*fetch it again") as error:
-        fine_tune(world.profile())
+        train(world.profile())
     assert Path(error.value.file) in images
     for path, content in whole.items():
         path.write_bytes(content)
-    assert results(fine_tune(world.profile())) == undisturbed
+    assert results(train(world.profile())) == undisturbed
 
 
 def test_a_training_goes_on_without_a_damaged_image_where_that_is_allowed(world):
     profile = world.profile()
     half(next(image.path for image in open_clean_dataset("cocoa", "train", profile)))
     with pytest.raises(InputError, match="bad_images=10"):
-        fine_tune(profile)
+        train(profile)
     (folder,) = profile.runs.glob("sameo-*")
     with pytest.warns(UserWarning, match=r"1 images were left out:\n.*jpg: the image file cannot be decoded"):
-        weights = fine_tune(profile.override(bad_images=1))
+        weights = train(profile.override(bad_images=1))
     assert weights.parent == folder  # the same run: the number does not belong to its name
 
 
@@ -237,16 +238,16 @@ def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(
     """Of 12 MB each, no checkpoint fits, or the second does not beside the first."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         interrupt(patch, after=0)
-        fine_tune(world.profile())
+        train(world.profile())
     (folder,) = world.profile().runs.glob("sameo-*")
     with small_disk(folder, kilobytes) as resize:
         with pytest.raises(InputError, match=r"it cannot be written: .*[\d,]+ bytes are free\)\. Free space") as error:
-            fine_tune(world.profile())
+            train(world.profile())
         assert error.value.file == str(folder / "checkpoint.pt") and not list(folder.glob("*.partial"))
         assert (folder / "checkpoint.pt").exists() == (steps > 0)
         resize(60_000)
         calls = interrupt(monkeypatch, after=99)
-        path = fine_tune(world.profile())
+        path = train(world.profile())
         assert path.parent == folder and results(path) == undisturbed and len(calls) == 6 - steps
 
 
@@ -262,18 +263,14 @@ BESIDE = """
     profile = load_profile(**{profile})
     print("ready", flush=True)
     input()
-    path = pipeline.fine_tune(profile)
+    path = pipeline.train(profile)
     print(len(steps), path)
 """
 
 
 def test_two_processes_train_the_same_run_once(world, undisturbed, monkeypatch):
     tiny = world.profile()
-    keys = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
-    profile = {"name": "mini"} | {key: getattr(tiny.training, key) for key in keys}
-    keys = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
-    profile |= {key: getattr(tiny.data, key) for key in keys}
-    source = textwrap.dedent(BESIDE).format(threads=torch.get_num_threads(), profile=profile)
+    source = textwrap.dedent(BESIDE).format(threads=torch.get_num_threads(), profile=arguments_of(tiny))
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     other = subprocess.Popen([sys.executable, "-c", source], env=environment, **pipes)
@@ -281,7 +278,7 @@ def test_two_processes_train_the_same_run_once(world, undisturbed, monkeypatch):
     other.stdin.write("go\n")
     other.stdin.flush()
     steps = interrupt(monkeypatch, after=99)
-    path = fine_tune(tiny)
+    path = train(tiny)
     out, error = other.communicate(timeout=120)
     assert other.returncode == 0, error
     theirs, place = out.split()
@@ -295,51 +292,35 @@ def test_a_clock_that_jumps_changes_no_training(world, stopped, undisturbed, mon
     monkeypatch.setattr(time, "time_ns", lambda: now_ns + 3600 * 10**9 * (-1) ** next(hours) * next(hours))
     for path, day in zip(sorted(stopped.iterdir()), (-1, 1) * 9, strict=False):
         os.utime(path, (now + 86400 * day,) * 2)
-    assert unfinished_runs(world.profile()) == [stopped]
-    assert results(fine_tune(world.profile())) == undisturbed
-
-
-def test_a_log_is_followed_whatever_the_clock_says(tmp_path, monkeypatch):
-    """Rows are counted, times are not compared."""
-    log, seen = tmp_path / "log.csv", []
-    hours = iter(range(0, -(10**6), -1))
-    monkeypatch.setattr(time, "time", lambda: 1e9 + 3600.0 * next(hours))
-    append_log(log, {"step": 1, "loss": 0.5})
-    for rows in follow_log(tmp_path, "result", seconds=0.01):
-        seen.append([row["step"] for row in rows])
-        if len(rows) < 3:
-            append_log(log, {"step": len(rows) + 1, "loss": 0.5})
-            os.utime(log, (1e8 / len(rows),) * 2)  # older each time
-        else:
-            (tmp_path / "result").touch()
-    assert seen == [[1], [1, 2], [1, 2, 3]]
+    assert results(train(world.profile())) == undisturbed
 
 
 def test_in_a_read_only_folder_what_is_finished_is_found(world, undisturbed):
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     with read_only(world.root):
-        assert fine_tune(world.profile()) == path and results(path) == undisturbed
-        assert len(open_training_sets(world.profile())[0])
+        assert train(world.profile()) == path and results(path) == undisturbed
+        pipeline._open_sets.cache_clear()
+        assert len(training_sets(world.profile())[0])
 
 
 def test_in_a_read_only_folder_a_run_says_what_it_cannot_write(world, stopped, undisturbed):
     before = tree(stopped)
     with read_only(world.root):
         with pytest.raises(InputError, match=r"(Read-only file system|Permission denied).*correct the rights") as error:
-            fine_tune(world.profile())
+            train(world.profile())
         assert Path(error.value.file).parent == stopped
         with pytest.raises(InputError, match="correct the rights"):
-            fine_tune(world.profile(), seed=1)  # a folder that is not there yet
+            train(world.profile(), seed=1)  # a folder that is not there yet
     assert tree(stopped) == before
-    assert results(fine_tune(world.profile())) == undisturbed
+    assert results(train(world.profile())) == undisturbed
 
 
 def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_claims_the_folder(tmp_path):
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         (tmp_path / "run/checkpoint.pt.elsewhere-7.partial").write_bytes(b"half of")
-        with claimed(tmp_path / "run"):  # by the same process: it may be writing just then
+        with locked(tmp_path / "run"):  # by the same process: it may be writing just then
             assert list((tmp_path / "run").glob("*.partial"))
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 
@@ -484,16 +465,12 @@ def test_a_clock_that_jumps_changes_no_embedding_and_no_bound(nano, images, tmp_
     other_time = time.time() + 86400 * day
     for path in folder.rglob("*.embedding"):
         os.utime(path, (other_time,) * 2)
-    leftover = next(folder.rglob("*.embedding")).with_suffix(".7.partial")
-    leftover.write_bytes(b"half of")
-    os.utime(leftover, (other_time,) * 2)
     size = 128 * 16 * 16 * 2 + 4
     for _ in range(3):
         cache = EmbeddingCache(nano.model, folder, gigabytes=4 * size / 1e9)
         found = torch.cat([cache.embed([image]) for image in images])
         torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
         assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 4 * size
-    assert not leftover.exists()  # a killed process's, of another time
 
 
 def test_in_a_read_only_folder_images_are_encoded_anew(nano, images, tmp_path):
@@ -601,10 +578,10 @@ def test_two_processes_that_write_a_file_do_not_mix(tmp_path):
     path = tmp_path / "file"
 
     def another():
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(b"another's")
 
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(b"one's ")
         assert ends_well(child(another)) and path.read_bytes() == b"another's"
         with partial.open("ab") as file:

@@ -29,13 +29,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sameo_core import config
+from sameo_core import config, pipeline
 from sameo_core.config import SynthesisConfig
 from sameo_core.evaluation import evaluate_predictions
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import AmodalPrediction, Sameo
-from sameo_core.pipeline import fine_tune, open_clean_dataset
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.runs.folders import environment
 from sameo_core.synthesis import collect_complete_objects, synthesize
 from sameo_core.training import sampling, training_log
@@ -85,7 +85,7 @@ for image in val:
             "image_id": image.image_id, "category_id": item.category_id, "instance_id": item.instance_id,
             "segmentation": encode_mask(shifted), "score": 1 / (2 + len(answers)),
         })
-weights = fine_tune(run, 0)
+weights = pipeline.train(run, 0)
 print(json.dumps({
     "environment": environment(),
     "data": tree(run.data_folder),

@@ -490,9 +490,8 @@ def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, m
 
 
 def test_boxes_or_a_detector(photo, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        run_main(capsys, "predict", photo, "--out", tmp_path, "--detector", "x", "--boxes", "y")
-    assert "--boxes" in capsys.readouterr().err
+    code, _, err = run_main(capsys, "predict", photo, "--out", tmp_path, "--detector", "x", "--boxes", "y")
+    assert code == 2 and "found both" in err
 
 
 def test_an_unknown_detector_is_told_in_one_line(photo, tmp_path, capsys):

@@ -13,8 +13,8 @@ import torch
 
 from sameo_core.config import load_profile
 from sameo_core.model import build_efficient_sam
-from sameo_core.pipeline import fine_tune
-from sameo_core.runs.distributed import agreed, barrier, rank, rank_zero_first, ranks
+from sameo_core.pipeline import train
+from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ KILLED = """
 
 
 def test_one_process_is_rank_zero_of_one():
-    assert (rank(), ranks(), agreed(True), agreed(False)) == (0, 1, True, False)
+    assert (rank(), ranks(), broadcast_bool(True), broadcast_bool(False)) == (0, 1, True, False)
     barrier()
     with rank_zero_first():
         pass
@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(world, tmp_path):
     assert torch.load(checkpoint, weights_only=True)["iteration"] == 2
 
     second = torchrun(together, **TINY)
-    one = fine_tune(load_profile("mini", train=("cocoa",), train_images=6, weights="start.safetensors", **TINY))
+    one = train(load_profile("mini", train=("cocoa",), train_images=6, weights="start.safetensors", **TINY))
     answer, error = second.communicate(timeout=300)
     assert second.returncode == 0, error
     two = checkpoint.with_name("sameo.safetensors")

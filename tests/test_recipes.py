@@ -1,6 +1,6 @@
 """Trainings by name: what each changes of a profile, and that nothing else changes with it."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 
@@ -107,12 +107,7 @@ def test_a_recipe_twice_is_a_recipe_once():
     for name in RECIPES:
         if not name.startswith("mix_"):
             assert recipe(name, recipe(name, mini)) == recipe(name, mini)
-    assert replace(recipe("mix_2", recipe("mix_2", mini))) == recipe("mix_2", mini)
-
-
-def test_every_recipe_says_what_it_is():
-    sentences = [entry.sentence for entry in RECIPES.values()]
-    assert len(set(sentences)) == len(sentences) and all(s.endswith(".") and "\n" not in s for s in sentences)
+    assert recipe("mix_2", recipe("mix_2", mini)) == recipe("mix_2", mini)
 
 
 def test_unknown_names_and_too_large_mixes_are_refused():

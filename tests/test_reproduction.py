@@ -19,6 +19,7 @@ from sameo_core import __version__, reproduction
 from sameo_core.config import ROOT
 from sameo_core.errors import InputError
 from sameo_core.reporting import read_table, write_table
+from sameo_core.reproduction import report, runner
 
 PARAMETERS = 'profile: str = "mini"  # which numbers'
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -72,9 +73,9 @@ def test_success_counts_checks_and_writes_the_report(places, capsys):
     assert re.search(r"^01_first +0:\d\d +3  passed$", printed, re.M)
     assert "table.csv" in printed and "2 of 2 notebooks passed, 4 checks held" in printed
     assert "\x1b" not in printed and "\r" not in printed
-    report = (places["runs"] / "mini" / "report.html").read_text()
-    assert "bold output" in report and "seen mini" in report and "table.csv" in report
-    assert external_references(report) == []
+    page = (places["runs"] / "mini" / "report.html").read_text()
+    assert "bold output" in page and "seen mini" in page and "table.csv" in page
+    assert external_references(page) == []
 
 
 def external_references(page):
@@ -100,8 +101,8 @@ def test_failing_cell_stops_the_run_and_is_named(places, capsys):
     assert "assert fine == 2, 'fine is not two'" in printed and "AssertionError: fine is not two" in printed
     assert "\x1b" not in printed
     assert failed.output.is_file()
-    report = (places["runs"] / "mini" / "report.html").read_text()
-    assert "fine is not two" in report and "not run" in report
+    page = (places["runs"] / "mini" / "report.html").read_text()
+    assert "fine is not two" in page and "not run" in page
 
 
 def test_error_inside_the_library_names_the_notebook_line_too(places):
@@ -235,19 +236,13 @@ def test_command_line_exit_codes(monkeypatch, capsys):
     assert capsys.readouterr().err == "sameo_core: 01_x.ipynb: broken. Mend it.\n"
 
 
-def test_live_line_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with reproduction.Progress("01_x", 2) as progress:
-        progress.cell_begins(new_code_cell("1"), 0)
-        progress.cell_begins(new_code_cell("1", metadata={"tags": ["injected-parameters"]}), 1)
-        progress.end(reproduction.NotebookRun("01_x", "passed", 61, 4))
-    printed = capsys.readouterr().out
-    assert "\r\x1b[K01_x  cell  1 of 2" in printed
-    assert printed.endswith("\r\x1b[K01_x  passed          1:01  4 checks\n")
-
-
 def test_clock():
-    assert [reproduction._clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+    assert [report.clock(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == [
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:01:01",
+    ]
 
 
 def test_outputs_worth_showing_are_taken_into_the_notebook(tmp_path):
@@ -366,12 +361,12 @@ def test_every_notebook_says_its_minutes():
 
 
 def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypatch):
-    monkeypatch.setattr(reproduction.torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(runner.torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     with reproduction.kernel_environment("mini"):
-        assert reproduction.AVX2.items() <= os.environ.items()
+        assert runner.AVX2.items() <= os.environ.items()
     with reproduction.kernel_environment("paper"):
-        assert not reproduction.AVX2.items() <= os.environ.items()
-    monkeypatch.setattr(reproduction.torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # e.g. ARM
+        assert not runner.AVX2.items() <= os.environ.items()
+    monkeypatch.setattr(runner.torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # e.g. ARM
     with reproduction.kernel_environment("mini"):
         assert "ATEN_CPU_CAPABILITY" not in os.environ
 
@@ -379,8 +374,8 @@ def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypat
 def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
     """Each training that notebooks 03 to 05 ask for, for every seed; of one notebook, its own."""
     done = []
-    monkeypatch.setattr(reproduction, "fine_tune", lambda profile, seed: done.append((profile.data.train, seed)))
-    monkeypatch.setattr(reproduction, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
+    monkeypatch.setattr(runner, "train", lambda profile, seed: done.append((profile.data.train, seed)))
+    monkeypatch.setattr(runner, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
     reproduction.train_ahead(["03"], 1)
     assert [train for train, _ in done] == [("cocoa_cls",), ("d2sa",), ("muva",)]
     done.clear()
@@ -390,7 +385,7 @@ def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
 
 def test_the_process_that_trains_ahead_ends_with_the_run(monkeypatch, tmp_path):
     sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    monkeypatch.setattr(reproduction.subprocess, "Popen", lambda *_, **__: sleeping)
+    monkeypatch.setattr(runner.subprocess, "Popen", lambda *_, **__: sleeping)
     with reproduction.trainings_ahead(["03"], 1, tmp_path / "log"):
         assert sleeping.poll() is None
     assert sleeping.poll() is not None

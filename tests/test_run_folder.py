@@ -4,29 +4,28 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 
-from sameo_core.runs.folders import append_log, claimed, follow_log, load_checkpoint, read_log, save_checkpoint
+from sameo_core.runs.folders import append_log, load_checkpoint, locked, read_log, save_checkpoint
 
 HOLDING = """
     import sys
     from pathlib import Path
-    from sameo_core.runs.folders import claimed
+    from sameo_core.runs.folders import locked
 
-    with claimed(Path(sys.argv[1])):
-        print("claimed", flush=True)
+    with locked(Path(sys.argv[1])):
+        print("locked", flush=True)
         sys.stdin.readline()
 """
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that has claimed tmp_path / "run" until it is told to go, or killed."""
+    """Another process that has locked tmp_path / "run" until it is told to go, or killed."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDING), str(tmp_path / "run")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "claimed\n"
+    assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
     process.communicate()
@@ -37,7 +36,7 @@ def test_a_second_process_waits_for_the_first(holder, tmp_path, end):
     order = []
 
     def second():
-        with claimed(tmp_path / "run"):
+        with locked(tmp_path / "run"):
             order.append("second")
 
     thread = threading.Thread(target=second)
@@ -54,9 +53,9 @@ def test_a_second_process_waits_for_the_first(holder, tmp_path, end):
 
 
 def test_a_process_may_claim_what_it_has(tmp_path):
-    with claimed(tmp_path / "run"), claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"), locked(tmp_path / "run"):
         pass
-    with claimed(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 
@@ -77,23 +76,3 @@ def test_a_log_forgets_what_came_after_the_checkpoint(tmp_path):
         assert load_checkpoint(checkpoint) == {"iteration": 50} and path.read_bytes() == whole
     checkpoint.unlink()
     assert load_checkpoint(checkpoint) is None and list(tmp_path.iterdir()) == []
-
-
-def test_a_log_is_followed_to_the_end_of_the_run(tmp_path):
-    folder = tmp_path / "run"  # not there yet
-
-    def run():
-        folder.mkdir()
-        for step in (1, 2):
-            time.sleep(0.1)
-            append_log(folder / "log.csv", {"step": step, "loss": 1 / step})
-        time.sleep(0.1)
-        append_log(folder / "log.csv", {"step": 3, "loss": 0.25})
-        (folder / "result").touch()  # at once after the last row: it must not be missed
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    seen = list(follow_log(folder, "result", seconds=0.01))
-    thread.join()
-    assert [len(rows) for rows in seen] == [1, 2, 3] and seen[-1][-1] == {"step": 3.0, "loss": 0.25}
-    assert [len(rows) for rows in follow_log(folder, "result")] == [3]  # of a run that is done already

@@ -146,7 +146,7 @@ def dangers(source):
 RUNS_PROGRAMS = {
     "folders": ["subprocess.run"],
     "downloads": ["subprocess.run"],
-    "reproduction": ["subprocess.Popen"],
+    "runner": ["subprocess.Popen"],
 }
 
 

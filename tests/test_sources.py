@@ -149,7 +149,7 @@ def test_the_inventory_counts_what_is_there_beside_what_was_published(tmp_path):
     (annotations / "COCO_amodal_val2014.json").write_text(json.dumps(COCOA))
     (tmp_path / "lvis" / "annotations").mkdir(parents=True)
     (tmp_path / "lvis" / "annotations" / "lvis_v1_val.json").write_text("{")
-    holdings, problems = inventory(load_profile("mini"), tmp_path)
+    holdings, problems = inventory(tmp_path)
     by_split = {(holding.name, holding.split): holding for holding in holdings}
     cocoa = by_split["cocoa", "val"]
     assert (cocoa.state, cocoa.images, cocoa.instances, cocoa.published.images) == ("present", 1, 2, 1323)
@@ -165,11 +165,11 @@ def test_the_inventory_counts_what_is_there_beside_what_was_published(tmp_path):
 
 def test_every_image_can_be_looked_at_before_a_run(world, capsys):
     folder = world.profile().data_folder
-    assert list(bad_images(world.profile())) == [] and main(["datasets", "--check"]) == 0
+    assert list(bad_images(world.profile().data_folder)) == [] and main(["datasets", "--check"]) == 0
     first, second, *_ = sorted(folder.glob("cocoa/train2014/*.jpg"))
     first.write_bytes(first.read_bytes()[:200])
     second.unlink()
-    found = {error.file: error.rule for error in bad_images(world.profile())}
+    found = {error.file: error.rule for error in bad_images(world.profile().data_folder)}
     assert found.keys() == {str(first), str(second)} and "must exist" in found[str(second)]
     capsys.readouterr()
     assert main(["datasets", "--check"]) == 1 and "2 images cannot be read" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_every_image_can_be_looked_at_before_a_run(world, capsys):
 def test_a_set_without_a_reader_is_listed_as_such(tmp_path, monkeypatch):
     monkeypatch.delitem(READERS, "cocoa")
     (tmp_path / "cocoa").mkdir()
-    holdings, _ = inventory(load_profile("paper"), tmp_path)
+    holdings, _ = inventory(tmp_path)
     assert {holding.state for holding in holdings if holding.name == "cocoa"} == {"present (no reader)"}
 
 
@@ -188,7 +188,7 @@ def test_a_set_published_as_a_whole_is_counted_over_its_splits(tmp_path, monkeyp
     annotations.mkdir(parents=True)
     for split in ("train", "test"):
         (annotations / f"COCO_amodal_{split}2014.json").write_text(json.dumps(COCOA))
-    holdings, _ = inventory(load_profile("paper"), tmp_path)
+    holdings, _ = inventory(tmp_path)
     (muva,) = [holding for holding in holdings if holding.name == "muva"]
     assert (muva.split, muva.state, muva.images, muva.instances) == ("all", "present", 2, 4)
 

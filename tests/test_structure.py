@@ -109,6 +109,17 @@ def test_rooms_and_arrows_are_few():
     assert len(ORDER) <= 17 and len(between) <= 95, f"{len(ORDER)} rooms, {len(between)} arrows"
 
 
+def test_nobody_below_the_pipeline_knows_a_profile():
+    """They take data sets, a recipe, a folder; which ones a profile stands for is the pipeline's to say."""
+    below = set(ORDER[: ORDER.index("pipeline")]) - {"config"}
+    known = {
+        f"sameo_core.config.{name}" for name in ("Profile", "load_profile", "recipe", "ablation", "teacher_profile")
+    }
+    for path in MODULES:
+        if room(module_name(path)) in below:
+            assert not known & set(imports_of(path.read_text(encoding="utf-8"))), module_name(path)
+
+
 @pytest.mark.parametrize("name", ORDER)
 def test_files_of_a_room_import_each_other_in_one_direction(name):
     """And none of them what the room offers to others, its `__init__`, which comes last."""

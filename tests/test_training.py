@@ -20,7 +20,7 @@ from sameo_core.__main__ import main
 from sameo_core.config import RECIPES, TrainingConfig, load_profile, recipe
 from sameo_core.errors import InputError
 from sameo_core.model import build_efficient_sam
-from sameo_core.pipeline import fine_tune, fine_tune_all, open_training_sets, unfinished_runs
+from sameo_core.pipeline import train, train_all, training_sets
 from sameo_core.training import BatchSampler, build_optimiser, learning_rate_factor, loop, sampling, training_log
 
 # ------------------------------------------------------------------------------------------------- rate and optimiser
@@ -88,7 +88,7 @@ def interrupt(monkeypatch, after, name="training_loss"):
 
 
 def test_only_the_decoder_learns(world):
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     before, after = seeded_nano().state_dict(), build_efficient_sam("nano", path).state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     frozen = {key for key in before if key.startswith(("image_encoder.", "prompt_encoder."))}
@@ -103,7 +103,7 @@ def test_only_the_decoder_learns(world):
 
 def test_the_run_folder_says_how_it_came_about(world):
     profile = world.profile()
-    path = fine_tune(profile, seed=5)
+    path = train(profile, seed=5)
     folder = path.parent
     assert {file.name for file in folder.iterdir()} - {"lock"} == {
         "config.json",
@@ -132,14 +132,14 @@ def test_the_run_folder_says_how_it_came_about(world):
 def test_the_loss_falls_on_a_batch_that_is_seen_again_and_again(world, monkeypatch):
     batch = BatchSampler.batch
     monkeypatch.setattr(BatchSampler, "batch", lambda sampler, iteration: batch(sampler, 0))
-    log = training_log(fine_tune(world.profile(iterations=30, log_every=5)))
+    log = training_log(train(world.profile(iterations=30, log_every=5)))
     assert log[-1]["total"] < 0.85 * log[0]["total"]
 
 
 def test_bf16_on_a_cpu_that_has_it_is_close_to_float32_and_elsewhere_the_same(world, monkeypatch):
     def losses(amx, **overrides):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
-        log = training_log(fine_tune(world.profile(**overrides)))
+        log = training_log(train(world.profile(**overrides)))
         return [row["total"] for row in log]
 
     exact = losses(True)  # `mini` asks for float32
@@ -149,45 +149,45 @@ def test_bf16_on_a_cpu_that_has_it_is_close_to_float32_and_elsewhere_the_same(wo
 
 
 def test_the_sets_of_several_runs_are_opened_once(world, monkeypatch):
-    opened, original = [], pipeline.open_training_sets
-    monkeypatch.setattr(pipeline, "open_training_sets", lambda profile: opened.append(1) or original(profile))
+    opened, original = [], pipeline.open_clean_dataset
+    monkeypatch.setattr(pipeline, "open_clean_dataset", lambda *what: opened.append(what) or original(*what))
     for seed in (0, 1):
-        fine_tune(world.profile(iterations=2), seed)
-    fine_tune(world.profile(iterations=2, sampling="uniform"))
+        train(world.profile(iterations=2), seed)
+    train(world.profile(iterations=2, sampling="uniform"))
     assert len(opened) == 1
-    fine_tune(world.profile(iterations=2, min_visible_share=0.9))
+    train(world.profile(iterations=2, min_visible_share=0.9))
     assert len(opened) == 2
 
 
 def test_a_run_is_found_and_not_repeated(world, monkeypatch):
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     calls = interrupt(monkeypatch, after=0)
-    assert fine_tune(world.profile()) == path
-    assert fine_tune(world.profile(seeds=(3, 4))) == path  # other seeds of the profile are other runs
+    assert train(world.profile()) == path
+    assert train(world.profile(seeds=(3, 4))) == path  # other seeds of the profile are other runs
     assert not calls
-    assert fine_tune(world.profile(min_visible_pixels=11)) == path  # the objects are the same, so is the run
+    assert train(world.profile(min_visible_pixels=11)) == path  # the objects are the same, so is the run
     for other in ({"iterations": 7}, {"amodal_prompt_share": 0.4}, {"min_visible_share": 0.9}):
         with pytest.raises(Killed):  # it trains
-            fine_tune(world.profile(**other))
+            train(world.profile(**other))
     with pytest.raises(Killed):
-        fine_tune(world.profile(), seed=1)
+        train(world.profile(), seed=1)
 
 
 def test_seeds_differ(world):
-    a, b = fine_tune(world.profile(iterations=2), seed=0), fine_tune(world.profile(iterations=2), seed=1)
+    a, b = train(world.profile(iterations=2), seed=0), train(world.profile(iterations=2), seed=1)
     assert a != b and a.read_bytes() != b.read_bytes()
 
 
 def test_without_weights_the_random_start_is_always_the_same(world, monkeypatch):
-    path = fine_tune(world.profile(weights=None, iterations=1))
+    path = train(world.profile(weights=None, iterations=1))
     torch.rand(3)
-    assert fine_tune(world.profile(weights=None, iterations=1)) == path
+    assert train(world.profile(weights=None, iterations=1)) == path
 
 
 @pytest.fixture
 def undisturbed(world, monkeypatch):
     """Bytes of weights and log of a run that nothing stopped; its folder is gone."""
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     kept = path.read_bytes(), (path.parent / "log.csv").read_bytes()
     for file in path.parent.iterdir():
         file.unlink()
@@ -208,8 +208,8 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(world, undisturbed, where, aft
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, after, where)
         with pytest.raises(Killed):
-            fine_tune(world.profile())
-    path = fine_tune(world.profile())
+            train(world.profile())
+    path = train(world.profile())
     assert (path.read_bytes(), (path.parent / "log.csv").read_bytes()) == undisturbed
 
 
@@ -234,14 +234,14 @@ def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
         patch.setattr(loop, "save_checkpoint", recorded)
         patch.setattr(loop, "training_loss", interrupted)
         with pytest.raises(KeyboardInterrupt, match=r"up to iteration 4\): .*best.safetensors; the same call goes on"):
-            fine_tune(profile)
+            train(profile)
     (folder,) = [path.parent for path in profile.runs.glob("sameo-*/best.safetensors")]
     best = build_efficient_sam("nano", folder / "best.safetensors").mask_decoder.state_dict()
-    assert [state["step"] for state in saved] == [2, 4] and unfinished_runs(profile) == [folder]
+    assert [state["step"] for state in saved] == [2, 4]
     assert all(torch.equal(best[name], value) for name, value in saved[1]["decoder"].items())
     assert not (folder / "sameo.safetensors").exists()
-    path = fine_tune(profile)
-    assert path.parent == folder and not (folder / "best.safetensors").exists() and not unfinished_runs(profile)
+    path = train(profile)
+    assert path.parent == folder and not (folder / "best.safetensors").exists()
 
 
 def test_the_best_weights_outlive_a_kill(world):
@@ -260,9 +260,9 @@ def test_the_best_weights_outlive_a_kill(world):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "training_loss", lucky)
         with pytest.raises(Killed):
-            fine_tune(profile)
+            train(profile)
         with pytest.raises(KeyboardInterrupt, match="up to iteration 2"):
-            fine_tune(profile)
+            train(profile)
 
 
 def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypatch):
@@ -271,12 +271,12 @@ def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypat
 
     monkeypatch.setattr(loop, "training_loss", interrupted)
     with pytest.raises(KeyboardInterrupt, match="^$"):
-        fine_tune(world.profile())
+        train(world.profile())
     assert not list(world.profile().runs.glob("sameo-*/*.safetensors"))
 
 
 def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
-    path = fine_tune(world.profile())
+    path = train(world.profile())
     finished = shutil.copytree(path.parent, world.root / "finished")
     shutil.rmtree(path.parent)
     waited = []
@@ -288,9 +288,9 @@ def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
             shutil.copytree(finished, folder)
         yield
 
-    monkeypatch.setattr(loop, "claimed", waiting)
+    monkeypatch.setattr(loop, "locked", waiting)
     calls = interrupt(monkeypatch, after=0)
-    assert fine_tune(world.profile()) == path and waited == [path.parent] and not calls
+    assert train(world.profile()) == path and waited == [path.parent] and not calls
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -298,7 +298,7 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     """With a cache, without, and with one that is too small: same batches, same losses, same weights."""
     files = []
     for gigabytes in (None, 0, 1e-4 if half else 2e-4):  # the last: one embedding of 64 KiB (128 KiB), not six
-        path = fine_tune(world.profile(half_embeddings=half, embedding_cache_gigabytes=gigabytes))
+        path = train(world.profile(half_embeddings=half, embedding_cache_gigabytes=gigabytes))
         kept = list((path.parent.parent / "embeddings").rglob("*.embedding"))
         assert 3 <= len(kept) <= 6 if gigabytes is None else len(kept) == (gigabytes > 0)
         files.append((path.read_bytes(), (path.parent / "log.csv").read_bytes()))
@@ -307,10 +307,20 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     assert files[0] == files[1] == files[2]
 
 
+def arguments_of(profile):
+    """What `load_profile` must be given in another process."""
+    fields = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
+    given = {"name": "mini"} | {key: getattr(profile.training, key) for key in fields}
+    fields = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
+    given |= {key: getattr(profile.data, key) for key in fields}
+    assert load_profile(**given).data == profile.data
+    return given
+
+
 KILL = """
     import os, signal, torch
     from sameo_core.config import load_profile
-    from sameo_core.pipeline import fine_tune
+    from sameo_core.pipeline import train
 
     torch.set_num_threads({threads})
     save = torch.save
@@ -322,25 +332,20 @@ KILL = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_checkpoint
-    fine_tune(load_profile(**{profile}))
+    train(load_profile(**{profile}))
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
     tiny = world.profile()
-    keys = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
-    profile = {"name": "mini"} | {key: getattr(tiny.training, key) for key in keys}
-    keys = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
-    profile |= {key: getattr(tiny.data, key) for key in keys}
-    assert load_profile(**profile).data == tiny.data
-    source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=profile)
+    source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=arguments_of(tiny))
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
     run = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     (folder,) = tiny.runs.glob("sameo-*")
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["iteration"] == 2
-    path = fine_tune(tiny)
+    path = train(tiny)
     assert path.parent == folder
     assert (path.read_bytes(), (folder / "log.csv").read_bytes()) == undisturbed
 
@@ -356,12 +361,12 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "training_loss", spoilt)
         with pytest.raises(FloatingPointError, match="iteration 3: the loss is nan") as error:
-            fine_tune(world.profile())
+            train(world.profile())
     assert len(batches[3].image_ids) == 2 and all(name in str(error.value) for name in batches[3].image_ids)
     (folder,) = world.profile().runs.glob("sameo-*")
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["iteration"] == 2 and all(value.isfinite().all() for value in state["decoder"].values())
-    path = fine_tune(world.profile())  # the fault removed, it goes on from there
+    path = train(world.profile())  # the fault removed, it goes on from there
     assert (path.read_bytes(), (path.parent / "log.csv").read_bytes()) == undisturbed
 
 
@@ -371,28 +376,28 @@ def test_several_runs_at_once_give_the_weights_of_one_after_the_other(world, und
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 2)
     get_reusable_executor().shutdown(wait=True)  # workers that started before know another root
     profile = world.profile()
-    first, second, again = fine_tune_all([(profile, 0), (profile, 1), (recipe("zero_shot", profile), 0)])
+    first, second, again = train_all([(profile, 0), (profile, 1), (recipe("zero_shot", profile), 0)])
     get_reusable_executor().shutdown(wait=True)
     assert again == first and first.parent != second.parent and first.read_bytes() != second.read_bytes()
     assert (first.read_bytes(), (first.parent / "log.csv").read_bytes()) == undisturbed
-    assert fine_tune(profile, 1) == second  # found
+    assert train(profile, 1) == second  # found
 
 
 def test_a_run_says_how_often_it_drew_from_each_set(world, undisturbed):
-    (row,) = sampling(fine_tune(world.profile()))
+    (row,) = sampling(train(world.profile()))
     assert row == {"data set": "cocoa", "images": 6, "probability": 1.0, "drawn": 12, "realised": 1.0}
 
 
 def test_a_supervised_recipe_trains_on_the_training_split_of_its_set_alone(world):
     profile = recipe("supervised_cocoa_cls", world.profile(cocoa_cls_iterations=2, train_images=8, log_every=1))
-    (dataset,) = open_training_sets(profile)
+    (dataset,) = training_sets(profile)
     assert (dataset.name, dataset.split) == ("cocoa_cls", "train")
-    assert len(training_log(fine_tune(profile))) == 2
+    assert len(training_log(train(profile))) == 2
 
 
 def test_missing_weights_are_named(world):
     with pytest.raises(InputError, match="must exist") as error:
-        fine_tune(world.profile(weights="absent.safetensors"))
+        train(world.profile(weights="absent.safetensors"))
     assert error.value.file == str(world.root / "data/weights/absent.safetensors")
 
 
@@ -404,7 +409,7 @@ def test_the_verb_trains_a_recipe(world, capsys):
     path = Path(capsys.readouterr().out.strip())
     fields = {"train": ("cocoa",), "train_images": 6, "iterations": 2, "batch_images": 2, "log_every": 1}
     profile = load_profile("mini", weights="start.safetensors", **fields)
-    assert len(training_log(path)) == 2 and fine_tune(profile, 0) == path
+    assert len(training_log(path)) == 2 and train(profile, 0) == path
     assert main([*VERB, "weights=start.safetensors", "ablation_iterations=1", "--recipe", "mix_1", "--seed", "3"]) == 0
     other = Path(capsys.readouterr().out.strip())
     config = json.loads((other.parent / "config.json").read_text())["training"]
@@ -418,7 +423,7 @@ def test_the_verb_says_what_is_wrong(world, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt("best weights so far: there")
 
-    monkeypatch.setattr(pipeline, "fine_tune", interrupted)
+    monkeypatch.setattr(pipeline, "train", interrupted)
     assert main(["train"]) == 130 and "best weights so far: there" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -37,7 +37,7 @@ from sameo_core.masks import (
     xyxy_to_xywh,
 )
 from sameo_core.reporting import PALETTE
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
@@ -482,7 +482,7 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         write_json(to_label_studio(renamed, image_url), folder / "label_studio.json"),
     ]
     interface = folder / "label_studio.xml"
-    with written_whole(interface) as partial:
+    with atomic_write(interface) as partial:
         partial.write_text(label_studio_interface(renamed), encoding="utf-8")
     files.append(interface)
     for photograph in renamed:
@@ -493,7 +493,7 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         pictures = {folder / "images" / photograph.name: photograph.image}
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
         for path, pixels in pictures.items():
-            with written_whole(path) as partial:
+            with atomic_write(path) as partial:
                 PIL.Image.fromarray(pixels).save(partial, "PNG")
             files.append(path)
     return files

@@ -8,9 +8,8 @@ from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered, predict_dataset, without_rescoring
 from sameo_core.model import Sameo
-from sameo_core.pipeline import fine_tune, fine_tune_all, pool_of_profile
+from sameo_core.pipeline import embedding_cache, pool_of_profile, train, train_all
 from sameo_core.reporting import arm_differences
-from sameo_core.training import EmbeddingCache
 
 UNTUNED, BEST_OF_THREE, TUNED = "un-tuned", "un-tuned, best of three", "SAMEO"
 OCCLUDED = 0.05  # hidden share from which an object counts as occluded: annotated outlines are good to a few pixels
@@ -30,9 +29,9 @@ def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
     """One SAMEO per seed; trained now unless that was done before.
 
     Raises:
-        InputError: as `fine_tune`.
+        InputError: as `train`.
     """
-    weights = fine_tune_all([(run, seed) for seed in run.training.seeds])
+    weights = train_all([(run, seed) for seed in run.training.seeds])
     seeds = zip(run.training.seeds, weights, strict=True)
     return {(TUNED, seed): Sameo.load(path, limits=run.evaluation) for seed, path in seeds}
 
@@ -52,7 +51,7 @@ def pool_steps(run: Profile) -> Rows:
     that were chosen for whole objects geometry alone judges.
     """
     first = pool_of_profile(run.override(**geometry(run)), None)
-    pool = pool_of_profile(run, fine_tune(teacher_profile(run), run.training.seeds[0]))
+    pool = pool_of_profile(run, train(teacher_profile(run), run.training.seeds[0]))
     steps = {f"{first.source[0]}, first pool: geometry": first}
     for source in pool.source.tolist():
         judge = "geometry" if source in run.synthesis.complete.whole_sets else "the teacher"
@@ -83,8 +82,7 @@ def compare(
     names = {str(number): key for number, key in enumerate(models)}
     listed = dict(zip(names, models.values(), strict=True))
     some = next(iter(models.values()))
-    gigabytes = run.cache.embedding_cache_gigabytes
-    cache = EmbeddingCache(some.model, run.runs / "embeddings", run.training.half_embeddings, gigabytes)
+    cache = embedding_cache(run, some.model)
     buckets = {"occluded": (OCCLUDED, 1.0)} | OCCLUSION_BUCKETS
     rows: Rows = []
     scored: Rows = []
@@ -108,7 +106,7 @@ def ablations(run: Profile, sets: Mapping[str, AmodalDataset]) -> tuple[Rows, Ro
     questions = {question: ablation(question, run) for question in PHOTO_QUESTIONS}
     recipes = {arm: profile for arms in questions.values() for arm, profile in arms.items()}
     runs = [(arm, seed) for arm in recipes for seed in run.training.seeds]
-    weights = dict(zip(runs, fine_tune_all([(recipes[arm], seed) for arm, seed in runs]), strict=True))
+    weights = dict(zip(runs, train_all([(recipes[arm], seed) for arm, seed in runs]), strict=True))
     models: Models = {(str(path), None): Sameo.load(path, limits=run.evaluation) for path in {*weights.values()}}
     measured, _ = compare(run, models, sets, {"visible boxes": ground_truth_boxes("visible")})
     by_model = {(row["data set"], row["model"]): row for row in measured}

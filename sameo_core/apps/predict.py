@@ -27,7 +27,7 @@ from sameo_core.model import NAMED_WEIGHTS, SAM_ENCODER, AmodalPrediction, Sameo
 from sameo_core.model.boxes import boxes_in_pixels
 from sameo_core.model.sameo import reuse_memory
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
 PHOTO = "photo"  # the weights for photographs
@@ -314,7 +314,7 @@ def predict_photographs(
 
 def write_json(content: object, path: Path) -> Path:
     """Write JSON, whole or not at all. Raises InputError where it cannot be written."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
     return path
 

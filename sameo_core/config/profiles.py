@@ -1,16 +1,14 @@
 """Where things lie, and the numbers of a run: `paper` is the defaults, `mini` the visible difference."""
 
-import ast
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from sameo_core.config.overrides import override, parse_overrides
 from sameo_core.errors import InputError
 
 ROOT = Path(os.environ.get("SAMEO_ROOT", Path(__file__).resolve().parents[2]))
@@ -180,7 +178,7 @@ class CacheConfig:
     """What is kept to be quicker, and what may be missing; no result depends on it."""
 
     embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`): all
-    # sets but the giants. Beyond, the least recently used leave. None: no bound; 0: none are kept, all made as needed
+    # sets but the giants. Beyond, they are made as needed. None: no bound; 0: none are kept
     bad_images: int = 0  # image files that are missing or damaged, and that a training goes on without: it takes the
     # next image of the set instead, whenever it learns of it. Beyond, it ends
 
@@ -248,7 +246,7 @@ class Profile:
         """This profile with other values of some fields, each by its own name; see `load_profile`."""
         profile = self
         for key, value in fields.items():
-            profile = _override(profile, key, value)
+            profile = override(profile, key, value, f"profile {self.name}")
         return profile
 
 
@@ -273,28 +271,12 @@ def load_profile(name: str = "mini", **overrides: object) -> Profile:
 def read_overrides(words: Sequence[str]) -> dict[str, object]:
     """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
 
-    A value with a comma is a tuple; a single one is, too, where the field is.
+    A value with a comma is a tuple, and so is a single one if its field is.
 
     Raises:
         InputError: no "=" between a name and a value.
     """
-    overrides, owners = {}, dict(_owners(Profile()))
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals and value):
-            rule = f"FIELD=VALUE, found {word!r}"
-            raise InputError(file="--override", rule=rule, remedy="For example iterations=2000")
-        items = [_literal(item) for item in value.strip("()[]").split(",") if item.strip()]
-        listed = name in owners and get_origin(get_type_hints(type(owners[name][-1][1]))[name]) is tuple
-        overrides[name] = tuple(items) if listed or "," in value else _literal(value)
-    return overrides
-
-
-def _literal(text: str) -> object:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()
+    return parse_overrides(words, Profile())
 
 
 def _mini() -> Profile:
@@ -385,51 +367,6 @@ def _photo() -> Profile:
         amodal_rcnn=AmodalRcnnConfig(rcnn_iterations=0),  # no baseline here
         evaluation=EvaluationConfig(detector="everything"),
     )
-
-
-def _override(profile: Profile, key: str, value: object) -> Profile:
-    owners = dict(_owners(profile))
-    if key not in owners:
-        close = difflib.get_close_matches(key, owners, n=1)
-        remedy = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(owners)}"
-        raise InputError(file=f"profile {profile.name}", record=key, rule="unknown field", remedy=remedy)
-    *sections, owner = [profile, *(config for _, config in owners[key])]
-    declared = get_type_hints(type(owner))[key]
-    if isinstance(value, list):  # what papermill passes for a tuple
-        value = tuple(value)
-    if type(value) is int and not _fits(value, declared) and _fits(float(value), declared):
-        value = float(value)
-    if not _fits(value, declared):
-        options = get_args(declared) if get_origin(declared) is Literal else ()
-        kind = f"one of {', '.join(map(repr, options))}" if options else f"a {getattr(declared, '__name__', declared)}"
-        alone = get_origin(declared) is tuple and not isinstance(value, tuple)
-        remedy = f"Give ({value!r},)" if alone else "Give a value of that type"
-        raise InputError(file=f"profile {profile.name}", record=key, rule=f"{kind}, found {value!r}", remedy=remedy)
-    changed: Any = replace(owner, **{key: value})
-    for section, (name, _) in zip(reversed(sections), reversed(owners[key]), strict=True):
-        changed = replace(section, **{name: changed})
-    return changed
-
-
-def _owners(config: Any, path: tuple[tuple[str, Any], ...] = ()) -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
-    """Every field that is not a config itself, with the (name, config) pairs that lead to it from the profile."""
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            yield from _owners(value, (*path, (item.name, value)))
-        elif path:
-            yield item.name, path
-
-
-def _fits(value: object, declared: object) -> bool:
-    """Is a value of the type that a field declares: a plain type, `tuple[t, ...]`, one of several, or some words."""
-    if get_origin(declared) is Literal:
-        return value in get_args(declared)
-    if isinstance(declared, UnionType):
-        return any(_fits(value, option) for option in get_args(declared))
-    if get_origin(declared) is tuple:
-        return isinstance(value, tuple) and all(type(item) is get_args(declared)[0] for item in value)
-    return type(value) is declared
 
 
 def config_hash(*parts: Any) -> str:

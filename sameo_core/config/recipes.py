@@ -1,6 +1,6 @@
 """The trainings by name: each is a profile in which a few fields are changed, the same for `paper` and `mini`.
 
-    weights = fine_tune(recipe("supervised_d2sa", load_profile("paper")))
+    weights = train(recipe("supervised_d2sa", load_profile("paper")))
 
 Whatever a recipe does not name stays as the profile has it. Lengths are `RecipesConfig` in `profiles.py`.
 """
@@ -22,7 +22,7 @@ class Recipe:
 
 
 def recipe(name: str, profile: Profile) -> Profile:
-    """The profile that trains a recipe: `fine_tune(recipe(name, profile), seed)`.
+    """The profile that trains a recipe: `train(recipe(name, profile), seed)`.
 
     Two recipes that come to the same training are the same run, and are trained once.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sameo_core.config import Profile, load_profile
+from sameo_core.config import DataConfig
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
 from sameo_core.datasets.base import AmodalDataset, AmodalImage
 from sameo_core.datasets.coco import (
@@ -93,23 +93,22 @@ class Holding:
     folder: Path
 
 
-def inventory(profile: Profile, root: Path | None = None) -> tuple[list[Holding], list[str]]:
+def inventory(root: Path) -> tuple[list[Holding], list[str]]:
     """Every data set of the paper: is it here, and has it as many images and instances as published?
 
     Args:
-        profile: decides the folder: downloaded sets in `paper`, drawn ones in `mini`.
-        root: another folder that holds the sets' folders.
+        root: the folder that holds the sets' folders: of downloaded ones, or of drawn ones; `Profile.data_folder`.
 
     Returns:
         a line for each set and split, and, in words, why what is there cannot be read.
     """
-    paper = load_profile("paper").data
+    paper = DataConfig()
     names = dict.fromkeys([*paper.train, *paper.held_out, *paper.visible_only, *READERS])
     holdings, problems = [], []
     for name, source in load_sources().items():
         if name not in names:
             continue
-        folder = (root or profile.data_folder) / name
+        folder = root / name
         for published in source.counts or (Published("all", "unknown"),):
             state, images, instances, problem = _holding(name, folder, published.split)
             holdings.append(Holding(name, published.split, state, images, instances, published, source.licence, folder))
@@ -135,15 +134,15 @@ def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int 
     return "present", sum(part["images"] for part in found), sum(part["instances"] for part in found), None
 
 
-def bad_images(profile: Profile, root: Path | None = None) -> Iterator[InputError]:
+def bad_images(root: Path) -> Iterator[InputError]:
     """Reads every image of every data set that is here; what is wrong with those that a run could not read.
 
     Args:
-        profile, root: as for `inventory`.
+        root: as for `inventory`.
     """
     for name, split in itertools.product(READERS, ("train", "val", "test")):
         try:
-            dataset = load_dataset(name, (root or profile.data_folder) / name, split)
+            dataset = load_dataset(name, root / name, split)
         except InputError:  # not here, or not readable, which `inventory` says
             continue
         bar = tqdm(range(0, len(dataset), 1000), desc=f"reading {name} {split}", unit="1000 images")

@@ -18,7 +18,7 @@ from sameo_core.config import DATA, RAW, WEIGHTS
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.datasets.images import upright_size
 from sameo_core.errors import InputError, Refused
-from sameo_core.runs.atomic import make_folder, written_whole
+from sameo_core.runs.atomic import atomic_write, make_folder
 
 SOURCES = DATA / "sources.yaml"
 NPM = r"(@[\w-][\w.-]*/)?\w[\w.-]*@\d[\w.+-]* \w\S*"  # an exact version
@@ -201,12 +201,12 @@ def take_from(name: str, local: Path, folder: Path) -> None:
             for _, elsewhere in LAYOUT[name].values():
                 source = local / elsewhere.format(image["id"])
                 if source.exists() and _size(target) != size == _size(source):
-                    with written_whole(target) as partial:
+                    with atomic_write(target) as partial:
                         try:
                             os.link(source.resolve(), partial)
                         except OSError:  # another disk
                             shutil.copyfile(source, partial)
-        with written_whole(folder / annotations) as partial:
+        with atomic_write(folder / annotations) as partial:
             partial.write_text(json.dumps(content))
 
 

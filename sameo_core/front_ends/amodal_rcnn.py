@@ -8,7 +8,9 @@ Ours: one class; attention before the up-sampling instead of after it; hidden ha
 AISFormer computes its embedding from those of amodal and visible.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,15 +27,19 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import roi_align
 
-from sameo_core.config import AmodalRcnnConfig
+from sameo_core.config import AmodalRcnnConfig, TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends.live import LiveDetector, load_detector
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.training import set_probabilities
-from sameo_core.training.detectors import DetectionBatch
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.folders import locked, write_environment
+from sameo_core.training import learning_rate_factor, set_probabilities
+from sameo_core.training.batches import leave_out, warn_left_out
+from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
+from sameo_core.training.loop import cpu_threads, is_complete
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -255,7 +261,8 @@ def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
     return detector
 
 
-def _starting_baseline(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
+def starting_amodal_rcnn(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
+    """What the baseline learns from: a trained detector, and a mask head by the seed."""
     name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is new
@@ -268,22 +275,106 @@ def _starting_baseline(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
         return build_amodal_rcnn(detector)
 
 
-def _baseline_batches(
-    sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, start: int
-) -> Iterator[DetectionBatch]:
-    for iteration in range(start, recipe.rcnn_iterations):
-        yield draw_batch(sets, recipe, seed, iteration)
+# ------------------------------------------------------------------------------------------------------------ training
 
 
-def draw_batch(sets: Sequence[AmodalDataset], recipe: AmodalRcnnConfig, seed: int, iteration: int) -> DetectionBatch:
-    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO."""
+def fit_amodal_rcnn(
+    sets: Sequence[AmodalDataset],
+    recipe: AmodalRcnnConfig,
+    shared: TrainingConfig,
+    folder: Path,
+    seed: int = 0,
+    *,
+    model: MaskRCNN | None = None,
+    bad_images: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """The weights of the baseline, trained on data sets now unless the folder has them.
+
+    The run folder holds config.json, environment.json, log.csv, checkpoint.pt while it trains, and
+    amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the same folder waits for
+    the first, and takes what it finds.
+
+    Args:
+        sets: with amodal and visible masks.
+        recipe: of the baseline.
+        shared: of SAMEO's recipe schedule, `clip`, `cpu_threads` and `log_every` count here, too.
+        folder: of this run alone: of these sets, these recipes and this seed.
+        seed: of batches, sampled proposals and the new head's first weights.
+        model: what it starts from; `starting_amodal_rcnn` by default.
+        bad_images: so many image files may be missing or damaged; those left out are told at the end.
+        about: JSON values to stand in config.json, beside the recipe.
+
+    Raises:
+        InputError: weights are missing or damaged; the disk is full or not writable; more than `bad_images` image
+            files are missing or damaged.
+        FloatingPointError: the loss is not finite; the message names the images of the batch.
+    """
+    result = folder / "amodal_rcnn.safetensors"
+    if is_complete(result):
+        return result
+    model = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
+    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
+    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
+    with locked(folder), cpu_threads(shared.cpu_threads):
+        if is_complete(result):  # another process has been at work on it
+            return result
+        common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
+        config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
+        with atomic_write(folder / "config.json") as partial:
+            partial.write_text(json.dumps(config, indent=1))
+        write_environment(folder)
+        left_out: dict[str, str] = {}
+
+        def draw(iteration: int) -> DetectionBatch:
+            return draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
+
+        run_detector_training(
+            model,
+            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
+            lambda start: (draw(iteration) for iteration in range(start, recipe.rcnn_iterations)),
+            folder,
+            end=recipe.rcnn_iterations,
+            factor=lambda iteration: learning_rate_factor(iteration, schedule),
+            seed=seed,
+            clip=shared.clip,
+            log_every=shared.log_every,
+        )
+        warn_left_out(left_out, folder)
+        save_detector(model, result)
+        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
+            (folder / name).unlink(missing_ok=True)
+    return result
+
+
+def draw_batch(
+    sets: Sequence[AmodalDataset],
+    recipe: AmodalRcnnConfig,
+    seed: int,
+    iteration: int,
+    left_out: dict[str, str] | None = None,
+    bad_images: int = 0,
+) -> DetectionBatch:
+    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO.
+
+    In the place of an image that cannot be read comes the next of its set; `left_out` receives file -> why.
+    """
+    left_out = {} if left_out is None else left_out
     rng = np.random.default_rng([seed, iteration])
     probabilities = set_probabilities([len(dataset) for dataset in sets])
     images, targets, names = [], [], []
     for source in rng.choice(len(sets), recipe.rcnn_batch_images, p=probabilities):
         dataset = sets[source]
-        image = dataset[int(rng.integers(len(dataset)))]
-        pixels, target = detection_target(image, flip=rng.random() < recipe.rcnn_flip_share)
+        index, flip = int(rng.integers(len(dataset))), rng.random() < recipe.rcnn_flip_share
+        for image in (dataset[(index + further) % len(dataset)] for further in range(len(dataset))):
+            try:
+                pixels, target = detection_target(image, flip)
+                break
+            except InputError as error:
+                leave_out(left_out, error, [image], bad_images)
+        else:
+            remedy = "Fetch the images again, see data/README.md"
+            raise InputError(file=dataset.root, rule="no image of the set can be read", remedy=remedy)
         images.append(pixels)
         targets.append(target | {"partly_annotated": torch.tensor(dataset.name in PARTLY_ANNOTATED)})
         names.append(f"{dataset.name} {image.image_id}")

@@ -28,7 +28,7 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.miniature.lvis import LVIS, LVVIS, hidden_shares
 from sameo_core.miniature.mask_files import DYCE, KITTI360_APS, MP3D_AMODAL, PIX2GESTALT, WALT
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 __all__ = [
     "DOMAINS",
@@ -130,7 +130,7 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
 def _write(path: Path, content: dict | str | bytes) -> None:
     """In one step: the file is complete or not there."""
     content = json.dumps(content) if isinstance(content, dict) else content
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -147,7 +147,7 @@ def _draw_image(name: str, split: str, seed: int, index: int, root: Path) -> Dra
     image = describe_scene(scene, index + 1)
     path = root / layout.image_name(image.id, split)
     kind = {"format": "PNG"} if path.suffix == ".png" else {"format": "JPEG", "quality": JPEG_QUALITY}
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         PILImage.fromarray(scene.image).save(partial, **kind)
     if layout.write_files:
         layout.write_files(scene, image, root, split)

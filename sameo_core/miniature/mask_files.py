@@ -15,12 +15,12 @@ from sameo_core.arrays import AmodalMask, Image, VisibleMask
 from sameo_core.masks import RLE, decode_rle, encode_mask
 from sameo_core.miniature.drawing import Scene, draw_room, draw_scene
 from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 
 def save_mask(path: Path, mask: AmodalMask | VisibleMask) -> None:
     """A mask as PNG: 8-bit greyscale, 0 and 255."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         PILImage.fromarray(mask.astype(np.uint8) * 255).save(partial, "PNG")
 
 
@@ -29,7 +29,7 @@ def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMas
     pixels = np.full_like(image, 255)
     pixels[amodal] = image[visible].mean(0).astype(np.uint8)
     pixels[visible] = image[visible]
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         PILImage.fromarray(pixels).save(partial, "PNG")
 
 
@@ -277,9 +277,9 @@ def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
         hidden[-1]["amodal_mask"] = encode_mask(np.zeros((image.height, image.width), bool))
     at = kitti360_names(image.id, split)
     stem = root / split / "amodal_panoptic_seg" / at["sequence"] / f"{at['frame']}_ampano"
-    with written_whole(stem.with_suffix(".png")) as partial:
+    with atomic_write(stem.with_suffix(".png")) as partial:
         PILImage.fromarray(ids).save(partial, "PNG")
-    with written_whole(stem.with_suffix(".json")) as partial:
+    with atomic_write(stem.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(listed))
 
 
@@ -347,7 +347,7 @@ def write_pix2gestalt_masks(scene: Scene, image: DrawnImage, root: Path, split: 
     save_mask(folder / "whole_mask" / f"{name}_whole_mask.png", amodal)
     save_mask(folder / "visible_object_mask" / f"{name}_visible_mask.png", visible)
     if image.id % 12 == 0:
-        with written_whole(folder / "occlusion" / f"{name}0_occlusion.png") as partial:
+        with atomic_write(folder / "occlusion" / f"{name}0_occlusion.png") as partial:
             PILImage.fromarray(scene.image).save(partial, "PNG")
 
 

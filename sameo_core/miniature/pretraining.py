@@ -27,7 +27,7 @@ from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
-from sameo_core.runs.atomic import make_folder, written_whole
+from sameo_core.runs.atomic import atomic_write, make_folder
 from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint, write_environment
 from sameo_core.training import shrink_masks
 
@@ -308,6 +308,6 @@ def claim_folder(folder: Path, config: Any) -> None:
         if not isinstance(earlier, dict) or any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
             rule = "a run folder belongs to one recipe, found another one"
             raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(recipe, indent=1))
     write_environment(folder)

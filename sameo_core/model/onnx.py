@@ -30,7 +30,7 @@ from sameo_core.arrays import ImageEmbedding
 from sameo_core.errors import InputError
 from sameo_core.model.efficient_sam import EfficientSam
 from sameo_core.model.sameo import Sameo
-from sameo_core.runs.atomic import make_folder, written_whole
+from sameo_core.runs.atomic import atomic_write, make_folder
 
 OPSET = 18  # understood by onnxruntime from 1.14 on
 
@@ -133,6 +133,6 @@ def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], p
             dynamo=True,
             verbose=False,
         )
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         program.save(partial, external_data=False)
     return path

@@ -47,7 +47,7 @@ from sameo_core.model.efficient_sam import (
     doubled,
     upscale_logits,
 )
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
 DECODER_VALUES = 4_064_816  # of SAM's mask decoder (4,058,340) and prompt encoder (6,476)
@@ -138,7 +138,7 @@ def convert_decoder(source: str | Path, target: str | Path) -> Path:
     if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
         rule = f"SAM's prompt encoder and mask decoder have {DECODER_VALUES:,} values, found {found:,}"
         raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}")
-    with written_whole(Path(target)) as partial:
+    with atomic_write(Path(target)) as partial:
         stated = {"variant": "sam", "crc32": weights_checksum(state)}
         partial.write_bytes(safetensors.torch.save(state, metadata={"sameo": json.dumps(stated)}))
     return Path(target)

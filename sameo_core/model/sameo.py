@@ -27,7 +27,7 @@ from sameo_core.model.boxes import as_array, boxes_in_pixels
 from sameo_core.model.checkpoints import plain_name, weights_checksum
 from sameo_core.model.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
 from sameo_core.model.sam import build_sam_decoder
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 # Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts
 # from.
@@ -165,7 +165,7 @@ class Sameo:
         state = self.model.state_dict().items()
         weights = {plain_name(name): value.detach().cpu().contiguous() for name, value in state}
         weights = {name: value.half() if half else value for name, value in weights.items()}
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
             partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
         return path

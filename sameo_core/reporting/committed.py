@@ -20,7 +20,7 @@ from sameo_core.reporting.claims import claims_shown, effect_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
 from sameo_core.reporting.tables import Table, is_number, read_table, table_html, table_markdown
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 EXACT = ("datasets", "cleaning")  # drawn and counted: not a digit may differ
 LOSS = 0.05  # of a loss, as a share of it
@@ -237,7 +237,7 @@ def update_readme_picture(folder: Path | None = None, figures: Path | None = Non
     """
     picture = (figures or RUNS / "photo" / "figures") / README_PICTURE
     require(picture.is_file(), picture, "README needs this figure", "Run notebook 06, which saves it")
-    with written_whole((folder or RESULTS / "photo") / "occlusions.png") as partial:
+    with atomic_write((folder or RESULTS / "photo") / "occlusions.png") as partial:
         PIL.Image.fromarray(read_pixels(picture)).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from sameo_core.config import RUNS
 from sameo_core.errors import InputError
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 Row = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, for whoever reads it meanwhile. Raises InputError where that cannot be done."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 

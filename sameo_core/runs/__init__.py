@@ -1,1 +1,1 @@
-"""What every run needs: a folder of its own, files written whole, where it was computed, several processes."""
+"""Run folders, atomic writes, provenance, process groups."""

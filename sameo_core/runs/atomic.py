@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whoever is killed, runs out of disk, or writes the same at once."""
+"""Atomic writes: a file is complete or absent, even after a kill, on a full disk, or with several writers."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from sameo_core.errors import InputError
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that results go to, and those above it; raises InputError where that cannot be done."""
+    """Make a folder for results and its parents; raises InputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # a file is in the way, or no rights
@@ -20,13 +20,13 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write what shall become `path`: it takes that place in one step when the block ends without an error.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; rename it to `path` on success.
 
-    Each process writes to a file of its own, `<name>.<host>-<process>.partial`; a kill may leave it behind.
+    Each process has its own, `<name>.<host>-<process>.partial`; a kill may leave it behind.
 
     Raises:
-        InputError: the disk is full, or nothing may be written there. What was there before is still there.
+        InputError: the disk is full or not writable; the old file is untouched.
     """
     partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     make_folder(path.parent)
@@ -41,7 +41,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What the disk refuses, in words that say what to do."""
+    """The error of a failed write, with the free space and a remedy."""
     room = ""
     with suppress(OSError):
         there = next(folder for folder in path.parents if folder.is_dir())

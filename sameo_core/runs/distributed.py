@@ -1,7 +1,4 @@
-"""One training on several GPUs, machines or processes: `torchrun` starts them, each is a rank, rank 0 writes.
-
-Without `torchrun` there is one rank, 0, and nothing here does anything.
-"""
+"""Several processes train one model: `torchrun` starts them, and rank 0 writes. Without it, all of this is a no-op."""
 
 import os
 from collections.abc import Iterator
@@ -15,8 +12,8 @@ PATIENCE = timedelta(days=2)  # of ranks that wait while rank 0 prepares; where 
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Join the group that `torchrun` has started this process for: nccl on GPUs, one a process, else gloo."""
+def process_group() -> Iterator[None]:
+    """Join `torchrun`'s process group: nccl on GPUs, one per process, else gloo."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
@@ -41,14 +38,14 @@ def ranks() -> int:
 
 def barrier() -> None:
     """Wait until all ranks are here."""
-    agreed(True)
+    broadcast_bool(True)
 
 
-def agreed(answer: bool) -> bool:
-    """Rank 0's answer, for all; all wait for it."""
+def broadcast_bool(answer: bool) -> bool:
+    """Rank 0's value, on all ranks; a barrier, too."""
     if ranks() == 1:
         return answer
-    word = torch.tensor([answer], dtype=torch.uint8)  # on the CPU, by gloo: waiting for it keeps no GPU busy
+    word = torch.tensor([answer], dtype=torch.uint8)  # on the CPU, by gloo: waiting keeps no GPU busy
     dist.broadcast(word, src=0)
     everybody = torch.ones(1)
     dist.all_reduce(everybody)  # rank 0, too, waits for the others
@@ -57,7 +54,7 @@ def agreed(answer: bool) -> bool:
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """What is inside is done by rank 0, then by the others, who find what it has made."""
+    """Run the block on rank 0 first, then on the others, which find what it made."""
     if rank():
         barrier()
     yield

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time works on it, checkpoint and log are whole; where it was computed."""
+"""Run folders: one process at a time writes, checkpoint and log stay consistent, the environment is recorded."""
 
 import csv
 import errno
@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,18 +18,17 @@ import torch
 from filelock import FileLock, Timeout
 
 from sameo_core import __version__
-from sameo_core.runs.atomic import unwritable, written_whole
+from sameo_core.runs.atomic import atomic_write, unwritable
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder, made if it is missing, for this process alone; waits, and says so, while another has it.
+def locked(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it for this process; waits, and says so, while another process holds it.
 
-    A process that dies, however, no longer has it: the operating system releases the lock, a file `lock` in the folder;
-    what it was writing is removed. A process may claim a folder again that it has already. Where nothing can be written
-    there is nothing to claim: what is there is there, and whoever wants to write is told why not.
+    The lock is a file, `lock`, which the operating system releases when the process dies; its partial files are then
+    removed. A process may lock a folder twice. On a read-only file system this is a no-op.
 
     Raises:
         InputError: the folder cannot be made: full disk, or a file in its place.
@@ -57,16 +55,14 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint in one step, with the log beside it, `log.csv`, as it is now: they go together.
-
-    A kill leaves the old one or the new one, never half of one.
+    """Write a checkpoint atomically, together with the current content of the log beside it, `log.csv`.
 
     Raises:
         InputError: the disk is full, or nothing may be written there.
     """
     log = path.with_name("log.csv")
     state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
-    with written_whole(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
+    with atomic_write(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
         try:
             torch.save(state, file)
         except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
@@ -74,10 +70,10 @@ def save_checkpoint(state: dict, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict | None:
-    """What `save_checkpoint` wrote, on the CPU, with the log of that moment put back; None where there is none.
+    """Load a checkpoint to the CPU and restore the log that was saved with it; None if there is none.
 
-    A damaged checkpoint is put aside as `<name>.corrupt`, and a warning says so: the run begins again. `torch.load`
-    alone would take other bytes for whole: it does not look at the file's checksums.
+    A damaged checkpoint is renamed to `<name>.corrupt` with a warning, and the run begins again. Checksums are checked
+    here because `torch.load` does not.
 
     Raises:
         InputError: the log cannot be written.
@@ -98,13 +94,13 @@ def load_checkpoint(path: Path) -> dict | None:
     if state is None:
         log.unlink(missing_ok=True)
     else:
-        with written_whole(log) as partial:
+        with atomic_write(log) as partial:
             partial.write_bytes(lines)
     return state
 
 
 def append_log(path: Path, row: Mapping[str, int | float | str]) -> None:
-    """Add a row to a CSV log, with a header where it is the first. Raises InputError where it cannot be written."""
+    """Append a row to a CSV log, with a header if it is the first. Raises InputError if it cannot be written."""
     try:
         with path.open("a", newline="") as file:
             writer = csv.DictWriter(file, row)
@@ -116,7 +112,7 @@ def append_log(path: Path, row: Mapping[str, int | float | str]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log; of one that is being written, those that are whole."""
+    """The complete rows of a log, also while it is being written."""
     return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(_whole_lines(path))]
 
 
@@ -126,35 +122,7 @@ def _whole_lines(path: Path) -> list[str]:
     return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
 
 
-def follow_log(
-    folder: str | Path, result: str = "sameo.safetensors", seconds: float | int = 2.0
-) -> Iterator[list[dict[str, float]]]:
-    """The log of a run while another process works on it: all its rows so far, whenever there are more.
-
-    It ends when the run is done, after all of its rows. A live curve, in a notebook beside the one that trains:
-
-        for rows in follow_log(unfinished_runs(profile)[0]):
-            clear_output(wait=True)
-            display(figure_training_curves({"run": rows}, profile.name, ["total"]))
-
-    Args:
-        folder: of the run; it need not be there yet.
-        result: the name of the file that the run ends with.
-        seconds: between two looks.
-    """
-    folder, known = Path(folder), 0
-    while True:
-        done = (folder / result).exists()
-        rows = read_log(folder / "log.csv") if (folder / "log.csv").exists() else []
-        if len(rows) != known:
-            known = len(rows)
-            yield rows
-        if done:
-            return
-        time.sleep(seconds)
-
-
-# ------------------------------------------ where a run was computed: what its numbers may depend on besides its config
+# --------------------------------------------------------------------- environment: what numbers may also depend on
 
 ENVIRONMENT = "environment.json"  # in the run folder
 PACKAGES = ("torchvision", "numpy", "pycocotools")
@@ -165,8 +133,8 @@ def environment(code: Path = CODE) -> dict[str, object]:
     """This process, for JSON: package versions, Python, system, CPU, torch's threads and instruction set, git commit.
 
     Args:
-        code: the checkout that `git_commit` is of; None stands there where it is none, or git cannot be asked.
-            `git_dirty` is whether `sameo_core` or `notebooks` differ from that commit.
+        code: the checkout of `git_commit`, which is None without one, or without git. `git_dirty`: `sameo_core` or
+            `notebooks` differ from that commit.
     """
     status = _git(code, "status", "--porcelain", "--", "sameo_core", "notebooks")
     return {
@@ -183,10 +151,9 @@ def environment(code: Path = CODE) -> dict[str, object]:
 
 
 def write_environment(folder: Path) -> Path:
-    """`environment` of this process as `environment.json` in a run folder, whole or not at all; its path.
+    """Write `environment` of this process to `environment.json` in a run folder; returns the path.
 
-    A run that goes on elsewhere keeps what it began in: those that differ are listed under `earlier`, the latest
-    last.
+    A run that resumes elsewhere keeps its earlier environments, under `earlier`, the latest last.
     """
     path, now = folder / ENVIRONMENT, environment()
     try:
@@ -195,7 +162,7 @@ def write_environment(folder: Path) -> Path:
     except (OSError, ValueError, AttributeError, TypeError):  # none, or one that is of no use: it is written anew
         known = []
     earlier = [one for one in known if one != now]
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
     return path
 
@@ -208,7 +175,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    """As the system calls it; where it has no name, the kind of machine."""
+    """The CPU's name, or else the machine type."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -218,7 +185,7 @@ def _cpu_model() -> str:
 
 
 def _git(code: Path, *arguments: str) -> str | None:
-    """What git says of a checkout; None without one, or without git. It takes no lock: others may be at work."""
+    """The output of git in a checkout; None without one, or without git."""
     if not (code / ".git").exists():
         return None
     command = ["git", "--no-optional-locks", "-C", str(code), *arguments]

@@ -24,7 +24,7 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle_inside, mask_box
 from sameo_core.model import Sameo
 from sameo_core.model.sameo import reuse_memory
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 
 CHUNK = 256  # images between two writings of the record
 
@@ -150,7 +150,7 @@ class Pool:
     def save(self, path: str | Path) -> Path:
         """Write all columns to one npz file, without pickle and in one step."""
         path = Path(path)
-        with written_whole(path) as partial, partial.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, **{item.name: getattr(self, item.name) for item in fields(self)})
         return path
 

@@ -30,7 +30,7 @@ from sameo_core.datasets.amodal_lvis import FILE
 from sameo_core.datasets.images import FORMATS
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 from sameo_core.synthesis.completeness import Pool, is_pool
 from sameo_core.synthesis.composition import Pair, check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
@@ -184,7 +184,7 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
     if not path.exists() or not is_pool(out / POOL.format(split=split)):
         pool.save(out / POOL.format(split=split))
     if not path.exists():
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(json.dumps(recipe, indent=1).encode())
 
 
@@ -221,7 +221,7 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
             if not _is_whole(annotation_file):
                 raise
             return number
-        with written_whole(annotation_file) as partial:
+        with atomic_write(annotation_file) as partial:
             partial.write_bytes(json.dumps(content).encode())
         for leftover in folder.parent.glob(f"{folder.name}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)

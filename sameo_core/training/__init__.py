@@ -2,13 +2,21 @@
 
 from sameo_core.training.batches import Batch, BatchSampler, set_probabilities, shrink_masks
 from sameo_core.training.embeddings import EmbeddingCache
-from sameo_core.training.loop import build_optimiser, learning_rate_factor, sampling, training_log, training_loss
+from sameo_core.training.loop import (
+    build_optimiser,
+    fine_tune,
+    learning_rate_factor,
+    sampling,
+    training_log,
+    training_loss,
+)
 
 __all__ = [
     "Batch",
     "BatchSampler",
     "EmbeddingCache",
     "build_optimiser",
+    "fine_tune",
     "learning_rate_factor",
     "sampling",
     "set_probabilities",

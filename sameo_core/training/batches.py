@@ -4,10 +4,12 @@ Each image of a batch is drawn from the seed, the iteration and its place in the
 share of any batch, and a resumed run sees what an undisturbed one would have seen.
 """
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -137,7 +139,7 @@ class BatchSampler:
                 embedding = self.embeddings.embed(images)
                 break
             except InputError as error:
-                self._leave_out(error, images)
+                leave_out(self.left_out, error, images, self.bad_images)
         height, width = embedding.shape[-2:]
         size = 4 * height, 4 * width  # the decoder's resolution
         targets = [
@@ -146,15 +148,6 @@ class BatchSampler:
         ]
         names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
         return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
-
-    def _leave_out(self, error: InputError, images: Sequence[AmodalImage]) -> None:
-        if error.file not in [str(image.path) for image in images]:
-            raise error
-        if len(self.left_out) >= self.bad_images:
-            already = f"; {len(self.left_out)} other images were left out" if self.left_out else ""
-            remedy = f"{error.remedy}. Or let the training leave out more: --override bad_images=10, say"
-            raise InputError(file=error.file, record=error.record, rule=error.rule + already, remedy=remedy) from error
-        self.left_out[error.file] = error.rule
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
         """Images of a batch; the (set, image, object) that are prompted in each; and their boxes."""
@@ -211,6 +204,27 @@ class BatchSampler:
         if len(self._targets) * target.nbytes > TARGET_BYTES:
             self._targets.popitem(last=False)
         return target
+
+
+def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[AmodalImage], limit: int) -> None:
+    """Add the image file that an error is about to those left out: file -> why.
+
+    The error is raised again if `limit` other files are left out already, or if it is about none of the images.
+    """
+    if error.file not in [str(image.path) for image in images]:
+        raise error
+    if error.file not in left_out and len(left_out) >= limit:
+        already = f"; {len(left_out)} other images were left out" if left_out else ""
+        remedy = f"{error.remedy}. Or let the training leave out more: --override bad_images=10, say"
+        raise InputError(file=error.file, record=error.record, rule=error.rule + already, remedy=remedy) from error
+    left_out[error.file] = error.rule
+
+
+def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
+    """Warn of the image files that a run went without."""
+    if left_out:
+        told = "".join(f"\n  {file}: {rule}" for file, rule in left_out.items())
+        warnings.warn(f"{folder}: {len(left_out)} images were left out:{told}", stacklevel=3)
 
 
 def shrink_masks(

@@ -12,13 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sameo_core.runs.atomic import written_whole
+from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint
 
 PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that a detector, nano or ResNet, does not start afresh
 
 
-# ------------------------------------------------------------------------------------------------------------- training
 @dataclass(frozen=True)
 class DetectionBatch:
     """What a detector learns from in one step, as torchvision's detectors take it."""
@@ -117,6 +116,6 @@ def detector_optimiser(
 def save_detector(model: nn.Module, path: Path) -> Path:
     """Write the weights in half precision, in one step."""
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(safetensors.torch.save(weights))
     return path

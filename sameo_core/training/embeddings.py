@@ -6,7 +6,6 @@ hold the image, and all decoders. One file an image; any number of processes may
 
 import hashlib
 import os
-import time
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from sameo_core.arrays import ImageEmbedding
@@ -39,9 +37,9 @@ class EmbeddingCache:
         model: whose encoder is used; it stays where it is (CPU or GPU).
         folder: of all embeddings, whatever the encoder; None: none are kept.
         half: half precision; False: single.
-        gigabytes: 10^9 bytes that the folder holds at most; the least recently used leave. None: no bound. Each
-            process counts what it writes itself and looks at the others' after every 5 % of the bound, which is as much
-            as each of them may exceed it by.
+        gigabytes: 10^9 bytes that the folder holds at most, give or take 5 % per process; when it is full, no more are
+            kept, and the others are made as needed: a training draws images at random, so that no order of leaving
+            would serve it better. None: no bound.
     """
 
     def __init__(
@@ -109,7 +107,7 @@ class EmbeddingCache:
     # ------------------------------------------------------------------------------------------------------ on disk
 
     def _read(self, path: Path) -> Tensor | None:
-        """What is kept there, marked as used; None where there is nothing, or not all of it."""
+        """What is kept there; None where there is nothing, or not all of it."""
         shape = self._shape
         size = shape[0] * shape[1] * shape[2] * self.dtype.itemsize
         content = bytearray(size + CHECKSUM_BYTES + 1)  # one more than there should be
@@ -121,9 +119,6 @@ class EmbeddingCache:
         values = memoryview(content)[:size]
         if length != size + CHECKSUM_BYTES or _checksum(values) != bytes(content[size:length]):
             return None
-        now = time.time_ns()
-        with suppress(OSError):
-            os.utime(path, ns=(now, now))
         return torch.frombuffer(values, dtype=self.dtype).view(shape)
 
     def _write(self, path: Path, embedding: Tensor) -> None:
@@ -131,15 +126,13 @@ class EmbeddingCache:
         size = len(content) + CHECKSUM_BYTES
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
-            if not self._make_room(size):
+            if self.root is None or not self._has_room(self.root, size):
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with partial.open("wb") as file:
                     file.write(content)
                     file.write(_checksum(content))
-                now = time.time_ns()  # the file system's own clock is too coarse to tell what was used last
-                os.utime(partial, ns=(now, now))
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -150,39 +143,16 @@ class EmbeddingCache:
             self.folder = None
             warnings.warn(f"image embeddings are not kept: {error}. Every image is encoded anew", stacklevel=3)
 
-    def _make_room(self, size: int) -> bool:
-        """Let the least recently used go until another file fits, and a few more; is there room for it at all?"""
-        if self.limit is None or self.root is None:
+    def _has_room(self, root: Path, size: int) -> bool:
+        """True if the folder holds another file; it is counted anew after every 5 % of the bound, for others write."""
+        if self.limit is None:
             return True
-        if size > self.limit:
-            return False
-        blind = self._written + size > self.limit // 20  # others may have written as much, unseen
-        if self._bytes is None or self._bytes + size > self.limit or blind:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with suppress(Timeout), FileLock(self.root / "lock", timeout=0):  # else another process makes room
-                self._leave(self.root, self.limit, size)
-        return True
-
-    def _leave(self, root: Path, limit: int, size: int) -> None:
-        """Counts what is there. If `size` more is too much, the oldest leave, and as many again as 5 % of the bound."""
-        files, now = [], time.time_ns()
-        for path in root.glob("*/*/*"):
-            with suppress(OSError):  # another process let it go
-                state = path.stat()
-                used = state.st_mtime_ns if state.st_mtime_ns < now + 3600e9 else 0  # else a clock was wrong
-                files.append((used, state.st_size, path))
-        self._bytes, self._written = sum(length for _, length, _ in files), 0
-        if self._bytes + size <= limit:
-            return
-        wanted = limit - size - limit // 20 // size * size
-        for used, length, path in sorted(files):
-            if self._bytes <= wanted:
-                break
-            if path.suffix == ".partial" and now - used < 3600e9:
-                continue  # another process is writing it
-            with suppress(OSError):
-                path.unlink()
-                self._bytes -= length
+        if self._bytes is None or self._written > self.limit // 20:
+            self._bytes, self._written = 0, 0
+            for path in root.glob("*/*/*"):
+                with suppress(OSError):  # another process has renamed it
+                    self._bytes += path.stat().st_size
+        return self._bytes + size <= self.limit
 
 
 def _checksum(content: bytes | memoryview) -> bytes:

@@ -8,8 +8,9 @@ each batch among them: plain DistributedDataParallel.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,87 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from sameo_core.config import WEIGHTS, TrainingConfig
+from sameo_core.datasets import AmodalDataset
 from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
 from sameo_core.model.sameo import build_model, default_device, reuse_memory
-from sameo_core.runs.distributed import barrier, rank, rank_zero_first, ranks
-from sameo_core.runs.folders import append_log, claimed, load_checkpoint, read_log, save_checkpoint
-from sameo_core.training.batches import Batch, BatchSampler
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
+from sameo_core.runs.folders import append_log, load_checkpoint, locked, read_log, save_checkpoint, write_environment
+from sameo_core.training.batches import Batch, BatchSampler, warn_left_out
+from sameo_core.training.embeddings import EmbeddingCache
 
 RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
 BEST = "best.safetensors"  # of one that was interrupted
 
 
-def is_whole(weights: Path) -> bool:
-    """They are there and not cut short; other bytes are for whoever reads them all (`Sameo.load`)."""
+def fine_tune(
+    sets: Sequence[AmodalDataset],
+    recipe: TrainingConfig,
+    folder: Path,
+    seed: int = 0,
+    *,
+    embeddings: EmbeddingCache | None = None,
+    bad_images: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Fine-tune SAMEO's mask decoder on data sets, unless the folder holds the weights already; returns their path.
+
+    The run folder holds config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
+    checkpoint.pt while it trains, and sameo.safetensors when it is done. A second process that asks for the same folder
+    waits for the first and takes its result. All ranks of `torchrun` make the same call.
+
+    Interrupted (Ctrl-C), it leaves best.safetensors: the weights after the `log_every` iterations with the lowest mean
+    loss so far; nearly all objects of those are new to the decoder, so the loss is as good as that of a validation set.
+    The same call resumes from the last checkpoint. A finished run keeps its last weights.
+
+    Args:
+        sets: with amodal masks.
+        recipe: starting weights, batches, length and learning rate.
+        folder: of this run alone: these sets, this recipe and this seed.
+        seed: of batches and prompts; the decoder starts from the pre-trained one.
+        embeddings: of the images, by the model that the recipe starts from; its decoder is trained. None: each image is
+            encoded whenever it is drawn.
+        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        about: JSON values for config.json, beside the recipe.
+
+    Raises:
+        InputError: weights are missing or damaged; a batch that the ranks cannot share equally; the disk is full or not
+            writable; more than `bad_images` image files are missing or damaged.
+        FloatingPointError: the loss is not finite; the message names the images of the batch.
+        KeyboardInterrupt: with the place of the best weights so far.
+    """
+    result = folder / RESULT
+    if broadcast_bool(is_complete(result)):
+        return result
+    recipe = replace(recipe, seeds=(seed,))
+    embeddings = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
+    model = embeddings.model
+    share = rank(), ranks(), model.input_size, bad_images
+    sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
+    with _locked_by_rank_zero(folder):
+        if broadcast_bool(is_complete(result)):  # another process has been at work on it
+            return result
+        if rank() == 0:
+            config = {**(about or {}), "training": asdict(recipe)}
+            frequencies = sampler.frequencies(recipe.iterations)
+            for name, content in {"config.json": config, "sampling.json": frequencies}.items():
+                with atomic_write(folder / name) as partial:
+                    partial.write_text(json.dumps(content, indent=1))
+        with cpu_threads(recipe.cpu_threads):
+            if rank() == 0:
+                write_environment(folder)
+            _run(Sameo(model, recipe.variant), sampler, recipe, folder)
+        warn_left_out(sampler.left_out, folder)
+        if rank() == 0:
+            Sameo(model, recipe.variant).save(result)
+            for name in (BEST, "checkpoint.pt", "checkpoint.pt.corrupt"):
+                (folder / name).unlink(missing_ok=True)
+        barrier()
+    return result
+
+
+def is_complete(weights: Path) -> bool:
+    """True if the file exists and its header parses."""
     try:
         with safetensors.safe_open(weights, "pt"):
             return True
@@ -41,7 +111,7 @@ def is_whole(weights: Path) -> bool:
         return False
 
 
-def _starting_model(recipe: TrainingConfig) -> EfficientSam:
+def starting_model(recipe: TrainingConfig) -> EfficientSam:
     weights = WEIGHTS / recipe.weights if recipe.weights else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
@@ -49,11 +119,11 @@ def _starting_model(recipe: TrainingConfig) -> EfficientSam:
 
 
 @contextmanager
-def _claimed_by_rank_zero(folder: Path) -> Iterator[None]:
+def _locked_by_rank_zero(folder: Path) -> Iterator[None]:
     if rank():
         yield
         return
-    with claimed(folder):
+    with locked(folder):
         yield
 
 
@@ -69,10 +139,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def training_log(weights: str | Path) -> list[dict[str, float]]:
-    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate.
-
-    Of a run that another process is at work on, `follow_log` gives it as it grows.
-    """
+    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate."""
     return read_log(Path(weights).parent / "log.csv")
 
 

@@ -118,11 +118,11 @@ class Training(Work):
 
     def run(self, folder):
         profiles.RUNS = folder
-        pipeline.open_training_sets = lambda profile: [self.set]
-        pipeline._starting_model = lambda recipe: self.start
-        pipeline.EmbeddingCache = lambda model, _, half, gigabytes: EmbeddingCache(model, self.embeddings, half)
+        pipeline.training_sets = lambda profile: [self.set]
+        pipeline.starting_model = lambda recipe: self.start
+        pipeline.embedding_cache = lambda _, model: EmbeddingCache(model, self.embeddings)
         loop.training_loss = self._counted
-        path = pipeline.fine_tune(World(folder).profile(), seed=0)
+        path = pipeline.train(World(folder).profile(), seed=0)
         Sameo.load(path)
         return {name: (path.parent / name).read_bytes() for name in ("sameo.safetensors", "log.csv", "config.json")}
 

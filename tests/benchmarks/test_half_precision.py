@@ -7,7 +7,7 @@ from sameo_core.config import load_profile
 from sameo_core.evaluation import evaluate
 from sameo_core.front_ends import ground_truth_boxes, predict_dataset
 from sameo_core.model import Sameo
-from sameo_core.pipeline import fine_tune_all, open_clean_dataset
+from sameo_core.pipeline import open_clean_dataset, train_all
 from sameo_core.reporting import mean_interval
 
 
@@ -32,7 +32,7 @@ def test_half_precision_costs_less_than_a_point_of_ap(profile, full):
     where it has not run, this takes a quarter of an hour."""
     seeds = profile.training.seeds
     kinds = {"half": profile, "single": profile.override(half_embeddings=False)}
-    weights = fine_tune_all([(kind, seed) for kind in kinds.values() for seed in seeds])
+    weights = train_all([(kind, seed) for kind in kinds.values() for seed in seeds])
     names = [(kind, seed) for kind in kinds for seed in seeds]
     models = {f"{kind} {seed}": Sameo.load(path) for (kind, seed), path in zip(names, weights, strict=True)}
     dataset = open_clean_dataset(profile.data.held_out[0], "val", profile)

@@ -1,0 +1,79 @@
+"""Other values for fields of nested config dataclasses, each by its own name and checked against its type."""
+
+import ast
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from sameo_core.errors import InputError
+
+
+def override(config: Any, key: str, value: object, file: str) -> Any:
+    """The config with another value of one field, its own or of one of its sections; `file` names it in an error."""
+    declared = dict(_fields(config))
+    if key not in declared:
+        close = difflib.get_close_matches(key, declared, n=1)
+        remedy = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(declared)}"
+        raise InputError(file=file, record=key, rule="unknown field", remedy=remedy)
+    kind = declared[key]
+    if isinstance(value, list):  # what papermill passes for a tuple
+        value = tuple(value)
+    if type(value) is int and not _fits(value, kind) and _fits(float(value), kind):
+        value = float(value)
+    if not _fits(value, kind):
+        words = get_args(kind) if get_origin(kind) is Literal else ()
+        wanted = f"one of {', '.join(map(repr, words))}" if words else f"a {getattr(kind, '__name__', kind)}"
+        alone = get_origin(kind) is tuple and not isinstance(value, tuple)
+        remedy = f"Give ({value!r},)" if alone else "Give a value of that type"
+        raise InputError(file=file, record=key, rule=f"{wanted}, found {value!r}", remedy=remedy)
+    return _replace(config, key, value)
+
+
+def _replace(config: Any, key: str, value: object) -> Any:
+    if hasattr(config, key):
+        return replace(config, **{key: value})
+    sections = {item.name: getattr(config, item.name) for item in fields(config)}
+    (owner,) = (name for name, section in sections.items() if is_dataclass(section) and key in dict(_fields(section)))
+    return replace(config, **{owner: _replace(sections[owner], key, value)})
+
+
+def _fields(config: Any) -> Iterator[tuple[str, Any]]:
+    """Name and type of every field that is not a config itself, `name` excepted."""
+    for name, kind in get_type_hints(type(config)).items():
+        if is_dataclass(kind):
+            yield from _fields(getattr(config, name))
+        elif name != "name":
+            yield name, kind
+
+
+def _fits(value: object, declared: object) -> bool:
+    """Is a value of the type that a field declares: a plain type, `tuple[t, ...]`, one of several, or some words."""
+    if get_origin(declared) is Literal:
+        return value in get_args(declared)
+    if isinstance(declared, UnionType):
+        return any(_fits(value, option) for option in get_args(declared))
+    if get_origin(declared) is tuple:
+        return isinstance(value, tuple) and all(type(item) is get_args(declared)[0] for item in value)
+    return type(value) is declared
+
+
+def parse_overrides(words: Sequence[str], config: Any) -> dict[str, object]:
+    """As `read_overrides`, for any config."""
+    overrides, declared = {}, dict(_fields(config))
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            rule = f"FIELD=VALUE, found {word!r}"
+            raise InputError(file="--override", rule=rule, remedy="For example iterations=2000")
+        items = [_literal(item) for item in value.strip("()[]").split(",") if item.strip()]
+        overrides[name] = tuple(items) if get_origin(declared.get(name)) is tuple or "," in value else _literal(value)
+    return overrides
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()

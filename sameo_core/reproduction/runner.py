@@ -1,0 +1,299 @@
+"""Runs the notebooks from end to end, shows how far they are, and binds what they showed into one page."""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import cast
+
+import nbformat
+import papermill
+import torch
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVISED, ablation, load_profile, recipe
+from sameo_core.pipeline import train, train_amodal_rcnn
+from sameo_core.reporting import Table, claims_agree, tables_agree
+from sameo_core.reproduction.notebooks import (
+    check_parameters,
+    code_cells,
+    count_asserts,
+    expected_minutes,
+    find_notebooks,
+    parameters_of,
+    read_notebook,
+    save_outputs,
+)
+from sameo_core.reproduction.report import NotebookRun, clock, count_checks, short, summary, write_report
+from sameo_core.runs.folders import write_environment
+
+# Seconds; a stalled kernel must not wait for ever
+CELL_TIMEOUT = {"mini": 3600.0, "photo": 12 * 3600.0, "paper": 7 * 24 * 3600.0}
+OF_PROFILE = {"photo": ("A2",)}  # the notebooks of a profile that is not for all of them
+TRAINING = ("03", "04", "05")  # the notebooks that train most: they come last, see `trainings_ahead`
+# The same instructions, so the same sums, on any x86 CPU of these years; on those with more it costs 1 % of the speed
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+
+
+# ------------------------------------------------------------------------------------------------------- running them
+
+
+def reproduce(
+    profile: str = "mini",
+    notebooks: Sequence[str] | None = None,
+    *,
+    seeds: int | None = None,
+    update: bool = False,
+    folder: Path = NOTEBOOKS,
+    runs: Path = RUNS,
+    committed: Path = RESULTS,
+    cell_timeout: int | float | None = None,
+) -> list[NotebookRun]:
+    """Runs notebooks headlessly, stops at the first that fails, compares their tables with the committed ones.
+
+    All that it writes goes to ``runs/<profile>/``: executed copies, tables (``results/``), figures, ``report.html`` and
+    ``environment.json``. Nothing that is tracked is touched without `update`.
+
+    Args:
+        profile: the parameter that every notebook gets: ``"mini"``, ``"photo"`` or ``"paper"``. One that has a
+            parameter `interactive` gets False for it.
+        notebooks: numbers or names of those to run; None means all, or those of the profile (`OF_PROFILE`).
+        seeds: how often each model is trained, for the notebooks with this parameter; None: as they say, once.
+        update: once all have passed, make their tables the committed ones and keep their outputs in the notebooks.
+        folder: where the notebooks lie.
+        runs: where a run may write.
+        committed: where the committed tables lie, a folder a profile.
+        cell_timeout: seconds that one cell may take; None means the profile's.
+
+    Returns:
+        One NotebookRun a notebook, also for those that were not reached.
+    """
+    load_profile(profile)
+    paths = find_notebooks(folder, notebooks or OF_PROFILE.get(profile))
+    parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
+    for path in paths:
+        check_parameters(path, parameters[path])
+        if "interactive" in parameters_of(path):  # nobody is there to drag a box
+            parameters[path]["interactive"] = False
+        if seeds and "seeds" in parameters_of(path):
+            parameters[path]["seeds"] = seeds
+    if seeds and not any("seeds" in given for given in parameters.values()):
+        check_parameters(paths[0], {"seeds": seeds})  # none has it: said, not ignored
+    here = runs / profile
+    numbers = [path.name[:2] for path in paths if path.name[:2] in TRAINING]
+    ahead: AbstractContextManager = nullcontext()
+    if profile == "mini" and folder == NOTEBOOKS and numbers and (os.cpu_count() or 1) > 1:
+        paths.sort(key=lambda path: path.name[:2] in TRAINING)
+        ahead = trainings_ahead(numbers, seeds or 1, here / "trainings.log")
+
+    timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
+    write_environment(here)
+    started = time.time()
+    done = [NotebookRun(path.stem) for path in paths]
+    width = max(len(run.name) for run in done)
+    minutes = [expected_minutes(path, seeds or 1) if profile == "mini" else 0 for path in paths]
+    print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
+    with kernel_environment(profile), quiet_logs(), ahead:
+        for i, (path, run) in enumerate(zip(paths, done, strict=True)):
+            run.output = here / "notebooks" / path.name
+            if minutes[i]:
+                pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
+                left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
+                print(f"{run.name:<{width}}  {left}", flush=True)
+            execute(path, run, parameters[path], timeout, width)
+            if run.status != "passed":
+                print(run.error, flush=True)
+                break
+
+    elapsed = time.time() - started
+    tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
+    beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
+    done.sort(key=lambda run: run.name)
+    report = write_report(done, profile, elapsed, tables, figures, here / "report.html", beside)
+    print(f"\n{summary(done, profile, elapsed, tables, figures, beside)}\nReport: {short(report)}", flush=True)
+    if update and all(run.status == "passed" for run in done):
+        (committed / profile).mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            shutil.copy(table, committed / profile)
+        for run in done:
+            save_outputs(folder / f"{run.name}.ipynb", cast(Path, run.output))
+    return done
+
+
+def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
+    """A run's tables beside the committed ones, and its claims; nothing where none are committed."""
+    if not tables or not committed.is_dir():
+        return []
+    claims = [path for path in tables if path.name == "claims.csv" and (committed / path.name).is_file()]
+    return [tables_agree(tables, committed), *(claims_agree(path, committed / path.name) for path in claims)]
+
+
+@contextmanager
+def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[None]:
+    """A process that trains what the notebooks of these numbers will ask for, while others run: no core waits."""
+    code = "import sys; from sameo_core.reproduction import train_ahead; train_ahead(sys.argv[2:], int(sys.argv[1]))"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        command = [sys.executable, "-c", code, str(seeds), *numbers]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def train_ahead(numbers: Sequence[str], seeds: int) -> None:
+    """The trainings of notebooks 03 to 05, first those that need no Amodal-LVIS; a notebook finds or awaits them."""
+    run = load_profile("mini", seeds=tuple(range(seeds)))
+    supervised = [(train, recipe(f"supervised_{name}", run)) for name in SUPERVISED]
+    arms = [(train, arm) for question in QUESTIONS for arm in ablation(question, run).values()]
+    jobs = {"03": supervised, "05": [(train, run), (train_amodal_rcnn, run)], "04": arms}
+    for work, profile in [job for number, listed in jobs.items() if number in numbers for job in listed]:
+        for seed in run.training.seeds:
+            work(profile, seed)
+
+
+def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
+    """Runs one notebook with papermill and fills in its NotebookRun; nothing the notebook does is raised."""
+    notebook = read_notebook(path)
+    notebook.metadata.pop("widgets", None)
+    output = cast(Path, run.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, output)
+    cells, begun, started = len(code_cells(notebook)), 0, time.monotonic()
+    failing_line = None
+
+    def cell_begins(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        nonlocal begun
+        begun += "injected-parameters" not in cell.metadata.get("tags", [])
+
+    try:
+        papermill.execute_notebook(
+            output,
+            output,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar={"desc": run.name, "leave": False, "mininterval": 1 if sys.stderr.isatty() else 30},
+            cwd=path.parent,
+            execution_timeout=timeout,
+            coalesce_streams=True,
+            store_widget_state=False,
+            extra_arguments=["--IPKernelApp.log_level=50"],
+            on_cell_execute=cell_begins,
+        )
+        if begun < cells:  # sys.exit() ends a notebook without an error
+            raise RuntimeError("the notebook stopped before its end")
+        run.status = "passed"
+    except KeyboardInterrupt:
+        run.status, run.error = "interrupted", f"{run.name} was interrupted by Ctrl-C"
+        logging.getLogger("asyncio").disabled = True  # else it may tell, with a traceback, of the cell that was cut
+    except Exception as error:
+        failing_line = _failing_line(error)
+        run.status, run.error = "failed", _explain(error, run, notebook, begun, failing_line, timeout)
+    run.checks = _checks_held(notebook, begun - (run.status != "passed"), failing_line)
+    run.seconds = time.monotonic() - started
+    print(f"{run.name:<{width}}  {run.status:<11}  {clock(run.seconds):>7}  {count_checks(run.checks)}", flush=True)
+
+
+def _checks_held(notebook: nbformat.NotebookNode, executed_cells: int, failing_line: int | None) -> int:
+    """Asserts under "## Check" in the first code cells, and in the failing one those before the failing line."""
+    checks = 0
+    for position, (heading, cell) in enumerate(code_cells(notebook), start=1):
+        if heading == "Check" and position <= executed_cells:
+            checks += count_asserts(cell.source)
+        elif heading == "Check" and position == executed_cells + 1 and failing_line:
+            checks += count_asserts(cell.source, before_line=failing_line)
+    return checks
+
+
+def _explain(
+    error: Exception,
+    run: NotebookRun,
+    notebook: nbformat.NotebookNode,
+    begun: int,
+    failing_line: int | None,
+    timeout: int | float,
+) -> str:
+    """Notebook, cell, heading, line and error: what a reader needs to go and look."""
+    match error:
+        case PapermillExecutionError():
+            what = f"{error.ename}: {_plain(str(error.evalue)).strip()}".rstrip(": ")
+            places = re.findall(r"^File (.+?:\d+)", _plain("\n".join(error.traceback)), re.MULTILINE)
+            ours = [place for place in places if place.startswith(str(ROOT / "sameo_core"))]
+            if places:
+                what += f"\n(raised in {(ours or places)[-1].removeprefix(f'{ROOT}{os.sep}')})"
+        case DeadKernelError():
+            what = "the kernel died: out of memory, or a crash in compiled code"
+        case CellTimeoutError():
+            what = f"the cell took longer than its {timeout:g} s"
+        case _:
+            what = f"{type(error).__name__}: {_plain(str(error)).strip()}".rstrip(": ")
+    lines = what.splitlines()
+    what = "\n".join(lines if len(lines) <= 12 else [*lines[:10], "...", lines[-1]])
+
+    cells = code_cells(notebook)
+    if not 1 <= begun <= len(cells):
+        return f"{run.name} failed before its first cell\n{what}"
+    heading, cell = cells[begun - 1]
+    where = f'{run.name} failed in code cell {begun} of {len(cells)}, under "{heading}"'
+    if failing_line and failing_line <= len(cell.source.splitlines()):
+        where += f", line {failing_line}:\n    {cell.source.splitlines()[failing_line - 1].strip()}"
+    return f"{where}\n{what}\nAs far as it came: {short(cast(Path, run.output))}"
+
+
+def _failing_line(error: Exception) -> int | None:
+    """The line of the failing cell, from IPython's traceback."""
+    if not isinstance(error, PapermillExecutionError):
+        return None
+    lines = re.findall(rf"Cell In\[{error.exec_count}\], line (\d+)", _plain("\n".join(error.traceback)))
+    return int(lines[-1]) if lines else None
+
+
+@contextmanager
+def kernel_environment(profile: str = "") -> Iterator[None]:
+    """What the kernels inherit: this checkout's sameo_core, no progress bars, in `mini` no instructions but AVX2's."""
+    before = dict(os.environ)
+    os.environ["TQDM_DISABLE"] = "1"
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's warning at each start of a kernel
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")]))
+    if profile == "mini" and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        os.environ.update(AVX2)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Errors are told here, once; papermill and asyncio would tell them again."""
+    loggers = [logging.getLogger(name) for name in ("papermill", "asyncio", "traitlets")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _plain(text: str) -> str:
+    """Without ANSI colours."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+
+
+def _files_since(started: float, folder: Path, pattern: str) -> list[Path]:
+    """Files written since then; a second of grace for coarse file systems."""
+    files = folder.rglob(pattern) if folder.is_dir() else ()
+    return sorted(path for path in files if path.is_file() and path.stat().st_mtime >= started - 1)
