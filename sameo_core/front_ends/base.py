@@ -36,8 +36,14 @@ class Detections:
     masks: tuple[RLE, ...] | None = None  # the front-end's own visible masks, one a box, of the image's size
     amodal_masks: tuple[RLE, ...] | None = None  # where the front-end draws whole objects itself
 
+    @staticmethod
+    def of_boxes(boxes: BoxesXYXY) -> "Detections":
+        """Boxes alone: score 1, category 1."""
+        ones = np.ones(len(boxes), int)
+        return Detections(boxes, ones.astype(np.float32), ones, -ones)
+
     def take(self, rows: Int[np.ndarray, " k"] | slice) -> "Detections":
-        """Those of some rows, in their order."""
+        """Some rows, in their order."""
         rows = np.arange(len(self.boxes))[rows]
         masks, amodal_masks = (
             None if kind is None else tuple(kind[i] for i in rows) for kind in (self.masks, self.amodal_masks)
@@ -50,7 +56,7 @@ FrontEnd = Callable[[AmodalImage], Detections]
 
 
 class ImageDetector:
-    """A front-end whose `detect` finds objects in an array of pixels. It remembers the last image it was called on."""
+    """A front-end whose `detect` finds objects in an array of pixels; it caches the answer for the last image."""
 
     _last: tuple[AmodalImage, Detections] | None = None
 
