@@ -89,7 +89,9 @@ def check_plausible(
     """
     if looks_normalised(boxes, image_sizes):
         rule = "boxes are in pixels, found nothing but numbers in 0..1"
-        remedy = 'If they are x0, y0, x1, y1 as shares of the sides, say box_format="normalised" (--box-format)'
+        remedy = (
+            'If they are x0, y0, x1, y1 as shares of the sides, say box_format="normalised" (--box-format normalised)'
+        )
         raise InputError(file=file, rule=rule, remedy=remedy)
     other = "xywh" if usual == "xyxy" else "xyxy"
     outside, as_other = ~fits_image(boxes, usual, image_sizes), fits_image(boxes, other, image_sizes)
