@@ -9,7 +9,6 @@ that has the focus W A S D move a drawn box, Q E R F resize it (with Shift by te
 import html
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ except ImportError:  # the sliders are always there
 PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
 SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
-REMEMBERED = 200  # answers whose time is kept
 WIDE = {"description_width": "90px"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
@@ -116,7 +114,6 @@ class Explorer(W.VBox):
         for model in models.values():
             check_same_encoder(next(iter(models.values())), model)
         self.models, self.click = dict(models), click
-        self.seconds: deque[float] = deque(maxlen=REMEMBERED)
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}
         self.masks: dict[str, np.ndarray] = {}
@@ -289,12 +286,11 @@ class Explorer(W.VBox):
             self._guarded(self._from_click, self.click, point)
 
     def _from_click(self, click: BoxFromPoint, point: tuple[float, float]) -> None:
-        began, first = time.perf_counter(), next(iter(self.models.values()))
-        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), began, on_canvas=False)
+        first = next(iter(self.models.values()))
+        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), on_canvas=False)
 
-    def _draw(self, box: ArrayLike, began: float | None = None, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
         """Answer a box that somebody drew; InputError where it has no area."""
-        began = time.perf_counter() if began is None else began
         box = np.asarray(box, np.float32)
         overlaps = [max(_box_iou(box, np.asarray(other)) for other in target.boxes) for target in self.targets]
         near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
@@ -302,9 +298,9 @@ class Explorer(W.VBox):
         with self._silence():
             if near is not None:
                 self.object.value = near
-        self._prompt(box, began, on_canvas)
+        self._prompt(box, on_canvas)
 
-    def _prompt(self, box: np.ndarray, began: float | None = None, on_canvas: bool = False) -> None:
+    def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
         """Show a box and answer it. A drawn one can be moved; of another the canvas is free for a click anywhere."""
         self.box, self.on_canvas = box, on_canvas and self.canvas is not None
         scale = PICTURE / max(self.pixels.shape[:2])
@@ -315,11 +311,11 @@ class Explorer(W.VBox):
         if self.canvas is not None:
             drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
             self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if self.on_canvas else ([], -1)
-        self._answer(began)
+        self._answer()
 
-    def _answer(self, began: float | None = None) -> None:
+    def _answer(self) -> None:
         """Decode the box with every decoder that is shown."""
-        began = time.perf_counter() if began is None else began
+        began = time.perf_counter()
         *others, drawn_on = self.models
         for panel in self.beside:
             panel.layout.display = None if self.compare.value else "none"
@@ -327,8 +323,8 @@ class Explorer(W.VBox):
             decoded = self.models[name].decode_embedded(self.embedding, self.pixels.shape[:2], self.box)
             self.logits[name], self.predicted_iou[name] = decoded
         self._paint()
-        self.seconds.append(time.perf_counter() - began)
-        self.status.value = f"<span style='color: #555'>Answered in {1000 * self.seconds[-1]:.0f} ms.</span>"
+        milliseconds = 1000 * (time.perf_counter() - began)
+        self.status.value = f"<span style='color: #555'>Answered in {milliseconds:.0f} ms.</span>"
 
     def _paint(self) -> None:
         """Masks, pictures and words from the logits that are kept."""
@@ -355,11 +351,6 @@ class Explorer(W.VBox):
         elif visible is None:
             words += [NOT_KNOWN]
         return words
-
-    def latency(self) -> dict[str, float]:
-        """Milliseconds from a new box to its painted answer: median and 95th percentile of the last ones."""
-        p50, p95 = np.percentile(np.array(self.seconds) * 1000, [50, 95])
-        return {"p50": float(p50), "p95": float(p95), "answers": len(self.seconds)}
 
 
 # The list of classes of `jupyter_bbox_widget`: there is one kind of box here.

@@ -125,13 +125,13 @@ class DatasetExplorer(Explorer):
             front_end = jittered(front_end, self.noise.value, self.profile.evaluation.jitter_seed)
         self._prompt(front_end(self.image).boxes[self.object.value])
 
-    def _draw(self, box: ArrayLike, began: float | None = None, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
         with self._silence():
             self.prompt.value = "drawn"
-        super()._draw(box, began, on_canvas)
+        super()._draw(box, on_canvas)
 
-    def _answer(self, began: float | None = None) -> None:
-        super()._answer(began)
+    def _answer(self) -> None:
+        super()._answer()
         shown = self.image, self.object.value
         if shown != getattr(self, "_in_scene", None):
             self._in_scene = shown

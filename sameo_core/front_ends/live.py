@@ -286,7 +286,7 @@ def supervision_front_end(
         min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: `detect` cannot be called; the package is missing or has no such converter; limits as `check_limits`.
+        InputError: `detect` cannot be called; the package or the converter is missing; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
     if not callable(detect):
