@@ -1,9 +1,8 @@
-"""Widgets of notebook 06: a box drawn on a picture, an answer at once; wiring only, `reporting` draws.
+"""Widgets of notebook 06: draw a box on a photograph, see the answer at once. Wiring only; `reporting` draws.
 
-`Explorer` shows photographs; of `pages`, `DatasetExplorer` annotated data sets, beside the truth; in `Playground` one
-object moves over another. No `Output`, no `interact`: behind these a run without a browser can wait for ever. Whatever
-the mouse does, the keyboard does too: Tab goes from widget to widget, the arrow keys move sliders, and on a picture
-that has the focus W A S D move a drawn box, Q E R F resize it (with Shift by ten pixels).
+No `Output` and no `interact`: a run without a browser could wait for them for ever. The keyboard does all that the
+mouse does: Tab goes from widget to widget, arrow keys move sliders, and on a focused picture W A S D move a drawn box
+and Q E R F resize it (with Shift by ten pixels).
 """
 
 import html
@@ -45,27 +44,23 @@ BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, fl
 
 @dataclass(frozen=True)
 class Target:
-    """Something in a picture that can be asked for: its boxes, and where the truth is known, its masks."""
+    """An object of a picture: its boxes and, where the truth is known, its masks."""
 
     label: str
-    boxes: Sequence  # xyxy pixels: of the visible part, and of the whole object if that is known
+    boxes: Sequence  # xyxy pixels: visible, and amodal if known
     item: AmodalInstance | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph, and what is known of it."""
+    """A photograph and its known objects."""
 
     pixels: Image
     targets: Sequence[Target] = ()
 
 
 def photographs(stages: Mapping[str, Stage]) -> dict[str, Callable[[], Picture]]:
-    """What `Explorer` shows: pasted scenes, whose truth is known, then the sample photographs as they are.
-
-    Args:
-        stages: name -> scene, as `playground.photograph_stages` makes them.
-    """
+    """What `Explorer` shows: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
     scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, stage) for name, stage in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
@@ -83,9 +78,9 @@ def _sample(name: str) -> Picture:
 
 
 class Explorer(W.VBox):
-    """A photograph, a box or a click: and what one or two decoders make of it.
+    """Masks of one or two decoders for a box or a click on a photograph.
 
-    The picture is encoded once; a box is decoded once; a threshold moves over the logits that are kept.
+    A picture is encoded once and a box decoded once; the threshold applies to the stored logits.
     """
 
     def __init__(
@@ -98,11 +93,10 @@ class Explorer(W.VBox):
         """
         Args:
             models: name -> SAMEO, one or two that share the image encoder; the last answers on the drawn picture.
-                Where the truth is not known, the first one's mask stands in for the visible part.
-            pictures: name -> what opens it; the first is shown first. Uploaded ones are added.
-            drag: draw on the picture, where `jupyter_bbox_widget` is installed; else sliders alone.
-            click: makes a box of a click, from the first model, an embedding, the image's size and a pixel (x, y);
-                None: clicks are no prompts.
+                Without a known truth, the first one's mask stands in for the visible part.
+            pictures: name -> function that opens it; the first is shown first. Uploads are added.
+            drag: draw on the picture if `jupyter_bbox_widget` is installed; else sliders only.
+            click: (first model, embedding, image size, pixel (x, y)) -> box; None: clicks are no prompts.
 
         Raises:
             InputError: models whose image encoders differ; the first picture cannot be opened.
@@ -197,7 +191,7 @@ class Explorer(W.VBox):
         }
 
     def _guarded(self, react: Callable, *arguments: object) -> None:
-        """What goes wrong is said on the page: a traceback in a callback would go to a log that nobody reads."""
+        """Show errors on the page: a traceback in a callback would go to a log that nobody reads."""
         try:
             react(*arguments)
         except InputError as error:
@@ -205,7 +199,7 @@ class Explorer(W.VBox):
 
     @contextmanager
     def _silence(self) -> Iterator[None]:
-        """Widgets that are set here do not call back."""
+        """Set widgets without their callbacks."""
         before, self._quiet = self._quiet, True
         try:
             yield
@@ -266,9 +260,9 @@ class Explorer(W.VBox):
             self._draw([x0, y0, x1, y1])
 
     def _from_canvas(self, records: Sequence[Mapping]) -> None:
-        """What the browser has just sent: a box drawn, moved or resized, the others are wiped away; or a click.
+        """React to the browser: a box drawn, moved or resized replaces the others; or a click.
 
-        The browser speaks when the button goes down and when it comes up: twice the same box without size is a click.
+        The browser sends the boxes on mouse down and on mouse up: the same empty box twice is a click.
         """
         scale = PICTURE / max(self.pixels.shape[:2])
         boxes = [_corners(record) for record in records]
