@@ -1,4 +1,4 @@
-"""More pages of the explorer: annotated data sets, the worst answers first, and an object that moves over another."""
+"""More pages of the explorer: annotated data sets, worst answers first; and one object that moves over another."""
 
 import html
 import math
@@ -21,7 +21,7 @@ from sameo_core.reporting import figure_occlusion_curve, figure_png, object_pict
 
 
 class DatasetExplorer(Explorer):
-    """The same for annotated data sets: boxes of every object, the truth beside the answers, the worst first."""
+    """The explorer of annotated data sets: boxes of every object, the truth beside the answers, worst first."""
 
     def __init__(
         self,
@@ -29,22 +29,20 @@ class DatasetExplorer(Explorer):
         profile: Profile,
         datasets: Mapping[str, AmodalDataset] | None = None,
         failures: Mapping[str, Sequence[Failure]] | None = None,
-        split: str = "val",
         drag: bool = True,
         click: BoxFromPoint | None = None,
     ):
         """
         Args:
             models, drag, click: as for `Explorer`.
-            profile: says which data sets there are.
-            datasets: those that are open already; the first is shown first. The others are opened when chosen.
-            failures: of data sets, as `evaluation.worst_hidden` gives them; of others they are looked for when asked.
-            split: of the data sets.
+            profile: names the data sets, of which the split "val" is shown.
+            datasets: open ones; the first is shown first. The others are opened when chosen.
+            failures: of data sets, as `evaluation.worst_hidden` gives them; else they are searched on demand.
 
         Raises:
             InputError: models whose image encoders differ; no data set that can be opened.
         """
-        self.profile, self.split, self._rank = profile, split, -1
+        self.profile, self._rank = profile, -1
         self.opened, self.failures = dict(datasets or {}), {k: [*v] for k, v in (failures or {}).items()}
         self._start(models, drag, click)
 
@@ -91,7 +89,7 @@ class DatasetExplorer(Explorer):
         try:
             if name not in self.opened:
                 self.status.value = f"Opening {html.escape(name)} ..."
-                self.opened[name] = open_clean_dataset(name, self.split, self.profile)
+                self.opened[name] = open_clean_dataset(name, "val", self.profile)
         except InputError:
             with self._silence():
                 self.data_set.value = before
@@ -115,7 +113,7 @@ class DatasetExplorer(Explorer):
         self._show(self.image.read(), targets, chosen)
 
     def _prompt_object(self) -> None:
-        """The box of the chosen object, as the toggle says; a drawn box stays as it is."""
+        """The box of the chosen object, of the chosen kind; a drawn box stays."""
         self.item = self.targets[self.object.value].item
         if self.prompt.value == "drawn":
             self._answer()
@@ -144,7 +142,7 @@ class DatasetExplorer(Explorer):
         return [first, score, *others]
 
     def _step(self, by: int) -> None:
-        """To the next object in the ranking of the worst, or one back."""
+        """Go to the next worst object, or one back."""
         *_, model = self.models
         name = self.data_set.value
         if self.image.instances[0].amodal_rle is None:
@@ -167,7 +165,7 @@ class DatasetExplorer(Explorer):
 
 
 def data_sets(profile: Profile) -> list[str]:
-    """Names of the profile's data sets: in `mini` all can be drawn; in `paper` those that have a folder."""
+    """Names of the profile's data sets; outside `mini`, which draws them, only those with a folder."""
     names = dict.fromkeys([*profile.data.held_out, *profile.data.train, *profile.data.visible_only])
     return [name for name in names if profile.name == "mini" or (profile.data_folder / name).is_dir()]
 
@@ -195,15 +193,15 @@ STEPS = 40  # of the cut-out on its way
 
 
 class Playground(W.VBox):
-    """A cut-out that a slider moves over another object, what the decoders make of it, and the curve they follow."""
+    """A slider moves a cut-out over an object; the decoders' masks and the occlusion curve follow."""
 
     def __init__(self, models: Mapping[str, Sameo], pairs: Mapping[str, Stage], rows: Sequence[Mapping], profile: str):
         """
         Args:
-            models: name -> SAMEO; the one before, then the one after fine-tuning; they share the image encoder.
+            models: name -> SAMEO, before and after fine-tuning; they share the image encoder.
             pairs: of objects, by name.
-            rows: what `playground.occlusion_curve` found of them, in their order.
-            profile: named in the curve's title.
+            rows: of `playground.occlusion_curve` for these pairs.
+            profile: for the curve's title.
         """
         self.models, self.rows, self.profile = dict(models), list(rows), profile
         self.stages = list(pairs.values())
