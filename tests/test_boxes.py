@@ -261,11 +261,6 @@ def test_files_that_cannot_be_meant(write, kind):
     assert words in str(error.value) and str(path) in str(error.value)
 
 
-def test_a_missing_file(tmp_path):
-    with pytest.raises(InputError, match="file must exist"):
-        read_box_file(tmp_path / "none.json")
-
-
 def test_numbers_for_photographs_that_have_none():
     assert number_of("000000000139.jpg") == number_of("COCO_val2014_000000000139.png") == 139
     assert number_of("photo.jpg") == number_of("photo.jpg") != number_of("photo.png")

@@ -16,7 +16,9 @@ from typing import Any
 
 import ipywidgets as W
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torchvision.ops import box_iou
 
 from sameo_core.apps.playground import OBJECTS, SAMPLES, Stage, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
@@ -40,6 +42,12 @@ SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known obj
 WIDE = {"description_width": "90px"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
+STYLE = "<style>.sameo-canvas .classes { display: none }</style>"  # jupyter_bbox_widget lists classes; here is one
+LEGEND = (
+    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: its hidden part (or, "
+    "without a known truth, outside the other decoder's mask) \N{MIDDLE DOT} dotted: true amodal mask."
+)
+NOT_KNOWN = "what is hidden is not known"
 
 
 @dataclass(frozen=True)
@@ -286,7 +294,7 @@ class Explorer(W.VBox):
     def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
         """Answer a box that somebody drew; InputError where it has no area."""
         box = np.asarray(box, np.float32)
-        overlaps = [max(_box_iou(box, np.asarray(other)) for other in target.boxes) for target in self.targets]
+        overlaps = [_overlap(box, target) for target in self.targets]
         near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
         self.item = None if near is None else self.targets[near].item
         with self._silence():
@@ -347,17 +355,6 @@ class Explorer(W.VBox):
         return words
 
 
-# The list of classes of `jupyter_bbox_widget`: there is one kind of box here.
-STYLE = "<style>.sameo-canvas .classes { display: none }</style>"
-
-LEGEND = (
-    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: hidden part of it; where the "
-    "truth is not known, what the other decoder's mask does not hold \N{MIDDLE DOT} dotted: true amodal mask."
-)
-
-NOT_KNOWN = "what is hidden is not known"
-
-
 def _canvas(received: Callable[[list], None]) -> W.Widget:
     """A picture to draw on; `received` gets the boxes as often as the browser sends them, changed or not."""
 
@@ -376,7 +373,7 @@ def _corners(record: Mapping) -> np.ndarray:
     return np.array([min(x), min(y), max(x), max(y)], float)
 
 
-def _box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    shared = np.prod(np.maximum(high - low, 0))
-    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
+def _overlap(box: np.ndarray, target: Target) -> float:
+    """The highest IoU of a box with those of a target."""
+    others = torch.from_numpy(np.array(target.boxes, np.float32))
+    return float(box_iou(torch.from_numpy(box)[None], others).max())

@@ -110,12 +110,12 @@ class BoxFile:
 def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool = False) -> BoxFile:
     """Boxes from JSON: a list of [x0, y0, x1, y1], COCO results (`bbox` as x, y, width, height) or COCO annotations.
 
-    Where a record has no `bbox`, or one without area, it is that of its `segmentation`.
+    A record without `bbox`, or with one without area, gets that of its `segmentation`.
 
     Args:
         path: of the file.
-        box_format: one of `BOX_FORMATS` for boxes that are written otherwise; see `boxes_in_pixels`.
-        crowds: take crowd regions (`iscrowd` 1) as objects; else they are left out, which `notes` says.
+        box_format: one of `BOX_FORMATS`, for other boxes than these; see `boxes_in_pixels`.
+        crowds: take crowd regions (`iscrowd` 1) as objects; else they are left out and counted in `notes`.
 
     Raises:
         InputError: no such file, not JSON, or none of the three kinds; annotations of other images only.
@@ -140,17 +140,13 @@ def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool 
     if data and all(isinstance(item, dict) for item in data):
         _check_boxes(path, data, "result")
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
-        return BoxFile(
-            path, box_format, None, data, categories={i: f"category {i}" if i != 1 else "object" for i in ids}
-        )
+        named = {i: f"category {i}" if i != 1 else "object" for i in ids}
+        return BoxFile(path, box_format, None, data, categories=named)
     return BoxFile(path, box_format, data)
 
 
 def number_of(name: str) -> int:
-    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name.
-
-    It is less than `LARGEST_ID`.
-    """
+    """An image id below `LARGEST_ID` for a photograph without one: its `file_number`, else a checksum of its name."""
     number = file_number(name)
     return number if number is not None and number < LARGEST_ID else zlib.crc32(name.encode()) >> 1
 
@@ -174,7 +170,7 @@ def has_box(record: Mapping) -> bool:
         return box is not None
     try:
         return len(box) > 0 and not (len(box) == 4 and min(box[2:]) <= 0)
-    except (TypeError, ValueError):  # no box at all, which whoever reads it says
+    except (TypeError, ValueError):  # not a box, which its reader refuses
         return True
 
 

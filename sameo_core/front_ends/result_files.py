@@ -4,6 +4,7 @@ A results file is a list of records with `image_id`, `category_id`, `bbox` (x, y
 with masks, `segmentation`. What does not fit the data set is refused, never converted by a guess.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from sameo_core.front_ends.base import (
     counted,
     map_categories,
 )
-from sameo_core.front_ends.boxes import file_number, has_box, has_mask, record_mask
+from sameo_core.front_ends.boxes import has_box, has_mask, record_mask
 from sameo_core.masks import mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
@@ -38,7 +39,7 @@ MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; mo
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A front-end that looks up what was detected in an image; `coco_results` makes it."""
+    """A front-end that looks up an image's detections; `coco_results` makes it."""
 
     file: str
     detections: Detections  # of all images, one image after the other, highest scores first
@@ -69,22 +70,22 @@ def coco_results(
     min_score: float | int = 0.0,
     max_per_image: int = 100,
 ) -> ResultsFile:
-    """A front-end of the detections in a COCO-results file, any toolbox's; images that it does not mention have none.
+    """A front-end of the detections in a COCO-results file; images that it does not mention have none.
 
-    A `segmentation` (in any encoding) becomes the detection's mask, and its box where the `bbox` is missing or without
-    area. Results for more images than the data set has are fine: the others are left out, and `repr` says how many. An
-    `image_id` that is text must be the name of one image's file, with or without folder and ending, or its id.
+    A `segmentation` (in any encoding) becomes the detection's mask, and its box where `bbox` is missing or without
+    area. Records of other images are left out; `repr` counts them. An `image_id` that is text must be an image's id, or
+    the name of its file, with or without folder and ending.
 
     Args:
         results: path of the JSON file, or its list.
-        dataset: what the detector ran on; says which images, sizes and categories there are.
+        dataset: that the detector ran on.
         category_map: {the file's id: the data set's id, or None to leave it out}, or "coco80_to_91" for COCO's 80
-            classes counted from 0. By default the ids are the data set's own. Each must be one of them; ids that are
-            meant otherwise but all happen to be there cannot be recognised.
-        class_agnostic: categories play no part: `category_id` is neither needed nor checked.
-        box_format: one of `boxes.BOX_FORMATS`, where the boxes are not x, y, width, height.
-        min_score: weaker ones are left out.
-        max_per_image: the strongest that are kept; by default as many as COCO's AP counts.
+            classes counted from 0. By default the ids are the data set's own; ids counted otherwise are recognised only
+            if some of them are not in the data set.
+        class_agnostic: `category_id` is neither needed nor checked.
+        box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest so many are kept; by default as many as COCO's AP counts.
 
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
@@ -102,8 +103,11 @@ def coco_results(
     rows = np.flatnonzero(images >= 0)  # the records that are kept
     left_out = {"of other images": len(records) - len(rows)}
 
+    check_format(box_format)
     given = rows[boxed[rows]]
-    boxes[given] = _in_pixels(file, boxes[given], sizes[given], box_format)
+    if box_format is None:
+        check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
+    boxes[given] = as_xyxy(boxes[given], box_format or "xywh", sizes[given])
     ids = [record.get("category_id") for record in records]
     categories = np.array([i if isinstance(i, Integral) else 1 for i in ids], int)
     wanted = np.ones(len(records), bool)
@@ -198,8 +202,9 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Int[np.n
 def _check_unknown(
     file: str, given: Counter, unknown: Counter, names: list[tuple[int, PurePosixPath]], dataset: AmodalDataset
 ) -> None:
-    """Refuses unknown image ids, unless they are just those of further images."""
-    numbers, ids = {file_number(path.name) for _, path in names}, {image_id for image_id, _ in names}
+    """Refuse unknown image ids, unless they may be those of other images."""
+    digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in names]
+    numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in names}
     several = Counter({i: n for i, n in unknown.items() if any(i in (path.name, path.stem) for _, path in names)})
     if len(given.keys() & numbers) > len(given.keys() & ids):
         rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
@@ -222,7 +227,7 @@ def _check_unknown(
 def _categories(
     file: str, ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, dataset: AmodalDataset
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """`map_categories`, and all that are kept are the data set's."""
+    """`map_categories`; InputError for ids that the data set does not have."""
     mapped, kept = map_categories(ids, category_map, file)
     unknown = Counter(i for i in mapped[kept].tolist() if i not in dataset.categories)
     if not unknown:
@@ -240,14 +245,3 @@ def _categories(
             remedy = f"They may be counted from {min(meant)}, not the data set's ids: then say category_map={guess}"
             break
     raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, where classes play no part")
-
-
-# ---------------------------------------------------------------------------------------------------- which pixels
-
-
-def _in_pixels(file: str, boxes: BoxesXYXY, sizes: Int[np.ndarray, "n 2"], box_format: str | None) -> BoxesXYXY:
-    """Boxes as xyxy pixels; refused where many cannot be what they are supposed to be, unless somebody said so."""
-    check_format(box_format)
-    if box_format is None:
-        check_plausible(boxes, sizes, "xywh", file, MOST_OUTSIDE)
-    return as_xyxy(boxes, box_format or "xywh", sizes)
