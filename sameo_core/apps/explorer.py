@@ -121,13 +121,12 @@ class Explorer(W.VBox):
         self.masks: dict[str, np.ndarray] = {}
         self.box: Any = None
         self.item: AmodalInstance | None = None
-        self._quiet = False
+        self._quiet = True  # until the first picture is shown
         self._pressed: tuple[float, float] | None = None  # where the mouse button went down
         self._make_widgets(drag and BBoxWidget is not None)
         super().__init__(self._laid_out())
         self._open_first()
-        for widget, react in self._reactions().items():
-            widget.observe(lambda change, react=react: None if self._quiet else self._guarded(react, change), "value")
+        self._quiet = False
 
     # ------------------------------------------------------------------------------------------------ widgets
 
@@ -138,6 +137,10 @@ class Explorer(W.VBox):
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
+        self._when(self.object, lambda change: self._prompt_object())
+        self._when(self.compare, lambda change: self._answer())
+        for widget in (self.threshold, self.truth):
+            self._when(widget, lambda change: self._paint())
         self.status = W.HTML()
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
@@ -154,6 +157,8 @@ class Explorer(W.VBox):
         """The widgets above the pictures, a list per line."""
         self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
         self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
+        self._when(self.photograph, lambda change: self._open(change.new))
+        self._when(self.upload, lambda change: self._uploaded(change.new))
         return [[self.photograph, self.object, self.upload], [self.sliders, self.threshold, self.compare, self.truth]]
 
     def _more_panels(self) -> list[W.Widget]:
@@ -181,22 +186,9 @@ class Explorer(W.VBox):
         layout = {"width": f"{PICTURE + 10}px", "margin": "0 4px 8px 0"}
         return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
-    def _reactions(self) -> dict[W.Widget, Callable]:
-        """What happens when somebody changes a widget."""
-        reactions: dict[W.Widget, Callable] = {
-            self.object: lambda change: self._prompt_object(),
-            self.compare: lambda change: self._answer(),
-            self.threshold: lambda change: self._paint(),
-            self.truth: lambda change: self._paint(),
-        }
-        return reactions | self._choices()
-
-    def _choices(self) -> dict[W.Widget, Callable]:
-        """Of these reactions the ones to a choice of another picture."""
-        return {
-            self.photograph: lambda change: self._open(change.new),
-            self.upload: lambda change: self._uploaded(change.new),
-        }
+    def _when(self, widget: W.Widget, react: Callable) -> None:
+        """React to a new value that somebody else sets."""
+        widget.observe(lambda change: None if self._quiet else self._guarded(react, change), "value")
 
     def _guarded(self, react: Callable, *arguments: object) -> None:
         """Show errors on the page: a traceback in a callback would go to a log that nobody reads."""
@@ -249,7 +241,7 @@ class Explorer(W.VBox):
             for axis, side in (("x", width), ("y", height))
         )
         for slider in (self.x, self.y):
-            slider.observe(lambda change: None if self._quiet else self._guarded(self._from_sliders), "value")
+            self._when(slider, lambda change: self._from_sliders())
         self.sliders.children = [self.x, self.y]
 
     def _prompt_object(self) -> None:

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as W
 import numpy as np
@@ -58,6 +58,11 @@ class DatasetExplorer(Explorer):
         self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
         self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
+        self._when(self.data_set, lambda change: self._open_dataset(change.new, change.old))
+        self._when(self.image_number, lambda change: self._show_image(change.new))
+        for widget in (self.prompt, self.noise):
+            self._when(widget, lambda change: self._prompt_object())
+        self._when(self.score, lambda change: self._paint())
         self.next.on_click(lambda _: self._guarded(self._step, 1))
         self.previous.on_click(lambda _: self._guarded(self._step, -1))
         return [
@@ -70,15 +75,6 @@ class DatasetExplorer(Explorer):
         self.scene = W.Image(format="jpeg", layout={"max_width": "100%"})
         self.scene_label = W.HTML()
         return [self._panel("as annotated", self.scene, self.scene_label)]
-
-    def _choices(self) -> dict[W.Widget, Callable]:
-        return {
-            self.data_set: lambda change: self._open_dataset(change.new, change.old),
-            self.image_number: lambda change: self._show_image(change.new),
-            self.prompt: lambda change: self._prompt_object(),
-            self.noise: lambda change: self._prompt_object(),
-            self.score: lambda change: self._paint(),
-        }
 
     # ------------------------------------------------------------------------------------------------ what is shown
 

@@ -96,16 +96,15 @@ def box_source(
     if boxes and detector:
         rule = "boxes come from a file or from a detector, found both"
         raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
-    detector = detector or (None if boxes else EVERYTHING)
-    path = boxes or detector
-    if not isinstance(path, str | Path):
-        raise InputError(file="boxes", rule=f"a path or a name, found {path!r:.150}", remedy="Give it as text")
-    if not detector or Path(detector).suffix == ".json" or Path(detector).is_dir():
-        if weights:
-            rule = f"weights belong to a detector that is loaded, found boxes from {path}"
-            raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
-        return Path(path)
-    return load_detector(detector, weights, min_score=min_score)
+    given = boxes or detector or EVERYTHING
+    if not isinstance(given, str | Path):
+        raise InputError(file="boxes", rule=f"a path or a name, found {given!r:.150}", remedy="Give it as text")
+    if not (boxes or Path(given).suffix == ".json" or Path(given).is_dir()):
+        return load_detector(str(given), weights, min_score=min_score)
+    if weights:
+        rule = f"weights belong to a detector that is loaded, found boxes from {given}"
+        raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
+    return Path(given)
 
 
 def predict_photograph(
