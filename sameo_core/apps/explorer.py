@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from torchvision.ops import box_iou
 
-from sameo_core.apps.playground import OBJECTS, SAMPLES, Stage, sample_photograph
+from sameo_core.apps.playground import OBJECTS, SAMPLES, OcclusionPair, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
@@ -67,17 +67,17 @@ class Picture:
     targets: Sequence[Target] = ()
 
 
-def photographs(stages: Mapping[str, Stage]) -> dict[str, Callable[[], Picture]]:
+def photographs(stages: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
     """What `Explorer` shows: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
-    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, stage) for name, stage in stages.items()}
+    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
 
-def _scene(stage: Stage) -> Picture:
-    moment = stage.start()
-    item = AmodalInstance(1, 1, "object", False, encode_mask(moment.amodal), encode_mask(moment.visible))
-    label = f"what is behind, {moment.rate:.0%} hidden"
-    return Picture(moment.image, [Target(label, [item.visible_box, item.amodal_box], item)])
+def _scene(pair: OcclusionPair) -> Picture:
+    frame = pair.start()
+    item = AmodalInstance(1, 1, "object", False, encode_mask(frame.amodal), encode_mask(frame.visible))
+    label = f"what is behind, {frame.rate:.0%} hidden"
+    return Picture(frame.image, [Target(label, [item.visible_box, item.amodal_box], item)])
 
 
 def _sample(name: str) -> Picture:

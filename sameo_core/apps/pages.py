@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sameo_core.apps.explorer import PICTURE, WIDE, BoxFromPoint, Explorer, Target
-from sameo_core.apps.playground import Stage
+from sameo_core.apps.playground import OcclusionPair
 from sameo_core.config import Profile
 from sameo_core.datasets import AmodalDataset, AmodalInstance
 from sameo_core.errors import InputError
@@ -191,7 +191,9 @@ STEPS = 40  # of the cut-out on its way
 class Playground(W.VBox):
     """A slider moves a cut-out over an object; the decoders' masks and the occlusion curve follow."""
 
-    def __init__(self, models: Mapping[str, Sameo], pairs: Mapping[str, Stage], rows: Sequence[Mapping], profile: str):
+    def __init__(
+        self, models: Mapping[str, Sameo], pairs: Mapping[str, OcclusionPair], rows: Sequence[Mapping], profile: str
+    ):
         """
         Args:
             models: name -> SAMEO, before and after fine-tuning; they share the image encoder.
@@ -228,25 +230,25 @@ class Playground(W.VBox):
         self._choose()
 
     def _choose(self) -> None:
-        stage = self.stages[self.pair.value]
+        pair = self.stages[self.pair.value]
         with self.position.hold_trait_notifications():
-            self.position.max, self.position.step = len(stage.rates) - 1, max(1, len(stage.rates) // STEPS)
-            self.position.value = stage.position(stage.rate)
+            self.position.max, self.position.step = len(pair.rates) - 1, max(1, len(pair.rates) // STEPS)
+            self.position.value = pair.position(pair.rate)
         self._show()
 
     def _show(self) -> None:
-        shown, stage = (self.pair.value, self.position.value), self.stages[self.pair.value]
-        moment = stage.at(self.position.value)
+        shown, pair = (self.pair.value, self.position.value), self.stages[self.pair.value]
+        frame = pair.at(self.position.value)
         if shown not in self._answers:
-            self._answers[shown] = moment.answers(self.models)
+            self._answers[shown] = frame.answers(self.models)
         for name, (prediction, iou) in self._answers[shown].items():
             self.hidden[name] = iou.hidden
             self.pictures[name].value = object_picture(
-                moment.image, prediction.masks[0], moment.visible, truth=moment.amodal, longest=PICTURE - 20
+                frame.image, prediction.masks[0], frame.visible, truth=frame.amodal, longest=PICTURE - 20
             )
             hidden = "" if math.isnan(iou.hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{iou.hidden:.3f}</b>"
             self.labels[name].value = f"IoU {iou.full:.3f}{hidden}"
-        self.status.value = f"<b>{moment.rate:.0%}</b> hidden"
+        self.status.value = f"<b>{frame.rate:.0%}</b> hidden"
         rows = [row for row in self.rows if row["pair"] == self.pair.value]
         title = self.pair.label[0].upper() + self.pair.label[1:]
-        self.curve.value = figure_png(figure_occlusion_curve(rows, self.profile, title, here=moment.rate))
+        self.curve.value = figure_png(figure_occlusion_curve(rows, self.profile, title, here=frame.rate))

@@ -79,7 +79,7 @@ def sample_photograph(name: str) -> Image:
     return read_photograph(sample_path(name))
 
 
-# ------------------------------------------------------------------------------------------------------------ the stage
+# ------------------------------------------------------------------------------------------------------------ the pair
 
 AREA = (0.02, 0.15)  # of an object, as a share of the image
 LARGEST_RATE = 0.9  # beyond, too little is visible for a prompt
@@ -88,7 +88,7 @@ LARGEST_MISS = 0.04  # between the occlusion rate asked for and the one shown
 
 
 @dataclass(frozen=True)
-class Moment:
+class Frame:
     """The picture with the cut-out at one position."""
 
     image: Image
@@ -112,7 +112,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Stage:
+class OcclusionPair:
     """A picture of the object behind, and a cut-out that moves from its left to its middle."""
 
     background: Image
@@ -132,7 +132,7 @@ class Stage:
         too_far = np.flatnonzero(rates > LARGEST_RATE)
         return rates[: too_far[0]] if len(too_far) else rates
 
-    def at(self, position: int) -> Moment:
+    def at(self, position: int) -> Frame:
         """The picture after the cut-out moved `position` pixels."""
         mask = self._mask(position)
         front = PIL.Image.new("RGB", mask.shape[::-1])
@@ -141,9 +141,9 @@ class Stage:
         image = PIL.Image.composite(front, PIL.Image.fromarray(self.background), soft)
         visible = self.amodal & ~mask
         rate = 1 - np.count_nonzero(visible) / np.count_nonzero(self.amodal)
-        return Moment(np.array(image), visible, self.amodal, rate)
+        return Frame(np.array(image), visible, self.amodal, rate)
 
-    def start(self) -> Moment:
+    def start(self) -> Frame:
         """The picture to begin with."""
         return self.at(self.position(self.rate))
 
@@ -163,7 +163,7 @@ class Stage:
         return np.array(frame)
 
 
-def stages(dataset: AmodalDataset, count: int) -> list[Stage]:
+def stages(dataset: AmodalDataset, count: int) -> list[OcclusionPair]:
     """The first `count` pairs of unoccluded objects from two images each.
 
     Neither is hidden or cut by the frame, and the one in front can hide at least 0.7 of the one behind.
@@ -178,9 +178,9 @@ def stages(dataset: AmodalDataset, count: int) -> list[Stage]:
             if other is not image and behind.area <= front.area <= 3 * behind.area:
                 x0, y0, x1, y1 = front.amodal_box.astype(int).tolist()
                 window = np.s_[y0:y1, x0:x1]
-                stage = Stage(image.read(), behind.amodal, other.read()[window], front.amodal[window])
-                if stage.rates.max() >= 0.7:
-                    found.append(stage)
+                pair = OcclusionPair(image.read(), behind.amodal, other.read()[window], front.amodal[window])
+                if pair.rates.max() >= 0.7:
+                    found.append(pair)
                     break
         if len(found) == count:
             return found
@@ -225,7 +225,7 @@ def photograph_models() -> dict[str, Sameo]:
     return {"un-tuned": Sameo.load("photo_base"), "SAMEO": Sameo.load("photo")}
 
 
-def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, Stage]:
+def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, OcclusionPair]:
     """Cut-outs of photographs over objects of other photographs; by name, such as "cat over cup".
 
     Args:
@@ -245,7 +245,7 @@ def _whole_object(model: Sameo, item: SampleObject) -> tuple[Image, AmodalMask]:
     return pixels, remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
 
 
-def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> Stage:
+def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> OcclusionPair:
     front, behind = whole[paste.front], whole[paste.behind]
     background, amodal = (array[:, :: -1 if paste.mirrored else 1].copy() for array in behind)
     x0, y0, x1, y1 = mask_box(front[1]).astype(int).tolist()
@@ -254,11 +254,11 @@ def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> Stag
     cut, shape = (PIL.Image.fromarray(array[y0:y1, x0:x1]) for array in front)
     cut, shape = cut.resize(size, PIL.Image.Resampling.LANCZOS), shape.convert("L").resize(size)
     top = background.shape[0] - size[1] if paste.on_floor else None
-    return Stage(background, amodal, np.array(cut), np.array(shape) >= 128, top, paste.rate)
+    return OcclusionPair(background, amodal, np.array(cut), np.array(shape) >= 128, top, paste.rate)
 
 
 def occlusion_curve(
-    models: Mapping[str, Sameo], pairs: Sequence[Stage], rates: Sequence[float]
+    models: Mapping[str, Sameo], pairs: Sequence[OcclusionPair], rates: Sequence[float]
 ) -> list[dict[str, object]]:
     """Each model's IoU as the occlusion grows: one row per pair, rate and model.
 
@@ -276,23 +276,23 @@ def occlusion_curve(
         InputError: models whose image encoders differ.
     """
     rows = []
-    for number, stage in enumerate(pairs):
+    for number, pair in enumerate(pairs):
         for rate in rates:
-            moment = stage.at(stage.position(rate))
-            if abs(moment.rate - rate) > LARGEST_MISS:
+            frame = pair.at(pair.position(rate))
+            if abs(frame.rate - rate) > LARGEST_MISS:
                 continue
-            for name, (prediction, iou) in moment.answers(models).items():
-                row = {"pair": number, "model": name, "rate": rate, "shown rate": moment.rate}
+            for name, (prediction, iou) in frame.answers(models).items():
+                row = {"pair": number, "model": name, "rate": rate, "shown rate": frame.rate}
                 row |= {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}
                 rows.append(row)
     return rows
 
 
-def compare_moment(moment: Moment, models: Mapping[str, Sameo]) -> Comparison:
+def compare_moment(frame: Frame, models: Mapping[str, Sameo]) -> Comparison:
     """Each model's mask of a pasted scene, prompted by the box of the visible part.
 
     Raises:
         InputError: models whose image encoders differ.
     """
-    masks = {name: prediction.masks[0] for name, (prediction, _) in moment.answers(models).items()}
-    return Comparison(moment.image, moment.visible, moment.amodal, mask_box(moment.visible), masks)
+    masks = {name: prediction.masks[0] for name, (prediction, _) in frame.answers(models).items()}
+    return Comparison(frame.image, frame.visible, frame.amodal, mask_box(frame.visible), masks)
