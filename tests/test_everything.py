@@ -82,9 +82,10 @@ def test_limits(sameo):
 
 
 def test_the_fingerprint_tells_detectors_apart(sameo, monkeypatch):
-    prints = [EverythingDetector(sameo, *options).fingerprint() for options in ((), (8,), (16, 0.9), (16, 0.9, 7))]
-    monkeypatch.setattr(everything, "MAX_BOX_IOU", 0.5)
-    prints.append(EverythingDetector(sameo).fingerprint())
+    prints = [EverythingDetector(sameo, *options).fingerprint() for options in ((), (0.9,), (0.9, 7))]
+    for name, value in (("POINTS_PER_SIDE", 8), ("MAX_BOX_IOU", 0.5)):
+        monkeypatch.setattr(everything, name, value)
+        prints.append(EverythingDetector(sameo).fingerprint())
     sameo.model.mask_decoder.iou_token.weight.data += 1
     prints.append(EverythingDetector(sameo).fingerprint())
     assert len(set(prints)) == len(prints)

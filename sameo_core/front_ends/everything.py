@@ -37,13 +37,12 @@ Point = tuple[float | int, float | int]
 class EverythingDetector(ImageDetector):
     """SAM's automatic mask generation as a front-end: call it on an image of a data set, or `detect` in an array.
 
-    Scores are predicted IoU, masks are of what is visible, and all objects are of one category.
+    Scores are predicted IoU, masks are visible masks, and all objects have one category.
 
     Args:
         sameo: an un-tuned model that takes points.
-        points_per_side: of the grid; `POINTS_PER_SIDE` by default.
-        min_score: masks of a lower predicted IoU are left out; below 0.88 it changes nothing.
-        max_per_image: the strongest that are kept.
+        min_score: least predicted IoU; values below 0.88 have no effect.
+        max_per_image: the strongest so many are kept.
 
     Raises:
         InputError: EfficientSAM-nano, which never saw a point; limits as `check_limits`.
@@ -51,18 +50,12 @@ class EverythingDetector(ImageDetector):
 
     name = EVERYTHING
 
-    def __init__(
-        self,
-        sameo: Sameo,
-        points_per_side: int | None = None,
-        min_score: float | int = MIN_IOU,
-        max_per_image: int = 100,
-    ):
+    def __init__(self, sameo: Sameo, min_score: float | int = MIN_IOU, max_per_image: int = 100):
         check_limits(min_score, max_per_image)
         if sameo.variant == "nano":
             rule = "everything mode asks with points, and nano was trained on boxes only"
             raise InputError(file="model", rule=rule, remedy="Load photo_base, or EfficientSAM as released")
-        self.sameo, self.points_per_side = sameo, points_per_side or POINTS_PER_SIDE
+        self.sameo, self.points_per_side = sameo, POINTS_PER_SIDE
         self.min_score, self.max_per_image = max(min_score, MIN_IOU), max_per_image
         self.categories = {1: "object"}
 
