@@ -14,7 +14,7 @@ import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
 
-from sameo_core.apps.playground import Stage
+from sameo_core.apps.playground import OcclusionPair
 from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
 from sameo_core.datasets import READERS, load_dataset
 from sameo_core.datasets.builder import DatasetBuilder
@@ -271,7 +271,7 @@ def readme(desk, text, figure=None):
 def one_stage():
     """A square that a smaller one comes to hide."""
     picture = np.full((20, 40, 3), 90, np.uint8)
-    return Stage(picture, rectangle((20, 40), 6, 12, 14, 20), picture[:4, :8], np.ones((4, 8), bool))
+    return OcclusionPair(picture, rectangle((20, 40), 6, 12, 14, 20), picture[:4, :8], np.ones((4, 8), bool))
 
 
 def without_weights(desk):

@@ -564,7 +564,7 @@ ROWS = [
         "model.Sameo.predict_in_passes",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [[1, 1, 9, 9], [5, 5, 5, 9]]),
         "boxes",
-        "as xywh all 2 do",
+        "as xywh 2 do",
         "xywh",
         "box 1",
     ),
@@ -682,13 +682,13 @@ ROWS = [
     *(
         Row("front_ends.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
         for change, rule, remedy in (
-            ({"xyxy": None}, r"four numbers a box, \(n, 4\), found \(\)", "x0, y0"),
+            ({"xyxy": None}, r"xyxy has one entry per box, \(any, 4\), found \(\)", "x0, y0"),
             ({"xyxy": [[1, 2, 3]]}, r"found \(1, 3\)", "x0, y0"),
             ({"xyxy": "boxes"}, "array of numbers", "supervision"),
             ({"xyxy": np.full((2, 4), np.nan)}, "finite, found NaN", "weights"),
-            ({"confidence": [0.5]}, r"confidence has one entry a box, \(2,\), found \(1,\)", "as many"),
+            ({"confidence": [0.5]}, r"confidence has one entry per box, \(2,\), found \(1,\)", "as many"),
             ({"class_id": ["cup", "mug"]}, "class_id is an array of numbers", "supervision"),
-            ({"mask": np.zeros((1, 4, 4))}, r"mask has one entry a box, \(2, any, any\)", "as many"),
+            ({"mask": np.zeros((1, 4, 4))}, r"mask has one entry per box, \(2, any, any\)", "as many"),
         )
     ),
     Row("front_ends.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
@@ -709,6 +709,23 @@ ROWS = [
         "boxes",
         "nothing but numbers in 0..1",
         "normalised",
+    ),
+    Row("model.boxes.check_format", g("yolo"), "box_format", "found 'yolo'", "leave it out"),
+    Row(
+        "model.boxes.check_plausible",
+        g(np.array([[5, 5, 5, 9]], np.float32), (60, 90), "xyxy", "b.json"),
+        "b.json",
+        "as xywh 1 do",
+        "xywh",
+        "box 0",
+    ),
+    Row(
+        "front_ends.boxes.record_mask",
+        g({"segmentation": 5}, (4, 6), "b.json", "result 1"),
+        "b.json",
+        "",
+        "",
+        "result 1",
     ),
     Row("model.boxes.boxes_in_pixels", g([[9, 9, 3, 12]], (40, 60), "xyxy"), "boxes", "x0 < x1", "upright", "box 0"),
     Row(

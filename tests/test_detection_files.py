@@ -270,8 +270,7 @@ def test_dense_ids_against_coco_s_own():
     data = dataset(categories=COCO_IDS)
     records = [result(category_id=i) for i in (0, 0, 0, 11, 79)]
     message = refused(records, data)
-    assert "no category 0 (3 times)" in message and "COCO's 80 classes counted from 0" in message
-    assert "category_map='coco80_to_91'" in message
+    assert "no category 0 (3 times)" in message and "category_map='coco80_to_91'" in message
     found = coco_results(records, data, category_map="coco80_to_91")(data[1])
     assert found.category_ids.tolist() == [1, 1, 1, 13, 90]
     message = refused([result(category_id=i) for i in (1, 90, 90)], data, category_map="coco80_to_91")
@@ -281,9 +280,7 @@ def test_dense_ids_against_coco_s_own():
 def test_dense_ids_of_other_data_sets():
     data = dataset(categories=(5, 10, 20))
     message = refused([result(category_id=i) for i in (0, 2)], data)
-    assert (
-        "no category 0 (1 times), 2 (1 times); these ids look like the data set's categories counted from 0" in message
-    )
+    assert "no category 0 (1 times), 2 (1 times)" in message
     assert "category_map=dict(enumerate(sorted(dataset.categories)))" in message
     remedy = dict(enumerate(sorted(data.categories)))
     records = [result(category_id=i) for i in (0, 2)]
@@ -294,7 +291,7 @@ def test_dense_ids_of_other_data_sets():
 def test_other_mismatches_are_counted():
     message = refused([result(category_id=i) for i in (1, 40, 40, 41, 2)])
     assert "the data set has no category 40 (2 times), 41 (1 times). Map them" in message
-    assert "look like" not in message and "class_agnostic=True" in message
+    assert "counted from" not in message and "class_agnostic=True" in message
     assert "no category -1 (1 times)" in refused([result(), result(category_id=-1)])
     message = refused([result(category_id=i) for i in range(1, 20)])
     assert "and 9 others" in message
@@ -333,16 +330,15 @@ def many(box, images=(3, 7, 8), count=20):
 def test_boxes_that_are_xyxy():
     records = many([30, 20, 50, 40])
     message = refused(records)
-    assert "20 of 20 are not inside, e.g. [30.0, 20.0, 50.0, 40.0] in one 64 wide and 48 high" in message
-    assert "as x0, y0, x1, y1 they are" in message and 'box_format="xyxy"' in message
+    assert "20 of 20 do not fit" in message and "e.g. [30.0, 20.0, 50.0, 40.0] into one 64 wide and 48 high" in message
+    assert "as xyxy 20 do" in message and 'box_format="xyxy"' in message
     found = coco_results(records, dataset(), box_format="xyxy")(dataset()[0])
     assert found.boxes[0].tolist() == [30, 20, 50, 40]
 
 
 def test_boxes_of_resized_images():
     message = refused(many([100, 100, 50, 40]))
-    assert "in pixels of the original images, not of resized ones" in message and "as x0" not in message
-    assert 'If they may reach so far, say box_format="xywh"' in message
+    assert "not of a resized one" in message and "as xyxy 0 do" in message and 'or "xywh"' in message
 
 
 def test_normalised_boxes():

@@ -213,10 +213,6 @@ def test_a_nano_detector_of_one_s_own(tmp_path):
     assert "must exist" in refused("nano", tmp_path / "none.safetensors")
 
 
-def test_unknown_weights():
-    assert "are COCO_V1, DEFAULT or the path of a checkpoint, found 'COCO_V3'" in refused(SMALL, "COCO_V3")
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """PyTorch's cache, empty, and no connection."""
@@ -374,11 +370,6 @@ def test_what_cannot_be_converted(kind):
         from_supervision(found)
 
 
-def test_a_class_without_a_place():
-    with pytest.raises(InputError, match=r"not in it are 2 \(1 times\)"):
-        from_supervision(stand_in(), {0: 1, 1: 2})
-
-
 @pytest.fixture
 def image(world):
     return open_dataset("cocoa_cls", "val", world.profile())[0]
@@ -412,9 +403,3 @@ def test_a_toolbox_s_answer_through_a_converter(supervision, image):
     assert np.array_equal(found.boxes, BOXES[[1, 2, 0]]) and found.category_ids.tolist() == [1, 2, 0]
     with pytest.raises(InputError, match=r"detectron2, .*found 'mmdet'"):
         supervision_front_end(lambda pixels: None, "mmdet")
-
-
-def test_a_converter_without_the_package(hidden):
-    with pytest.raises(InputError) as error:
-        supervision_front_end(lambda pixels: None, "ultralytics")
-    assert 'pip install -e ".[detectors]"' in str(error.value)

@@ -413,11 +413,6 @@ def test_cut_outs_without_visible_masks_are_whole():
     assert np.array_equal(cut[..., 3] == 255, KEPT[0][11:70, 71:130]) and set(np.unique(cut[..., 3])) == {0, 255}
 
 
-def test_another_word_for_hidden_is_refused():
-    with pytest.raises(InputError, match="tinted or transparent"):
-        cut_outs(PHOTO, hidden="yes")
-
-
 # --------------------------------------------------------------------------------------------------------------- files
 
 
@@ -435,11 +430,6 @@ def test_files_of_all_kinds(tmp_path):
     assert np.array_equal(PIL.Image.open(tmp_path / "labelme" / document["imagePath"]), PHOTO.image)
     with PIL.Image.open(tmp_path / "cut_outs/cup_1.png") as picture:
         assert picture.mode == "RGBA" and np.array_equal(picture, cut_outs(PHOTO)[1])
-
-
-def test_names_that_would_share_a_file_are_refused(tmp_path):
-    with pytest.raises(InputError, match="different names before the ending"):
-        write_exports([PHOTO, photograph("cup.jpg", 4)], tmp_path)
 
 
 def test_nothing_found(tmp_path):

@@ -39,11 +39,6 @@ def test_visible_is_the_default():
     assert np.array_equal(ground_truth_boxes()(IMAGE).boxes, VISIBLE)
 
 
-def test_another_kind_is_refused():
-    with pytest.raises(InputError, match="visible or amodal, found 'modal'"):
-        ground_truth_boxes("modal")
-
-
 # ---------------------------------------------------------------------------------------------- what detectors share
 
 

@@ -9,8 +9,8 @@ from sameo_core.apps.playground import (
     OBJECTS,
     PASTES,
     SAMPLES,
+    OcclusionPair,
     Paste,
-    Stage,
     occlusion_curve,
     photograph_stages,
     sample_photograph,
@@ -23,48 +23,50 @@ from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.pipeline import open_clean_dataset
 
 
-def stage(front=(10, 8)):
+def pair(front=(10, 8)):
     """A square of 8 x 8 pixels at (12, 6) of a grey picture; a red occluder `front` (height, width)."""
     amodal = np.zeros((20, 40), bool)
     amodal[6:14, 12:20] = True
     red = np.zeros((*front, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
-    return Stage(np.full((20, 40, 3), 90, np.uint8), amodal, red, np.ones(front, bool))
+    return OcclusionPair(np.full((20, 40, 3), 90, np.uint8), amodal, red, np.ones(front, bool))
 
 
 def test_each_step_hides_one_column_more():
-    np.testing.assert_allclose(stage().rates, np.arange(8) / 8)  # the eighth would leave nothing
+    np.testing.assert_allclose(pair().rates, np.arange(8) / 8)  # the eighth would leave nothing
 
 
 def test_the_way_ends_in_the_middle_of_the_object():
-    np.testing.assert_allclose(stage((10, 4)).rates, np.minimum(np.arange(7), 4) / 8)
-    assert stage((4, 8)).rates.max() == pytest.approx(0.5), "half as high: half of each column"
+    np.testing.assert_allclose(pair((10, 4)).rates, np.minimum(np.arange(7), 4) / 8)
+    assert pair((4, 8)).rates.max() == pytest.approx(0.5), "half as high: half of each column"
 
 
 def test_a_moment_holds_the_cut_out_and_what_is_left():
-    moment = stage().at(3)
-    assert moment.rate == pytest.approx(3 / 8)
-    assert mask_box(moment.visible).tolist() == [15, 6, 20, 14]
-    assert moment.amodal.sum() == 64
-    red = moment.image[..., 0].astype(int) - moment.image[..., 1]
+    frame = pair().at(3)
+    assert frame.rate == pytest.approx(3 / 8)
+    assert mask_box(frame.visible).tolist() == [15, 6, 20, 14]
+    assert frame.amodal.sum() == 64
+    red = frame.image[..., 0].astype(int) - frame.image[..., 1]
     assert red[10, 12] > 200 and red[10, 8] > 200 and red[10, 17] == 0 and red[10, 3] == 0
     assert red[5, 10] > 100, "the occluder is higher than what it hides"
 
 
 def test_before_anything_is_hidden_the_object_is_whole():
-    moment = stage().at(0)
-    assert moment.rate == 0 and (moment.visible == moment.amodal).all()
+    frame = pair().at(0)
+    assert frame.rate == 0 and (frame.visible == frame.amodal).all()
 
 
 def test_a_cut_out_may_leave_the_frame():
     amodal = np.zeros((20, 40), bool)
     amodal[0:6, 1:9] = True
-    long = Stage(np.zeros((20, 40, 3), np.uint8), amodal, np.full((12, 30, 3), 9, np.uint8), np.ones((12, 30), bool))
+    long = OcclusionPair(
+        np.zeros((20, 40, 3), np.uint8), amodal, np.full((12, 30, 3), 9, np.uint8), np.ones((12, 30), bool)
+    )
     assert long.at(2).visible.sum() == 6 * 6
 
 
 @pytest.mark.parametrize("rate, position", [(0, 0), (0.25, 2), (0.3, 2), (0.99, 7)])
 def test_position_of_a_rate(rate, position):
-    assert stage().position(rate) == position
+    assert pair().position(rate) == position
 
 
 def test_stages_are_of_two_images_and_unoccluded(world):
@@ -85,13 +87,13 @@ def test_stages_are_of_two_images_and_unoccluded(world):
 
 
 def test_the_curve_is_what_predict_says(nano):
-    wide = stage()
+    wide = pair()
     rows = occlusion_curve({"one": nano}, [wide], [0.25, 0.5, 0.56])
     assert [row["rate"] for row in rows] == [0.25, 0.5], "no column is hidden by half: 0.56 cannot be shown"
     for row, position in zip(rows, (2, 4), strict=True):
-        moment = wide.at(position)
-        prediction = nano.predict(moment.image, mask_box(moment.visible)[None])
-        iou = region_iou(prediction.masks[0], moment.amodal, moment.visible)
+        frame = wide.at(position)
+        prediction = nano.predict(frame.image, mask_box(frame.visible)[None])
+        iou = region_iou(prediction.masks[0], frame.amodal, frame.visible)
         assert (row["hidden IoU"], row["IoU"]) == pytest.approx((iou.hidden, iou.full))
         assert row["predicted IoU"] == pytest.approx(float(prediction.iou[0]))
         assert row["shown rate"] == pytest.approx(row["rate"]) and row["pair"] == 0 and row["model"] == "one"
@@ -126,29 +128,29 @@ def test_the_sample_photographs_are_in_the_wheels():
 def test_cut_outs_of_photographs(monkeypatch):
     monkeypatch.setattr(playground, "Sameo", WholeBoxes)
     paste = Paste("rocket", "cup", 140, 0.2, mirrored=True)
-    (stage,) = photograph_stages(WholeBoxes(), [paste]).values()
+    (pair,) = photograph_stages(WholeBoxes(), [paste]).values()
     coffee, (x0, y0, x1, y1) = sample_photograph("coffee"), OBJECTS["cup"].box
-    assert (stage.background == coffee[:, ::-1]).all()
-    assert mask_box(stage.amodal).tolist() == [600 - x1, y0, 600 - x0, y1]
-    assert stage.shape.shape == (140, 16) and stage.top == 400 - 140
-    assert stage.cut_out[70].mean() == pytest.approx(sample_photograph("rocket")[248, 305:336].mean(), abs=8)
+    assert (pair.background == coffee[:, ::-1]).all()
+    assert mask_box(pair.amodal).tolist() == [600 - x1, y0, 600 - x0, y1]
+    assert pair.shape.shape == (140, 16) and pair.top == 400 - 140
+    assert pair.cut_out[70].mean() == pytest.approx(sample_photograph("rocket")[248, 305:336].mean(), abs=8)
 
 
 def test_each_pasted_scene_can_begin_where_it_shall(monkeypatch):
     monkeypatch.setattr(playground, "Sameo", WholeBoxes)
     scenes = photograph_stages(WholeBoxes())
     assert [*scenes] == [f"{paste.front} over {paste.behind}" for paste in PASTES]
-    for paste, stage in zip(PASTES, scenes.values(), strict=True):
-        assert stage.start().rate == pytest.approx(paste.rate, abs=0.05)
+    for paste, pair in zip(PASTES, scenes.values(), strict=True):
+        assert pair.start().rate == pytest.approx(paste.rate, abs=0.05)
 
 
 def test_models_that_are_compared_share_one_embedding(nano, monkeypatch):
     encoded = []
     monkeypatch.setattr(nano, "embed", lambda image: encoded.append(image) or Sameo.embed(nano, image))
-    moment = stage().at(3)
-    answers = moment.answers({"one": nano, "two": nano})
+    frame = pair().at(3)
+    answers = frame.answers({"one": nano, "two": nano})
     assert len(encoded) == 1
-    (expected,) = nano.predict(moment.image, mask_box(moment.visible)[None]).masks
+    (expected,) = nano.predict(frame.image, mask_box(frame.visible)[None]).masks
     for prediction, iou in answers.values():
         np.testing.assert_array_equal(prediction.masks[0], expected)
-        assert iou.full == region_iou(expected, moment.amodal, moment.visible).full
+        assert iou.full == region_iou(expected, frame.amodal, frame.visible).full

@@ -1,15 +1,13 @@
-"""Widgets of notebook 06: a box drawn on a picture, an answer at once; wiring only, `reporting` draws.
+"""Widgets of notebook 06: draw a box on a photograph, see the answer at once. Wiring only; `reporting` draws.
 
-`Explorer` shows photographs; of `pages`, `DatasetExplorer` annotated data sets, beside the truth; in `Playground` one
-object moves over another. No `Output`, no `interact`: behind these a run without a browser can wait for ever. Whatever
-the mouse does, the keyboard does too: Tab goes from widget to widget, the arrow keys move sliders, and on a picture
-that has the focus W A S D move a drawn box, Q E R F resize it (with Shift by ten pixels).
+No `Output` and no `interact`: a run without a browser could wait for them for ever. The keyboard does all that the
+mouse does: Tab goes from widget to widget, arrow keys move sliders, and on a focused picture W A S D move a drawn box
+and Q E R F resize it (with Shift by ten pixels).
 """
 
 import html
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +16,11 @@ from typing import Any
 
 import ipywidgets as W
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torchvision.ops import box_iou
 
-from sameo_core.apps.playground import OBJECTS, SAMPLES, Stage, sample_photograph
+from sameo_core.apps.playground import OBJECTS, SAMPLES, OcclusionPair, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
@@ -39,44 +39,45 @@ except ImportError:  # the sliders are always there
 PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
 SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
-REMEMBERED = 200  # answers whose time is kept
 WIDE = {"description_width": "90px"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
+STYLE = "<style>.sameo-canvas .classes { display: none }</style>"  # jupyter_bbox_widget lists classes; here is one
+LEGEND = (
+    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: its hidden part (or, "
+    "without a known truth, outside the other decoder's mask) \N{MIDDLE DOT} dotted: true amodal mask."
+)
+NOT_KNOWN = "what is hidden is not known"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something in a picture that can be asked for: its boxes, and where the truth is known, its masks."""
+    """An object of a picture: its boxes and, where the truth is known, its masks."""
 
     label: str
-    boxes: Sequence  # xyxy pixels: of the visible part, and of the whole object if that is known
+    boxes: Sequence  # xyxy pixels: visible, and amodal if known
     item: AmodalInstance | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph, and what is known of it."""
+    """A photograph and its known objects."""
 
     pixels: Image
     targets: Sequence[Target] = ()
 
 
-def photographs(stages: Mapping[str, Stage]) -> dict[str, Callable[[], Picture]]:
-    """What `Explorer` shows: pasted scenes, whose truth is known, then the sample photographs as they are.
-
-    Args:
-        stages: name -> scene, as `playground.photograph_stages` makes them.
-    """
-    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, stage) for name, stage in stages.items()}
+def photographs(stages: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
+    """What `Explorer` shows: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
+    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
 
-def _scene(stage: Stage) -> Picture:
-    moment = stage.start()
-    item = AmodalInstance(1, 1, "object", False, encode_mask(moment.amodal), encode_mask(moment.visible))
-    label = f"what is behind, {moment.rate:.0%} hidden"
-    return Picture(moment.image, [Target(label, [item.visible_box, item.amodal_box], item)])
+def _scene(pair: OcclusionPair) -> Picture:
+    frame = pair.start()
+    item = AmodalInstance(1, 1, "object", False, encode_mask(frame.amodal), encode_mask(frame.visible))
+    label = f"what is behind, {frame.rate:.0%} hidden"
+    return Picture(frame.image, [Target(label, [item.visible_box, item.amodal_box], item)])
 
 
 def _sample(name: str) -> Picture:
@@ -85,9 +86,9 @@ def _sample(name: str) -> Picture:
 
 
 class Explorer(W.VBox):
-    """A photograph, a box or a click: and what one or two decoders make of it.
+    """Masks of one or two decoders for a box or a click on a photograph.
 
-    The picture is encoded once; a box is decoded once; a threshold moves over the logits that are kept.
+    A picture is encoded once and a box decoded once; the threshold applies to the stored logits.
     """
 
     def __init__(
@@ -100,11 +101,10 @@ class Explorer(W.VBox):
         """
         Args:
             models: name -> SAMEO, one or two that share the image encoder; the last answers on the drawn picture.
-                Where the truth is not known, the first one's mask stands in for the visible part.
-            pictures: name -> what opens it; the first is shown first. Uploaded ones are added.
-            drag: draw on the picture, where `jupyter_bbox_widget` is installed; else sliders alone.
-            click: makes a box of a click, from the first model, an embedding, the image's size and a pixel (x, y);
-                None: clicks are no prompts.
+                Without a known truth, the first one's mask stands in for the visible part.
+            pictures: name -> function that opens it; the first is shown first. Uploads are added.
+            drag: draw on the picture if `jupyter_bbox_widget` is installed; else sliders only.
+            click: (first model, embedding, image size, pixel (x, y)) -> box; None: clicks are no prompts.
 
         Raises:
             InputError: models whose image encoders differ; the first picture cannot be opened.
@@ -116,19 +116,17 @@ class Explorer(W.VBox):
         for model in models.values():
             check_same_encoder(next(iter(models.values())), model)
         self.models, self.click = dict(models), click
-        self.seconds: deque[float] = deque(maxlen=REMEMBERED)
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}
         self.masks: dict[str, np.ndarray] = {}
         self.box: Any = None
         self.item: AmodalInstance | None = None
-        self._quiet = False
+        self._quiet = True  # until the first picture is shown
         self._pressed: tuple[float, float] | None = None  # where the mouse button went down
         self._make_widgets(drag and BBoxWidget is not None)
         super().__init__(self._laid_out())
         self._open_first()
-        for widget, react in self._reactions().items():
-            widget.observe(lambda change, react=react: None if self._quiet else self._guarded(react, change), "value")
+        self._quiet = False
 
     # ------------------------------------------------------------------------------------------------ widgets
 
@@ -139,6 +137,10 @@ class Explorer(W.VBox):
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
+        self._when(self.object, lambda change: self._prompt_object())
+        self._when(self.compare, lambda change: self._answer())
+        for widget in (self.threshold, self.truth):
+            self._when(widget, lambda change: self._paint())
         self.status = W.HTML()
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
@@ -155,6 +157,8 @@ class Explorer(W.VBox):
         """The widgets above the pictures, a list per line."""
         self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
         self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
+        self._when(self.photograph, lambda change: self._open(change.new))
+        self._when(self.upload, lambda change: self._uploaded(change.new))
         return [[self.photograph, self.object, self.upload], [self.sliders, self.threshold, self.compare, self.truth]]
 
     def _more_panels(self) -> list[W.Widget]:
@@ -182,25 +186,12 @@ class Explorer(W.VBox):
         layout = {"width": f"{PICTURE + 10}px", "margin": "0 4px 8px 0"}
         return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
-    def _reactions(self) -> dict[W.Widget, Callable]:
-        """What happens when somebody changes a widget."""
-        reactions: dict[W.Widget, Callable] = {
-            self.object: lambda change: self._prompt_object(),
-            self.compare: lambda change: self._answer(),
-            self.threshold: lambda change: self._paint(),
-            self.truth: lambda change: self._paint(),
-        }
-        return reactions | self._choices()
-
-    def _choices(self) -> dict[W.Widget, Callable]:
-        """Of these reactions the ones to a choice of another picture."""
-        return {
-            self.photograph: lambda change: self._open(change.new),
-            self.upload: lambda change: self._uploaded(change.new),
-        }
+    def _when(self, widget: W.Widget, react: Callable) -> None:
+        """React to a new value that somebody else sets."""
+        widget.observe(lambda change: None if self._quiet else self._guarded(react, change), "value")
 
     def _guarded(self, react: Callable, *arguments: object) -> None:
-        """What goes wrong is said on the page: a traceback in a callback would go to a log that nobody reads."""
+        """Show errors on the page: a traceback in a callback would go to a log that nobody reads."""
         try:
             react(*arguments)
         except InputError as error:
@@ -208,7 +199,7 @@ class Explorer(W.VBox):
 
     @contextmanager
     def _silence(self) -> Iterator[None]:
-        """Widgets that are set here do not call back."""
+        """Set widgets without their callbacks."""
         before, self._quiet = self._quiet, True
         try:
             yield
@@ -250,7 +241,7 @@ class Explorer(W.VBox):
             for axis, side in (("x", width), ("y", height))
         )
         for slider in (self.x, self.y):
-            slider.observe(lambda change: None if self._quiet else self._guarded(self._from_sliders), "value")
+            self._when(slider, lambda change: self._from_sliders())
         self.sliders.children = [self.x, self.y]
 
     def _prompt_object(self) -> None:
@@ -269,9 +260,9 @@ class Explorer(W.VBox):
             self._draw([x0, y0, x1, y1])
 
     def _from_canvas(self, records: Sequence[Mapping]) -> None:
-        """What the browser has just sent: a box drawn, moved or resized, the others are wiped away; or a click.
+        """React to the browser: a box drawn, moved or resized replaces the others; or a click.
 
-        The browser speaks when the button goes down and when it comes up: twice the same box without size is a click.
+        The browser sends the boxes on mouse down and on mouse up: the same empty box twice is a click.
         """
         scale = PICTURE / max(self.pixels.shape[:2])
         boxes = [_corners(record) for record in records]
@@ -289,22 +280,21 @@ class Explorer(W.VBox):
             self._guarded(self._from_click, self.click, point)
 
     def _from_click(self, click: BoxFromPoint, point: tuple[float, float]) -> None:
-        began, first = time.perf_counter(), next(iter(self.models.values()))
-        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), began, on_canvas=False)
+        first = next(iter(self.models.values()))
+        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), on_canvas=False)
 
-    def _draw(self, box: ArrayLike, began: float | None = None, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
         """Answer a box that somebody drew; InputError where it has no area."""
-        began = time.perf_counter() if began is None else began
         box = np.asarray(box, np.float32)
-        overlaps = [max(_box_iou(box, np.asarray(other)) for other in target.boxes) for target in self.targets]
+        overlaps = [_overlap(box, target) for target in self.targets]
         near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
         self.item = None if near is None else self.targets[near].item
         with self._silence():
             if near is not None:
                 self.object.value = near
-        self._prompt(box, began, on_canvas)
+        self._prompt(box, on_canvas)
 
-    def _prompt(self, box: np.ndarray, began: float | None = None, on_canvas: bool = False) -> None:
+    def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
         """Show a box and answer it. A drawn one can be moved; of another the canvas is free for a click anywhere."""
         self.box, self.on_canvas = box, on_canvas and self.canvas is not None
         scale = PICTURE / max(self.pixels.shape[:2])
@@ -315,11 +305,11 @@ class Explorer(W.VBox):
         if self.canvas is not None:
             drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
             self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if self.on_canvas else ([], -1)
-        self._answer(began)
+        self._answer()
 
-    def _answer(self, began: float | None = None) -> None:
+    def _answer(self) -> None:
         """Decode the box with every decoder that is shown."""
-        began = time.perf_counter() if began is None else began
+        began = time.perf_counter()
         *others, drawn_on = self.models
         for panel in self.beside:
             panel.layout.display = None if self.compare.value else "none"
@@ -327,8 +317,8 @@ class Explorer(W.VBox):
             decoded = self.models[name].decode_embedded(self.embedding, self.pixels.shape[:2], self.box)
             self.logits[name], self.predicted_iou[name] = decoded
         self._paint()
-        self.seconds.append(time.perf_counter() - began)
-        self.status.value = f"<span style='color: #555'>Answered in {1000 * self.seconds[-1]:.0f} ms.</span>"
+        milliseconds = 1000 * (time.perf_counter() - began)
+        self.status.value = f"<span style='color: #555'>Answered in {milliseconds:.0f} ms.</span>"
 
     def _paint(self) -> None:
         """Masks, pictures and words from the logits that are kept."""
@@ -356,22 +346,6 @@ class Explorer(W.VBox):
             words += [NOT_KNOWN]
         return words
 
-    def latency(self) -> dict[str, float]:
-        """Milliseconds from a new box to its painted answer: median and 95th percentile of the last ones."""
-        p50, p95 = np.percentile(np.array(self.seconds) * 1000, [50, 95])
-        return {"p50": float(p50), "p95": float(p95), "answers": len(self.seconds)}
-
-
-# The list of classes of `jupyter_bbox_widget`: there is one kind of box here.
-STYLE = "<style>.sameo-canvas .classes { display: none }</style>"
-
-LEGEND = (
-    "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: hidden part of it; where the "
-    "truth is not known, what the other decoder's mask does not hold \N{MIDDLE DOT} dotted: true amodal mask."
-)
-
-NOT_KNOWN = "what is hidden is not known"
-
 
 def _canvas(received: Callable[[list], None]) -> W.Widget:
     """A picture to draw on; `received` gets the boxes as often as the browser sends them, changed or not."""
@@ -391,7 +365,7 @@ def _corners(record: Mapping) -> np.ndarray:
     return np.array([min(x), min(y), max(x), max(y)], float)
 
 
-def _box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    shared = np.prod(np.maximum(high - low, 0))
-    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))
+def _overlap(box: np.ndarray, target: Target) -> float:
+    """The highest IoU of a box with those of a target."""
+    others = torch.from_numpy(np.array(target.boxes, np.float32))
+    return float(box_iou(torch.from_numpy(box)[None], others).max())

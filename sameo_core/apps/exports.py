@@ -1,17 +1,17 @@
 """Predicted masks for annotation tools (COCO, labelme, Label Studio, CVAT) and back again, and as cut-outs.
 
-Everything is in pixels of the upright picture. Objects whose mask is empty are left out. Visible masks, where known, go
-into COCO (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get the amodal masks only.
-RLE is exact. Polygons are simplified, so that they can be dragged by hand, as long as the IoU with the mask stays at
-least `LEAST_IOU`; what stays is the outline along pixel edges. A polygon cannot say "hole": a mask with holes is cut
-into several parts that lie side by side.
+All coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into
+COCO (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only.
+RLE is exact. Polygons are simplified for editing by hand; their IoU with the mask stays at least `LEAST_IOU`. Polygons
+have no holes: a mask with holes becomes several adjacent parts.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -56,8 +56,7 @@ class LabelledMasks:
     left_out: Mapping[str, int] = field(default_factory=dict)  # what was drawn and is no mask: kind -> how many
 
 
-@dataclass(frozen=True)
-class _Object:
+class _Object(NamedTuple):
     number: int  # from 1, as in the overlay
     amodal: AmodalMask
     visible: VisibleMask | None  # part of the amodal mask
@@ -116,8 +115,8 @@ def _simplified(polygon: list[float], tolerance: float) -> list[float]:
 def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
     """COCO annotations: `segmentation` is the amodal mask as RLE, with `score` and `predicted_iou`.
 
-    Where visible masks are known there are `visible_mask` (the part inside the amodal mask) and `occlude_rate`;
-    elsewhere they are left out, and `info` says so. `load_dataset("coco", ...)` and pycocotools read it.
+    Known visible masks add `visible_mask` (the part inside the amodal mask) and `occlude_rate`; `info` counts the
+    photographs without them. `load_dataset("coco", ...)` and pycocotools read it.
 
     Raises:
         InputError: two photographs with the same id, or two names for one category.
@@ -125,45 +124,48 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
     unknown = sum(photograph.visible is None for photograph in photographs)
     text = "amodal masks by SAMEO, not corrected by hand"
     text += f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
-    document = _coco(photographs, text)
-    for annotation, item in zip(document["annotations"], _all_objects(photographs), strict=True):
-        annotation["segmentation"] = dict(encode_mask(item.amodal))
-        if item.visible is not None:
-            annotation["visible_mask"] = dict(encode_mask(item.visible))
-            annotation["occlude_rate"] = occlusion_rate(item.amodal, item.visible)
-    return document
+
+    def masks(item: _Object) -> dict:
+        amodal = {"segmentation": dict(encode_mask(item.amodal))}
+        if item.visible is None:
+            return amodal
+        rate = occlusion_rate(item.amodal, item.visible)
+        return amodal | {"visible_mask": dict(encode_mask(item.visible)), "occlude_rate": rate}
+
+    return _coco(photographs, text, masks)
 
 
 def to_cvat(photographs: Sequence[PhotographPrediction], least_iou: float | int = LEAST_IOU) -> dict:
     """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
 
-    The parts of an object become a group of polygons. CVAT finds images by file name and labels by name: the task needs
-    both before the import. Category 0 means "no label" there, so ids begin with 1.
+    The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
+    before the import. Category 0 means "no label" there, so ids begin with 1.
     Source: CVAT's manual "MS COCO Object Detection", and datumaro's COCO reader behind it.
 
     Raises:
         InputError: see `to_coco`.
     """
-    document = _coco(photographs, "amodal masks by SAMEO, not corrected by hand; for CVAT's importer COCO 1.0")
+
+    def polygons(item: _Object) -> dict:
+        amodal = {"segmentation": editable_polygons(item.amodal, least_iou)}
+        if item.visible is None:
+            return amodal
+        return amodal | {"attributes": {"occluded": bool((item.amodal & ~item.visible).any())}}
+
+    text = "amodal masks by SAMEO, not corrected by hand; for CVAT's importer COCO 1.0"
+    document = _coco(photographs, text, polygons)
     shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
     for category in document["categories"]:
-        category["id"] += shift
-        category["supercategory"] = ""
-    for annotation, item in zip(document["annotations"], _all_objects(photographs), strict=True):
+        category |= {"id": category["id"] + shift, "supercategory": ""}
+    for annotation in document["annotations"]:
         annotation["category_id"] += shift
-        annotation["segmentation"] = editable_polygons(item.amodal, least_iou)
-        if item.visible is not None:
-            annotation["attributes"] = {"occluded": bool((item.amodal & ~item.visible).any())}
     return document
 
 
-def _all_objects(photographs: Sequence[PhotographPrediction]) -> Iterator[_Object]:
-    for photograph in photographs:
-        yield from _objects(photograph)
-
-
-def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict:
-    """Everything but the segmentations."""
+def _coco(
+    photographs: Sequence[PhotographPrediction], description: str, segmentation: Callable[[_Object], dict]
+) -> dict:
+    """COCO annotations; `segmentation` gives an object's mask in the tool's own encoding, and the keys beside it."""
     images: dict[int, dict] = {}
     categories: dict[int, str] = {}
     annotations: list[dict] = []
@@ -183,18 +185,17 @@ def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
             categories.setdefault(item.category_id, f"category {item.category_id}")
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": item.category_id,
-                    "iscrowd": 0,
-                    "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
-                    "area": int(np.count_nonzero(item.amodal)),
-                    "score": item.score,
-                    "predicted_iou": item.iou,
-                }
-            )
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": item.category_id,
+                "iscrowd": 0,
+                "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
+                "area": int(np.count_nonzero(item.amodal)),
+                "score": item.score,
+                "predicted_iou": item.iou,
+            }
+            annotations.append(annotation | segmentation(item))
     return {
         "info": {"description": description},
         "licenses": [],  # some readers ask for the key
@@ -210,7 +211,7 @@ def _coco(photographs: Sequence[PhotographPrediction], description: str) -> dict
 def to_labelme(
     photograph: PhotographPrediction, image_path: str | None = None, least_iou: float | int = LEAST_IOU
 ) -> dict:
-    """labelme's JSON: a polygon each part, the parts of one object share their `group_id`.
+    """labelme's JSON: a polygon per part; the parts of an object share their `group_id`.
 
     Args:
         image_path: of the picture, relative to the JSON file; by default its name.
@@ -241,38 +242,44 @@ def to_labelme(
 
 
 def from_labelme(document: Mapping) -> LabelledMasks:
-    """The objects of labelme's JSON: polygons with the same label and `group_id` are one, those without one each.
+    """The objects of labelme's JSON: polygons with the same label and `group_id` are one object, others one each.
 
     Raises:
-        InputError: a key is missing, a shape is no polygon, or the size is none.
+        InputError: a key is missing, a shape is not a polygon, or the size is not one.
     """
-    try:
+    with _parsing("labelme", "not labelme's JSON", "Give the JSON that labelme saved"):
         size, shapes = (document["imageHeight"], document["imageWidth"]), document["shapes"]
-        parts: dict[tuple, tuple[str, list]] = {}
+        parts: dict[tuple, list] = {}
         for i, shape in enumerate(shapes):
             if shape["shape_type"] != "polygon":
                 rule = f"shapes are polygons, found {shape['shape_type']!r}"
                 remedy = "Delete it in labelme, and draw a polygon in its place"
                 raise InputError(file="labelme", record=f"shape {i}", rule=rule, remedy=remedy)
-            key = ("alone", i) if shape.get("group_id") is None else (shape["label"], shape["group_id"])
-            parts.setdefault(key, (shape["label"], []))[1].append(np.array(shape["points"], float).ravel().tolist())
+            group = shape.get("group_id")
+            key = shape["label"], ("alone", i) if group is None else group
+            parts.setdefault(key, []).append(np.array(shape["points"], float).ravel().tolist())
+    _check_size(size, len(parts), "labelme")
+    return _labelled([(label, decode_segmentation(part, *size)) for (label, _), part in parts.items()], size)
+
+
+@contextmanager
+def _parsing(tool: str, rule: str, remedy: str) -> Iterator[None]:
+    """Say what a file should be, where reading it breaks."""
+    try:
+        yield
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        rule = f"not labelme's JSON ({type(error).__name__}: {error})"
-        raise InputError(file="labelme", rule=rule, remedy="Give the JSON that labelme saved") from error
-    _check_size(size, len(parts), "labelme")
-    return _labelled([(label, decode_segmentation(polygons, *size)) for label, polygons in parts.values()], size)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        rule = f"{rule} ({type(error).__name__}: {error})"
+        raise InputError(file=tool, rule=rule, remedy=remedy) from error
 
 
-def _check_size(size: tuple[Any, Any], masks: int, file: str) -> None:
-    """Raises InputError unless (height, width) is a picture's size, and so many masks of it fit into a memory."""
+def _check_size(size: tuple, masks: int, file: str) -> None:
+    """Raise InputError unless (height, width) is the size of a picture, and that many of its masks fit into memory."""
     whole = all(is_int(side) and side > 0 for side in size)
     if not whole or size[0] * size[1] > MAX_PIXELS or size[0] * size[1] * masks > MAX_MASKS:
-        rule = (
-            f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture and {MAX_MASKS:,} in all its masks, found "
-        )
-        rule += f"{size!r:.60} and {masks} masks"
+        rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture and {MAX_MASKS:,} in all its masks, "
+        rule += f"found {size!r:.60} and {masks} masks"
         raise InputError(file=file, rule=rule, remedy="Correct the size, or export fewer objects at once")
 
 
@@ -285,14 +292,13 @@ def _labelled(found: Sequence[tuple[str, AmodalMask]], size: tuple[int, int]) ->
 
 
 def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str = "") -> list[dict]:
-    """Label Studio's tasks with pre-annotations: `brushlabels` in its own RLE, which is exact.
+    """Label Studio's tasks with pre-annotations: `brushlabels` in its own exact RLE.
 
     The project needs the labelling interface of `label_studio_interface`.
     Source: Label Studio's documentation of BrushLabels, and `brush.py` of its converter, which reads this.
 
     Args:
-        image_url: put in front of the file name, which is percent-encoded: an address from which Label Studio can
-            fetch the pictures.
+        image_url: prefix of the percent-encoded file name, so that Label Studio can fetch the picture.
     """
     tasks = []
     for photograph in photographs:
@@ -318,22 +324,22 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
 
 
 def label_studio_interface(photographs: Sequence[PhotographPrediction]) -> str:
-    """The labelling interface (XML) for `to_label_studio`: a brush for each label that occurs."""
-    labels = sorted({item.label for item in _all_objects(photographs)})
+    """The labelling interface (XML) for `to_label_studio`, with a brush per label."""
+    labels = sorted({item.label for photograph in photographs for item in _objects(photograph)})
     listed = "\n".join(f"    <Label value={quoteattr(label)}/>" for label in labels)
     brushes = f'  <BrushLabels name="amodal" toName="image">\n{listed}\n  </BrushLabels>'
     return f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n{brushes}\n</View>\n'
 
 
 def from_label_studio(task: Mapping) -> LabelledMasks:
-    """The masks of one of Label Studio's tasks (JSON): of its first annotation that was not cancelled, or prediction.
+    """The masks of a Label Studio task (JSON): of its first annotation that was not cancelled, else of its prediction.
 
-    Brush strokes and polygons become masks; what else was drawn is counted in `left_out`.
+    Brush strokes and polygons become masks; other regions are counted in `left_out`.
 
     Raises:
         InputError: a key is missing, there is no mask, an RLE is damaged, or the task has more than one picture.
     """
-    try:
+    with _parsing("Label Studio", "not a task of Label Studio's JSON", 'Export as "JSON", not "JSON-MIN"'):
         answers = [answer for answer in task.get("annotations") or () if not answer.get("was_cancelled")]
         answers = answers or task.get("predictions") or [{"result": []}]
         regions = answers[0]["result"]
@@ -350,11 +356,6 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
             raise InputError(file="Label Studio", rule=rule, remedy="Make a task of each picture's regions")
         _check_size((height, width), len(drawn), "Label Studio")
         found = [(region["value"][region["type"]][0], _region(region, height, width)) for region in drawn]
-    except InputError:
-        raise
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        rule = f"not a task of Label Studio's JSON ({type(error).__name__}: {error})"
-        raise InputError(file="Label Studio", rule=rule, remedy='Export as "JSON", not "JSON-MIN"') from error
     return replace(_labelled(found, (height, width)), left_out=dict(left_out))
 
 
@@ -367,11 +368,10 @@ def _region(region: Mapping, height: int, width: int) -> AmodalMask:
 
 
 def encode_brush(mask: AmodalMask) -> list[int]:
-    """A mask in Label Studio's RLE: the bytes of a packed stream of bits.
+    """A mask in Label Studio's RLE: the bytes of a packed bit stream.
 
-    The stream is an RGBA picture, row by row, all four channels 0 or 255. Head: number of values (32 bits), bits of a
-    value less 1 (5), four sizes of run lengths less 1 (4 bits each). Then for each run: 1, which of the sizes (2 bits),
-    length less 1, value.
+    It encodes an RGBA picture, row by row, all four channels 0 or 255. Header: number of values (32 bits), bits per
+    value - 1 (5), four run-length sizes - 1 (4 bits each). Per run: 1, index of the size (2 bits), length - 1, value.
     """
     flat = mask.ravel()
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
@@ -389,14 +389,14 @@ def encode_brush(mask: AmodalMask) -> list[int]:
 
 
 def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
-    """The mask of Label Studio's RLE (see `encode_brush`): pixels that are not transparent.
+    """The mask of Label Studio's RLE (see `encode_brush`): all pixels that are not transparent.
 
     Raises:
-        InputError: the RLE is damaged, or of a picture of another size.
+        InputError: the RLE is damaged, or of another size.
     """
     _check_size((height, width), 1, "Label Studio")
     remedy = "Export the task again, and check that picture and annotation belong together"
-    try:
+    with _parsing("Label Studio", "brush RLE is damaged: it ends before the picture is full", remedy):
         stream = "".join(f"{byte:08b}" for byte in bytes(rle))
         place = 0
 
@@ -404,7 +404,7 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
             nonlocal place
             place += bits
             if place > len(stream):
-                raise ValueError
+                raise ValueError("no more bits")
             return int(stream[place - bits : place], 2)
 
         count, value_bits = read(32), read(5) + 1
@@ -420,11 +420,6 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
             lengths += [length] if repeated else [1] * length
             done += length
         pixels = np.repeat(np.minimum(values, 255).astype(np.uint8), lengths).reshape(height, width, 4)
-    except InputError:
-        raise
-    except (ValueError, TypeError) as error:  # the stream ends too early, or holds no bytes
-        rule = "brush RLE is damaged: it ends before the picture is full"
-        raise InputError(file="Label Studio", rule=rule, remedy=remedy) from error
     return pixels[..., 3] > 0
 
 
@@ -432,11 +427,10 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
 
 
 def cut_outs(photograph: PhotographPrediction, hidden: str = "tinted") -> dict[int, CutOut]:
-    """Each object alone, as RGBA pixels of its amodal box, by its number in the overlay; transparent around it.
+    """RGBA cut-out of each object's amodal box, by the object's number in the overlay.
 
-    Where the visible mask is known, visible pixels are opaque and the hidden region, of which the photograph shows only
-    what stands in front, is a half transparent orange ("tinted") or left out ("transparent"). Where it is not known,
-    the whole amodal mask is opaque, with whatever stands in front.
+    If the visible mask is known, visible pixels are opaque, and the hidden region is half transparent orange ("tinted")
+    or transparent. If not, the whole amodal mask is opaque, occluders included.
 
     Raises:
         InputError: another word for `hidden`.
@@ -464,8 +458,8 @@ def cut_outs(photograph: PhotographPrediction, hidden: str = "tinted") -> dict[i
 def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Path, image_url: str = "") -> list[Path]:
     """Everything above as files, in a folder that `load_dataset("coco", folder, "val")` reads.
 
-    `images/` (upright copies, so that no program turns them once more), `annotations/val.json` (COCO), `cvat.json`,
-    `labelme/*.json`, `label_studio.json` with its interface `label_studio.xml`, `cut_outs/<name>_<number>.png`.
+    `images/` (upright copies), `annotations/val.json` (COCO), `cvat.json`, `labelme/*.json`, `label_studio.json`,
+    `label_studio.xml` (its interface) and `cut_outs/<name>_<number>.png`.
 
     Raises:
         InputError: see `to_coco`; two photographs whose names differ in the ending only; the folder cannot be written.
@@ -487,9 +481,8 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     files.append(interface)
     for photograph in renamed:
         stem = Path(photograph.name).stem
-        files.append(
-            write_json(to_labelme(photograph, f"../images/{photograph.name}"), folder / f"labelme/{stem}.json")
-        )
+        document = to_labelme(photograph, f"../images/{photograph.name}")
+        files.append(write_json(document, folder / f"labelme/{stem}.json"))
         pictures = {folder / "images" / photograph.name: photograph.image}
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
         for path, pixels in pictures.items():

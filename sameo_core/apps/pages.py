@@ -1,15 +1,15 @@
-"""More pages of the explorer: annotated data sets, the worst answers first, and an object that moves over another."""
+"""More pages of the explorer: annotated data sets, worst answers first; and one object that moves over another."""
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as W
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sameo_core.apps.explorer import PICTURE, WIDE, BoxFromPoint, Explorer, Target
-from sameo_core.apps.playground import Stage
+from sameo_core.apps.playground import OcclusionPair
 from sameo_core.config import Profile
 from sameo_core.datasets import AmodalDataset, AmodalInstance
 from sameo_core.errors import InputError
@@ -21,7 +21,7 @@ from sameo_core.reporting import figure_occlusion_curve, figure_png, object_pict
 
 
 class DatasetExplorer(Explorer):
-    """The same for annotated data sets: boxes of every object, the truth beside the answers, the worst first."""
+    """The explorer of annotated data sets: boxes of every object, the truth beside the answers, worst first."""
 
     def __init__(
         self,
@@ -29,22 +29,20 @@ class DatasetExplorer(Explorer):
         profile: Profile,
         datasets: Mapping[str, AmodalDataset] | None = None,
         failures: Mapping[str, Sequence[Failure]] | None = None,
-        split: str = "val",
         drag: bool = True,
         click: BoxFromPoint | None = None,
     ):
         """
         Args:
             models, drag, click: as for `Explorer`.
-            profile: says which data sets there are.
-            datasets: those that are open already; the first is shown first. The others are opened when chosen.
-            failures: of data sets, as `evaluation.worst_hidden` gives them; of others they are looked for when asked.
-            split: of the data sets.
+            profile: names the data sets, of which the split "val" is shown.
+            datasets: open ones; the first is shown first. The others are opened when chosen.
+            failures: of data sets, as `evaluation.worst_hidden` gives them; else they are searched on demand.
 
         Raises:
             InputError: models whose image encoders differ; no data set that can be opened.
         """
-        self.profile, self.split, self._rank = profile, split, -1
+        self.profile, self._rank = profile, -1
         self.opened, self.failures = dict(datasets or {}), {k: [*v] for k, v in (failures or {}).items()}
         self._start(models, drag, click)
 
@@ -60,6 +58,11 @@ class DatasetExplorer(Explorer):
         self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
         self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
         self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
+        self._when(self.data_set, lambda change: self._open_dataset(change.new, change.old))
+        self._when(self.image_number, lambda change: self._show_image(change.new))
+        for widget in (self.prompt, self.noise):
+            self._when(widget, lambda change: self._prompt_object())
+        self._when(self.score, lambda change: self._paint())
         self.next.on_click(lambda _: self._guarded(self._step, 1))
         self.previous.on_click(lambda _: self._guarded(self._step, -1))
         return [
@@ -73,15 +76,6 @@ class DatasetExplorer(Explorer):
         self.scene_label = W.HTML()
         return [self._panel("as annotated", self.scene, self.scene_label)]
 
-    def _choices(self) -> dict[W.Widget, Callable]:
-        return {
-            self.data_set: lambda change: self._open_dataset(change.new, change.old),
-            self.image_number: lambda change: self._show_image(change.new),
-            self.prompt: lambda change: self._prompt_object(),
-            self.noise: lambda change: self._prompt_object(),
-            self.score: lambda change: self._paint(),
-        }
-
     # ------------------------------------------------------------------------------------------------ what is shown
 
     def _open_first(self) -> None:
@@ -91,7 +85,7 @@ class DatasetExplorer(Explorer):
         try:
             if name not in self.opened:
                 self.status.value = f"Opening {html.escape(name)} ..."
-                self.opened[name] = open_clean_dataset(name, self.split, self.profile)
+                self.opened[name] = open_clean_dataset(name, "val", self.profile)
         except InputError:
             with self._silence():
                 self.data_set.value = before
@@ -115,7 +109,7 @@ class DatasetExplorer(Explorer):
         self._show(self.image.read(), targets, chosen)
 
     def _prompt_object(self) -> None:
-        """The box of the chosen object, as the toggle says; a drawn box stays as it is."""
+        """The box of the chosen object, of the chosen kind; a drawn box stays."""
         self.item = self.targets[self.object.value].item
         if self.prompt.value == "drawn":
             self._answer()
@@ -125,13 +119,13 @@ class DatasetExplorer(Explorer):
             front_end = jittered(front_end, self.noise.value, self.profile.evaluation.jitter_seed)
         self._prompt(front_end(self.image).boxes[self.object.value])
 
-    def _draw(self, box: ArrayLike, began: float | None = None, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
         with self._silence():
             self.prompt.value = "drawn"
-        super()._draw(box, began, on_canvas)
+        super()._draw(box, on_canvas)
 
-    def _answer(self, began: float | None = None) -> None:
-        super()._answer(began)
+    def _answer(self) -> None:
+        super()._answer()
         shown = self.image, self.object.value
         if shown != getattr(self, "_in_scene", None):
             self._in_scene = shown
@@ -144,7 +138,7 @@ class DatasetExplorer(Explorer):
         return [first, score, *others]
 
     def _step(self, by: int) -> None:
-        """To the next object in the ranking of the worst, or one back."""
+        """Go to the next worst object, or one back."""
         *_, model = self.models
         name = self.data_set.value
         if self.image.instances[0].amodal_rle is None:
@@ -167,7 +161,7 @@ class DatasetExplorer(Explorer):
 
 
 def data_sets(profile: Profile) -> list[str]:
-    """Names of the profile's data sets: in `mini` all can be drawn; in `paper` those that have a folder."""
+    """Names of the profile's data sets; outside `mini`, which draws them, only those with a folder."""
     names = dict.fromkeys([*profile.data.held_out, *profile.data.train, *profile.data.visible_only])
     return [name for name in names if profile.name == "mini" or (profile.data_folder / name).is_dir()]
 
@@ -195,15 +189,17 @@ STEPS = 40  # of the cut-out on its way
 
 
 class Playground(W.VBox):
-    """A cut-out that a slider moves over another object, what the decoders make of it, and the curve they follow."""
+    """A slider moves a cut-out over an object; the decoders' masks and the occlusion curve follow."""
 
-    def __init__(self, models: Mapping[str, Sameo], pairs: Mapping[str, Stage], rows: Sequence[Mapping], profile: str):
+    def __init__(
+        self, models: Mapping[str, Sameo], pairs: Mapping[str, OcclusionPair], rows: Sequence[Mapping], profile: str
+    ):
         """
         Args:
-            models: name -> SAMEO; the one before, then the one after fine-tuning; they share the image encoder.
+            models: name -> SAMEO, before and after fine-tuning; they share the image encoder.
             pairs: of objects, by name.
-            rows: what `playground.occlusion_curve` found of them, in their order.
-            profile: named in the curve's title.
+            rows: of `playground.occlusion_curve` for these pairs.
+            profile: for the curve's title.
         """
         self.models, self.rows, self.profile = dict(models), list(rows), profile
         self.stages = list(pairs.values())
@@ -234,25 +230,25 @@ class Playground(W.VBox):
         self._choose()
 
     def _choose(self) -> None:
-        stage = self.stages[self.pair.value]
+        pair = self.stages[self.pair.value]
         with self.position.hold_trait_notifications():
-            self.position.max, self.position.step = len(stage.rates) - 1, max(1, len(stage.rates) // STEPS)
-            self.position.value = stage.position(stage.rate)
+            self.position.max, self.position.step = len(pair.rates) - 1, max(1, len(pair.rates) // STEPS)
+            self.position.value = pair.position(pair.rate)
         self._show()
 
     def _show(self) -> None:
-        shown, stage = (self.pair.value, self.position.value), self.stages[self.pair.value]
-        moment = stage.at(self.position.value)
+        shown, pair = (self.pair.value, self.position.value), self.stages[self.pair.value]
+        frame = pair.at(self.position.value)
         if shown not in self._answers:
-            self._answers[shown] = moment.answers(self.models)
+            self._answers[shown] = frame.answers(self.models)
         for name, (prediction, iou) in self._answers[shown].items():
             self.hidden[name] = iou.hidden
             self.pictures[name].value = object_picture(
-                moment.image, prediction.masks[0], moment.visible, truth=moment.amodal, longest=PICTURE - 20
+                frame.image, prediction.masks[0], frame.visible, truth=frame.amodal, longest=PICTURE - 20
             )
             hidden = "" if math.isnan(iou.hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{iou.hidden:.3f}</b>"
             self.labels[name].value = f"IoU {iou.full:.3f}{hidden}"
-        self.status.value = f"<b>{moment.rate:.0%}</b> hidden"
+        self.status.value = f"<b>{frame.rate:.0%}</b> hidden"
         rows = [row for row in self.rows if row["pair"] == self.pair.value]
         title = self.pair.label[0].upper() + self.pair.label[1:]
-        self.curve.value = figure_png(figure_occlusion_curve(rows, self.profile, title, here=moment.rate))
+        self.curve.value = figure_png(figure_occlusion_curve(rows, self.profile, title, here=frame.rate))

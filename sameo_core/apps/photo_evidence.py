@@ -1,4 +1,4 @@
-"""What fine-tuning on photographs does, as rows for the tables of `photo`; notebook A2 calls these and shows them."""
+"""The effect of fine-tuning on photographs: rows for the tables of `photo`, shown by notebook A2."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -20,7 +20,7 @@ Models = Mapping[tuple[str, object], Sameo]  # (method, seed; None where nothing
 
 
 def untuned(run: Profile) -> dict[tuple[str, object], Sameo]:
-    """The base model as it comes: its single mask, and the best of its three masks by predicted IoU."""
+    """The base model: its single mask, and the best of its three masks by predicted IoU."""
     base = Sameo.load(WEIGHTS / str(run.training.weights), run.training.variant, limits=run.evaluation)
     return {(UNTUNED, None): base, (BEST_OF_THREE, None): Sameo(base.model, base.variant, True, run.evaluation)}
 
@@ -37,18 +37,18 @@ def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
 
 
 def prompts_of(run: Profile) -> dict[str, FrontEnd]:
-    """Boxes of the annotated objects: of the visible part, of the whole object, and visible ones that are inexact."""
+    """Boxes of the annotated objects: visible, amodal, and visible with jitter."""
     visible, share = ground_truth_boxes("visible"), run.evaluation.box_jitter
     found = {"visible boxes": visible, "amodal boxes": ground_truth_boxes("amodal")}
     return found | {f"visible boxes, {share:.0%} error": jittered(visible, share, run.evaluation.jitter_seed)}
 
 
 def pool_steps(run: Profile) -> Rows:
-    """How many complete objects each step of the bootstrap keeps: a row per step and rule.
+    """The objects that each step of the bootstrap keeps: one row per step and rule.
 
-    Geometry alone gives the first pool; a decoder tuned on pairs made of it is the teacher that judges all objects
-    (paper, section "Amodal-LVIS": where its amodal mask agrees with the visible mask, the object is complete). Of sets
-    that were chosen for whole objects geometry alone judges.
+    Geometry gives the first pool; a decoder tuned on pairs from it is the teacher that judges all objects (paper,
+    section "Amodal-LVIS": an object is complete where its amodal mask agrees with the visible mask). Sets that were
+    chosen for whole objects are judged by geometry alone.
     """
     first = pool_of_profile(run.override(**geometry(run)), None)
     pool = pool_of_profile(run, train(teacher_profile(run), run.training.seeds[0]))
@@ -69,15 +69,15 @@ def compare(
     """Every model on every test set, prompted with the objects' own boxes.
 
     Args:
-        run: says where embeddings are kept.
+        run: its cache keeps the embeddings.
         models: all with the same image encoder.
         sets: name -> annotated photographs.
         prompts: name -> boxes.
 
     Returns:
-        A row per set, prompt, model and seed with both protocols (`evaluate_predictions`; "mIoU occluded" is of objects
-        that are hidden by at least `OCCLUDED`), and a row per set, prompt, seed and arm: AP with and without IoU
-        re-scoring, of the tuned models.
+        A row per set, prompt, model and seed with both protocols (`evaluate_predictions`; "mIoU occluded" is over
+        objects with at least `OCCLUDED` hidden), and, for the tuned models, a row per set, prompt, seed and arm: AP
+        with and without IoU re-scoring.
     """
     names = {str(number): key for number, key in enumerate(models)}
     listed = dict(zip(names, models.values(), strict=True))

@@ -1,4 +1,4 @@
-"""Amodal masks of a person's own photographs: one, or a folder that can be interrupted and goes on."""
+"""Amodal masks of one's own photographs: of one, or of a folder, which resumes where it was interrupted."""
 
 import hashlib
 import json
@@ -43,17 +43,15 @@ class PhotographPrediction:
     found: Detections
     prediction: AmodalPrediction
     categories: Mapping[int, str]
-    visible: VisibleMasks | None = (
-        None  # a live detector's; where another model knows them, `dataclasses.replace` adds them
-    )
+    visible: VisibleMasks | None = None  # a live detector's; `dataclasses.replace` adds another model's
 
 
 @dataclass
 class PredictionRun:
-    """What became of photographs."""
+    """The outcome per photograph."""
 
-    written: list[Path] = field(default_factory=list)  # their JSON files
-    skipped: list[Path] = field(default_factory=list)  # finished before, from the same weights, pixels and boxes
+    written: list[Path] = field(default_factory=list)  # JSON files
+    skipped: list[Path] = field(default_factory=list)  # JSON files made before from the same weights, pixels and boxes
     failures: list[InputError] = field(default_factory=list)
     note: str | None = None  # about the weights, see `weights_note`
 
@@ -82,25 +80,15 @@ def weights_note(weights: str | Path, variant: str) -> str | None:
     return None
 
 
-def detector_note(detector: object) -> str | None:
-    """The same for a detector; None for boxes of whatever origin."""
-    if isinstance(detector, Detector) and detector.name == NANO:
-        return "the detector nano knows drawn shapes only: on photographs its boxes are a demonstration"
-    return None
-
-
 def box_source(
     boxes: str | Path | None, detector: str | None, weights: str | None = None, min_score: float | int = SHOWN_SCORE
 ) -> Path | Detector:
-    """What gives the boxes, from the words of a command line or of a notebook's parameters; "" is as good as None.
-
-    Neither boxes nor a detector: everything mode.
+    """The source of boxes that a command line or a notebook's parameters name; by default everything mode.
 
     Args:
-        boxes: path of a JSON file or of a folder of them; or
-        detector: a name for `load_detector`, or the path of what a detector wrote down: JSON, as for `boxes`.
-        weights: of a detector given by name, see `load_detector`.
-        min_score: of a detector given by name.
+        boxes: path of a JSON file, or of a folder of them; "" means None.
+        detector: a name for `load_detector`, or the path of its JSON results, as for `boxes`; "" means None.
+        weights, min_score: for `load_detector`.
 
     Raises:
         InputError: see `load_detector`; both boxes and a detector; weights without a detector to load.
@@ -108,16 +96,15 @@ def box_source(
     if boxes and detector:
         rule = "boxes come from a file or from a detector, found both"
         raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
-    detector = detector or (None if boxes else EVERYTHING)
-    path = boxes or detector
-    if not isinstance(path, str | Path):
-        raise InputError(file="boxes", rule=f"a path or a name, found {path!r:.150}", remedy="Give it as text")
-    if not detector or Path(detector).suffix == ".json" or Path(detector).is_dir():
-        if weights:
-            rule = f"weights belong to a detector that is loaded, found boxes from {path}"
-            raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
-        return Path(path)
-    return load_detector(detector, weights, min_score=min_score)
+    given = boxes or detector or EVERYTHING
+    if not isinstance(given, str | Path):
+        raise InputError(file="boxes", rule=f"a path or a name, found {given!r:.150}", remedy="Give it as text")
+    if not (boxes or Path(given).suffix == ".json" or Path(given).is_dir()):
+        return load_detector(str(given), weights, min_score=min_score)
+    if weights:
+        rule = f"weights belong to a detector that is loaded, found boxes from {given}"
+        raise InputError(file="detector weights", rule=rule, remedy="Leave them out, or name the detector")
+    return Path(given)
 
 
 def predict_photograph(
@@ -127,7 +114,6 @@ def predict_photograph(
     *,
     name: str | None = None,
     box_format: str | None = None,
-    alone: bool = True,
     min_score: float | int = 0,
 ) -> PhotographPrediction:
     """Amodal masks of the objects of one photograph.
@@ -135,24 +121,23 @@ def predict_photograph(
     Args:
         model: SAMEO.
         photograph: a path, bytes or an array: see `read_photograph`.
-        boxes: "n 4"; or those of a file, its path or already read (`read_box_file`); or what a detector found, or shall
-            find: a live one's masks, if it has any, are the visible ones of the answer.
+        boxes: "n 4"; a file, as a path or already read (`read_box_file`); detections; or a live detector, whose masks,
+            if it has any, become the visible masks of the answer.
         name: file name; by default that of the path, else "photograph.png".
-        box_format: of "n 4" boxes or of a path, see `boxes_in_pixels`; other files were told when they were read.
-        alone: whether a file with the boxes of one image only must mean this one, whatever it is called.
+        box_format: of "n 4" boxes or of a path, see `boxes_in_pixels`.
         min_score: boxes with a lower score are left out.
 
     Raises:
         InputError: see `read_photograph`, `boxes_in_pixels`, `BoxFile.detections`.
     """
-    shot, embedding = _looked_at(model, photograph, boxes, name, box_format, alone, min_score)
+    shot, embedding = _find_boxes(model, photograph, boxes, name, box_format, min_score=min_score)
     prediction = model.predict_embedded(embedding, shot.image.shape[:2], shot.found.boxes, shot.found.scores)
     visible = _visible(boxes, shot.found)
     kept = None if visible is None else np.array([*visible], bool).reshape(prediction.masks.shape)
     return replace(shot, prediction=prediction, visible=kept)
 
 
-def _looked_at(
+def _find_boxes(
     model: Sameo,
     photograph: object,
     boxes: Any,
@@ -182,9 +167,7 @@ def _looked_at(
         found = boxes
         categories = {int(i): f"category {i}" for i in np.unique(found.category_ids)}
     else:
-        array = boxes_in_pixels(boxes, size, box_format)
-        ones = np.ones(len(array), int)
-        found = Detections(array, ones.astype(np.float32), ones, -ones)
+        found = Detections.of_boxes(boxes_in_pixels(boxes, size, box_format))
     if min_score:
         found = found.take(np.flatnonzero(found.scores >= min_score))
     none = np.zeros(0, np.float32)
@@ -195,7 +178,7 @@ def _looked_at(
 
 
 class _Masks(Sequence):
-    """Masks that are kept as RLE and made when they are asked for: a thousand of a photograph fill a memory."""
+    """RLE masks, decoded on access: a thousand masks of a photograph would fill the memory."""
 
     def __init__(self, rles: Sequence[RLE]):
         self.rles = rles
@@ -208,14 +191,14 @@ class _Masks(Sequence):
 
 
 def _visible(boxes: object, found: Detections) -> _Masks | None:
-    """The visible masks of a live detector; others' masks may be amodal: nobody says."""
+    """The visible masks of a live detector; those of other sources may be amodal."""
     return None if found.masks is None or not isinstance(boxes, Detector) else _Masks(found.masks)
 
 
 def photograph_results(found: PhotographPrediction) -> Results:
-    """As COCO results: keys as in `predict_dataset`, and `bbox`, the box of the amodal mask, and `file_name`.
+    """As COCO results: the keys of `predict_dataset`, `bbox` (of the amodal mask) and `file_name`.
 
-    Where visible masks are known, `visible_mask` is the part of them inside the amodal mask.
+    If visible masks are known, `visible_mask` is their part inside the amodal mask.
     """
     return _results(found, found.prediction, 0, found.visible)
 
@@ -223,11 +206,11 @@ def photograph_results(found: PhotographPrediction) -> Results:
 def _results(
     shot: PhotographPrediction, part: AmodalPrediction, start: int, visible: _Masks | VisibleMasks | None
 ) -> Results:
-    """`photograph_results` of some boxes that follow each other; `start`: which box is the first."""
+    """`photograph_results` of consecutive boxes, the first of them number `start`."""
     results = result_records(shot.image_id, shot.found, part, start)
     for i, (result, mask) in enumerate(zip(results, part.masks, strict=True), start):
         del result["instance_id"]  # of annotated objects: there are none
-        result.pop("visible_mask", None)  # of whoever drew the boxes: only `visible` is known to be visible
+        result.pop("visible_mask", None)  # the front-end's; only `visible` is known to be visible
         box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
         result |= {"bbox": box, "file_name": shot.name}
         if visible is not None:
@@ -244,26 +227,25 @@ def predict_photographs(
     min_score: float | int = 0,
     crowds: bool = False,
 ) -> PredictionRun:
-    """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or for all of a folder.
+    """Write `out/<name>.json` (COCO results) and `out/<name>.png` (overlay) for a photograph, or each of a folder.
 
-    A photograph whose two files are there and were made from the same weights, pixels and boxes, or by the same
-    detector, is skipped. In a folder a photograph that fails, for whatever reason, does not stop the others. Masks
-    become RLE a few at a time: memory does not grow with the number of boxes.
+    Photographs whose two files exist, made from the same weights, pixels and boxes or detector, are skipped. In a
+    folder, a photograph that fails does not stop the others. Memory does not grow with the number of boxes.
 
     Args:
         photographs: path of a photograph or of a folder of them.
-        boxes: JSON with boxes, see `read_box_file`; for a folder also a folder of JSON files named as the photographs;
-            or a detector (`load_detector`).
+        boxes: path of a JSON file (`read_box_file`), or of a folder of JSON files named like the photographs; or a
+            detector (`load_detector`).
         out: folder for the results.
         weights: as for `Sameo.load`; None: `default_weights`.
-        box_format: how the boxes are written, see `boxes_in_pixels`.
+        box_format: see `boxes_in_pixels`.
         min_score: boxes with a lower score are left out.
-        crowds: take COCO's crowd regions as objects, see `read_box_file`.
+        crowds: take crowd regions as objects, see `read_box_file`.
 
     Raises:
-        InputError: a single photograph or its boxes are bad; weights or box file that cannot be read; no photograph of
-            the folder is known to the box file; a result would overwrite a photograph or the boxes; `out` cannot be
-            made; a least score outside 0..1.
+        InputError: the only photograph or its boxes are bad; weights or box file cannot be read; the box file knows no
+            photograph of the folder; a result would overwrite an input; `out` cannot be made; `min_score` is not in
+            0..1.
     """
     photographs, out = Path(photographs), Path(out)
     check_limits(min_score)
@@ -281,7 +263,9 @@ def predict_photographs(
     weights = default_weights() if weights is None else weights
     reuse_memory()
     model = Sameo.load(weights)
-    notes = [weights_note(weights, model.variant), detector_note(live)]
+    notes = [weights_note(weights, model.variant)]
+    if live and live.name == NANO:
+        notes.append("the detector nano knows drawn shapes only: on photographs its boxes are a demonstration")
     run = PredictionRun()
     recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
     for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
@@ -293,21 +277,20 @@ def predict_photographs(
             if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
                 run.skipped.append(target)
                 continue
-            shot, embedding = _looked_at(model, path, box_source, alone=alone or apart, min_score=min_score)
-            results: Results = []
-            boxes_and_scores = shot.found.boxes, shot.found.scores
-            for part in model.predict_in_passes(embedding, shot.image.shape[:2], *boxes_and_scores):
-                results += _results(shot, part, len(results), _visible(box_source, shot.found))
+            shot, embedding = _find_boxes(model, path, box_source, alone=alone or apart, min_score=min_score)
+            size, found, results = shot.image.shape[:2], shot.found, list[dict]()
+            for part in model.predict_in_passes(embedding, size, found.boxes, found.scores):
+                results += _results(shot, part, len(results), _visible(box_source, found))
             write_json(results, target)
             save_overlay(_overlay(shot, results, weights, model.variant), target.with_suffix(".png"), mark)  # it marks
             run.written.append(target)
-        except Exception as error:  # also what it does to memory, disk or driver: the other photographs go on
+        except Exception as error:  # out of memory, a full disk, a driver: the other photographs go on
             if alone:
                 raise
-            rule = f"it cannot be done ({type(error).__name__}: {error})"
-            remedy = "Look at it alone, without the folder"
-            failure = InputError(file=path, rule=rule, remedy=remedy)
-            run.failures.append(error if isinstance(error, InputError) else failure)
+            if not isinstance(error, InputError):
+                rule = f"it cannot be done ({type(error).__name__}: {error})"
+                error = InputError(file=path, rule=rule, remedy="Look at it alone, without the folder")
+            run.failures.append(error)
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
 
@@ -323,11 +306,10 @@ def _overlay(shot: PhotographPrediction, results: Results, weights: str | Path, 
     drawn = ", which knows drawn shapes only" if variant == "nano" else ""
     title = f"{shot.name}: amodal masks by {Path(weights).name}{drawn}"
     labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
-    masks, visible = (
-        _Masks([result[key] for result in results if key in result]) for key in ("segmentation", "visible_mask")
-    )
-    seen = visible if len(visible) == len(masks) else None
-    return figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=seen, labels=labels)
+    masks = _Masks([result["segmentation"] for result in results])
+    seen = _Masks([result["visible_mask"] for result in results if "visible_mask" in result])
+    visible = seen if len(seen) == len(masks) else None
+    return figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=visible, labels=labels)
 
 
 def _check_out(out: Path, sources: Mapping[Path, Path | None], folder: Path | None) -> None:

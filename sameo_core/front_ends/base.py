@@ -1,4 +1,4 @@
-"""Front-ends: whatever gives boxes and scores for an image; SAMEO turns them into amodal masks."""
+"""Front-ends give boxes and scores for an image; SAMEO turns them into amodal masks."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68
 ROUNDING = 1e-5  # what a softmax in single precision may leave 0..1 by
 COCO80_TO_91 = "coco80_to_91"
 
-# A detector's category ids -> a data set's; None for what shall be left out. Or the word above: COCO's classes as
-# mmdetection, detectron2 and ultralytics count them, 0..79, -> COCO's own ids.
+# A detector's category ids -> the data set's, None to leave one out. Or the word above: COCO's classes counted from
+# 0..79, as by mmdetection, detectron2 and ultralytics, -> COCO's own ids.
 CategoryMap = Mapping[int, int | None] | str
 
 
@@ -36,8 +36,14 @@ class Detections:
     masks: tuple[RLE, ...] | None = None  # the front-end's own visible masks, one a box, of the image's size
     amodal_masks: tuple[RLE, ...] | None = None  # where the front-end draws whole objects itself
 
+    @staticmethod
+    def of_boxes(boxes: BoxesXYXY) -> "Detections":
+        """Boxes alone: score 1, category 1."""
+        ones = np.ones(len(boxes), int)
+        return Detections(boxes, ones.astype(np.float32), ones, -ones)
+
     def take(self, rows: Int[np.ndarray, " k"] | slice) -> "Detections":
-        """Those of some rows, in their order."""
+        """Some rows, in their order."""
         rows = np.arange(len(self.boxes))[rows]
         masks, amodal_masks = (
             None if kind is None else tuple(kind[i] for i in rows) for kind in (self.masks, self.amodal_masks)
@@ -50,7 +56,7 @@ FrontEnd = Callable[[AmodalImage], Detections]
 
 
 class ImageDetector:
-    """A front-end whose `detect` finds objects in an array of pixels. It remembers the last image it was called on."""
+    """A front-end whose `detect` finds objects in an array of pixels; it caches the answer for the last image."""
 
     _last: tuple[AmodalImage, Detections] | None = None
 
@@ -124,12 +130,9 @@ def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd
 
 
 def strongest(found: Detections, image_size: tuple[int, int], min_score: float | int, most: int) -> Detections:
-    """The detections of an image that a mask can be asked for, highest score first; equal ones keep their order.
+    """The `most` strongest detections from `min_score` on, highest score first (stable).
 
-    Args:
-        image_size: (height, width) in pixels. Boxes without an area, or wholly outside of it, are left out.
-        min_score: those below are left out, too.
-        most: at most so many are kept.
+    Boxes without area, or outside an image of `image_size` (height, width), are left out.
     """
     rows = np.argsort(-found.scores, kind="stable")
     good = usable(found.boxes, image_size) & (found.scores >= min_score)
@@ -137,10 +140,10 @@ def strongest(found: Detections, image_size: tuple[int, int], min_score: float |
 
 
 def check_scores(scores: Scores, file: str | Path) -> Scores:
-    """The scores within 0..1, cut to it where they leave it by rounding alone.
+    """The scores, clipped to 0..1 if rounding alone takes them out of it.
 
     Raises:
-        InputError: the first score that is not in 0..1, with what it may be instead.
+        InputError: a score outside 0..1; the remedy names what it may be instead.
     """
     bad = np.flatnonzero(~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)))
     if not len(bad):
@@ -155,7 +158,7 @@ def check_scores(scores: Scores, file: str | Path) -> Scores:
 
 
 def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
-    """Raises InputError for a least score outside 0..1 or NaN, or a number of detections below 0."""
+    """Raise InputError for a least score outside 0..1 or NaN, or a negative number of detections."""
     if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
         rule = f"a least score in 0..1, found {min_score!r}"
         raise InputError(file="min_score", rule=rule, remedy="Give 0.5, or 0 to keep all")
@@ -167,15 +170,11 @@ def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
 def map_categories(
     ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, file: str | Path
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """A detector's category ids as a data set's own, and which of them are kept: a map may leave out some.
-
-    Args:
-        category_map: None: they are the same.
-        file: where they come from.
+    """A detector's category ids as the data set's, and which of them the map keeps; None: they are the same.
 
     Raises:
-        InputError: another word than "coco80_to_91", or a map to something else than whole numbers; ids that are not in
-            the map, with how often they occur.
+        InputError: another word than "coco80_to_91"; a map to other values than whole numbers or None; ids that are not
+            in the map.
     """
     if category_map is None:
         return ids, np.ones(len(ids), bool)

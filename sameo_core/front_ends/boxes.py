@@ -1,4 +1,4 @@
-"""Boxes that somebody wrote down, in a list or a JSON file: read as what they are, or refused in a sentence."""
+"""Boxes of photographs in a JSON file: a plain list, COCO results or COCO annotations."""
 
 import re
 import zlib
@@ -9,12 +9,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
 from sameo_core.front_ends.base import Detections, check_scores
-from sameo_core.masks import mask_box, segmentation_to_rle
+from sameo_core.masks import RLE, mask_box, segmentation_to_rle
 from sameo_core.model.boxes import boxes_in_pixels
 
 TAKE_CROWDS = "Some tools (CVAT) set iscrowd for every mask: take them as objects with --crowds (crowds=True)"
@@ -23,7 +22,7 @@ LARGEST_ID = 2**53  # from here on JavaScript, and with it many a reader of JSON
 
 @dataclass(frozen=True)
 class BoxFile:
-    """The boxes of a JSON file, for one photograph (a plain list) or for many (COCO)."""
+    """The boxes of a JSON file, for one photograph (a plain list) or for many (COCO); `read_box_file` makes it."""
 
     path: Path
     box_format: str | None  # what the person said; None: as the kind of file has it
@@ -35,20 +34,21 @@ class BoxFile:
     notes: tuple[str, ...] = ()  # what was left out, or taken to be meant
 
     def image_id(self, name: str, alone: bool = False) -> int | str | None:
-        """The file's own id of the photograph called `name` (with ending); None where it is not found in here.
+        """The file's own id of the photograph called `name` (with ending); None if it is not in the file.
 
-        COCO annotations are searched by file name. COCO results have none: theirs is the record's `file_name` if it is
-        there, else an id that is the name without ending, or its number (000000000139.jpg, COCO_val2014_...139.jpg).
-        A photograph that stands `alone` may be called otherwise in a file that knows one image only.
+        COCO annotations name their images. A COCO result belongs to the photograph that its `file_name` names; without
+        one, to that whose name, stem or `file_number` is its `image_id`. The single image of a file also matches a
+        photograph that stands `alone`, whatever its name.
         """
-        stem, number = PurePosixPath(name).stem, re.fullmatch(r"(?:COCO_\w+_)?(\d+)", PurePosixPath(name).stem)
-        names = {name} if self.images else {name, stem} | ({str(int(number[1]))} if number else set())
+        number = file_number(name)
+        names = {name} if self.images else {name, PurePosixPath(name).stem, name if number is None else str(number)}
         known: dict[str, int | str] = {}
         found = []
         for record in self.images or self.records:
-            key = _key(image_id := record["id" if self.images else "image_id"])
-            image_id = int(image_id) if isinstance(image_id, float) else image_id
-            if key not in known and (_base_name(record) if "file_name" in record else key) in names:
+            image_id = record["id" if self.images else "image_id"]
+            key, image_id = _key(image_id), int(image_id) if isinstance(image_id, float) else image_id
+            called = PurePosixPath(str(record["file_name"]).replace("\\", "/")).name if "file_name" in record else key
+            if key not in known and called in names:
                 found.append(image_id)
             known.setdefault(key, image_id)
         if len(found) > 1:
@@ -57,7 +57,7 @@ class BoxFile:
         return found[0] if found else next(iter(known.values())) if alone and len(known) == 1 else None
 
     def detections(self, name: str, image_size: tuple[int, int], alone: bool = False) -> Detections:
-        """The boxes of the photograph called `name`; score 1 and category 1 where none is said.
+        """The boxes of the photograph called `name`; score and category default to 1.
 
         A photograph that COCO results do not mention has no boxes: a detector may have found nothing.
 
@@ -70,8 +70,7 @@ class BoxFile:
             if not alone:
                 rule, remedy = "a plain list of boxes belongs to one photograph", "Give COCO, or a folder of lists"
                 raise InputError(file=self.path, rule=rule, remedy=f"{remedy} named after the photographs")
-            boxes = boxes_in_pixels(self.boxes, image_size, self.box_format, file=self.path)
-            return _detections(boxes, [1.0] * len(boxes), [1] * len(boxes))
+            return Detections.of_boxes(boxes_in_pixels(self.boxes, image_size, self.box_format, file=self.path))
         image_id = self.image_id(name, alone)
         if image_id is None and (self.images or alone):
             rule = f"no image here is called {name}"
@@ -88,18 +87,14 @@ class BoxFile:
         listed = [record["bbox"] for record in mine if has_box(record)]
         boxes[boxed] = boxes_in_pixels(listed, image_size, self.box_format, usual="xywh", file=self.path)
         for row in np.flatnonzero(~boxed):
-            try:
-                boxes[row] = mask_box(segmentation_to_rle(mine[row]["segmentation"], *image_size))
-            except InputError as error:
-                raise InputError(file=self.path, record=where, rule=error.rule, remedy=error.remedy) from error
+            boxes[row] = mask_box(record_mask(mine[row], image_size, self.path, where))
         scores, categories = [r.get("score", 1.0) for r in mine], [r.get("category_id", 1) for r in mine]
         for score, category in zip(scores, categories, strict=True):
             if not isinstance(score, Real) or not is_int(category):
                 rule = f"a score in 0..1 and a whole number as category_id, found {score!r} and {category!r}"
                 raise InputError(file=self.path, record=f"a box of {where}", rule=rule, remedy="Correct the record")
-        return _detections(
-            boxes, check_scores(np.array(scores, np.float32), f"{self.path}, {where}").tolist(), categories
-        )
+        checked = check_scores(np.array(scores, np.float32), f"{self.path}, {where}")
+        return Detections(boxes, checked, np.array(categories, int), np.full(len(mine), -1))
 
     def _check_image_size(self, image_id: int | str | None, image_size: tuple[int, int]) -> None:
         for image in self.images:
@@ -115,12 +110,12 @@ class BoxFile:
 def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool = False) -> BoxFile:
     """Boxes from JSON: a list of [x0, y0, x1, y1], COCO results (`bbox` as x, y, width, height) or COCO annotations.
 
-    Where a record has no `bbox`, or one without area, it is that of its `segmentation`.
+    A record without `bbox`, or with one without area, gets that of its `segmentation`.
 
     Args:
         path: of the file.
-        box_format: one of `BOX_FORMATS` for boxes that are written otherwise; see `boxes_in_pixels`.
-        crowds: take crowd regions (`iscrowd` 1) as objects; else they are left out, which `notes` says.
+        box_format: one of `BOX_FORMATS`, for other boxes than these; see `boxes_in_pixels`.
+        crowds: take crowd regions (`iscrowd` 1) as objects; else they are left out and counted in `notes`.
 
     Raises:
         InputError: no such file, not JSON, or none of the three kinds; annotations of other images only.
@@ -145,20 +140,21 @@ def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool 
     if data and all(isinstance(item, dict) for item in data):
         _check_boxes(path, data, "result")
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
-        return BoxFile(
-            path, box_format, None, data, categories={i: f"category {i}" if i != 1 else "object" for i in ids}
-        )
+        named = {i: f"category {i}" if i != 1 else "object" for i in ids}
+        return BoxFile(path, box_format, None, data, categories=named)
     return BoxFile(path, box_format, data)
 
 
 def number_of(name: str) -> int:
-    """A whole number for a photograph that has none: that in its name if it is one, else one made of the name.
+    """An image id below `LARGEST_ID` for a photograph without one: its `file_number`, else a checksum of its name."""
+    number = file_number(name)
+    return number if number is not None and number < LARGEST_ID else zlib.crc32(name.encode()) >> 1
 
-    It is less than `LARGEST_ID`.
-    """
-    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,16})", PurePosixPath(name).stem)
-    named = number is not None and int(number[1]) < LARGEST_ID
-    return int(number[1]) if number and named else zlib.crc32(name.encode()) >> 1
+
+def file_number(name: str) -> int | None:
+    """The number that a file is named by: 139 for 000000000139.jpg and COCO_val2014_000000000139.jpg."""
+    number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,30})", PurePosixPath(name).stem)
+    return int(number[1]) if number else None
 
 
 def has_mask(record: Mapping) -> bool:
@@ -174,8 +170,16 @@ def has_box(record: Mapping) -> bool:
         return box is not None
     try:
         return len(box) > 0 and not (len(box) == 4 and min(box[2:]) <= 0)
-    except (TypeError, ValueError):  # no box at all, which whoever reads it says
+    except (TypeError, ValueError):  # not a box, which its reader refuses
         return True
+
+
+def record_mask(record: Mapping, image_size: tuple[int, int], file: str | Path, where: str) -> RLE:
+    """A record's `segmentation`, in any encoding. InputError, with file and record, where it is none."""
+    try:
+        return segmentation_to_rle(record["segmentation"], *image_size)
+    except InputError as error:
+        raise InputError(file=file, record=where, rule=error.rule, remedy=error.remedy) from error
 
 
 def _check_boxes(path: Path, records: Sequence, kind: str) -> None:
@@ -208,12 +212,3 @@ def _notes(path: Path, records: Sequence[Mapping], images: Mapping[str, object],
         for what, found in kinds.items()
         if found
     )
-
-
-def _base_name(record: Mapping) -> str:
-    return PurePosixPath(str(record["file_name"]).replace("\\", "/")).name
-
-
-def _detections(boxes: BoxesXYXY, scores: Sequence[float | int], categories: Sequence[int]) -> Detections:
-    ids = np.array(categories, int)
-    return Detections(boxes, np.array(scores, np.float32), ids, np.full(len(boxes), -1))

@@ -4,8 +4,8 @@
     found = detector.detect(image)                                   # Detections, masks included
     box = box_from_point(detector.sameo, embedding, image_size, (x, y))
 
-A grid of points is laid over the image; each asks for three masks, of which those stay that the decoder is sure of.
-Both need the un-tuned decoder: fine-tuning on boxes changes what it answers to points.
+Each point of a grid prompts three masks; those of high predicted IoU and stability are kept, without duplicates (NMS).
+Both uses need the un-tuned decoder: fine-tuning on boxes changes its answers to points.
 """
 
 import numpy as np
@@ -37,13 +37,12 @@ Point = tuple[float | int, float | int]
 class EverythingDetector(ImageDetector):
     """SAM's automatic mask generation as a front-end: call it on an image of a data set, or `detect` in an array.
 
-    Scores are predicted IoU, masks are of what is visible, and all objects are of one category.
+    Scores are predicted IoU, masks are visible masks, and all objects have one category.
 
     Args:
         sameo: an un-tuned model that takes points.
-        points_per_side: of the grid; `POINTS_PER_SIDE` by default.
-        min_score: masks of a lower predicted IoU are left out; below 0.88 it changes nothing.
-        max_per_image: the strongest that are kept.
+        min_score: least predicted IoU; values below 0.88 have no effect.
+        max_per_image: the strongest so many are kept.
 
     Raises:
         InputError: EfficientSAM-nano, which never saw a point; limits as `check_limits`.
@@ -51,28 +50,22 @@ class EverythingDetector(ImageDetector):
 
     name = EVERYTHING
 
-    def __init__(
-        self,
-        sameo: Sameo,
-        points_per_side: int | None = None,
-        min_score: float | int = MIN_IOU,
-        max_per_image: int = 100,
-    ):
+    def __init__(self, sameo: Sameo, min_score: float | int = MIN_IOU, max_per_image: int = 100):
         check_limits(min_score, max_per_image)
         if sameo.variant == "nano":
             rule = "everything mode asks with points, and nano was trained on boxes only"
             raise InputError(file="model", rule=rule, remedy="Load photo_base, or EfficientSAM as released")
-        self.sameo, self.points_per_side = sameo, points_per_side or POINTS_PER_SIDE
+        self.sameo, self.points_per_side = sameo, POINTS_PER_SIDE
         self.min_score, self.max_per_image = max(min_score, MIN_IOU), max_per_image
         self.categories = {1: "object"}
 
     @torch.inference_mode()
     def detect(self, image: Image, embedding: ImageEmbedding | None = None) -> Detections:
-        """What is in an image, highest score first; instance ids are -1.
+        """Detections in an image, highest score first; instance ids are -1.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
-            embedding: the image's, where it is at hand, by the same encoder.
+            embedding: of the image, if known, by the same encoder.
 
         Raises:
             InputError: not an 8-bit RGB image.
@@ -80,7 +73,9 @@ class EverythingDetector(ImageDetector):
         check_image(image)
         size = image.shape[:2]
         embedding = self.sameo.embed(image) if embedding is None else embedding
-        sure = [found for points in self._grid(size) for found in self._sure(embedding, points, size)]
+        steps = (torch.arange(self.points_per_side) + 0.5) / self.points_per_side
+        grid = (torch.cartesian_prod(steps, steps) * torch.tensor([size[1], size[0]])).to(self.sameo.device)
+        sure = [found for points in grid.split(POINTS_PER_PASS) for found in self._sure(embedding, points, size)]
         ious, rough = (np.array([found[i] for found in sure], np.float32) for i in (1, 2))
         kept = nms(torch.tensor(rough).view(-1, 4), torch.tensor(ious), MAX_BOX_IOU)[: self.max_per_image].tolist()
         masks = [(i, self._full_size(sure[i][0], size)) for i in kept]
@@ -91,17 +86,12 @@ class EverythingDetector(ImageDetector):
         return strongest(found, size, self.min_score, self.max_per_image)
 
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that change with the weights and every limit."""
+        """Eight hexadecimal digits of weights and limits."""
         limits = MIN_STABILITY, STABILITY_OFFSET, MAX_BOX_IOU, MAX_BOX_SHARE, SMALL_REGION
         return config_hash(self.sameo.fingerprint(), self.points_per_side, self.min_score, self.max_per_image, *limits)
 
-    def _grid(self, size: tuple[int, int]) -> tuple[Float[torch.Tensor, "q 2"], ...]:
-        steps = (torch.arange(self.points_per_side) + 0.5) / self.points_per_side
-        points = torch.cartesian_prod(steps, steps) * torch.tensor([size[1], size[0]])
-        return points.to(self.sameo.device).split(POINTS_PER_PASS)
-
     def _sure(self, embedding: ImageEmbedding, points: Float[torch.Tensor, "q 2"], size: tuple[int, int]) -> list:
-        """Logits, predicted IoU and box of the masks that the decoder is sure of; judged at its own resolution."""
+        """Logits, predicted IoU and box of the masks that pass both thresholds, at the decoder's resolution."""
         model = self.sameo.model
         decoded = model.decode_points(embedding, points[None], size)
         logits, iou = decoded.logits[0].flatten(0, 1).float(), decoded.iou[0].flatten()
@@ -123,7 +113,7 @@ class EverythingDetector(ImageDetector):
 
 @torch.inference_mode()
 def box_from_point(base: Sameo, embedding: ImageEmbedding, image_size: tuple[int, int], point: Point) -> BoxXYXY:
-    """The box of what lies at a point: of the best of the three masks by predicted IoU.
+    """The box of the object at a point: of the mask of highest predicted IoU among the decoder's three.
 
     Args:
         base: an un-tuned model that takes points.

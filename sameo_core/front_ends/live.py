@@ -4,8 +4,7 @@
     found = detector.detect(image)                                   # Detections, masks included
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
-A front-end is asked once an image, whatever the number of models behind it (`inference.predict_dataset`). A detector
-remembers the last image that it was called on, so that variants of it (`jittered(detector, 0.1)`) do not run it again.
+A detector caches its answer for the last image, so that variants of it (`jittered(detector, 0.1)`) do not run it again.
 """
 
 import difflib
@@ -57,12 +56,12 @@ class LiveDetector(ImageDetector):
     """A detection model of torchvision as a front-end: call it on an image of a data set, or `detect` in an array.
 
     Args:
-        model: one of torchvision's detectors, or a model built like them. It is put into evaluation mode, on `device`,
-            and its own thresholds become those given here.
+        model: one of torchvision's detectors, or a model built like them. It is put into evaluation mode on `device`,
+            with the thresholds given here.
         categories: label -> name.
         min_score: weaker detections are left out.
-        max_per_image: the strongest that are kept.
-        device: a GPU if there is one, by default.
+        max_per_image: the strongest so many are kept.
+        device: by default a GPU if there is one.
         name: for notes and titles.
     """
 
@@ -85,9 +84,9 @@ class LiveDetector(ImageDetector):
 
     @torch.inference_mode()
     def detect(self, image: Image) -> Detections:
-        """What is in an image, highest score first; instance ids are -1.
+        """Detections in an image, highest score first; instance ids are -1.
 
-        `masks` of a model are of what is visible; where it answers with `visible_masks` as well they are amodal.
+        A model's `masks` are visible masks, or amodal ones if it returns `visible_masks` as well.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
@@ -117,7 +116,7 @@ class LiveDetector(ImageDetector):
         return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
 
     def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The model's answer, its masks "n 1 28 28" within the boxes: at full size they would fill the memory."""
+        """The model's answer with masks "n 1 28 28", relative to the boxes: at full size they would fill the memory."""
         transform: Any = self.model.transform
         postprocess = transform.postprocess
         small: dict[str, torch.Tensor] = {}
@@ -134,7 +133,7 @@ class LiveDetector(ImageDetector):
         return found | small
 
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits that change with the weights, the thresholds and the names of the categories."""
+        """Eight hexadecimal digits of weights, thresholds and category names."""
         return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
 
 
@@ -150,17 +149,17 @@ def load_detector(
     max_per_image: int = 100,
     device: str | torch.device | None = None,
 ) -> Detector:
-    """A detector by name: "everything", "nano", or torchvision's own, e.g. "fasterrcnn_resnet50_fpn_v2".
+    """A detector by name: "everything", "nano", or one of torchvision's, e.g. "fasterrcnn_resnet50_fpn_v2".
 
-    All names are in `DETECTORS`. "everything" is SAM's automatic masks: it knows no categories, and needs no detector.
+    All names are in `DETECTORS`. "everything" is SAM's automatic masks: no categories, no detector needed.
 
     Args:
         name: of the architecture.
-        weights: torchvision's own name for them ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's
-            cache), or the path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth,
-            also inside what training scripts write, torchvision's among them. Nothing in it is executed. Of nano by
-            default those that are shipped, else a path; of everything as for `Sameo.load`, by default "photo_base".
-        categories: label -> name of a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
+        weights: torchvision's name ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's cache), or the
+            path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth, bare or inside what
+            training scripts write. Nothing in it is executed. For nano: a path (default: the shipped weights). For
+            everything: as for `Sameo.load` (default: "photo_base").
+        categories: label -> name for a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
 
     Raises:
@@ -178,9 +177,8 @@ def load_detector(
         remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
         raise InputError(file="detector", rule=rule, remedy=remedy)
     if name == EVERYTHING:
-        return EverythingDetector(
-            Sameo.load(weights or "photo_base", device=device), min_score=min_score, max_per_image=max_per_image
-        )
+        sameo = Sameo.load(weights or "photo_base", device=device)
+        return EverythingDetector(sameo, min_score=min_score, max_per_image=max_per_image)
     if name == NANO:
         model = load_nano_detector(weights)
         return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)
@@ -226,27 +224,22 @@ def _own_model(name: str, path: Path, classes: int) -> nn.Module:
 
 
 def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Detections:
-    """`supervision.Detections`, of whatever toolbox, as ours; the package itself is not needed for it.
+    """`supervision.Detections` as ours; the package itself is not needed.
 
     Args:
-        found: with `xyxy` "n 4" in pixels, and `confidence` (1 where it is None), `class_id` (1 where it is None) and
-            `mask` ("n h w" or None).
+        found: with `xyxy` "n 4" in pixels, and `confidence`, `class_id` (None: all 1) and `mask` ("n h w" or None).
         category_map: {class id: the data set's id, or None to leave it out}, or "coco80_to_91": most toolboxes count
             COCO's 80 classes from 0. By default the ids stay as they are.
 
     Raises:
-        InputError: something else; columns that are no numbers or not one entry a box; boxes that are not finite;
-            scores outside 0..1; a class without a place in the map.
+        InputError: something else; columns that are no numbers or not one entry per box; boxes that are not finite;
+            scores outside 0..1; a class that the map lacks.
     """
     if not all(hasattr(found, name) for name in ("xyxy", "confidence", "class_id", "mask")):
         rule = f"supervision.Detections, found {type(found).__name__}"
         remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
         raise InputError(file="detections", rule=rule, remedy=remedy)
-    boxes = _column(found, "xyxy", np.float32)
-    if boxes.size % 4:
-        rule, remedy = f"xyxy has four numbers a box, (n, 4), found {boxes.shape}", "Give boxes as x0, y0, x1, y1"
-        raise InputError(file="detections", rule=rule, remedy=remedy)
-    boxes = boxes.reshape(-1, 4)
+    boxes = _column(found, "xyxy", np.float32, (None, 4))
     n = len(boxes)
     if not np.isfinite(boxes).all():
         rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
@@ -259,17 +252,16 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
     return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(kept))
 
 
-def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
-    """What a toolbox gives under a name, as an array; `shape`: what it must have, None standing for any length."""
+def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
+    """An attribute as an array of this shape, None standing for any length."""
     try:
         column = as_array(getattr(found, name), dtype)
     except (TypeError, ValueError) as error:
         rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
         raise InputError(file="detections", rule=rule, remedy=remedy) from error
-    wanted = column.shape if shape is None else shape
-    if column.ndim != len(wanted) or any(n not in (None, m) for n, m in zip(wanted, column.shape, strict=True)):
-        rule = f"{name} has one entry a box, {wanted}, found {column.shape}".replace("None", "any")
-        raise InputError(file="detections", rule=rule, remedy="Give as many of each as there are boxes")
+    if column.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, column.shape, strict=True)):
+        rule = f"{name} has one entry per box, {shape}, found {column.shape}".replace("None", "any")
+        raise InputError(file="detections", rule=rule, remedy="Give boxes as x0, y0, x1, y1, and as many of the rest")
     return column
 
 
@@ -291,12 +283,10 @@ def supervision_front_end(
         converter: how `supervision` calls the toolbox, the part behind `from_`: "ultralytics", "mmdetection",
             "detectron2", "transformers", "inference", ... None: `detect` gives `supervision.Detections` itself.
         category_map: see `from_supervision`.
-        min_score: weaker detections are left out.
-        max_per_image: the strongest that are kept.
+        min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package is needed and not there; it has no such converter; what cannot be called; limits as
-            `check_limits`.
+        InputError: `detect` cannot be called; the package or the converter is missing; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
     if not callable(detect):

@@ -1,6 +1,6 @@
-"""Inference over a data set: each image is read and encoded once, whatever the number of decoders and front-ends.
+"""Inference over a data set: each image is read and encoded once for all decoders and front-ends.
 
-While one image is encoded and decoded, the next ones are read. Nothing but results is kept: their masks are RLE.
+The next images are read in the background. Only results are kept, with RLE masks.
 """
 
 from collections import deque
@@ -26,7 +26,7 @@ AHEAD = 2  # images read before they are needed
 
 
 class _Prepared(NamedTuple):
-    """What is done of an image while others are in the network."""
+    """An image prepared in the background."""
 
     image: AmodalImage
     pixels: Images | None  # what `stretch` makes of it; None: its embedding may be kept
@@ -74,7 +74,7 @@ def predict_dataset(
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
     bar = tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image")
     with bar:
-        for image, pixels, detections in _ahead(prepare, range(len(dataset))):
+        for image, pixels, detections in _prefetch(prepare, range(len(dataset))):
             size = (image.height, image.width)
             if pixels is None:
                 embedding = cast(EmbeddingCache, embeddings).embed([image]).to(first.device)
@@ -130,7 +130,7 @@ def own_masks(image_id: int | str, found: Detections) -> Results:
 
 
 def without_rescoring(results: Results) -> Results:
-    """The same results with the front-end's scores alone, as if the predicted IoU were not known."""
+    """The same results with the front-end's scores alone, without the predicted IoU."""
     return [result | {"score": result["front_end_score"]} for result in results]
 
 
@@ -147,8 +147,8 @@ def _front_end_result(image_id: int | str, found: Detections, i: int) -> dict:
     return result if found.masks is None else result | {"visible_mask": found.masks[i]}
 
 
-def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator[_Prepared]:
-    """`work` of each number, in order, done in a thread `AHEAD` of who asks; its errors come when it is their turn."""
+def _prefetch(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator[_Prepared]:
+    """`work` of each number, in a background thread up to `AHEAD` ahead; errors surface in order."""
     with ThreadPoolExecutor(1) as thread:
         try:
             waiting: deque[Future[_Prepared]] = deque()
@@ -158,12 +158,12 @@ def _ahead(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Iterator
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # whoever stops asking does not wait for more than one image
+        finally:  # a consumer that stops waits for one image at most
             thread.shutdown(wait=False, cancel_futures=True)
 
 
 def check_same_encoder(a: Sameo, b: Sameo) -> None:
-    """Raises InputError where the embedding of an image by one is not that by the other."""
+    """Raise InputError unless the two models share their image encoder."""
     if not a.shares_encoder(b):
         rule = "models that are compared in one pass share their image encoder, found two different ones"
         raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")

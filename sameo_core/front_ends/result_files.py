@@ -1,8 +1,7 @@
-"""Detections of a whole data set that another toolbox wrote down as COCO results: read once, checked, then a front-end.
+"""COCO results of a whole data set, as most detection toolboxes write them: read once, checked, then a front-end.
 
-mmdetection, detectron2, ultralytics and most others write such files: a list of records with `image_id`,
-`category_id`, `bbox` (x, y, width, height in pixels), `score` and, where they find masks, `segmentation`. What does not
-fit the data set is told in a sentence and never converted by a guess.
+A results file is a list of records with `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score` and,
+with masks, `segmentation`. What does not fit the data set is refused, never converted by a guess.
 """
 
 import re
@@ -14,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from sameo_core.arrays import BoxesXYXY, Scores
+from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
@@ -31,17 +30,16 @@ from sameo_core.front_ends.base import (
     counted,
     map_categories,
 )
-from sameo_core.front_ends.boxes import has_box, has_mask
-from sameo_core.masks import RLE, mask_area, mask_box, segmentation_to_rle
-from sameo_core.model.boxes import BOX_FORMATS, as_xyxy, fits_image, looks_normalised, usable
+from sameo_core.front_ends.boxes import has_box, has_mask, record_mask
+from sameo_core.masks import mask_area, mask_box
+from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
-MOST_LEAVE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
-MOST_FIT = 0.99  # share of boxes that fit in another reading, for that reading to be named
+MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
 
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A front-end that looks up what was detected in an image; `coco_results` makes it."""
+    """A front-end that looks up an image's detections; `coco_results` makes it."""
 
     file: str
     detections: Detections  # of all images, one image after the other, highest scores first
@@ -62,24 +60,6 @@ class ResultsFile:
         return text + (f"; left out: {left_out}" if left_out else "")
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Records of a results file, a row each."""
-
-    number: Int[np.ndarray, " n"]  # in the file, from 0
-    record: Shaped[np.ndarray, " n"]  # as in the file
-    image: Int[np.ndarray, " n"]  # its number in the data set; -1: the data set does not have it
-    score: Scores
-    box: BoxesXYXY  # zeros where the record has none
-    has_box: Bool[np.ndarray, " n"]
-
-    def __len__(self) -> int:
-        return len(self.number)
-
-    def take(self, rows: Shaped[np.ndarray, " _"]) -> "_Table":
-        return _Table(**{name: column[rows] for name, column in vars(self).items()})
-
-
 def coco_results(
     results: str | Path | Sequence[Mapping],
     dataset: AmodalDataset,
@@ -90,22 +70,22 @@ def coco_results(
     min_score: float | int = 0.0,
     max_per_image: int = 100,
 ) -> ResultsFile:
-    """A front-end of the detections in a COCO-results file, any toolbox's; images that it does not mention have none.
+    """A front-end of the detections in a COCO-results file; images that it does not mention have none.
 
-    A `segmentation` (in any encoding) becomes the detection's mask, and its box where the `bbox` is missing or without
-    area. Results for more images than the data set has are fine: the others are left out, and `repr` says how many. An
-    `image_id` that is text must be the name of one image's file, with or without folder and ending, or its id.
+    A `segmentation` (in any encoding) becomes the detection's mask, and its box where `bbox` is missing or without
+    area. Records of other images are left out; `repr` counts them. An `image_id` that is text must be an image's id, or
+    the name of its file, with or without folder and ending.
 
     Args:
         results: path of the JSON file, or its list.
-        dataset: what the detector ran on; says which images, sizes and categories there are.
+        dataset: that the detector ran on.
         category_map: {the file's id: the data set's id, or None to leave it out}, or "coco80_to_91" for COCO's 80
-            classes counted from 0. By default the ids are the data set's own. Each must be one of them; ids that are
-            meant otherwise but all happen to be there cannot be recognised.
-        class_agnostic: categories play no part: `category_id` is neither needed nor checked.
-        box_format: one of `boxes.BOX_FORMATS`, where the boxes are not x, y, width, height.
-        min_score: weaker ones are left out.
-        max_per_image: the strongest that are kept; by default as many as COCO's AP counts.
+            classes counted from 0. By default the ids are the data set's own; ids counted otherwise are recognised only
+            if some of them are not in the data set.
+        class_agnostic: `category_id` is neither needed nor checked.
+        box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
+        min_score: weaker detections are left out.
+        max_per_image: the strongest so many are kept; by default as many as COCO's AP counts.
 
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
@@ -114,47 +94,51 @@ def coco_results(
     """
     check_limits(min_score, max_per_image)
     file, records = _read(results)
-    table, has_masks = _parse(file, records, dataset, class_agnostic)
-    left_out = {"of other images": int((table.image < 0).sum())}
-    table = table.take(table.image >= 0)
-    sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[table.image]
-    table.box[table.has_box] = _in_pixels(file, table.box[table.has_box], sizes[table.has_box], box_format)
-    given = [record.get("category_id") for record in table.record]
-    categories = np.array([i if isinstance(i, Integral) else 1 for i in given], int)
-    wanted = kept = np.ones(len(table), bool)
-    if not class_agnostic:
-        categories, wanted = _categories(file, categories, category_map, dataset)
+    needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
+    check_records(file, records, "result", needed)
+    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
+    boxes, boxed, has_masks = _boxes(file, records)
+    images = _image_numbers(file, records, dataset)
+    sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
+    rows = np.flatnonzero(images >= 0)  # the records that are kept
+    left_out = {"of other images": len(records) - len(rows)}
 
+    check_format(box_format)
+    given = rows[boxed[rows]]
+    if box_format is None:
+        check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
+    boxes[given] = as_xyxy(boxes[given], box_format or "xywh", sizes[given])
+    ids = [record.get("category_id") for record in records]
+    categories = np.array([i if isinstance(i, Integral) else 1 for i in ids], int)
+    wanted = np.ones(len(records), bool)
+    if not class_agnostic:
+        categories[rows], wanted[rows] = _categories(file, categories[rows], category_map, dataset)
     for why, bad in {
         "of categories that the map leaves out": ~wanted,
-        "below the least score": table.score < min_score,
-        "with a box that has no area in its image": table.has_box & ~usable(table.box, sizes),
+        "below the least score": scores < min_score,
+        "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
     }.items():
-        left_out[why] = int((kept & bad).sum())
-        kept = kept & ~bad
-    order = np.lexsort((-table.score, table.image))
-    order = order[kept[order]]
-    rank = np.arange(len(order)) - np.searchsorted(table.image[order], table.image[order])
+        left_out[why] = int(bad[rows].sum())
+        rows = rows[~bad[rows]]
+    rows = rows[np.lexsort((-scores[rows], images[rows]))]
+    rank = np.arange(len(rows)) - np.searchsorted(images[rows], images[rows])
     left_out["beyond the strongest of their image"] = int((rank >= max_per_image).sum())
-    order = order[rank < max_per_image]
-    table, categories, sizes = table.take(order), categories[order], sizes[order]
+    rows = rows[rank < max_per_image]
 
-    masks: tuple[RLE, ...] | None = None
+    masks = None
     if has_masks:
-        rles = _masks(file, table, sizes)
-        full = table.has_box.copy()
-        for row in np.flatnonzero(~full):
-            full[row] = mask_area(rles[row]) > 0
+        bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
+        rles = {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
+        full = np.array([boxed[row] or mask_area(rle) > 0 for row, rle in rles.items()], bool)
         left_out["with neither a box nor a pixel"] = int((~full).sum())
-        masks = tuple(mask for mask, good in zip(rles, full, strict=True) if good)
-        table, categories = table.take(full), categories[full]
-        for row in np.flatnonzero(~table.has_box):
-            table.box[row] = mask_box(masks[row])
-    ends = np.searchsorted(table.image, np.arange(len(dataset) + 1)).tolist()
-    rows = {image.image_id: slice(*ends[i : i + 2]) for i, image in enumerate(dataset)}
-    return ResultsFile(
-        file, Detections(table.box, table.score, categories, np.full(len(table), -1), masks), rows, left_out
-    )
+        rows = rows[full]
+        masks = tuple(rles[row] for row in rows.tolist())
+        for row in rows[~boxed[rows]].tolist():
+            boxes[row] = mask_box(rles[row])
+    ends = np.searchsorted(images[rows], np.arange(len(dataset) + 1)).tolist()
+    places = {image.image_id: slice(*ends[i : i + 2]) for i, image in enumerate(dataset)}
+    found = Detections(boxes[rows], scores[rows], categories[rows], np.full(len(rows), -1), masks)
+    return ResultsFile(file, found, places, left_out)
 
 
 def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
@@ -171,11 +155,8 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
     return file, list(content)
 
 
-def _parse(file: str, records: list, dataset: AmodalDataset, class_agnostic: bool) -> tuple[_Table, bool]:
-    """The records as columns, boxes as they are written; and whether they have masks."""
-    needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
-    check_records(file, records, "result", needed)
-    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
+def _boxes(file: str, records: list) -> tuple[BoxesXYXY, Bool[np.ndarray, " n"], bool]:
+    """Boxes as written (zeros where only the mask is given), which of them are given, and whether there are masks."""
     boxed = np.array([has_box(record) for record in records], bool)
     masked = np.array([has_mask(record) for record in records], bool)
     for bad, rule in (
@@ -186,23 +167,17 @@ def _parse(file: str, records: list, dataset: AmodalDataset, class_agnostic: boo
             record, rule = f"result {np.flatnonzero(bad)[0]}", f"{rule}; {bad.sum():,} of {len(bad):,} lack it"
             raise InputError(file=file, record=record, rule=rule, remedy="Write the results again, all in one way")
     boxes = np.zeros((len(records), 4), np.float32)
-    for row in np.flatnonzero(boxed):
-        boxes[row] = _four_numbers(file, int(row), records[row]["bbox"])
-    column = np.empty(len(records), object)
-    column[:] = records
-    images = _image_numbers(file, records, dataset)
-    return _Table(np.arange(len(records)), column, images, scores, boxes, boxed), bool(masked.any())
-
-
-def _four_numbers(file: str, row: int, box: object) -> np.ndarray:
-    try:
-        numbers = np.array(box, np.float32)
-    except (TypeError, ValueError):
-        numbers = np.zeros(0, np.float32)
-    if numbers.shape != (4,) or not np.isfinite(numbers).all():
-        rule = f"a bbox is 4 finite numbers, found {box!r}"[:200]
-        raise InputError(file=file, record=f"result {row}", rule=rule, remedy="Give [x, y, width, height] in pixels")
-    return numbers
+    for row in np.flatnonzero(boxed).tolist():
+        box = records[row]["bbox"]
+        try:
+            numbers = np.array(box, np.float32)
+        except (TypeError, ValueError):
+            numbers = np.zeros(0, np.float32)
+        if numbers.shape != (4,) or not np.isfinite(numbers).all():
+            rule, remedy = f"a bbox is 4 finite numbers, found {box!r}"[:200], "Give [x, y, width, height] in pixels"
+            raise InputError(file=file, record=f"result {row}", rule=rule, remedy=remedy)
+        boxes[row] = numbers
+    return boxes, boxed, bool(masked.any())
 
 
 # ---------------------------------------------------------------------------------------------------- which image
@@ -227,9 +202,9 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Int[np.n
 def _check_unknown(
     file: str, given: Counter, unknown: Counter, names: list[tuple[int, PurePosixPath]], dataset: AmodalDataset
 ) -> None:
-    """Refuses unknown image ids, unless they are just those of further images."""
-    stems = {digits[-1] for _, path in names if (digits := re.findall(r"\d+", path.stem))}
-    numbers, ids = {int(digits) for digits in stems}, {image_id for image_id, _ in names}
+    """Refuse unknown image ids, unless they may be those of other images."""
+    digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in names]
+    numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in names}
     several = Counter({i: n for i, n in unknown.items() if any(i in (path.name, path.stem) for _, path in names)})
     if len(given.keys() & numbers) > len(given.keys() & ids):
         rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
@@ -252,7 +227,7 @@ def _check_unknown(
 def _categories(
     file: str, ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, dataset: AmodalDataset
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """`map_categories`, and all that are kept are the data set's."""
+    """`map_categories`; InputError for ids that the data set does not have."""
     mapped, kept = map_categories(ids, category_map, file)
     unknown = Counter(i for i in mapped[kept].tolist() if i not in dataset.categories)
     if not unknown:
@@ -260,63 +235,13 @@ def _categories(
     rule = f"the data set has no category {counted(unknown)}"
     remedy = "Map them with category_map={the file's id: the data set's id, or None to leave it out}"
     known = sorted(dataset.categories)
-    for meant, said, wanted in (
-        (dict(enumerate(COCO_IDS)), "COCO's 80 classes counted from 0", repr(COCO80_TO_91)),
-        (
-            dict(enumerate(known)),
-            "the data set's categories counted from 0",
-            "dict(enumerate(sorted(dataset.categories)))",
-        ),
-        (
-            dict(enumerate(known, 1)),
-            "the data set's categories counted from 1",
-            "dict(enumerate(sorted(dataset.categories), 1))",
-        ),
-    ):
-        if category_map is None and all(meant.get(i) in dataset.categories for i in set(ids.tolist())):
-            rule += f"; these ids look like {said}"
-            remedy = f"If so, say category_map={wanted}"
+    guesses = {
+        repr(COCO80_TO_91): dict(enumerate(COCO_IDS)),
+        "dict(enumerate(sorted(dataset.categories)))": dict(enumerate(known)),
+        "dict(enumerate(sorted(dataset.categories), 1))": dict(enumerate(known, 1)),
+    }
+    for guess, meant in guesses.items() if category_map is None else ():
+        if all(meant.get(i) in dataset.categories for i in set(ids.tolist())):
+            remedy = f"They may be counted from {min(meant)}, not the data set's ids: then say category_map={guess}"
             break
     raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, where classes play no part")
-
-
-# ---------------------------------------------------------------------------------------------------- which pixels
-
-
-def _in_pixels(file: str, boxes: BoxesXYXY, sizes: Int[np.ndarray, "n 2"], box_format: str | None) -> BoxesXYXY:
-    """Boxes as xyxy pixels; refused where many cannot be what they are supposed to be, unless somebody said so."""
-    if box_format not in (None, *BOX_FORMATS):
-        rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
-        raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
-    if box_format is not None:  # taken at its word
-        return as_xyxy(boxes, box_format, sizes)
-    fits = fits_image(boxes, "xywh", sizes)
-    if looks_normalised(boxes, sizes):
-        rule, remedy = "boxes are in pixels, found nothing but numbers in 0..1", 'box_format="normalised"'
-        raise InputError(
-            file=file, rule=rule, remedy=f"If they are x0, y0, x1, y1 as shares of the sides, say {remedy}"
-        )
-    if (~fits).sum() > MOST_LEAVE * len(boxes):
-        row = np.flatnonzero(~fits)[0]
-        height, width = sizes[row]
-        rule = (
-            f"boxes are x, y, width, height in their images, but {(~fits).sum():,} of {len(boxes):,} are not inside, "
-        )
-        rule += f"e.g. {boxes[row].tolist()} in one {width} wide and {height} high"
-        remedy = "Write them in pixels of the original images, not of resized ones"
-        if fits_image(boxes, "xyxy", sizes).mean() >= MOST_FIT:
-            rule += "; as x0, y0, x1, y1 they are"
-            remedy = 'If they are that, say box_format="xyxy"'
-        raise InputError(file=file, rule=rule, remedy=f'{remedy}. If they may reach so far, say box_format="xywh"')
-    return as_xyxy(boxes, "xywh", sizes)
-
-
-def _masks(file: str, table: _Table, sizes: Int[np.ndarray, "n 2"]) -> list[RLE]:
-    masks = []
-    for i in tqdm(range(len(table)), desc=f"masks of {Path(file).name}", unit="mask", delay=2):
-        try:
-            masks.append(segmentation_to_rle(table.record[i]["segmentation"], *sizes[i].tolist()))
-        except InputError as error:
-            record = f"result {table.number[i]}"
-            raise InputError(file=file, record=record, rule=error.rule, remedy=error.remedy) from error
-    return masks

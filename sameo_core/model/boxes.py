@@ -1,4 +1,4 @@
-"""Box prompts as people and programs write them: read as what they are, or refused in a sentence."""
+"""Box prompts as people and programs write them: their formats, and checks that they mean what they seem to."""
 
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,7 @@ def boxes_in_pixels(
         InputError: unknown format; not n x 4 finite numbers; boxes that look like another format; a box without area,
             or outside the picture.
     """
-    if box_format not in (None, *BOX_FORMATS):
-        rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
-        raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
+    check_format(box_format)
     try:
         array = as_array(boxes, np.float32)
     except (TypeError, ValueError) as error:
@@ -54,7 +52,7 @@ def boxes_in_pixels(
         raise InputError(file=file, rule=f"boxes are n lists of 4 finite numbers, found {found}", remedy=remedy)
     height, width = image_size
     if box_format is None:
-        _check_plausible(array, image_size, usual, file)
+        check_plausible(array, image_size, usual, file)
     form = box_format or usual
     if form == "normalised" and array.max() > 2:
         rule = f"normalised boxes are shares 0..1 of the picture, found {array.max():g}"
@@ -69,21 +67,43 @@ def boxes_in_pixels(
     return array
 
 
-def _check_plausible(boxes: BoxesXYXY, image_size: tuple[int, int], usual: str, file: str | Path) -> None:
-    """Refuses boxes that cannot well be what they are supposed to be and would fit as something else."""
-    height, width = image_size
-    if looks_normalised(boxes, image_size):
-        rule = f"boxes are pixels of a picture {width} wide and {height} high, found nothing but numbers in 0..1"
-        remedy = 'If they are shares of its sides, say so: box_format="normalised" (--box-format normalised)'
+def check_format(box_format: str | None) -> None:
+    """Raises InputError for a box format that is not one of `BOX_FORMATS`; None is good."""
+    if box_format not in (None, *BOX_FORMATS):
+        rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
+        raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
+
+
+def check_plausible(
+    boxes: BoxesXYXY, image_sizes: Sizes, usual: str, file: str | Path, most_outside: float | int = 0
+) -> None:
+    """Refuse boxes that are hardly what they are supposed to be.
+
+    Args:
+        usual: what they are supposed to be, "xyxy" or "xywh".
+        most_outside: share of a detector's boxes that may leave their image; with more they are refused. With 0, boxes
+            that leave it are refused only where they all fit as the other format.
+
+    Raises:
+        InputError: as above, or all numbers are in 0..1.
+    """
+    if looks_normalised(boxes, image_sizes):
+        rule = "boxes are in pixels, found nothing but numbers in 0..1"
+        remedy = (
+            'If they are x0, y0, x1, y1 as shares of the sides, say box_format="normalised" (--box-format normalised)'
+        )
         raise InputError(file=file, rule=rule, remedy=remedy)
     other = "xywh" if usual == "xyxy" else "xyxy"
-    fits = {form: fits_image(boxes, form, image_size) for form in (usual, other)}
-    if not fits[usual].all() and fits[other].all():
-        i = int(np.flatnonzero(~fits[usual])[0])
-        rule = f"boxes here are {usual}, but {boxes[i].tolist()} does not fit so into the picture, {width} wide and "
-        rule += f"{height} high; as {other} all {len(boxes)} do"
-        remedy = f'Say which they are: box_format="{other}" or "{usual}" (--box-format)'
-        raise InputError(file=file, record=f"box {i}", rule=rule, remedy=remedy)
+    outside, as_other = ~fits_image(boxes, usual, image_sizes), fits_image(boxes, other, image_sizes)
+    if outside.sum() <= most_outside * len(boxes) or not (most_outside or as_other.all()):
+        return
+    row = int(np.flatnonzero(outside)[0])
+    height, width = np.broadcast_to(image_sizes, (len(boxes), 2))[row]
+    rule = f"boxes here are {usual}, but {outside.sum():,} of {len(boxes):,} do not fit into their image, e.g. "
+    rule += f"{boxes[row].tolist()} into one {width} wide and {height} high; as {other} {as_other.sum():,} do"
+    remedy = "Give pixels of the original image, not of a resized one; or say which they are: "
+    remedy += f'box_format="{other}" or "{usual}" (--box-format)'
+    raise InputError(file=file, record=None if most_outside else f"box {row}", rule=rule, remedy=remedy)
 
 
 def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
