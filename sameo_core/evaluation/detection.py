@@ -242,7 +242,7 @@ class _LinedUp:
         pairs, count = compared.pairs, 1
         of_objects, of_found = np.zeros(len(chosen), np.int64), np.zeros(len(self.score), np.int64)
         if categories:
-            count = categories.count
+            count = categories.number
             of_objects, of_found = categories.of_objects[self.objects_order], categories.of_found[self.found_order]
             same = of_objects[pairs.object] == of_found[pairs.detection]
             pairs = type(pairs)(*(column[same] for column in pairs))

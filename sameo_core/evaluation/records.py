@@ -145,7 +145,7 @@ def category_places(
 class Categories(NamedTuple):
     """For class-aware numbers; rows in the order of the files."""
 
-    count: int
+    number: int
     of_objects: Int64[np.ndarray, " objects"]  # place among the ground truth's categories
     of_found: Int64[np.ndarray, " detections"]
 
