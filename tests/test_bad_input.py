@@ -844,7 +844,7 @@ ROWS = [
         "prediction 0",
     ),
     Row(
-        "evaluation.evaluate_by_occlusion",
+        "evaluation.evaluate",
         g(COCO, [], buckets={"most": (50, 90)}),
         "buckets",
         r"found \(50, 90\)",
