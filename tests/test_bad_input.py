@@ -236,7 +236,7 @@ ROWS = [
         )
     ),
     Row(
-        "model.efficient_sam.PromptEncoder.clicks",
+        "model.box_decoder.PromptEncoder.clicks",
         lambda d: Given(d.nano.model.prompt_encoder, torch.zeros(1, 1, 2), torch.zeros(1, 1), 256),
         "labels",
         "label 1",
@@ -861,7 +861,7 @@ ROWS = [
         "prediction 0",
     ),
     Row(
-        "evaluation.evaluate_by_occlusion",
+        "evaluation.evaluate",
         g(COCO, [], buckets={"most": (50, 90)}),
         "buckets",
         r"found \(50, 90\)",

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 
 from sameo_core.errors import InputError
 from sameo_core.model import build_efficient_sam
+from sameo_core.model.box_decoder import CrossAttention, upscale_logits
 from sameo_core.model.checkpoints import read_weights
-from sameo_core.model.efficient_sam import VARIANTS, CrossAttention, upscale_logits
+from sameo_core.model.variants import VARIANTS
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"  # beside the repository; not part of it
 needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="needs ../shared/parity")

@@ -26,7 +26,6 @@ from sameo_core.evaluation import (
     covering_detections,
     evaluate,
     evaluate_amodal,
-    evaluate_by_occlusion,
     evaluate_predictions,
     evaluate_regions,
     region_iou,
@@ -216,9 +215,16 @@ def test_of_equal_scores_the_first_has_its_turn_first_by_category_then_by_file(c
     assert stats["AR1"] == (categories == (2, 1)) and stats["AP"] == pytest.approx(1 if categories == (2, 1) else 0.5)
 
 
+def by_bucket(truth, predictions, class_agnostic=True, buckets=OCCLUSION_BUCKETS):
+    """AP and AR of each occlusion bucket alone."""
+    everything = evaluate(truth, predictions, not class_agnostic, buckets)
+    table = everything.class_agnostic if class_agnostic else everything.class_aware
+    return {name: table[name] for name in buckets}
+
+
 def test_an_object_that_is_to_be_found_goes_before_one_of_higher_iou_that_is_not():
     truth = ground_truth(FULL, TOP_3, image_id=[0, 0], occlude_rate=[0, 0.7])
-    stats = evaluate_by_occlusion(truth, [found(0, TOP_3)])
+    stats = by_bucket(truth, [found(0, TOP_3)])
     assert stats["50-90 %"]["AR1"] == 1
     assert stats["0-10 %"]["AR1"] == pytest.approx(0.6)  # FULL, IoU 0.75, up to where it is reached
     assert stats["0-10 %"]["AP"] == pytest.approx(0.6)  # above, TOP_3 excuses the detection
@@ -250,14 +256,13 @@ def test_a_bbox_in_the_results_plays_no_part():
     truth, predictions = random_data(4)
     boxed = [p | {"bbox": [0, 0, 1e6, 1e6]} for p in predictions]
     same(evaluate_amodal(truth, boxed), evaluate_amodal(truth, predictions))
-    same(evaluate_by_occlusion(truth, boxed), evaluate_by_occlusion(truth, predictions))
+    same(by_bucket(truth, boxed), by_bucket(truth, predictions))
 
 
 def test_visible_masks_that_are_not_needed_are_not_looked_at():
     damaged = found(0, FULL, visible_mask=WIDE)
     assert evaluate_amodal(ground_truth(FULL, visible_mask=[WIDE]), [damaged])["AR1"] == 1
     truth = ground_truth(FULL, visible_mask=[encode_mask(LEFT)])
-    assert evaluate_by_occlusion(truth, [damaged])["50-90 %"]["AR1"] == 1
     with pytest.raises(InputError, match="prediction 0"):
         evaluate(truth, [damaged])
 
@@ -309,7 +314,7 @@ def test_bitmaps_are_masks_on_both_sides(form):
     for record in (*truth["annotations"], *predictions):
         for key in {"segmentation", "visible_mask"} & record.keys():
             record[key] = form(decode_rle(record[key]))
-    same(evaluate_by_occlusion(truth, predictions)["10-50 %"], evaluate_by_occlusion(*random_data(5))["10-50 %"])
+    same(by_bucket(truth, predictions)["10-50 %"], by_bucket(*random_data(5))["10-50 %"])
 
 
 def test_numbers_of_numpy_and_flags_in_words_are_what_they_say():
@@ -334,7 +339,7 @@ def test_inputs_are_not_modified_and_nothing_is_printed(capsys):
     before = copy.deepcopy((truth, predictions))
     for class_agnostic in (True, False):
         evaluate_amodal(truth, predictions, class_agnostic)
-        evaluate_by_occlusion(truth, predictions, class_agnostic)
+        by_bucket(truth, predictions, class_agnostic)
     assert (truth, predictions) == before
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
@@ -364,7 +369,7 @@ def test_it_is_a_public_name():
 @pytest.mark.parametrize("seed", range(4))
 def test_buckets_equal_pycocotools_rerun_with_ignore_flags(seed, class_agnostic):
     truth, predictions = random_data(seed, images=10)
-    stats = evaluate_by_occlusion(truth, predictions, class_agnostic)
+    stats = by_bucket(truth, predictions, class_agnostic)
     assert list(stats) == list(OCCLUSION_BUCKETS)
     for name, (low, high) in OCCLUSION_BUCKETS.items():
         flagged = copy.deepcopy(truth)
@@ -378,7 +383,7 @@ def test_buckets_equal_pycocotools_rerun_with_ignore_flags(seed, class_agnostic)
 
 def test_one_bucket_of_everything_is_plain_evaluation():
     truth, predictions = random_data(2)
-    stats = evaluate_by_occlusion(truth, predictions, buckets={"all": (0.0, 1.0)})
+    stats = by_bucket(truth, predictions, buckets={"all": (0.0, 1.0)})
     same(stats["all"], evaluate_amodal(truth, predictions))
 
 
@@ -386,13 +391,13 @@ def test_what_counts_in_a_bucket():
     # Object 0 not occluded, found. Object 1 half hidden, not found. A detection that matches nothing scores best.
     truth = ground_truth(FULL, FULL, visible_mask=[encode_mask(FULL), encode_mask(LEFT)])
     hit, stray = found(0, FULL, 0.5), found(1, LEFT & TOP, 0.9)
-    stats = evaluate_by_occlusion(truth, [hit])
+    stats = by_bucket(truth, [hit])
     assert stats["0-10 %"] == dict.fromkeys(NUMBERS, pytest.approx(1))  # object 1 is not missed here
     assert stats["50-90 %"] == dict.fromkeys(NUMBERS, 0)  # and the hit is no false positive here
     same(stats["10-50 %"], dict.fromkeys(NUMBERS, nan))
-    assert evaluate_by_occlusion(truth, [hit, stray])["0-10 %"]["AP"] == pytest.approx(0.5)  # a stray is, everywhere
+    assert by_bucket(truth, [hit, stray])["0-10 %"]["AP"] == pytest.approx(0.5)  # a stray is, everywhere
     both = [stray, found(1, FULL, 0.5)]
-    assert evaluate_by_occlusion(truth, both)["50-90 %"]["AP"] == pytest.approx(0.5)
+    assert by_bucket(truth, both)["50-90 %"]["AP"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -400,26 +405,26 @@ def test_what_counts_in_a_bucket():
     [(0, "0-10 %"), (0.0999, "0-10 %"), (0.1, "10-50 %"), (0.5, "50-90 %"), (0.9, "90-100 %"), (1, "90-100 %")],
 )
 def test_bucket_edges_belong_to_the_upper_bucket_and_occlude_rate_serves_without_a_visible_mask(rate, bucket):
-    stats = evaluate_by_occlusion(ground_truth(FULL, occlude_rate=[rate]), [found(0, FULL)])
+    stats = by_bucket(ground_truth(FULL, occlude_rate=[rate]), [found(0, FULL)])
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == [bucket]
 
 
 def test_the_visible_mask_goes_before_the_occlude_rate():
     truth = ground_truth(FULL, occlude_rate=[0.99], visible_mask=[encode_mask(LEFT)])
-    stats = evaluate_by_occlusion(truth, [found(0, FULL)])
+    stats = by_bucket(truth, [found(0, FULL)])
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["50-90 %"]
 
 
 def test_one_pixel_of_ten_hidden_is_ten_per_cent_in_spite_of_rounding():
     amodal = bitmap("####", "####", "##..", "....")
     truth = ground_truth(amodal, visible_mask=[encode_mask(amodal & ~bitmap("#...", "....", "....", "...."))])
-    stats = evaluate_by_occlusion(truth, [found(0, amodal)])  # 1 - 9 / 10 would be less than 0.1
+    stats = by_bucket(truth, [found(0, amodal)])  # 1 - 9 / 10 would be less than 0.1
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["10-50 %"]
 
 
 def test_a_crowd_needs_no_occlusion_rate():
     truth = ground_truth(FULL, LEFT, iscrowd=[1, 0], occlude_rate=[None, 0.0])
-    assert evaluate_by_occlusion(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)
+    assert by_bucket(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)
 
 
 # --- everything in one pass -----------------------------------------------------------------------------------------
@@ -603,7 +608,8 @@ def test_buckets_of_ones_own():
     halves = {"less": (0, 0.5), "more": (0.5, 1)}
     table = evaluate(truth, predictions, buckets=halves).class_agnostic
     assert list(table) == ["all", "less", "more", "occluded", "un-occluded"]
-    same({name: table[name] for name in halves}, evaluate_by_occlusion(truth, predictions, buckets=halves))
+    ranges = {"less": (0, np.nextafter(0.5, 0)), "more": (0.5, 1)}
+    same({name: table[name] for name in halves}, table_of(truth, predictions, True, ranges))
 
 
 def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
@@ -776,7 +782,7 @@ WIDE = encode_mask(np.ones((4, 5), bool))
     ],
 )
 def test_bad_predictions(predictions, said):
-    for protocol in (evaluate, evaluate_amodal, evaluate_by_occlusion):
+    for protocol in (evaluate, evaluate_amodal):
         truth = ground_truth(FULL, occlude_rate=[0.0])
         with pytest.raises(InputError) as error:
             protocol(truth, predictions)
@@ -820,7 +826,7 @@ def test_bad_ground_truth(truth, said):
 )
 def test_ground_truth_without_an_occlusion_rate(fields, said):
     with pytest.raises(InputError) as error:
-        evaluate_by_occlusion(ground_truth(FULL, **fields), [HIT])
+        by_bucket(ground_truth(FULL, **fields), [HIT])
     assert all(words in str(error.value) for words in said), str(error.value)
 
 
@@ -830,7 +836,7 @@ def test_bad_buckets(bucket):
     with pytest.raises(InputError, match="buckets, 'mine': .*not per cent"):
         table.summary({"mine": bucket})
     with pytest.raises(InputError, match="buckets, 'mine': .*not per cent"):
-        evaluate_by_occlusion(ground_truth(FULL, occlude_rate=[0]), [HIT], buckets={"mine": bucket})
+        by_bucket(ground_truth(FULL, occlude_rate=[0]), [HIT], buckets={"mine": bucket})
 
 
 def test_dense_category_ids_are_explained():

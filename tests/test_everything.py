@@ -11,7 +11,7 @@ from sameo_core.config import WEIGHTS
 from sameo_core.front_ends import EverythingDetector, box_from_point, everything, load_detector, predict_dataset
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.model import SAM_ENCODER, Sameo
-from sameo_core.model.efficient_sam import DecodedMasks
+from sameo_core.model.box_decoder import DecodedMasks
 from sameo_core.model.sam import build_sam_decoder
 
 SIZE = (96, 128)  # two pixels of the decoder's 256 x 256 for each

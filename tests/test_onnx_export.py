@@ -12,8 +12,8 @@ from conftest import seeded_nano
 
 from sameo_core.errors import InputError
 from sameo_core.model import EfficientSam, Sameo, onnx
-from sameo_core.model.efficient_sam import VARIANTS
 from sameo_core.model.onnx import export_onnx
+from sameo_core.model.variants import VARIANTS
 
 onnxruntime = pytest.importorskip("onnxruntime")
 TOLERANCE = 1e-4

@@ -21,7 +21,7 @@ from sameo_core.miniature.pretraining import (
     visible_ious,
 )
 from sameo_core.model import build_efficient_sam
-from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.model.variants import VARIANTS
 from sameo_core.training import shrink_masks
 
 SIDE = 256

@@ -8,7 +8,7 @@ from test_machines import LOSS, WEIGHT
 
 from sameo_core.config import NOTEBOOKS, ROOT, WEIGHTS, load_profile
 from sameo_core.model import SAM_ENCODER, build_efficient_sam, onnx
-from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.model.variants import VARIANTS
 from sameo_core.reporting import committed, mean_interval, readme_claims, readme_photographs, readme_results
 from sameo_core.reproduction import expected_minutes, find_notebooks
 from sameo_core.synthesis.shards import _part

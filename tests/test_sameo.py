@@ -17,8 +17,8 @@ from conftest import seeded_nano
 from sameo_core.config import EvaluationConfig, load_profile, profiles
 from sameo_core.errors import InputError
 from sameo_core.model import NAMED_WEIGHTS, Sameo, build_efficient_sam
+from sameo_core.model.box_decoder import upscale_logits
 from sameo_core.model.checkpoints import weights_checksum
-from sameo_core.model.efficient_sam import upscale_logits
 from sameo_core.model.sameo import stretched
 
 SIZE = (48, 64)

@@ -16,7 +16,6 @@ from sameo_core.evaluation.detection import (
     covering_detections,
     evaluate,
     evaluate_amodal,
-    evaluate_by_occlusion,
 )
 from sameo_core.evaluation.regions import (
     OCCLUSION_BUCKETS,
@@ -41,7 +40,6 @@ __all__ = [
     "covering_detections",
     "evaluate",
     "evaluate_amodal",
-    "evaluate_by_occlusion",
     "evaluate_predictions",
     "evaluate_regions",
     "region_iou",

@@ -32,7 +32,7 @@ class Matches(NamedTuple):
     """Of each detection and setting, the thresholds at which it found an object."""
 
     found: UInt16[np.ndarray, "detections settings"]  # one that was to be found: a true positive
-    excused: UInt16[np.ndarray, "detections settings"]  # one that is ignored: counts neither way
+    ignored: UInt16[np.ndarray, "detections settings"]  # one that is ignored: counts neither way
 
 
 def match(
@@ -41,10 +41,10 @@ def match(
     wanted: Bool[np.ndarray, "objects settings"],
     crowd: Bool[np.ndarray, " objects"],
 ) -> Matches:
-    """Every detection in its turn takes the free object of highest IoU; of equal ones the last.
+    """Greedy match of each detection, in turn, to the unmatched object of highest IoU; ties take the last.
 
-    One that is to be found goes before one that is ignored. A crowd is never used up. So whoever looks at the first n
-    detections of an image only gets the same matches.
+    Objects to be found come before ignored ones. A crowd can be matched any number of times. The matches of the first
+    n detections of an image do not depend on later ones.
 
     Args:
         pairs: within a group: the pairs of an image, or of one category of an image.
@@ -64,7 +64,7 @@ def match(
     bits = np.uint16(1) << np.arange(len(IOU_THRESHOLDS), dtype=np.uint16)
     reached = ((iou[:, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)) * bits).sum(1, dtype=np.uint16)[:, None]
 
-    found, excused = np.zeros((2, len(group), wanted.shape[1]), np.uint16)
+    found, ignored = np.zeros((2, len(group), wanted.shape[1]), np.uint16)
     taken = np.zeros(wanted.shape, np.uint16)
     used_up = np.where(crowd, np.uint16(0), EVERY_THRESHOLD)[:, None]
     starts = np.flatnonzero(np.diff(turn, prepend=-1) | np.diff(choice, prepend=-1))
@@ -73,14 +73,14 @@ def match(
     for step in steps:  # one pair of one detection of each group
         by_turn[turn[step[0]]].append(step)
     for steps_of_turn in by_turn:
-        for outcome, allowed in ((found, wanted), (excused, ~wanted)):
+        for outcome, allowed in ((found, wanted), (ignored, ~wanted)):
             for step in steps_of_turn:
                 d, o = detection[step], target[step]
-                new = reached[step] & ~taken[o] & ~found[d] & ~excused[d]
+                new = reached[step] & ~taken[o] & ~found[d] & ~ignored[d]
                 new[~allowed[o]] = 0
                 taken[o] |= new & used_up[o]
                 outcome[d] |= new
-    return Matches(found, excused)
+    return Matches(found, ignored)
 
 
 def place_in_group(group: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -212,14 +212,14 @@ def precision_recall(
     needed = {n: _hits_needed(n) for n in np.unique(to_find[to_find > 0]).tolist()}
     for s in range(settings):
         present = np.flatnonzero(to_find[:, s])
-        found, excused = matches.found[order, s], matches.excused[order, s]
+        found, ignored = matches.found[order, s], matches.ignored[order, s]
         for t in range(len(IOU_THRESHOLDS)):
             hits = np.flatnonzero(found >> t & 1)
             first, last = np.searchsorted(hits, start), np.searchsorted(hits, stop)
             for i, limit in enumerate(limits):
                 within = np.bincount(of[hits[place[hits] < limit]], minlength=categories)
                 recall[s, i, t, present] = within[present] / to_find[present, s]
-            misses = np.concatenate([[0], np.cumsum(~(found | excused) >> t & 1, dtype=np.int64)])
+            misses = np.concatenate([[0], np.cumsum(~(found | ignored) >> t & 1, dtype=np.int64)])
             true = (np.arange(len(hits)) - first[of[hits]] + 1).astype(float)
             false = (misses[hits] - misses[start[of[hits]]]).astype(float)
             rate = true / (false + true + np.spacing(1))

@@ -19,8 +19,9 @@ from sameo_core.evaluation.average_precision import (
     precision_recall,
 )
 from sameo_core.evaluation.records import (
-    Found,
+    Categories,
     Objects,
+    Predictions,
     Source,
     Truth,
     category_places,
@@ -53,7 +54,7 @@ class Evaluation:
     """Everything that one pass over the predictions gives. Shares are in 0..1; NaN: there is nothing to find.
 
     Numbers are those of `evaluate_amodal`. Their settings: "all"; the occlusion buckets; "occluded" and "un-occluded",
-    the objects with and without a hidden pixel. What a setting leaves out is ignored, see `evaluate_by_occlusion`.
+    the objects with and without a hidden pixel. What a setting leaves out is ignored, see `evaluate`.
     """
 
     class_agnostic: Table  # as in SAMEO's tables
@@ -80,18 +81,23 @@ def evaluate(
 ) -> Evaluation:
     """Everything this project reports about a data set, from one pass: each mask's IoUs are computed once.
 
+    Objects outside a setting are ignored, as in COCO's area ranges: missing one costs nothing, and a detection matched
+    to one counts neither way. A detection that matches no object is a false positive in every setting, so AP of a
+    bucket with few objects is low by nature: compare AP between models within a bucket, and AR between buckets.
+
     Args:
-        ground_truth: as in `evaluate_by_occlusion`, or a data set, which costs less than its `to_coco()`. Visible masks
-            are needed for `visible` and `regions`; an object without one whose `occlude_rate` is 0 is visible as a
-            whole. `isStuff` as in COCOA.
+        ground_truth: as in `evaluate_amodal`; a data set costs less than its `to_coco()`. The occlusion rate of an
+            object is that of its `visible_mask`, or its `occlude_rate` where it has none; crowds need neither. Visible
+            masks are needed for `visible` and `regions`; an object without one whose `occlude_rate` is 0 is visible as
+            a whole. `isStuff` as in COCOA.
         predictions: as in `evaluate_amodal`. `visible_mask` (RLE), `predicted_iou` and `instance_id`, the object whose
             box was the prompt, are used where they are there.
         class_aware: False leaves class-aware numbers out, for front-ends with categories of their own.
-        buckets: as in `evaluate_by_occlusion`.
+        buckets: name -> (low, high), shares in 0..1, for low <= rate < high (rate <= 1 if high is 1). May overlap.
 
     Raises:
-        InputError: as `evaluate_by_occlusion`, and as `evaluate_amodal` class-aware; a prediction without a visible
-            mask where others have one.
+        InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; a bucket that is none; a
+            prediction without a visible mask where others have one.
 
     Source: AP and AR: pycocotools' COCOeval, to the last bit. Visible masks: AISFormer (BMVC 2022),
         detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm', visible masks in the place of `segmentation`
@@ -100,12 +106,12 @@ def evaluate(
         masks, no crowds, at most 1000 detections an image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy
         0.25..1, both ends included; objects outside, and stuff or things, are ignored.
     """
+    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
     objects = read_objects(ground_truth, with_visible=True)
     found = read_found(predictions, objects.sizes, with_visible=True)
     rates = occlusion_rates(objects)
-    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
     wanted = {"all": ~objects.crowd, **inside(rates, closed), "occluded": rates > 0, "un-occluded": rates == 0}
-    categories = _Categories.known(objects, found) if class_aware else None
+    categories = known_categories(objects, found) if class_aware else None
     lined_up = _LinedUp.of(objects, found)
 
     amodal = lined_up.compare(objects.amodal, found.amodal)
@@ -159,45 +165,10 @@ def evaluate_amodal(ground_truth: Truth, predictions: Source, class_agnostic: bo
     """
     objects = read_objects(ground_truth, with_visible=False)
     found = read_found(predictions, objects.sizes, with_visible=False)
-    return _numbers(objects, found, class_agnostic, {"all": ~objects.crowd})["all"]
-
-
-def evaluate_by_occlusion(
-    ground_truth: Truth, predictions: Source, class_agnostic: bool = True, buckets: Buckets = OCCLUSION_BUCKETS
-) -> Table:
-    """`evaluate_amodal` for the objects of each occlusion bucket; mask IoUs are computed once for all buckets.
-
-    Ground truth outside a bucket is "ignore", as in COCO's area ranges: missing it costs nothing, and a detection
-    matched to it counts neither way. A detection matched to no object at all is a false positive in every bucket (it
-    has no occlusion rate that could excuse it), so AP of a bucket with few objects is low by nature: compare AP
-    between models within a bucket, and AR between buckets.
-
-    Args:
-        ground_truth: as in `evaluate_amodal`; the occlusion rate of an object is that of its `visible_mask`, or its
-            `occlude_rate` where it has none. Crowds need neither: they are ignored everywhere.
-        predictions: as in `evaluate_amodal`.
-        class_agnostic: as in `evaluate_amodal`.
-        buckets: name -> (low, high), shares in 0..1, for low <= rate < high (rate <= 1 if high is 1). May overlap.
-
-    Returns:
-        Bucket name -> the dict of `evaluate_amodal`; all NaN for a bucket without objects.
-
-    Raises:
-        InputError: as `evaluate_amodal`; also an object without an occlusion rate, and a bucket that is none.
-
-    Source: COCOeval's area ranges, with the occlusion rate in the place of the area.
-    """
-    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
-    objects = read_objects(ground_truth, with_visible=True)
-    found = read_found(predictions, objects.sizes, with_visible=False)
-    return _numbers(objects, found, class_agnostic, inside(occlusion_rates(objects), closed))
-
-
-def _numbers(objects: Objects, found: Found, class_agnostic: bool, wanted: Wanted) -> Table:
-    categories = None if class_agnostic else _Categories.known(objects, found)
+    categories = None if class_agnostic else known_categories(objects, found)
     lined_up = _LinedUp.of(objects, found)
     compared = lined_up.compare(objects.amodal, found.amodal)
-    return _table(lined_up.precision_recall(compared, wanted, LIMITS, categories), wanted)
+    return lined_up.precision_recall(compared, {"all": ~objects.crowd}, LIMITS, categories).numbers(0)
 
 
 def _table(measured: PrecisionRecall, wanted: Wanted) -> Table:
@@ -212,7 +183,7 @@ def _parts(objects: Objects) -> Wanted:
     return both | {"things": both["both"] & ~objects.stuff, "stuff": both["both"] & objects.stuff}
 
 
-def _carry_visible_masks(found: Found) -> bool:
+def _carry_visible_masks(found: Predictions) -> bool:
     missing = [row for row, mask in enumerate(found.visible) if mask is None]
     if missing and len(missing) < len(found.visible):
         rule = f"lacks a 'visible_mask', as {len(missing)} of {len(found.visible)} predictions do"
@@ -220,19 +191,6 @@ def _carry_visible_masks(found: Found) -> bool:
             **found.where(missing[0]), rule=rule, remedy="Give visible masks to all predictions or to none"
         )
     return bool(found.visible) and not missing
-
-
-@dataclass(frozen=True)
-class _Categories:
-    """For class-aware numbers, rows in the order of the files."""
-
-    count: int
-    of_objects: Int64[np.ndarray, " objects"]
-    of_found: Int64[np.ndarray, " detections"]
-
-    @classmethod
-    def known(cls, objects: Objects, found: Found) -> "_Categories":
-        return cls(*known_categories(objects, found))
 
 
 @dataclass(frozen=True)
@@ -252,7 +210,7 @@ class _LinedUp:
     found_order: Int64[np.ndarray, " detections"]  # rows of the file
 
     @classmethod
-    def of(cls, objects: Objects, found: Found) -> "_LinedUp":
+    def of(cls, objects: Objects, found: Predictions) -> "_LinedUp":
         category_of_objects, category_of_found = category_places(objects, found)
         by_object = np.lexsort((category_of_objects, objects.image))
         by_found = np.lexsort((category_of_found, -found.score, found.image))
@@ -277,14 +235,14 @@ class _LinedUp:
         return back
 
     def precision_recall(
-        self, compared: Overlaps, wanted: Wanted, limits: tuple[int, ...], categories: _Categories | None = None
+        self, compared: Overlaps, wanted: Wanted, limits: tuple[int, ...], categories: Categories | None = None
     ) -> PrecisionRecall:
         """For each setting; class-agnostic without `categories`."""
         chosen = np.stack(list(wanted.values()), axis=1)[self.objects_order]
         pairs, count = compared.pairs, 1
         of_objects, of_found = np.zeros(len(chosen), np.int64), np.zeros(len(self.score), np.int64)
         if categories:
-            count = categories.count
+            count = categories.number
             of_objects, of_found = categories.of_objects[self.objects_order], categories.of_found[self.found_order]
             same = of_objects[pairs.object] == of_found[pairs.detection]
             pairs = type(pairs)(*(column[same] for column in pairs))

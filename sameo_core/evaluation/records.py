@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -41,7 +41,7 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Found:
+class Predictions:
     """Predictions, a row a detection in the order of the file."""
 
     image: Int64[np.ndarray, " n"]  # place in `Objects.sizes`
@@ -96,7 +96,7 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
     )
 
 
-def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Found:
+def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
     """Predictions of a COCO results list, or of a file of one; visible masks are looked at only if asked for.
 
     Raises:
@@ -118,7 +118,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Found:
         if not isinstance(score, Real) or not math.isfinite(score):
             rule = f"a score is a finite number, found {score!r}"
             raise InputError(**where(row), rule=rule, remedy="Look for overflow in the model's output")
-    return Found(
+    return Predictions(
         image=np.array([place for place, _, _ in images], np.int64),
         category=[record.get("category_id") for record in records],
         score=np.array(scores, np.float64),
@@ -131,7 +131,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Found:
 
 
 def category_places(
-    objects: Objects, found: Found
+    objects: Objects, found: Predictions
 ) -> tuple[Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
     """Place of each record's category among all ids, ascending: COCOeval lines up equal scores by it, even with
     useCats=0. What is no whole number counts as 0.
@@ -142,9 +142,15 @@ def category_places(
     return of_objects, of_found
 
 
-def known_categories(
-    objects: Objects, found: Found
-) -> tuple[int, Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
+class Categories(NamedTuple):
+    """For class-aware numbers; rows in the order of the files."""
+
+    number: int
+    of_objects: Int64[np.ndarray, " objects"]  # place among the ground truth's categories
+    of_found: Int64[np.ndarray, " detections"]
+
+
+def known_categories(objects: Objects, found: Predictions) -> Categories:
     """How many categories the ground truth has, and each record's place among them.
 
     Raises:
@@ -158,11 +164,10 @@ def known_categories(
             if not isinstance(category, Integral) or category not in places:
                 raise _unknown_category(records, row, known)
         columns.append(np.array([places[category] for category in records.category], np.int64))
-    of_objects, of_found = columns
-    return len(known), of_objects, of_found
+    return Categories(len(known), *columns)
 
 
-def _unknown_category(records: Objects | Found, row: int, known: list) -> InputError:
+def _unknown_category(records: Objects | Predictions, row: int, known: list) -> InputError:
     ours = {c for c in records.category if isinstance(c, Integral)}
     used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (ours, known))
     rule = (

@@ -18,7 +18,7 @@ from pycocotools import mask as mask_ops
 from sameo_core.datasets import AmodalDataset
 from sameo_core.errors import InputError
 from sameo_core.evaluation.average_precision import mean_defined, pixels, shared_pixels
-from sameo_core.evaluation.records import Found, Objects
+from sameo_core.evaluation.records import Objects, Predictions
 from sameo_core.masks import encode_mask, intersect_rle, segmentation_to_rle
 
 # Share of an object's amodal area that is hidden: low <= rate < high, the last bucket includes 1.
@@ -214,7 +214,7 @@ def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionT
     return _table(np.array(areas, dtype=np.int64).reshape(-1, 5).T)
 
 
-def regions_of_own_boxes(objects: Objects, found: Found, visible: list | None) -> RegionTable | None:
+def regions_of_own_boxes(objects: Objects, found: Predictions, visible: list | None) -> RegionTable | None:
     """`evaluate_regions` where the predictions hold exactly one with the `instance_id` of each object, else None.
 
     Rows are the objects in their order, crowds left out. Masks were checked when they were read.

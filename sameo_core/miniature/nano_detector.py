@@ -34,7 +34,9 @@ from sameo_core.miniature.drawing import draw_scene
 from sameo_core.miniature.pretraining import claim_folder, learning_rate_factor, mirror_scene
 from sameo_core.model import build_efficient_sam
 from sameo_core.model.checkpoints import load_exactly, read_weights
-from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD, VARIANTS, ChannelNorm, ImageEncoder
+from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD
+from sameo_core.model.image_encoder import ChannelNorm, ImageEncoder
+from sameo_core.model.variants import VARIANTS
 from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights

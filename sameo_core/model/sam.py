@@ -31,22 +31,20 @@ from torch import Tensor, nn
 
 from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.errors import InputError
-from sameo_core.model.checkpoints import read_weights, shapes, weights_checksum
-from sameo_core.model.efficient_sam import (
+from sameo_core.model.box_decoder import (
     MASK_TOKENS,
     DecodedMasks,
-    EfficientSam,
-    EfficientSamConfig,
     MaskDecoder,
     RandomFourierFeatures,
     Tokens,
     TwoWayLayer,
     TwoWayTransformer,
-    check_images,
-    check_state,
-    doubled,
+    upsample_2x,
     upscale_logits,
 )
+from sameo_core.model.checkpoints import read_weights, shapes, weights_checksum
+from sameo_core.model.efficient_sam import EfficientSam, check_images, check_state
+from sameo_core.model.variants import EfficientSamConfig
 from sameo_core.runs.atomic import atomic_write
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
@@ -208,7 +206,7 @@ class SamLayer(TwoWayLayer):
         super().__init__(config, first)
         self.mlp = TokenMlp(config.embedding_dim, config.decoder_mlp_dim)
 
-    def look_at_each_other(self, tokens: Tokens, prompt: Tokens) -> Tokens:
+    def self_attention(self, tokens: Tokens, prompt: Tokens) -> Tokens:
         if self.first:  # what was attended to stands in for the prompt
             return self.norm1(self.self_attn(tokens, tokens, tokens))
         return self.norm1(tokens + self.self_attn(tokens + prompt, tokens + prompt, tokens))
@@ -235,7 +233,7 @@ class SamMaskDecoder(MaskDecoder):
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
         layers: Any = self.output_upscaling  # of which torch's types say only that they are modules
         grow, norm, act, grow_again, act_again = layers
-        return act_again(doubled(grow_again, act(norm(doubled(grow, image)))))
+        return act_again(upsample_2x(grow_again, act(norm(upsample_2x(grow, image)))))
 
 
 class SamPromptEncoder(nn.Module):

@@ -25,8 +25,9 @@ from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.model.boxes import as_array, boxes_in_pixels
 from sameo_core.model.checkpoints import plain_name, weights_checksum
-from sameo_core.model.efficient_sam import VARIANTS, EfficientSam, build_efficient_sam, check_boxes
+from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, check_boxes
 from sameo_core.model.sam import build_sam_decoder
+from sameo_core.model.variants import VARIANTS
 from sameo_core.runs.atomic import atomic_write
 
 # Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts

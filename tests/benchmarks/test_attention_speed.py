@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from sameo_core.model import EfficientSam
-from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.model.variants import VARIANTS
 
 ROUNDS = 5
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from sameo_core.model import EfficientSam
-from sameo_core.model.efficient_sam import VARIANTS, CrossAttention
+from sameo_core.model.box_decoder import CrossAttention
 from sameo_core.model.sameo import reuse_memory
+from sameo_core.model.variants import VARIANTS
 
 ROUNDS = 3
 

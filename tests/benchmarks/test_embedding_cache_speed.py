@@ -11,7 +11,7 @@ from PIL import Image
 
 from sameo_core.config import TrainingConfig
 from sameo_core.model import EfficientSam, Sameo
-from sameo_core.model.efficient_sam import VARIANTS
+from sameo_core.model.variants import VARIANTS
 from sameo_core.training import BatchSampler, EmbeddingCache, build_optimiser, training_loss
 
 IMAGES = 4
