@@ -23,7 +23,7 @@ from sameo_core.evaluation import evaluate_regions
 from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo, sameo
-from sameo_core.reporting import README_METRICS
+from sameo_core.reporting.committed import README_METRICS
 from sameo_core.synthesis import collect_complete_objects
 from sameo_core.training import BatchSampler, EmbeddingCache
 

@@ -14,15 +14,12 @@ from sameo_core import reporting
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     PALETTE,
-    STYLE,
-    WIDTH,
     figure_before_after,
-    figure_gains,
     figure_occlusion_histograms,
     save_figure,
     style,
 )
-from sameo_core.reporting.style import SERIES, rendered, series
+from sameo_core.reporting.style import SERIES, WIDTH, series
 
 
 def test_everything_exported_is_there_once_and_in_order():
@@ -81,21 +78,10 @@ def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
     with PIL.Image.open(io.BytesIO(png)) as image:
         assert image.width == round(WIDTH * 150) and "Software" not in image.info
     monkeypatch.setattr(style, "RUNS", tmp_path)
-    path = save_figure(figure_gains([{"metric": "$AP$", "before": 0.1, "after": 0.2}], "paper"), "g", "paper")
+    path = save_figure(figure_occlusion_histograms({"$a$": [0.5]}, "paper"), "g", "paper")
     assert path == tmp_path / "paper" / "figures" / "g.svg"
     with pytest.raises(InputError, match="plain file name"):
         save_figure(Figure(), "a/b", "mini", tmp_path)
-
-
-def test_pdf_only_when_asked_for_and_the_same_each_time(tmp_path):
-    figure = figure_gains([{"metric": "AP", "before": 0.1, "after": 0.2}], "mini")
-    path = save_figure(figure, "a", "mini", tmp_path, pdf=True)
-    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".pdf", ".png", ".svg"]
-    pdf = path.with_suffix(".pdf").read_bytes()
-    with matplotlib.rc_context(dict(STYLE)):
-        assert pdf == rendered(figure, "pdf", 150)
-    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
-    assert b"/Type3" not in pdf and b"/Subtype /Image" not in pdf
 
 
 def test_a_notebook_shows_a_figure_by_itself():

@@ -5,15 +5,11 @@ import PIL.Image
 import pytest
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import (
-    README_METRICS,
-    README_PICTURE,
-    claims_table,
-    readme_claims,
-    readme_results,
-    update_readme,
-    write_table,
-)
+from sameo_core.reporting import readme_claims, readme_results, update_readme, write_table
+from sameo_core.reporting.claims import CLAIMS
+from sameo_core.reporting.committed import README_METRICS, README_PICTURE
+
+ROWS = [dict(zip(CLAIMS, ("re-scoring helps", 0.019, 0.015, 0.01, 0.02, 2, "holds"), strict=True))]
 
 
 @pytest.fixture
@@ -48,8 +44,7 @@ def test_results_and_claims_are_put_between_their_marks(places):
     assert "+0.200 (+0.100 to +0.300)" in readme.read_text()
     with PIL.Image.open(results.parent / "photo" / "occlusions.png") as picture:
         assert picture.mode == "P" and picture.size == (30, 20)
-    rows = claims_table([{"claim": "re-scoring helps", "paper_effect": 0.019, "differences": [0.01, 0.02]}])
-    write_table("claims", rows, "mini", results)
+    write_table("claims", ROWS, "mini", results)
     for _ in range(2):  # twice the same
         update_readme(*places)
         assert f"middle\n<!-- claims -->\n{readme_claims(results)}\n<!-- /claims -->\nend\n" in readme.read_text()
@@ -59,7 +54,7 @@ def test_results_and_claims_are_put_between_their_marks(places):
 def test_marks_that_are_missing_are_named_and_nothing_is_written(places):
     readme, results, _ = places
     readme.write_text("<!-- results -->\n<!-- /results -->\n")
-    write_table("claims", claims_table([{"claim": "a", "differences": []}]), "mini", results)
+    write_table("claims", ROWS, "mini", results)
     with pytest.raises(InputError, match="marks <!-- claims --> and <!-- /claims -->"):
         update_readme(*places)
     assert readme.read_text() == "<!-- results -->\n<!-- /results -->\n"

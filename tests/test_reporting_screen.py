@@ -8,7 +8,8 @@ import pytest
 
 from sameo_core.datasets import AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
-from sameo_core.reporting import DASHES, PALETTE, Screen, object_picture, objects, scene_picture
+from sameo_core.reporting import PALETTE, object_picture, objects, scene_picture
+from sameo_core.reporting.objects import DASHES, Screen
 
 
 def square(size=40):

@@ -9,7 +9,6 @@ from sameo_core.reporting.charts import (
     figure_arms,
     figure_buckets,
     figure_detection_curves,
-    figure_gains,
     figure_noise,
     figure_occlusion_curve,
     figure_occlusion_histograms,
@@ -18,18 +17,8 @@ from sameo_core.reporting.charts import (
     figure_reliability,
     figure_training_curves,
 )
-from sameo_core.reporting.claims import (
-    CLAIMS,
-    claims_shown,
-    claims_table,
-    paper_claims,
-    paper_table,
-    read_published,
-    verdict,
-)
+from sameo_core.reporting.claims import claims_shown, paper_claims, paper_table, read_published
 from sameo_core.reporting.committed import (
-    README_METRICS,
-    README_PICTURE,
     claims_agree,
     readme_claims,
     readme_photographs,
@@ -37,9 +26,8 @@ from sameo_core.reporting.committed import (
     tables_agree,
     update_readme,
 )
-from sameo_core.reporting.objects import DASHES, Mask, Screen, draw_object, object_picture, scene_picture
+from sameo_core.reporting.objects import object_picture, scene_picture
 from sameo_core.reporting.pictures import (
-    OVERLAY_PIXELS,
     Comparison,
     comparisons,
     figure_before_after,
@@ -52,7 +40,6 @@ from sameo_core.reporting.pictures import (
     worst_median_best,
 )
 from sameo_core.reporting.statistics import (
-    Calibration,
     arm_differences,
     bucket_rows,
     calibration,
@@ -61,16 +48,10 @@ from sameo_core.reporting.statistics import (
     interval,
     mean_interval,
     method_differences,
-    over_seeds,
     score_rows,
 )
 from sameo_core.reporting.style import (
     PALETTE,
-    PROFILES,
-    STYLE,
-    WIDTH,
-    Picture,
-    Row,
     figure_png,
     overlay_mark,
     save_figure,
@@ -78,48 +59,29 @@ from sameo_core.reporting.style import (
 )
 from sameo_core.reporting.tables import (
     Table,
-    per_cent,
-    points,
     read_table,
     save_table,
     table_html,
-    table_markdown,
     write_table,
 )
 
 __all__ = [
-    "CLAIMS",
-    "DASHES",
-    "OVERLAY_PIXELS",
     "PALETTE",
-    "PROFILES",
-    "README_METRICS",
-    "README_PICTURE",
-    "STYLE",
-    "WIDTH",
-    "Calibration",
     "Comparison",
-    "Mask",
-    "Picture",
-    "Row",
-    "Screen",
     "Table",
     "arm_differences",
     "bucket_rows",
     "calibration",
     "claims_agree",
     "claims_shown",
-    "claims_table",
     "comparisons",
     "detection_curves",
-    "draw_object",
     "figure_arms",
     "figure_before_after",
     "figure_buckets",
     "figure_contact_sheet",
     "figure_cut_outs",
     "figure_detection_curves",
-    "figure_gains",
     "figure_ladder",
     "figure_noise",
     "figure_occlusion_curve",
@@ -137,12 +99,9 @@ __all__ = [
     "mean_interval",
     "method_differences",
     "object_picture",
-    "over_seeds",
     "overlay_mark",
     "paper_claims",
     "paper_table",
-    "per_cent",
-    "points",
     "read_published",
     "read_table",
     "readme_claims",
@@ -154,10 +113,8 @@ __all__ = [
     "scene_picture",
     "score_rows",
     "table_html",
-    "table_markdown",
     "tables_agree",
     "update_readme",
-    "verdict",
     "worst_median_best",
     "write_table",
 ]

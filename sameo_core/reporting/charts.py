@@ -9,27 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sameo_core.reporting.statistics import Calibration, OverSeeds, mean_interval, over_seeds
-from sameo_core.reporting.style import PALETTE, WIDTH, Row, legend_below, new_figure, panels, require, series, styled
+from sameo_core.reporting.style import PALETTE, WIDTH, Row, legend_below, new_figure, panels, series, styled
 from sameo_core.synthesis import CurvePoint
 
 
 @styled
-def figure_occlusion_histograms(
-    rates: Mapping[str, Sequence[float | int] | np.ndarray],
-    profile: str,
-    title: str = "How much of an object is hidden",
-) -> Figure:
-    """A panel a data set: the distribution of the occlusion rate (0..1) over the objects that are occluded at all.
-
-    Raises:
-        InputError: no data set, one without objects, or a rate outside 0..1.
-    """
-    require(len(rates), "rates", "at least one data set, found none", "Give name -> occlusion rates")
-    figure, grid = panels(title, profile, len(rates), 3, 1.5)
+def figure_occlusion_histograms(rates: Mapping[str, Sequence[float | int] | np.ndarray], profile: str) -> Figure:
+    """One panel per data set: the distribution of the occlusion rate (0..1) over the occluded objects."""
+    figure, grid = panels("How much of an object is hidden", profile, len(rates), 3, 1.5)
     for axes, (name, values) in zip(grid, rates.items(), strict=True):
         values = np.asarray(values, float).ravel()
-        fine = values.size and ((values >= 0) & (values <= 1)).all()
-        require(fine, "rates", f"occlusion rates in 0..1, at least one, found {values}", "Correct the rates", name)
         occluded = values[values > 0]
         shares = np.histogram(occluded, bins=20, range=(0, 1))[0] / max(len(occluded), 1)
         axes.bar(np.arange(20) / 20, shares, width=0.05, align="edge", color=PALETTE["hidden"], ec="white", lw=0.4)
@@ -47,12 +36,7 @@ def figure_occlusion_histograms(
 def figure_precision_recall(
     curves: Mapping[str, Sequence[CurvePoint]], chosen: float | int, profile: str, title: str
 ) -> Figure:
-    """Precision and recall of "complete" against the threshold, a colour a notion of complete; `chosen` is marked.
-
-    Raises:
-        InputError: no curves, or one without points.
-    """
-    require(curves and all(map(len, curves.values())), "curves", "at least one point each", "Give curves with points")
+    """Precision and recall of "complete" against the threshold, one line per notion of complete; `chosen` is marked."""
     figure = new_figure(title, profile, 2.3)
     precision, recall, both = figure.subplots(1, 3)
     for (name, points), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
@@ -80,14 +64,8 @@ def figure_rates(
     tolerance: float | int,
     profile: str,
 ) -> Figure:
-    """Occlusion rates asked for and achieved: their distributions, and the difference within its tolerance.
-
-    Raises:
-        InputError: no rates, or not as many of one kind as of the other.
-    """
+    """Occlusion rates asked for and achieved: their distributions, and the difference within its tolerance."""
     asked, achieved = np.asarray(asked, float), np.asarray(achieved, float)
-    rule = f"as many rates asked for as achieved, at least one, found {asked.size} and {achieved.size}"
-    require(asked.size and asked.shape == achieved.shape, "asked, achieved", rule, "Give one of each a pair")
     figure = new_figure("Occlusion rates asked for and achieved", profile, 2.1)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     edges = np.linspace(0, 1, 21)
@@ -106,22 +84,17 @@ def figure_rates(
 def figure_training_curves(
     logs: Mapping[str, Sequence[Row]], profile: str, columns: Sequence[str], title: str = "Training"
 ) -> Figure:
-    """A panel a column: a thin line a run (seed), and bold the mean over the steps that every run has logged.
+    """One panel per column: a thin line per run (seed), and bold the mean over the steps that every run has logged.
 
     Args:
         logs: name of the run -> rows of its log: `step`, and numbers, which a row may lack (validation is rare).
-
-    Raises:
-        InputError: no runs, or a run that never logged one of the columns.
     """
-    require(logs and columns, "logs, columns", "at least one run and one column, found none", "Train first")
     title = f"{title}, bold: mean of {len(logs)} runs" if len(logs) > 1 else title
     figure, grid = panels(title, profile, len(columns), 3, 1.75)
     for axes, column in zip(grid, columns, strict=True):
         curves = {}
         for name, log in logs.items():
-            curve = {row["step"]: float(row[column]) for row in log if "step" in row and row.get(column) is not None}
-            require(curve, "logs", f"rows with step and {column}, found none", "Choose columns of the log", name)
+            curve = {row["step"]: float(row[column]) for row in log if row.get(column) is not None}
             curves[name] = curve
             axes.plot(*zip(*sorted(curve.items()), strict=True), color=PALETTE["after"], lw=0.6, alpha=0.5, label=name)
         if len(curves) > 1:
@@ -135,35 +108,25 @@ def figure_training_curves(
 
 @styled
 def figure_detection_curves(
-    curves: Mapping[str, Mapping[float, Sequence[float | int] | np.ndarray]],
-    profile: str,
-    title: str = "Precision and recall of detections",
+    curves: Mapping[str, Mapping[float, Sequence[float | int] | np.ndarray]], profile: str, title: str
 ) -> Figure:
-    """A panel an IoU threshold: precision against recall, a line a model, with its AP at that threshold.
+    """One panel per IoU threshold: precision against recall, one line per model, with its AP at that threshold.
 
     Args:
         curves: model -> IoU threshold -> precision at evenly spaced recalls from 0 to 1, as COCOeval has them at 101;
             -1 or NaN where it is not defined. All models have the same thresholds, ten at most.
 
-    Raises:
-        InputError: no curves, models with different thresholds, a precision above 1.
-
     Source: COCOeval's `precision`; AP is its mean over the recalls.
     """
-    require(curves and all(curves.values()), "curves", "at least one model and threshold, found none", "Evaluate first")
     thresholds = list(next(iter(curves.values())))
     figure, grid = panels(title, profile, len(thresholds), 2, 2.6)
     legend = {}
     for (name, by_threshold), line in zip(curves.items(), series(curves).values(), strict=True):
-        rule = f"the thresholds {thresholds} of every model, found {list(by_threshold)}"
-        require(list(by_threshold) == thresholds, "curves", rule, "Evaluate all with the same", name)
         aps = []
         for axes, threshold in zip(grid, thresholds, strict=True):
             precision = np.array(by_threshold[threshold], float)
             precision[precision == -1] = math.nan
             known = precision[~np.isnan(precision)]
-            fine = precision.size > 1 and ((known >= 0) & (known <= 1)).all()
-            require(fine, "curves", "two precisions or more, in 0..1, -1 or NaN", "Give COCOeval's own", name)
             aps.append(f"{known.mean():.3f}" if known.size else "not defined")
             look: dict[str, Any] = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
             (drawn,) = axes.plot(np.linspace(0, 1, precision.size), precision, **look)
@@ -177,25 +140,14 @@ def figure_detection_curves(
 
 
 @styled
-def figure_buckets(
-    rows: Sequence[Row],
-    profile: str,
-    title: str = "By occlusion rate",
-    *,
-    column: str = "AP",
-    counts: Mapping[str, int] | None = None,
-) -> Figure:
-    """A column against the occlusion bucket: grouped dots, the mean over seeds with its 95 % interval, seeds faint.
+def figure_buckets(rows: Sequence[Row], profile: str, title: str) -> Figure:
+    """AP against the occlusion bucket: grouped dots, the mean over seeds with its 95 % interval, seeds faint.
 
     Args:
-        rows: one a model, bucket and seed: `model`, `bucket` (text), `seed` and the column, a share in 0..1; NaN or
-            None where a bucket has no objects.
-        counts: objects of each bucket, said under its name.
-
-    Raises:
-        InputError: as `over_seeds`.
+        rows: one per model, bucket and seed: `model`, `bucket` (text), `seed` and `AP`; NaN or None where a bucket has
+            no objects.
     """
-    found = over_seeds(rows, "bucket", column)
+    found = over_seeds(rows, "bucket", "AP")
     buckets = list(dict.fromkeys(row["bucket"] for row in rows))
     figure = new_figure(title, profile, 2.6, WIDTH * 0.75)
     axes = figure.subplots()
@@ -207,8 +159,7 @@ def figure_buckets(
         axes.plot([], [], color=line["color"], marker=line["marker"], ls="", ms=5, label=name)  # for the legend
     for border in range(1, len(buckets)):
         axes.axvline(border - 0.5, color="0.9", lw=0.6)
-    words = [f"{bucket}\n{counts[bucket]:,} objects" if counts else bucket for bucket in buckets]
-    axes.set(xticks=range(len(buckets)), xticklabels=words, xlim=(-0.5, len(buckets) - 0.5), ylabel=column)
+    axes.set(xticks=range(len(buckets)), xticklabels=buckets, xlim=(-0.5, len(buckets) - 0.5), ylabel="AP")
     axes.set(xlabel="hidden share of the object", ylim=(0, None))
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
@@ -217,25 +168,15 @@ def figure_buckets(
 
 
 @styled
-def figure_noise(
-    rows: Sequence[Row],
-    profile: str,
-    title: str = "Inexact box prompts",
-    *,
-    columns: Sequence[str] = ("AP", "hidden mIoU"),
-) -> Figure:
-    """A panel a column, against the noise of the boxes at test time: means over seeds, 95 % intervals, a line a model.
+def figure_noise(rows: Sequence[Row], profile: str, columns: Sequence[str]) -> Figure:
+    """One panel per column, against the noise of the boxes at test time: one line per model, mean and 95 % interval.
 
     Args:
-        rows: one a model, noise and seed: `model`, `noise` (share of the box's sides, see `front_ends.jittered`),
+        rows: one per model, noise and seed: `model`, `noise` (share of the box's sides, see `front_ends.jittered`),
             `seed` and the columns.
-
-    Raises:
-        InputError: as `over_seeds`; no columns.
     """
-    require(len(columns), "columns", "at least one column, found none", "Choose what to show")
     found = {column: over_seeds(rows, "noise", column) for column in columns}
-    figure, grid = panels(title, profile, len(columns), 3, 2.1)
+    figure, grid = panels("Inexact box prompts", profile, len(columns), 3, 2.1)
     for axes, column in zip(grid, columns, strict=True):
         for name, line in series(found[column]).items():
             noises = sorted(found[column][name])
@@ -253,19 +194,13 @@ def figure_noise(
 
 
 @styled
-def figure_reliability(
-    calibrations: Mapping[str, Calibration], profile: str, title: str = "Predicted and true IoU"
-) -> Figure:
-    """A panel a model: mean true IoU by bins of the predicted IoU, on the diagonal where it is right; counts below.
+def figure_reliability(calibrations: Mapping[str, Calibration], profile: str) -> Figure:
+    """One panel per model: mean true IoU by bins of the predicted IoU, on the diagonal where it is right; counts below.
 
     Args:
         calibrations: model -> `calibration` of its masks, two to four as a rule.
-
-    Raises:
-        InputError: no calibrations.
     """
-    require(len(calibrations), "calibrations", "at least one model, found none", "Work out `calibration` first")
-    figure = new_figure(title, profile, 3.1, max(0.5 * WIDTH, 2.3 * len(calibrations)))
+    figure = new_figure("Predicted and true IoU", profile, 3.1, max(0.5 * WIDTH, 2.3 * len(calibrations)))
     grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1))
     ticks = np.linspace(0, 1, 6).round(1)
     for (name, found), upper, lower in zip(calibrations.items(), *grid, strict=True):
@@ -301,51 +236,12 @@ def _dot(
 
 
 @styled
-def figure_gains(rows: Sequence[Row], profile: str, title: str = "Before and after fine-tuning") -> Figure:
-    """A line a metric: mean over seeds before and after with its 95 % interval, and each seed as a faint dot.
-
-    Args:
-        rows: one a metric and seed: `metric` (text), `before`, `after` (numbers on one scale).
-
-    Raises:
-        InputError: no rows, or a row without one of the three.
-    """
-    require(len(rows), "rows", "at least one row, found none", "Give one row a metric and seed")
-    for i, row in enumerate(rows):
-        missing = sorted({"metric", "before", "after"} - row.keys())
-        require(not missing, "rows", f"metric, before and after, without {missing}", "Add what is missing", f"row {i}")
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    figure = new_figure(title, profile, 0.75 + 0.42 * len(metrics), width=WIDTH * 0.65)
-    axes = figure.subplots()
-    for side, lift, marker in (("before", -0.1, "o"), ("after", 0.1, "D")):
-        colour = PALETTE[side]
-        for y, metric in enumerate(metrics):
-            values = [float(row[side]) for row in rows if row["metric"] == metric]
-            mean, low, high = mean_interval(values)
-            label = side if y == 0 else None
-            seeds: dict[str, Any] = {"ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{side} seeds"}
-            axes.plot(values, [y + 2.5 * lift] * len(values), "o", color=colour, **seeds)
-            axes.plot([low, high], [y + lift] * 2, color=colour, lw=1.5, gid=f"{side} interval")
-            axes.plot(mean, y + lift, marker, ms=5, color=colour, mec="white", mew=0.6, ls="", label=label, gid=side)
-    axes.set(yticks=range(len(metrics)), yticklabels=metrics, ylim=(len(metrics) - 0.5, -0.5))
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
-    figure.legend(loc="outside lower left", ncols=2, handletextpad=0.2)
-    return figure
-
-
-@styled
 def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title: str) -> Figure:
-    """A panel a metric, a line an arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
+    """One panel per metric, one line per arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
 
     Args:
-        rows: one an arm and seed: `arm` (text) and the metrics (numbers).
-
-    Raises:
-        InputError: no rows.
+        rows: one per arm and seed: `arm` (text) and the metrics (numbers).
     """
-    require(rows and metrics, "rows, metrics", "at least one row and one metric, found none", "Evaluate the arms")
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure = new_figure(title, profile, 0.8 + 0.28 * len(arms))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -367,26 +263,15 @@ def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title
 
 @styled
 def figure_occlusion_curve(
-    rows: Sequence[Row],
-    profile: str,
-    title: str = "The more is hidden",
-    *,
-    column: str = "hidden IoU",
-    here: float | int | None = None,
+    rows: Sequence[Row], profile: str, title: str = "The more is hidden", here: float | int | None = None
 ) -> Figure:
-    """A number against the occlusion rate: a thin line a pair of objects, bold the mean of each model.
+    """Hidden IoU against the occlusion rate: a thin line per pair of objects, bold the mean of each model.
 
     Args:
         rows: of `playground.occlusion_curve`; two models at most, first the one before, then the one after fine-tuning.
-        column: of the rows.
         here: an occlusion rate to be marked.
-
-    Raises:
-        InputError: no rows, or more than two models.
     """
     names = list(dict.fromkeys(row["model"] for row in rows))
-    rule = f"rows of one or two models, found {len(names)}: {names}"
-    require(1 <= len(names) <= 2, "rows", rule, "Compare two at a time")
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     title = f"{title}: {len(pairs)} pairs, bold: mean" if len(pairs) > 1 else title
     figure = new_figure(title, profile, 2.4, WIDTH * 0.65)
@@ -394,14 +279,14 @@ def figure_occlusion_curve(
     for name, side, style, marker in zip(names, ("before", "after"), ("--", "-"), "oD", strict=False):
         mine = [row for row in rows if row["model"] == name]
         for pair in pairs if len(pairs) > 1 else []:
-            curve = [(row["rate"], row[column]) for row in mine if row["pair"] == pair]
+            curve = [(row["rate"], row["hidden IoU"]) for row in mine if row["pair"] == pair]
             axes.plot(*zip(*curve, strict=True), style, color=PALETTE[side], lw=0.5, alpha=0.4, gid=f"{name} pair")
         rates = sorted({row["rate"] for row in mine})
-        means = [np.mean([row[column] for row in mine if row["rate"] == rate]) for rate in rates]
+        means = [np.mean([row["hidden IoU"] for row in mine if row["rate"] == rate]) for rate in rates]
         axes.plot(rates, means, style, marker=marker, ms=4, color=PALETTE[side], lw=1.8, label=name, gid=name)
     if here is not None:
         axes.axvline(here, color="0.3", lw=1, ls=":", gid="here")
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="occlusion rate", ylabel=column)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="occlusion rate", ylabel="hidden IoU")
     axes.grid()
     axes.legend(loc="upper right")
     return figure

@@ -8,7 +8,7 @@ smaller groups of objects.
 
 import math
 from collections.abc import Iterator, Sequence
-from numbers import Real
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import PIL.Image
 from scipy import stats
 
 from sameo_core.config import RESULTS, RUNS
+from sameo_core.errors import InputError
 from sameo_core.reporting.claims import claims_shown, effect_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
-from sameo_core.reporting.tables import Table, is_number, read_table, table_html, table_markdown
+from sameo_core.reporting.tables import Table, is_number, read_table, table_html
 from sameo_core.runs.atomic import atomic_write
 
 EXACT = ("datasets", "cleaning")  # drawn and counted: not a digit may differ
@@ -32,7 +33,7 @@ FOUND = ("verdict", "weights")  # texts that do not, as they are results
 
 
 def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
-    """A row a table: equal, within tolerance or different, how many numbers were compared, which is the farthest off.
+    """One row per table: equal, within tolerance or different, how many numbers were compared, the farthest off.
 
     A run with fewer seeds is compared with the committed rows of its seeds. Of a mean over other seeds only the
     difference is compared: a single one of n values lies within (n - 1) / t half intervals of their mean.
@@ -117,6 +118,7 @@ PHOTO_SETS = {
     "cocoa_photos": "COCOA, human amodal masks",
 }
 PHOTO_METRICS = ("mIoU occluded", "hidden recall", "un-occluded mIoU")
+GAIN = "gain (95 % interval over seeds)"
 README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
 
@@ -124,24 +126,15 @@ def readme_results(folder: Path | None = None) -> str:
     """The results that README shows, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
 
     `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column,
-    the prompt or a metric.
+    a row or a number.
     """
-    path = (RESULTS / "mini" if folder is None else folder) / "zero_shot_gains.csv"
-    rows = _read(path, ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high"), "05")
-    named = {
-        row["metric"]: row for row in rows if row["prompt"] == "visible boxes" and row["data set"] == README_DATA_SET
-    }
-    shown = []
+    path = (folder or RESULTS / "mini") / "zero_shot_gains.csv"
+    rows, shown = _read(path, "05"), []
     for metric in README_METRICS:
-        require(metric in named, path, f"visible boxes and {metric}, found no such row", "Run notebook 05")
-        row = named[metric]
-        lacking = [key for key in ("before", "after", "gain", "ci_low", "ci_high") if row[key] is None]
-        rule = f"numbers over several seeds, found no {', '.join(lacking)}"
-        require(not lacking, path, rule, "Run notebook 05 with more seeds", metric)
-        interval = f"{row['gain']:+.3f} ({row['ci_low']:+.3f} to {row['ci_high']:+.3f})"
-        numbers = {"EfficientSAM": row["before"], "SAMEO": row["after"], "gain (95 % interval over seeds)": interval}
-        shown.append({"mini, visible boxes, set never seen": metric} | numbers)
-    return table_markdown(shown)
+        before, after, gain = _gain(rows, path, README_DATA_SET, metric, "05")
+        label = {"mini, visible boxes, set never seen": metric}
+        shown.append(label | {"EfficientSAM": before, "SAMEO": after, GAIN: gain})
+    return str(table_html(shown))
 
 
 def readme_photographs(folder: Path | None = None) -> str:
@@ -149,60 +142,60 @@ def readme_photographs(folder: Path | None = None) -> str:
 
     `folder` stands in for ``data/results/photo``. Raises InputError as `readme_results`.
     """
-    path = (RESULTS / "photo" if folder is None else folder) / "zero_shot_gains.csv"
-    columns = ("metric", "prompt", "data set"), ("before", "after", "gain", "ci_low", "ci_high", "seeds")
-    rows = _read(path, *columns, "A2")
-    shown = []
+    path = (folder or RESULTS / "photo") / "zero_shot_gains.csv"
+    rows, shown = _read(path, "A2"), []
     for place, title in PHOTO_SETS.items():
         for metric in PHOTO_METRICS:
-            here = [
-                row
-                for row in rows
-                if (row["data set"], row["prompt"], row["metric"]) == (place, "visible boxes", metric)
-            ]
-            require(len(here) == 1, path, f"one row of {place}, visible boxes, {metric}", "Run notebook A2")
-            numbers: dict[str, Any] = here[0]
-            interval = " (one seed)"
-            if numbers["seeds"] > 1:
-                interval = f" ({numbers['ci_low']:+.3f} to {numbers['ci_high']:+.3f})"
-            cells = {"photo, visible boxes": title, "metric": metric, "un-tuned": numbers["before"]}
-            cells |= {"SAMEO": numbers["after"], "gain (95 % interval over seeds)": f"{numbers['gain']:+.3f}{interval}"}
-            shown.append(cells)
-    return table_markdown(shown)
+            before, after, gain = _gain(rows, path, place, metric, "A2")
+            labels = {"photo, visible boxes": title, "metric": metric}
+            shown.append(labels | {"un-tuned": before, "SAMEO": after, GAIN: gain})
+    return str(table_html(shown))
 
 
 def readme_claims(folder: Path | None = None) -> str:
-    """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile.
+    """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile, with photo's beside them.
 
-    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column.
+    `folder` stands in for ``data/results/mini``. Raises InputError as `readme_results`.
     """
-    path = (RESULTS / "mini" if folder is None else folder) / "claims.csv"
-    numbers = ("paper_effect", "mini_effect", "ci_low", "ci_high")
-    columns = ("claim", "seeds", "verdict"), numbers
+    path = (folder or RESULTS / "mini") / "claims.csv"
     photo = path.parent.with_name("photo") / path.name
-    on_photographs = _read(photo, *columns, "A2") if photo.is_file() else []
-    return str(claims_shown(_read(path, *columns, "05"), photo=on_photographs))
+    on_photographs = _read(photo, "A2") if photo.is_file() else []
+    rows = _read(path, "05")
+    with _complete(path, None, "05"):
+        return str(claims_shown(rows, photo=on_photographs))
 
 
-def _read(path: Path, texts: Sequence[str], numbers: Sequence[str], notebook: str) -> list[dict[str, object]]:
-    """The rows of a table with these columns; InputError where it is not there, or not what the notebook writes."""
-    remedy = f"Run notebook {notebook}"
-    require(path.is_file(), path, "README needs this table", remedy)
+def _read(path: Path, notebook: str) -> list[dict[str, Any]]:
+    require(path.is_file(), path, "README needs this table", f"Run notebook {notebook}")
     rows = read_table(path)
-    require(rows, path, "at least one row, found none", remedy)
-    missing = [key for key in (*texts, *numbers) if key not in rows[0]]
-    require(not missing, path, f"README needs the columns {', '.join(missing)}", remedy)
-    for i, row in enumerate(rows):
-        odd = [row[key] for key in numbers if row[key] is not None and not isinstance(row[key], Real)]
-        require(not odd, path, f"a number, found {odd[:1]}", remedy, f"row {i}")
+    require(rows, path, "at least one row, found none", f"Run notebook {notebook}")
     return rows
 
 
-def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
-    """Put `readme_results` and `readme_claims` between their marks in README; renew its picture.
+def _gain(rows: Sequence[Row], path: Path, place: str, metric: str, notebook: str) -> tuple[float, float, str]:
+    """Before, after, and the gain with its interval, from visible boxes."""
+    with _complete(path, f"{place}, {metric}", notebook):
+        wanted = place, "visible boxes", metric
+        (row,) = (row for row in rows if (row["data set"], row["prompt"], row["metric"]) == wanted)
+        interval = "one seed" if row.get("seeds") == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+        return float(row["before"]), float(row["after"]), f"{row['gain']:+.3f} ({interval})"
 
-    The claims wait until there are any: without ``claims.csv`` README needs no marks for them. The picture stays as it
-    is where notebook 06 had no image encoder for photographs.
+
+@contextmanager
+def _complete(path: Path, record: str | None, notebook: str) -> Iterator[None]:
+    """Say which table lacks a column, a row or a number."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        rule = f"README needs its columns, rows and numbers: {error}"
+        raise InputError(file=path, record=record, rule=rule, remedy=f"Run notebook {notebook}") from error
+
+
+def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
+    """Put the results and claims between their marks in README; renew its picture.
+
+    Tables that are not there yet, but for those of `readme_results`, leave README as it is. So does the picture, where
+    notebook 06 had no image encoder for photographs.
 
     Args:
         path: of README.
@@ -214,31 +207,18 @@ def update_readme(path: Path, folder: Path | None = None, figures: Path | None =
             README is not written then.
     """
     folder, figures = folder or RESULTS / "mini", figures or RUNS / "photo" / "figures"
+    photo = folder.parent / "photo"
     require(path.is_file(), path, "README must exist", "Give its path")
     text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
     if (folder / "claims.csv").is_file():
         text = _between(path, text, "claims", readme_claims(folder))
-    if (folder.parent / "photo" / "zero_shot_gains.csv").is_file():
-        text = _between(path, text, "photographs", readme_photographs(folder.parent / "photo"))
+    if (photo / "zero_shot_gains.csv").is_file():
+        text = _between(path, text, "photographs", readme_photographs(photo))
     if (figures / README_PICTURE).is_file():
-        update_readme_picture(folder.parent / "photo", figures)
+        pixels = read_pixels(figures / README_PICTURE)
+        with atomic_write(photo / "occlusions.png") as partial:
+            PIL.Image.fromarray(pixels).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
     write_whole(path, text.encode())
-
-
-def update_readme_picture(folder: Path | None = None, figures: Path | None = None) -> None:
-    """README's picture, ``occlusions.png``, from the figure that notebook 06 has saved; in 192 colours.
-
-    Args:
-        folder: instead of ``data/results/photo``.
-        figures: instead of ``data/runs/photo/figures``.
-
-    Raises:
-        InputError: notebook 06 has not saved it; it is damaged.
-    """
-    picture = (figures or RUNS / "photo" / "figures") / README_PICTURE
-    require(picture.is_file(), picture, "README needs this figure", "Run notebook 06, which saves it")
-    with atomic_write((folder or RESULTS / "photo") / "occlusions.png") as partial:
-        PIL.Image.fromarray(read_pixels(picture)).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
 
 
 def _between(path: Path, text: str, name: str, block: str) -> str:

@@ -4,7 +4,7 @@ In figures with matplotlib; for the screen with Pillow, fast enough to answer a 
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,9 +25,9 @@ from sameo_core.datasets import AmodalImage
 from sameo_core.datasets.images import FORMATS, upright
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, remove_small_regions
-from sameo_core.reporting.style import PALETTE, require, styled
+from sameo_core.reporting.style import PALETTE, styled
 
-Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image; compared by hand, so that the error says which one differs
+Mask = Bool[np.ndarray, "_ _"]  # "h w" of the image
 
 
 @styled
@@ -39,7 +39,6 @@ def draw_object(
     *,
     box: BoxXYXY | None = None,
     role: str = "amodal",
-    hidden_style: Mapping[str, object] | None = None,
 ) -> None:
     """Draw one object: the visible part outlined, the amodal mask dashed, the hidden region tinted and hatched.
 
@@ -50,18 +49,10 @@ def draw_object(
         visible, amodal: bool "h w"; without an amodal mask (None) only the visible part is drawn.
         box: the box prompt, xyxy pixels.
         role: "amodal" for what a model says, "truth" for what the annotation says.
-        hidden_style: properties of the hidden region's `PathPatch` to change, e.g. ``{"hatch": "xx"}``.
-
-    Raises:
-        InputError: a mask is not of the image's size.
     """
-    for name, mask in {"visible": visible, "amodal": amodal}.items():
-        size = image.shape[:2] if mask is None else mask.shape
-        rule = f"a mask has its image's size (h, w) {image.shape[:2]}, found {size}"
-        require(size == image.shape[:2], name, rule, "Bring the mask to the original image's size")
     show_image(axes, image, visible)
     if amodal is not None:
-        draw_hidden(axes, amodal & ~visible, PALETTE["hidden" if role == "amodal" else role], **(hidden_style or {}))
+        draw_hidden(axes, amodal & ~visible, PALETTE["hidden" if role == "amodal" else role])
     draw_visible(axes, visible)
     if amodal is not None:
         draw_amodal(axes, amodal, PALETTE[role])
@@ -96,9 +87,9 @@ def draw_box(axes: Axes, box: BoxXYXY) -> None:
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **line))
 
 
-def draw_hidden(axes: Axes, hidden: Mask, tint: str, **style: object) -> None:
+def draw_hidden(axes: Axes, hidden: Mask, tint: str) -> None:
     if hidden.any():
-        style = {"fc": (tint, 0.6), "ec": "black", "lw": 0, "hatch": "/////", "label": "hidden", **style}
+        style: dict[str, Any] = {"fc": (tint, 0.6), "ec": "black", "lw": 0, "hatch": "/////", "label": "hidden"}
         axes.add_patch(PathPatch(_outline(hidden), **style))
 
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from numbers import Integral
 
 import numpy as np
 import PIL.Image
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from sameo_core.arrays import AmodalMask, BoxesXYXY, BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.datasets.files import check_records
 from sameo_core.evaluation import evaluate_regions, region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
@@ -50,17 +48,10 @@ def figure_contact_sheet(
 
     Args:
         count: at most so many images.
-        labels: a word above each image; then `images` are shown as they are, all of them.
-
-    Raises:
-        InputError: no images; or an image file cannot be read.
+        labels: a word above each image, all of which are then shown.
     """
-    rule = f"at least one image, found {len(images)}, count={count}, columns={columns}"
-    require(len(images) and count > 0 and columns > 0, "images", rule, "Load a split that has images")
-    rule = f"one label an image, found {len(labels or ())} for {len(images)}"
-    require(labels is None or len(labels) == len(images) <= count, "labels", rule, "Give as many, and raise count")
     named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
-    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
+    chosen = [images[i] for i in _spread(len(images), count)]
     rows = [chosen[i : i + columns] for i in range(0, len(chosen), columns)]
     gap, head, word = 0.05, 0.25, 0.16 if labels else 0  # inch
     waiting = iter(labels or ())
@@ -81,6 +72,11 @@ def figure_contact_sheet(
     return figure
 
 
+def _spread(length: int, count: int) -> list[int]:
+    """At most `count` of the first `length` numbers, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
+
+
 def _draw_scene(axes: Axes, image: AmodalImage) -> None:
     things = [instance for instance in image.instances if not instance.is_stuff]
     visible = [thing.visible for thing in things]
@@ -93,14 +89,9 @@ def _draw_scene(axes: Axes, image: AmodalImage) -> None:
 
 
 @styled
-def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: int = 6) -> Figure:
-    """Drawn scenes as they are, without their truth.
-
-    Raises:
-        InputError: no scenes.
-    """
-    require(len(scenes), "scenes", "at least one scene, found none", "Draw some first")
-    figure, grid = panels(title, profile, len(scenes), columns, 1.2)
+def figure_scenes(scenes: Sequence[Scene], title: str, profile: str) -> Figure:
+    """Drawn scenes as they are, without their truth."""
+    figure, grid = panels(title, profile, len(scenes), 6, 1.2)
     for axes, scene in zip(grid, scenes, strict=True):
         axes.imshow(scene.image)
         axes.set_axis_off()
@@ -108,15 +99,10 @@ def figure_scenes(scenes: Sequence[Scene], title: str, profile: str, columns: in
 
 
 @styled
-def figure_pool(pool: Pool, profile: str, title: str, count: int = 18, columns: int = 9) -> Figure:
-    """Objects of a pool, evenly spread over it, each cut out with some surroundings and outlined.
-
-    Raises:
-        InputError: an empty pool, or an image that cannot be read.
-    """
-    require(len(pool), "pool", "at least one object, found none", "Collect from more images, or weaken the rules")
-    chosen = np.unique(np.linspace(0, len(pool) - 1, min(count, len(pool))).astype(int)).tolist()
-    figure, grid = panels(title, profile, len(chosen), columns, 0.8)
+def figure_pool(pool: Pool, profile: str, title: str) -> Figure:
+    """Up to 18 objects, evenly spread over a pool, each cut out with some surroundings and outlined."""
+    chosen = _spread(len(pool), 18)
+    figure, grid = panels(title, profile, len(chosen), 9, 0.8)
     for axes, index in zip(grid, chosen, strict=True):
         mask = pool.mask(index)
         axes.imshow(read_pixels(pool.path(index)))
@@ -129,12 +115,7 @@ def figure_pool(pool: Pool, profile: str, title: str, count: int = 18, columns: 
 
 @styled
 def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, profile: str) -> Figure:
-    """One pair at several occlusion rates, composed, with the rate that was achieved and the hidden part hatched.
-
-    Raises:
-        InputError: no steps, or an image that cannot be read.
-    """
-    require(len(steps), "steps", "at least one pair, found none", "Give `synthesis.ladder` some rates")
+    """One pair at several occlusion rates, composed, with the rate that was achieved and the hidden part hatched."""
     figure, grid = panels("The same pair at rising occlusion", profile, len(steps), 5, 1.5)
     for axes, pair in zip(grid, steps, strict=True):
         with PIL.Image.open(io.BytesIO(compose(pool, pair, config).occluded)) as image:
@@ -159,19 +140,17 @@ class Comparison:
     predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
 
 
-def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least: float | int = 0.1) -> list[int]:
+def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping]) -> list[int]:
     """Three objects, by their number in the data set: worst, median and best by the IoU of the hidden region.
 
+    Objects that are less than a tenth hidden are passed over.
+
     Args:
-        covering: COCO results with `instance_id`, at most one an object; objects without one are passed over.
-        least: only objects with at least this occlusion rate.
+        covering: COCO results with `instance_id`, at most one per object; objects without one are passed over.
 
     Raises:
-        InputError: no such object; a result that is not of an object, or without its mask; a data set without amodal
-            masks.
+        InputError: no such object.
     """
-    wanted = {"image_id": Integral | str, "instance_id": Integral | str, "segmentation": Mapping}
-    check_records("covering", covering, "result", wanted)
     masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in covering}
     objects = [(image.image_id, item) for image in dataset for item in image.instances]
     numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]
@@ -179,7 +158,7 @@ def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping], least
     truth = [objects[i][1] for i in numbers]
     amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
     table = evaluate_regions(predicted, amodal, visible)
-    return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least)]
+    return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least=0.1)]
 
 
 def comparisons(
@@ -189,11 +168,11 @@ def comparisons(
 
     Args:
         chosen: numbers of objects, counted over the whole data set in its order.
-        results: model -> COCO results with `instance_id` and `box`, one an object, all of one front-end; of a detector
+        results: model -> COCO results with `instance_id` and `box`, one per object, all of one front-end; of a detector
             what `covering_detections` leaves of them.
 
     Raises:
-        InputError: a model without a mask of a chosen object; an image cannot be read.
+        InputError: a model without a mask of a chosen object.
     """
     objects = [(image, item) for image in dataset for item in image.instances]
     by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
@@ -217,7 +196,7 @@ def figure_before_after(
     rows: Sequence[str] | None = None,
     prompt: str = "box prompt, visible part",
 ) -> Figure:
-    """A row an object: the prompt and the visible part | each model's amodal mask | the truth.
+    """One row per object: the prompt and the visible part | each model's amodal mask | the truth.
 
     Hatched in a model's panel is what it says is hidden: prediction minus visible truth. The IoU of the whole object
     and of its hidden region are computed here, by `region_iou`. Panels are cut out around the object.
@@ -225,13 +204,7 @@ def figure_before_after(
     Args:
         rows: a word beside each object, e.g. ("worst", "median", "best").
         prompt: heading of the first column; "photograph": the picture as it is, with the box.
-
-    Raises:
-        InputError: no objects, objects with different models, masks of different size, not a word an object.
     """
-    require(len(objects), "objects", "a comparison needs at least one object, found none", "Choose objects first")
-    rule = f"a word an object, found {len(rows or ())} for {len(objects)}"
-    require(rows is None or len(rows) == len(objects), "rows", rule, "Give as many")
     names = list(objects[0].predictions)
     views = [_view(item.amodal) for item in objects]
     ratios = [(y1 - y0) / (x1 - x0) for x0, y0, x1, y1 in views]
@@ -242,8 +215,6 @@ def figure_before_after(
     for heading, axes in zip([prompt, *names, "truth"], grid[0], strict=True):
         axes.set_title(heading)
     for i, (item, row) in enumerate(zip(objects, grid, strict=True)):
-        rule = f"all objects have the same models {names}, found {list(item.predictions)}"
-        require(list(item.predictions) == names, "objects", rule, "Predict all with every model", f"object {i}")
         if prompt == "photograph":
             show_image(row[0], item.image, np.ones_like(item.visible))
             draw_box(row[0], item.box)
@@ -297,15 +268,8 @@ def figure_overlay(
         profile: None outside of a run (command line): then the title has to say which weights drew the masks.
         labels: n short texts; by default the objects' numbers, from 1.
         most_height: of the picture, in inch.
-
-    Raises:
-        InputError: masks, boxes or labels that differ in number, or masks in size from the image.
     """
-    rule = f"one mask, box and label an object, found {len(amodal)} masks and {len(boxes)} boxes"
-    counts = {len(amodal), len(boxes), len(boxes if visible is None else visible), len(labels or boxes)}
-    require(len(counts) == 1, "amodal", rule, "Pass what belongs together")
-    size = image.shape[:2]
-    step = -(-max(size) // OVERLAY_PIXELS)
+    step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
     image, boxes = image[::step, ::step], np.asarray(boxes) / step
     height, width = image.shape[:2]
     tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower than a page instead
@@ -315,9 +279,6 @@ def figure_overlay(
     objects = np.zeros((height, width), bool)
     seen = repeat(None) if visible is None else visible
     for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=False)):
-        for given in (mask,) if part is None else (mask, part):
-            rule = f"a mask has its image's size (h, w) {size}, found {given.shape}"
-            require(given.shape == size, "masks", rule, "Bring it to the image's size", f"mask {i}")
         mask = mask[::step, ::step]
         objects |= mask
         if part is not None:
@@ -335,12 +296,7 @@ def figure_overlay(
 
 @styled
 def figure_cut_outs(cut_outs: Mapping[int, np.ndarray], title: str, profile: str) -> Figure:
-    """A panel an object, under its number: RGBA "h w 4" on a chequered ground, which shows where it is transparent.
-
-    Raises:
-        InputError: no cut-outs.
-    """
-    require(len(cut_outs), "cut_outs", "at least one cut-out, found none", "Predict masks that are not empty")
+    """One panel per object, under its number: RGBA "h w 4" on chequers, which show where it is transparent."""
     figure, grid = panels(title, profile, len(cut_outs), 5, 1.4)
     for axes, (number, cut) in zip(grid, cut_outs.items(), strict=True):
         rows, columns = np.indices(cut.shape[:2]) * 10 // max(cut.shape[:2])  # ten squares on the longer side

@@ -97,7 +97,6 @@ STYLE: Any = MappingProxyType(  # of matplotlib's keys, each of which its types 
         "grid.color": "0.9",
         "grid.linewidth": 0.6,
         "hatch.linewidth": 0.8,
-        "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
         "legend.fontsize": 7,
         "legend.frameon": False,
         "lines.solid_capstyle": "round",
@@ -167,25 +166,20 @@ def panels(title: str, profile: str, count: int, across: int, height: float) -> 
 
 def rendered(figure: Figure, kind: str, dpi: float | int, texts: Mapping[str, str] = MappingProxyType({})) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind] | dict(texts)
+    metadata = {"svg": {"Date": None}, "png": {"Software": None}}[kind] | dict(texts)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
 @styled
-def save_figure(
-    figure: Figure, name: str, profile: str, folder: Path | None = None, pdf: bool = False, dpi: int = 150
-) -> Path:
+def save_figure(figure: Figure, name: str, profile: str, folder: Path | None = None, dpi: int = 150) -> Path:
     """Write ``<name>.svg`` (for the paper) and ``<name>.png``, the same bytes each time; the SVG's path.
 
-    `folder` stands in for ``data/runs/<profile>/figures``; `pdf`: ``<name>.pdf`` too, as LaTeX takes no SVG; `dpi`: of
-    the PNG.
+    `folder` stands in for ``data/runs/<profile>/figures``; `dpi` is the PNG's.
     """
     path = named_file(name, profile, RUNS / profile / "figures" if folder is None else folder).with_suffix(".svg")
     write_whole(path.with_suffix(".png"), rendered(figure, "png", dpi))
     write_whole(path, rendered(figure, "svg", 150))
-    if pdf:
-        write_whole(path.with_suffix(".pdf"), rendered(figure, "pdf", 150))
     return path
 
 

@@ -5,7 +5,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -48,8 +48,8 @@ def write_table(
         row, record = {"profile": profile, **row}, f"row {i}"
         odd = ", ".join(sorted(row.keys() ^ set(columns)))
         require(not odd, "rows", f"all rows have the same keys, only some have {odd}", "Use None for no value", record)
-        rule = f"one profile a table: {profile!r}, found {row['profile']!r}"
-        require(row["profile"] == profile, "rows", rule, "Write one table a profile", record)
+        rule = f"one profile per table: {profile!r}, found {row['profile']!r}"
+        require(row["profile"] == profile, "rows", rule, "Write one table per profile", record)
         writer.writerow([cell_text(row[column], 4, record, nan="nan") for column in columns])
     rule = f"rows say their seed, those of {name} have only {', '.join(rows[0])}"
     require(rows[0].keys() & {"seed", "seeds"}, "rows", rule, "Give `seed=`, or a column `seed` (or `seeds`, how many)")
@@ -72,7 +72,7 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
         raise InputError(file=path, rule=f"cannot be read as CSV: {error}", remedy="Write the table again") from error
     require(header, path, "a table needs a header, the file is empty", "Write it again")
     for i, line in enumerate(lines):
-        rule = f"{len(header)} cells a row as in the header, found {len(line)}"
+        rule = f"{len(header)} cells per row as in the header, found {len(line)}"
         require(len(line) == len(header), path, rule, "Correct the row, or write the table again", f"row {i}")
     return [dict(zip(header, map(_parsed, line), strict=True)) for line in lines]
 
@@ -104,19 +104,14 @@ class Table:
     """A table that a notebook shows as HTML, GitHub as Markdown, a terminal as the same text, a paper as LaTeX."""
 
     columns: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]  # a tuple a row
-    numeric: tuple[bool, ...]  # a flag a column: right-aligned
-    bold: frozenset[tuple[int, int]]  # (row, column)
+    cells: tuple[tuple[str, ...], ...]  # one tuple per row
+    numeric: tuple[bool, ...]  # per column: right-aligned
     title: str | None
     heads: tuple[tuple[tuple[str, int], ...], ...] = ()  # lines above `columns`: (text, columns below it)
     note: str | None = None  # a sentence below
 
     def _repr_markdown_(self) -> str:
-        rows = [
-            [f"**{text}**" if (i, j) in self.bold else text.replace("|", "\\|") for j, text in enumerate(row)]
-            for i, row in enumerate(self.cells)
-        ]
-        rows.insert(0, [column.replace("|", "\\|") for column in self._full_columns()])
+        rows = [[text.replace("|", "\\|") for text in row] for row in (self._full_columns(), *self.cells)]
         widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * (w - n) + ":" * n for w, n in zip(widths, self.numeric, strict=True)])
         aligned = [
@@ -133,12 +128,11 @@ class Table:
         return [" \N{MIDDLE DOT} ".join(filter(None, texts)) for texts in zip(*above, self.columns, strict=True)]
 
     def _repr_html_(self) -> str:
-        def line(tag: str, texts: Sequence[str], row: int) -> str:
-            cells = []
-            for j, text in enumerate(texts):
-                text = html.escape(text, quote=False)
-                text = f"<b>{text}</b>" if (row, j) in self.bold else text
-                cells.append(f'<{tag} style="text-align: {"right" if self.numeric[j] else "left"}">{text}</{tag}>')
+        def line(tag: str, texts: Sequence[str]) -> str:
+            cells = [
+                f'<{tag} style="text-align: {"right" if numeric else "left"}">{html.escape(text, quote=False)}</{tag}>'
+                for text, numeric in zip(texts, self.numeric, strict=True)
+            ]
             return f"<tr>{''.join(cells)}</tr>"
 
         def spanning(text: str, span: int) -> str:
@@ -146,22 +140,17 @@ class Table:
 
         caption = [f"<caption>{html.escape(self.title, quote=False)}</caption>"] if self.title else []
         heads = [f"<tr>{''.join(spanning(*head) for head in above)}</tr>" for above in self.heads]
-        body = [line("td", row, i) for i, row in enumerate(self.cells)]
+        body = [line("td", row) for row in self.cells]
         note = [f"<p>{html.escape(self.note, quote=False)}</p>"] if self.note else []
-        return "\n".join(["<table>", *caption, *heads, line("th", self.columns, -1), *body, "</table>", *note])
+        return "\n".join(["<table>", *caption, *heads, line("th", self.columns), *body, "</table>", *note])
 
     __repr__ = __str__ = _repr_markdown_
 
-    def latex(self, label: str | None = None) -> str:
-        """The table for a paper: a float with caption, to be used with the package booktabs.
+    def latex(self, label: str) -> str:
+        """A float for the package booktabs; ``\\ref`` calls it `label`, e.g. "tab:zero-shot"."""
 
-        Args:
-            label: what ``\\ref`` calls it, e.g. "tab:zero-shot".
-        """
-
-        def line(texts: Sequence[str], row: int) -> str:
-            cells = [_latex_text(text) for text in texts]
-            return " & ".join(f"\\textbf{{{c}}}" if (row, j) in self.bold else c for j, c in enumerate(cells)) + r" \\"
+        def line(texts: Sequence[str]) -> str:
+            return " & ".join(map(_latex_text, texts)) + r" \\"
 
         caption = ". ".join(_latex_text(text) for text in (self.title, self.note) if text)
         heads = []
@@ -175,13 +164,13 @@ class Table:
             r"\begin{table}",
             r"\centering",
             *([rf"\caption{{{caption}}}"] if caption else []),
-            *([rf"\label{{{label}}}"] if label else []),
+            rf"\label{{{label}}}",
             rf"\begin{{tabular}}{{{''.join('lr'[n] for n in self.numeric)}}}",
             r"\toprule",
             *heads,
-            line(self.columns, -1),
+            line(self.columns),
             r"\midrule",
-            *(line(row, i) for i, row in enumerate(self.cells)),
+            *map(line, self.cells),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -210,18 +199,13 @@ def _latex_text(text: str) -> str:
 
 
 def table_html(
-    rows: Sequence[Row],
-    columns: Sequence[str] | None = None,
-    title: str | None = None,
-    best: Mapping[str, Callable] | None = None,
-    decimals: int = 3,
+    rows: Sequence[Row], columns: Sequence[str] | None = None, title: str | None = None, decimals: int = 3
 ) -> Table:
     """Rows as a `Table`, the last line of a notebook cell.
 
     Args:
         columns: those to show, in order; by default all, in the order in which the rows name them. What a row does not
             have, None and NaN are empty cells.
-        best: column -> max or min: that value of the column is bold (as shown: ties of the rounded numbers too).
         decimals: of fractions.
 
     Raises:
@@ -229,25 +213,14 @@ def table_html(
     """
     require(len(rows), "rows", "a table needs at least one row, found none", "Show it once there is a result")
     known = list(dict.fromkeys(key for row in rows for key in row))
-    columns, best = list(known if columns is None else columns), best or {}
-    for column in [*columns, *best]:
+    columns = tuple(known if columns is None else columns)
+    for column in columns:
         rule = f"a column of the rows, found {column!r}"
         require(column in known, "columns", rule, f"Choose from {', '.join(known)}")
     cells = tuple(tuple(cell_text(row.get(c), decimals, f"row {i}") for c in columns) for i, row in enumerate(rows))
     values = [[row.get(c) for row in rows if row.get(c) is not None] for c in columns]
-    bold = set()
-    for column, choose in best.items():
-        numbers = [row[column] for row in rows if is_number(row.get(column)) and not math.isnan(row[column])]
-        if numbers and column in columns:
-            j, winner = columns.index(column), cell_text(choose(numbers), decimals)
-            bold |= {(i, j) for i, row in enumerate(cells) if row[j] == winner}
     numeric = tuple(bool(column) and all(map(is_number, column)) for column in values)
-    return Table(tuple(columns), cells, numeric, frozenset(bold), title)
-
-
-def table_markdown(rows: Sequence[Row], *args: Any, **options: Any) -> str:
-    """Rows as Markdown text, for a README; everything as in `table_html`."""
-    return str(table_html(rows, *args, **options))
+    return Table(columns, cells, numeric, title)
 
 
 def per_cent(mean: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
