@@ -953,7 +953,6 @@ ROWS = [
     Row(
         "synthesis.completeness_curve", lambda d: Given(d.pool, {}), "hidden", "4 are missing", "Draw", "annotation 100"
     ),
-    Row("synthesis.chosen_threshold", g([]), "curve", "a precision of at least 0.95", "better teacher"),
     Row(
         "synthesis.composition.check_curriculum",
         g(SynthesisConfig(rate_edges=(0.5, 0.2))),

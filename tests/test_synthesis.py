@@ -35,7 +35,6 @@ from sameo_core.synthesis import (
     RULES,
     CurvePoint,
     Pool,
-    chosen_threshold,
     collect_complete_objects,
     completeness,
     completeness_curve,
@@ -295,15 +294,6 @@ def test_the_curve_by_hand(graded):
     assert weaker == [CurvePoint(0.85, 1, 2 / 3, 2)]
     assert completeness_curve(found, truth | {1: float("nan")}, thresholds=[0.85])[0].precision == 0  # cut by the frame
     assert [point.threshold for point in completeness_curve(found, truth)][::49] == [0.5, 0.99]
-
-
-def test_the_chosen_threshold_has_the_highest_recall_that_is_precise_enough(graded):
-    found, truth = graded
-    curve = completeness_curve(found, truth)
-    assert chosen_threshold(curve) == CurvePoint(0.89, 1, 1 / 3, 1)  # the highest of equals; 0.9 is 0.899... in float32
-    assert chosen_threshold(curve, 0.6).threshold == 0.69
-    with pytest.raises(InputError, match="precision of at least 0.95, the best is 0.500"):
-        chosen_threshold([CurvePoint(0.5, 0.5, 1, 2), CurvePoint(0.9, 1, 0, 0)])
 
 
 def test_a_curve_needs_the_truth_of_every_object(graded):

@@ -87,7 +87,7 @@ class CompletenessConfig:
     # for where no teacher is. What touches may hide
     max_object_share: float = 1.0  # pixels / image pixels; a large object leaves no room for an occluder
     min_agreement: float = 0.9  # IoU of the teacher's amodal mask and the annotated visible one. Ours, and to be
-    # measured again with the teacher in use: see `chosen_threshold`
+    # measured again with the teacher in use: see `completeness_curve`
     max_predicted_hidden: float = 0.02  # what the teacher adds as a part of its own / the object: see `hidden_share`
     min_frame_gap: int = 2  # pixels between object and frame; polygons end a pixel before what they follow
     min_object_pixels: int = 1024  # COCO calls less than 32 x 32 small; enlarged, such cut-outs are blurs

@@ -471,20 +471,3 @@ def completeness_curve(
         precision = right / all_kept if all_kept else 1.0
         points.append(CurvePoint(float(threshold), precision, right / int(complete.sum()), all_kept))
     return points
-
-
-def chosen_threshold(curve: Sequence[CurvePoint], min_precision: float = 0.95) -> CurvePoint:
-    """The point with the highest recall among those precise enough; of equals, the one with the highest threshold.
-
-    An incomplete object in the pool teaches a wrong amodal mask, a complete one left out costs nothing but variety: so
-    precision is demanded and recall is what can be had with it.
-
-    Raises:
-        InputError: no threshold is that precise while it keeps anything.
-    """
-    precise = [point for point in curve if point.kept and point.precision >= min_precision]
-    if not precise:
-        best = max((point.precision for point in curve if point.kept), default=0.0)
-        rule = f"a precision of at least {min_precision}, the best is {best:.3f}"
-        raise InputError(file="curve", rule=rule, remedy="Use a better teacher, or ask for less")
-    return max(precise, key=lambda point: (point.recall, point.threshold))
