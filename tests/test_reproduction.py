@@ -360,7 +360,7 @@ def test_every_notebook_says_its_minutes():
     assert all(reproduction.expected_minutes(path) for path in reproduction.find_notebooks())
 
 
-def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypatch):
+def test_kernels_of_mini_compute_in_one_thread_with_the_same_instructions_everywhere(monkeypatch):
     monkeypatch.setattr(runner.torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     with reproduction.kernel_environment("mini"):
         assert runner.AVX2.items() <= os.environ.items()
@@ -368,7 +368,7 @@ def test_kernels_of_mini_compute_with_the_same_instructions_everywhere(monkeypat
         assert not runner.AVX2.items() <= os.environ.items()
     monkeypatch.setattr(runner.torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")  # e.g. ARM
     with reproduction.kernel_environment("mini"):
-        assert "ATEN_CPU_CAPABILITY" not in os.environ
+        assert "ATEN_CPU_CAPABILITY" not in os.environ and os.environ["OMP_NUM_THREADS"] == "1"
 
 
 def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):

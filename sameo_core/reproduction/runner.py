@@ -260,11 +260,13 @@ def _failing_line(error: Exception) -> int | None:
 
 @contextmanager
 def kernel_environment(profile: str = "") -> Iterator[None]:
-    """What the kernels inherit: this checkout's sameo_core, no progress bars, in `mini` no instructions but AVX2's."""
+    """What kernels inherit: this checkout's sameo_core, no progress bars; in `mini` one thread and AVX2 alone."""
     before = dict(os.environ)
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's warning at each start of a kernel
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")]))
+    if profile == "mini":  # nano's matrices are so small that two threads take half as long again as one
+        os.environ["OMP_NUM_THREADS"] = "1"
     if profile == "mini" and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         os.environ.update(AVX2)
     try:
