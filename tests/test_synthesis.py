@@ -1183,7 +1183,7 @@ def test_the_verb_makes_a_set_from_a_pool(objects, tmp_path, capsys):
 
 def test_the_verb_asks_a_teacher_that_was_fine_tuned_without_lvis(world: World, tmp_path, monkeypatch):
     profile = world.profile(**LENIENT, visible_only=("lvis",), train=("cocoa", "amodal_lvis"), synthetic_images=4)
-    monkeypatch.setattr("sameo_core.config.load_profile", lambda name: profile)
+    monkeypatch.setattr("sameo_core.__main__.load_profile", lambda name: profile)
     assert main(["synthesize", "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     assert len(load_dataset("amodal_lvis", tmp_path / "out", "train")) == 4
     (run,) = profile.runs.glob("sameo-*")
