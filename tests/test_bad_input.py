@@ -1156,7 +1156,7 @@ ROWS = [
     ),
     Row("reporting.readme_photographs", lambda d: Given(d.folder), "gains.csv", "needs this table", "A2"),
     Row("reporting.readme_claims", lambda d: Given(d.folder), "claims.csv", "needs this table", "notebook 05"),
-    Row("reporting.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "needs its columns", "05"),
+    Row("reporting.readme_claims", lambda d: Given(table(d, "claims", "a\n1\n")), "claims.csv", "its columns", "05"),
     Row("reporting.update_readme", lambda d: Given(d.folder / "R.md"), "R.md", "must exist", "Give its path"),
     Row("reporting.update_readme", lambda d: readme(d, "no marks"), "README.md", "has the marks", "Put them"),
     Row(
