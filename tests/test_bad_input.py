@@ -549,6 +549,13 @@ ROWS = [
         "encode_images",
     ),
     Row(
+        "model.Sameo.predict_embedded",
+        lambda d: Given(d.nano, torch.zeros(2, 128, 16, 16), (60, 90), [[1, 1, 9, 9]]),
+        "embedding",
+        "of one image, found 2",
+        "image by image",
+    ),
+    Row(
         "model.Sameo.decode_embedded",
         lambda d: Given(d.nano, d.nano.embed(PICTURE), (60, 90), [1, 2, 3]),
         "boxes",

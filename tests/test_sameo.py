@@ -19,7 +19,7 @@ from sameo_core.errors import InputError
 from sameo_core.model import NAMED_WEIGHTS, Sameo, build_efficient_sam
 from sameo_core.model.box_decoder import upscale_logits
 from sameo_core.model.checkpoints import weights_checksum
-from sameo_core.model.sameo import stretched
+from sameo_core.model.efficient_sam import stretched
 
 SIZE = (48, 64)
 BOXES = [[4, 6, 30, 40], [20, 10, 64, 48], [0, 0, 12, 9], [1.5, 2.5, 50.25, 30]]
@@ -137,13 +137,13 @@ def test_images_stretched_ahead_are_embedded_together(nano):
 @pytest.mark.parametrize("limit", [{"boxes_per_pass": 1}, {"boxes_per_pass": 3}, {"upscaled_pixels": 1}])
 def test_passes_bound_memory_and_change_nothing(nano, monkeypatch, limit):
     whole = nano.predict(photo(), BOXES, SCORES)
-    passes, decode = [], nano.model.decode_boxes
+    passes, decode = [], nano.model.decode_prompts
 
-    def counted(embedding, boxes, size, multimask):
-        passes.append(boxes.shape[1])
-        return decode(embedding, boxes, size, multimask)
+    def counted(embedding, tokens, multimask):
+        passes.append(tokens.shape[1])
+        return decode(embedding, tokens, multimask)
 
-    monkeypatch.setattr(nano.model, "decode_boxes", counted)
+    monkeypatch.setattr(nano.model, "decode_prompts", counted)
     nano.limits = load_profile(**limit).evaluation
     parts = nano.predict(photo(), BOXES, SCORES)
     assert passes == ([3, 1] if limit == {"boxes_per_pass": 3} else [1, 1, 1, 1])

@@ -12,14 +12,16 @@ Read in this order: `variants`, `image_encoder`, `box_decoder`, and here how the
 
 import hashlib
 import operator
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.arrays import BoxPrompts, Image, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.errors import InputError
 from sameo_core.model.box_decoder import MASK_TOKENS, DecodedMasks, MaskDecoder, PromptEncoder, Tokens, upscale_logits
 from sameo_core.model.checkpoints import fingerprint_weights, plain_name, read_weights, shapes
@@ -61,6 +63,10 @@ class EfficientSam(nn.Module):
         side = self.config.image_size
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
 
+    def image_to_square(self, image: Image) -> Float[Tensor, "1 3 side side"]:
+        """An 8-bit image stretched to the network's square input, in [0, 1]."""
+        return torch.from_numpy(stretched(image, self.config.image_size)).permute(2, 0, 1)[None]
+
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
 
@@ -97,8 +103,7 @@ class EfficientSam(nn.Module):
             InputError: shapes that do not fit; boxes with NaN, without area, or entirely outside the image.
         """
         check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
-        boxes = self.to_input(boxes.unflatten(-1, (2, 2)), image_size).flatten(-2)
-        return self.decode_prompts(embedding, self.prompt_encoder(boxes, self.config.image_size), multimask)
+        return self.decode_prompts(embedding, self.box_tokens(boxes, image_size), multimask)
 
     def decode_points(
         self,
@@ -131,6 +136,11 @@ class EfficientSam(nn.Module):
         prompt = self.prompt_encoder.clicks(self.to_input(points, image_size), labels, self.config.image_size)
         return self.decode_prompts(embedding, prompt, multimask)
 
+    def box_tokens(self, boxes: BoxPrompts, image_size: tuple[int, int]) -> Tokens:
+        """The prompt tokens of boxes in pixels of the original image."""
+        boxes = self.to_input(boxes.unflatten(-1, (2, 2)), image_size).flatten(-2)
+        return self.prompt_encoder(boxes, self.config.image_size)
+
     def to_input(self, points: Float[Tensor, "*n 2"], image_size: tuple[int, int]) -> Float[Tensor, "*n 2"]:
         """Points in pixels of the original image to pixels of the network's input."""
         (height, width), (inner_height, inner_width) = image_size, self.input_size(image_size)
@@ -152,6 +162,29 @@ class EfficientSam(nn.Module):
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) that an image of `image_size` has in the network's square: all of it."""
         return self.config.image_size, self.config.image_size
+
+
+def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
+    """An image stretched to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does, from 8-bit values.
+
+    Only the four pixels around each new one are looked at: neither time nor memory grows with the image.
+    """
+    rows, columns = (list(_neighbours(count, side)) for count in image.shape[:2])
+    result = np.zeros((side, side, 3), np.float32)
+    for row, share_of_row in rows:
+        for column, share_of_column in columns:
+            weight = (share_of_row[:, None] * share_of_column)[..., None]
+            result += weight * image[np.ix_(row, column)]
+    return result / 255
+
+
+def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"], Float[np.ndarray, " new"]]]:
+    """Of `count` pixels in a row, the one before and the one after each of `side` new ones, with what each counts."""
+    at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
+    before = at.astype(int)
+    share = (at - before).astype(np.float32)
+    yield before, 1 - share
+    yield np.minimum(before + 1, count - 1), share
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
@@ -228,18 +261,24 @@ def _check_prompts(
     name: str, numbers: int, embedding: Tensor, prompts: Tensor, image_size: tuple[int, int], dim: int
 ) -> tuple[int, int]:
     """Raises InputError for shapes that do not fit; returns the image's height and width."""
-    if not isinstance(embedding, Tensor):
-        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
-        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
-    if embedding.ndim != 4 or embedding.shape[1] != dim:
-        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
-        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
+    height, width = check_embedding(embedding, image_size, dim)
     fits = prompts.ndim == 3 and prompts.shape[-1] == numbers and len(prompts) == len(embedding)
     if not fits or not prompts.is_floating_point():
         rule = f"a floating-point tensor ({len(embedding)}, q, {numbers}), found {prompts.dtype} {tuple(prompts.shape)}"
         order = "xyxy" if numbers == 4 else "xy"
         remedy = f"Give q {name}, {order}, for each embedded image; decode images with different q one by one"
         raise InputError(file=name, rule=rule, remedy=remedy)
+    return height, width
+
+
+def check_embedding(embedding: Tensor, image_size: tuple[int, int], dim: int) -> tuple[int, int]:
+    """Raises InputError for no image embedding, or no image size; returns the image's height and width."""
+    if not isinstance(embedding, Tensor):
+        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
+    if embedding.ndim != 4 or embedding.shape[1] != dim:
+        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
+        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
     try:
         height, width = map(operator.index, image_size)
     except (TypeError, ValueError):  # not two, or no whole numbers

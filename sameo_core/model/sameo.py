@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import nn
 
@@ -25,7 +25,7 @@ from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.model.boxes import as_array, boxes_in_pixels
 from sameo_core.model.checkpoints import plain_name, weights_checksum
-from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, check_boxes
+from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, check_embedding
 from sameo_core.model.sam import build_sam_decoder
 from sameo_core.model.variants import VARIANTS
 from sameo_core.runs.atomic import atomic_write
@@ -189,33 +189,6 @@ class Sameo:
         self.model.mask_decoder.requires_grad_(True)
         return self.model.mask_decoder.parameters()
 
-    def embed(self, image: Image) -> ImageEmbedding:
-        """The image embedding "1 c he we": computed once, good for any number of boxes in this image.
-
-        Args:
-            image: UInt8 "h w 3", RGB, any size; no copy of it is made.
-
-        Raises:
-            InputError: not an 8-bit RGB image.
-        """
-        return self.embed_stretched(self.stretch(image))
-
-    def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
-        """An image in the network's square, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
-
-        Raises:
-            InputError: not an 8-bit RGB image.
-        """
-        check_image(image)
-        if self.variant == SAM:
-            return self.model.to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255)
-        return torch.from_numpy(stretched(image, self.model.config.image_size)).permute(2, 0, 1)[None]
-
-    @torch.inference_mode()
-    def embed_stretched(self, images: Images) -> ImageEmbedding:
-        """`embed` for images that `stretch` has prepared; several of them stacked give as many embeddings."""
-        return self.model.encode_images(images.to(self.device))
-
     def predict(
         self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None, box_format: str | None = None
     ) -> AmodalPrediction:
@@ -237,6 +210,31 @@ class Sameo:
                 format; scores that do not fit them.
         """
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
+
+    def embed(self, image: Image) -> ImageEmbedding:
+        """The image embedding "1 c he we": computed once, good for any number of boxes in this image.
+
+        Args:
+            image: UInt8 "h w 3", RGB, any size; no copy of it is made.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        return self.embed_stretched(self.stretch(image))
+
+    def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
+        """An image in the network's square, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
+
+        Raises:
+            InputError: not an 8-bit RGB image.
+        """
+        check_image(image)
+        return self.model.image_to_square(image)
+
+    @torch.inference_mode()
+    def embed_stretched(self, images: Images) -> ImageEmbedding:
+        """`embed` for images that `stretch` has prepared; several of them stacked give as many embeddings."""
+        return self.model.encode_images(images.to(self.device))
 
     def predict_embedded(
         self,
@@ -271,11 +269,35 @@ class Sameo:
         """
         return self._passes(embedding, image_size, *self._checked(embedding, image_size, boxes, scores, box_format))
 
+    @torch.inference_mode()
+    def decode_embedded(
+        self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
+    ) -> tuple[Float[np.ndarray, "h w"], float]:
+        """What `predict_embedded` thresholds: one box's mask logits at full size, and the predicted IoU, 0..1.
+
+        Kept, they give the mask at any threshold without decoding again; `predict` takes logits >= 0.
+
+        Args:
+            embedding: of the image (`embed`).
+            image_size: (height, width) in pixels.
+            box: "4", xyxy in pixels of the image.
+
+        Raises:
+            InputError: a box without area, not finite or outside.
+        """
+        boxes, _ = self._checked(embedding, image_size, [box], None, None)
+        prompts = torch.from_numpy(boxes).to(self.device)[None]
+        logits, iou = self._decode(embedding, prompts, image_size)
+        return logits[0].cpu().numpy(), float(iou[0])
+
     def _checked(
         self, embedding: ImageEmbedding, size: tuple[int, int], boxes: Any, given: Any, form: str | None
     ) -> tuple[BoxesXYXY, Scores]:
         """Boxes in pixels and their scores; an embedding and a size that they can go with."""
-        check_boxes(embedding, torch.zeros(1, 0, 4), size, self.model.config.embedding_dim)
+        check_embedding(embedding, size, self.model.config.embedding_dim)
+        if len(embedding) != 1:
+            rule = f"the embedding of one image, found {len(embedding)}"
+            raise InputError(file="embedding", rule=rule, remedy="Predict image by image: embedding[i : i + 1]")
         boxes = boxes_in_pixels(boxes, size, form)
         try:
             scores = np.ones(len(boxes), np.float32) if given is None else as_array(given, np.float32)
@@ -303,59 +325,16 @@ class Sameo:
                 del logits  # not to be kept while the caller works
             yield AmodalPrediction(masks, iou, scores[part] * iou)
 
-    @torch.inference_mode()
-    def decode_embedded(
-        self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
-    ) -> tuple[Float[np.ndarray, "h w"], float]:
-        """What `predict_embedded` thresholds: one box's mask logits at full size, and the predicted IoU, 0..1.
-
-        Kept, they give the mask at any threshold without decoding again; `predict` takes logits >= 0.
-
-        Args:
-            embedding: of the image (`embed`).
-            image_size: (height, width) in pixels.
-            box: "4", xyxy in pixels of the image.
-
-        Raises:
-            InputError: a box without area, not finite or outside.
-        """
-        boxes, _ = self._checked(embedding, image_size, [box], None, None)
-        prompts = torch.from_numpy(boxes).to(self.device)[None]
-        logits, iou = self._decode(embedding, prompts, image_size)
-        return logits[0].cpu().numpy(), float(iou[0])
-
     def _decode(
         self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
         """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
-        decoded = self.model.decode_boxes(embedding, prompts, image_size, self.best_of_three)
+        tokens = self.model.box_tokens(prompts, image_size)
+        decoded = self.model.decode_prompts(embedding, tokens, self.best_of_three)
         best = decoded.iou[0].argmax(-1)  # q; of one mask, that one
         each = torch.arange(len(best), device=best.device)
         logits = self.model.upscale_logits(decoded.logits[:1, each, best].unsqueeze(2).float(), image_size)[0, :, 0]
         return logits, decoded.iou[0, each, best].float().clamp(0, 1)
-
-
-def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
-    """An image stretched to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does, from 8-bit values.
-
-    Only the four pixels around each new one are looked at: neither time nor memory grows with the image.
-    """
-    rows, columns = (list(_neighbours(count, side)) for count in image.shape[:2])
-    result = np.zeros((side, side, 3), np.float32)
-    for row, share_of_row in rows:
-        for column, share_of_column in columns:
-            weight = (share_of_row[:, None] * share_of_column)[..., None]
-            result += weight * image[np.ix_(row, column)]
-    return result / 255
-
-
-def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"], Float[np.ndarray, " new"]]]:
-    """Of `count` pixels in a row, the one before and the one after each of `side` new ones, with what each counts."""
-    at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
-    before = at.astype(int)
-    share = (at - before).astype(np.float32)
-    yield before, 1 - share
-    yield np.minimum(before + 1, count - 1), share
 
 
 def _stated_variant(path: Path) -> str:
