@@ -198,6 +198,7 @@ ROWS = [
     Row("model.losses.iou_l1_loss", g(torch.zeros(3), TENSOR, TENSOR), "predicted_iou", "one number for each", "same"),
     Row("model.losses.mask_iou", g(TENSOR, TENSOR.bool()), "target", "bool", "as float"),
     Row("model.checkpoints.read_weights", g(None), "checkpoint", "path of a file, found None", "Give its path"),
+    Row("model.efficient_sam.check_embedding", g(torch.zeros(1, 9), (6, 9), 128), "embedding", "128, he", "same model"),
     Row(
         "model.efficient_sam.check_boxes",
         g(None, None, (6, 9), 128),
