@@ -291,7 +291,8 @@ def has_every_row(of: Tables) -> Iterator[str]:
     groups: dict[tuple, list] = {}
     for profile, name in [(profile, name) for profile in of for name in EVERY_SEED if name in of[profile]]:
         for row in of[profile][name]:
-            labels = [value for key, value in row.items() if key == "noise" or isinstance(value, str) and key != "seed"]
+            own = {key: value for key, value in row.items() if key not in ("seed", "weights")}
+            labels = [value for key, value in own.items() if key == "noise" or isinstance(value, str)]
             groups.setdefault((name, *labels), []).append(row["seed"])
     for group, seeds in groups.items():
         if seeds not in ([""], ["-"], list(RUN.training.seeds)):
