@@ -164,7 +164,7 @@ def test_it_is_fine_tuned_like_any_other(embedding):
 def test_it_says_what_it_cannot_do(ours, embedding, tmp_path):
     with pytest.raises(InputError, match="no image encoder"):
         ours.encode_images(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(InputError, match=r"an image embedding is \(b, 256"):
+    with pytest.raises(InputError, match=r"a tensor \(b, 256"):
         ours.decode_boxes(embedding[:, :128], BOXES, SIZE)
     torch.save(build_efficient_sam("vit_t").state_dict(), tmp_path / "other.pt")
     with pytest.raises(InputError, match="looks like a checkpoint of 'vit_t'|wants the shape"):

@@ -1,4 +1,4 @@
-"""The network and what goes around it: encoders, decoders, checkpoints, losses, `Sameo`, and its export."""
+"""The network: encoders, decoders, checkpoints, losses, `Sameo`, and ONNX export."""
 
 from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.model.losses import SameoLoss, sameo_loss

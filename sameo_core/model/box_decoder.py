@@ -1,4 +1,4 @@
-"""The decoder of EfficientSAM: a box becomes tokens, and a two-way transformer draws its mask; it runs once per box.
+"""The decoder of EfficientSAM: a box becomes tokens, and a two-way transformer predicts its mask; runs once per box.
 
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
@@ -19,14 +19,14 @@ from sameo_core.errors import InputError
 from sameo_core.model.variants import EfficientSamConfig
 
 POINTS_PER_PROMPT = 6  # the decoder was trained with six points: a box is two of them, the rest is padding
-MASK_TOKENS = 4  # mask 0 is the single-mask answer, masks 1..3 are the alternatives of `multimask`
+MASK_TOKENS = 4  # mask 0 is the single-mask output, masks 1..3 are the alternatives of `multimask`
 
-Tokens = Float[Tensor, "b q n c"]  # of the decoder: n for each box
+Tokens = Float[Tensor, "b q n c"]  # of the decoder: n per box
 
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """The decoder's answer to each box: masks at its own resolution, and how good it believes each of them to be."""
+    """The decoder's output per box: mask logits at its own resolution, and predicted IoU."""
 
     logits: MaskLogits  # object where logit >= 0
     iou: PredictedIoU  # a regression: usually, not always, inside [0, 1]
@@ -49,20 +49,20 @@ class RandomFourierFeatures(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
 
     def grid(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
-        """Of the centres of he x we cells, row by row."""
+        """The features of the centres of he x we cells, row by row."""
         device = self.positional_encoding_gaussian_matrix.device
         y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
         return self(torch.cartesian_prod(y, x).flip(-1))
 
 
 class PromptEncoder(nn.Module):
-    """Points with labels become tokens: where they are, plus what they mean."""
+    """Points with labels to tokens: position code plus label embedding."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.pe_layer = RandomFourierFeatures(dim)
         self.invalid_points = nn.Embedding(1, dim)
-        self.point_embeddings = nn.Embedding(1, dim)  # of a click on the object; boxes do not use it
+        self.point_embeddings = nn.Embedding(1, dim)  # clicks on the object; unused by boxes
         self.bbox_top_left_embeddings = nn.Embedding(1, dim)
         self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
 
@@ -79,7 +79,7 @@ class PromptEncoder(nn.Module):
         return self.padded(points.unsqueeze(2), [self.point_embeddings], input_size)
 
     def padded(self, points: Float[Tensor, "b q k 2"], meaning: list[nn.Embedding], input_size: int) -> Tokens:
-        """The tokens of k points, whose meaning is given, and of padding."""
+        """The tokens of k points, with their label embeddings, and of padding."""
         missing = POINTS_PER_PROMPT - len(meaning)
         padding = points.new_full((*points.shape[:2], missing, 2), -1.0)
         points = (torch.cat([points, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
@@ -106,11 +106,11 @@ class Mlp(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention inside each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image.
+    """Attention within each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image.
 
-    Three ways to the same numbers. `forward` is the usual one. The other two are for few tokens and many cells of the
-    image: there heads x tokens are fewer than the channels to which each cell would be projected, and it is cheaper to
-    bring the tokens to the cells' space: q (W k) = (q W) k, and sums over a (W v) = W (sum over a v).
+    Three ways to the same numbers. `forward` is the usual one. The other two are for few tokens and many image cells:
+    heads x tokens are fewer than the channels that each cell would be projected to, so it is cheaper to project the
+    tokens into the cells' space: q (W k) = (q W) k, and sums over a (W v) = W (sum over a v).
     """
 
     def __init__(self, dim: int, heads: int, downsample: int = 1):
@@ -124,7 +124,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b g n c"]:
         q, k, v = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
         b, boxes, n = q.shape[:3]
-        if k.shape[1] == 1:  # shared: the queries of all boxes look at them side by side, and nothing is repeated
+        if k.shape[1] == 1:  # shared: the queries of all boxes attend side by side, nothing is repeated
             q = q.flatten(1, 2).unsqueeze(1)  # b 1 g*n c
         q, k, v = (self.split(t).flatten(0, 1).transpose(1, 2) for t in (q, k, v))  # b*g heads n c/heads
         x = F.scaled_dot_product_attention(q, k, v)
@@ -133,7 +133,7 @@ class CrossAttention(nn.Module):
     def few_to_many(
         self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
     ) -> Float[Tensor, "b g n c"]:
-        """`forward` for few queries. The bias of the keys' projection is left out: it changes no softmax."""
+        """`forward` for few queries. The bias of the key projection is left out: it does not change the softmax."""
         q = self.split(self.q_proj(queries)) * self.scale  # b g n heads c/heads
         q = torch.einsum("bgnhd,hdc->bghnc", q, self.k_proj.weight.unflatten(0, (self.heads, -1)))
         share = (q.flatten(2, 3) @ keys.transpose(2, 3)).softmax(-1)  # b g heads*n m
@@ -153,7 +153,7 @@ class CrossAttention(nn.Module):
             bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
             k = torch.einsum("bgmhd,hdc->bghmc", k, self.q_proj.weight.unflatten(0, (self.heads, -1)))
             score = (k.flatten(2, 3) @ queries.transpose(2, 3)).unflatten(2, (self.heads, -1)) + bias.unsqueeze(-1)
-        share = score.softmax(3).flatten(2, 3)  # b g heads*m n; over so few, softmax is slow along the last axis
+        share = score.softmax(3).flatten(2, 3)  # b g heads*m n; softmax over few elements is slow along the last axis
         return share.transpose(2, 3) @ v.flatten(2, 3) + self.out_proj.bias  # b g n c
 
     def split(self, x: Float[Tensor, "b g n c"]) -> Float[Tensor, "b g n heads d"]:
@@ -165,7 +165,7 @@ class CrossAttention(nn.Module):
 
 
 class TwoWayLayer(nn.Module):
-    """Tokens look at each other, then at the image; then the image looks at the tokens."""
+    """Self-attention of the tokens, tokens to image, MLP, image to tokens."""
 
     def __init__(self, config: EfficientSamConfig, first: bool):
         super().__init__()
@@ -180,7 +180,7 @@ class TwoWayLayer(nn.Module):
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
         look: Callable[[Tensor, Tensor, Tensor], Tensor] = self.cross_attn_token_to_image
-        if not self.first:  # the first layer's image is one for all boxes
+        if not self.first:  # in the first layer all boxes share the image
             look = self.cross_attn_token_to_image.few_to_many
         placed = image + positions
         tokens = self.self_attention(tokens, prompt)
@@ -205,7 +205,7 @@ class TwoWayTransformer(nn.Module):
     def forward(
         self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Tokens, answers: int
     ) -> tuple[Float[Tensor, "b q {answers} c"], Float[Tensor, "b q s c"]]:
-        """The first `answers` tokens and the image of each box, after they have seen each other."""
+        """The first `answers` output tokens, and the image as each box has changed it."""
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)
@@ -215,9 +215,9 @@ class TwoWayTransformer(nn.Module):
 
 
 def upsample_2x(layer: nn.ConvTranspose2d, x: Float[Tensor, "b n i"]) -> Float[Tensor, "b 4*n o"]:
-    """Each cell becomes 2 x 2 cells, one after another: a transposed convolution, as the matrix product that it is."""
+    """Each cell becomes 2 x 2 consecutive cells: the transposed convolution as a matrix product."""
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4*o i
-    bias: Any = layer.bias  # torch's type allows for layers without one
+    bias: Any = layer.bias  # torch's type allows None
     return F.linear(x, weight, bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
 
 
@@ -241,7 +241,7 @@ class MaskDecoder(nn.Module):
         (b, q), (he, we) = prompt.shape[:2], image.shape[-2:]
         answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
-        image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: still one for all boxes
+        image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: shared by all boxes
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         tokens, image = self.transformer(image, positions, prompt, 1 + chosen.stop)  # b q n c, b q he*we c
         pixels = self.upscale(image.flatten(0, 1))  # b*q 16*he*we c
@@ -254,13 +254,13 @@ class MaskDecoder(nn.Module):
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
         """Each cell becomes 4 x 4 cells."""
-        layers: Any = self.final_output_upscaling_layers  # of which torch's types say only that they are modules
+        layers: Any = self.final_output_upscaling_layers  # to torch's types, just modules
         (grow, norm, act), (grow_again, act_again) = layers
         x = norm(upsample_2x(grow, image).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)  # n 4*s c
         return act_again(upsample_2x(grow_again, act(x)))
 
 
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-    """Mask logits at the resolution of the original image, bilinearly; ``size`` is (height, width) in pixels."""
+    """Mask logits resized to the original image, bilinearly; ``size`` is (height, width) in pixels."""
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return larger.unflatten(0, logits.shape[:2])

@@ -1,4 +1,4 @@
-"""Box prompts as people and programs write them: their formats, and checks that they mean what they seem to."""
+"""Box prompts: their formats, and checks that the numbers are in the format that they are said to be in."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from sameo_core.arrays import BoxesXYXY
 from sameo_core.errors import InputError
 from sameo_core.masks import xywh_to_xyxy
 
-BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; x, y, width, height in pixels; xyxy as shares of the picture
-Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of the one image, or of each box's
+BOX_FORMATS = ("xyxy", "xywh", "normalised")  # pixels; pixels; xyxy as shares of the image's sides
+Sizes = tuple[int, int] | Int[np.ndarray, "n 2"]  # (height, width) of one image, or of each box's image
 
 
 def boxes_in_pixels(
@@ -24,19 +24,19 @@ def boxes_in_pixels(
     usual: str = "xyxy",
     file: str | Path = "boxes",
 ) -> BoxesXYXY:
-    """Boxes somebody wrote down, as xyxy pixels of the upright picture; doubtful ones are refused, never converted.
+    """A user's boxes as xyxy pixels of the upright image; doubtful ones are refused, never converted.
 
     Args:
-        boxes: "n 4", or nothing at all.
-        image_size: (height, width) of the picture.
-        box_format: one of `BOX_FORMATS`: then they are taken as that. None: as `usual`, unless they cannot be that and
-            would fit as another (xywh instead of xyxy or the reverse, or all numbers in 0..1).
-        usual: what the source is supposed to hold.
+        boxes: "n 4", or empty.
+        image_size: (height, width) of the image.
+        box_format: one of `BOX_FORMATS`, taken as given. None: `usual`, and boxes are refused that do not fit it but
+            fit another format (xywh instead of xyxy or the reverse, or all numbers in 0..1).
+        usual: the format that the source should have.
         file: what to call the boxes in errors.
 
     Raises:
         InputError: unknown format; not n x 4 finite numbers; boxes that look like another format; a box without area,
-            or outside the picture.
+            or outside the image.
     """
     check_format(box_format)
     try:
@@ -77,21 +77,19 @@ def check_format(box_format: str | None) -> None:
 def check_plausible(
     boxes: BoxesXYXY, image_sizes: Sizes, usual: str, file: str | Path, most_outside: float | int = 0
 ) -> None:
-    """Refuse boxes that are hardly what they are supposed to be.
+    """Refuse boxes that are hardly in the format that they should be in.
 
     Args:
-        usual: what they are supposed to be, "xyxy" or "xywh".
-        most_outside: share of a detector's boxes that may leave their image; with more they are refused. With 0, boxes
-            that leave it are refused only where they all fit as the other format.
+        usual: that format, "xyxy" or "xywh".
+        most_outside: the share of a detector's boxes that may leave their image. With 0, boxes that leave it are
+            refused only if all of them fit as the other format.
 
     Raises:
         InputError: as above, or all numbers are in 0..1.
     """
-    if looks_normalised(boxes, image_sizes):
+    if len(boxes) and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1:
         rule = "boxes are in pixels, found nothing but numbers in 0..1"
-        remedy = (
-            'If they are x0, y0, x1, y1 as shares of the sides, say box_format="normalised" (--box-format normalised)'
-        )
+        remedy = 'If they are xyxy as shares of the sides, say box_format="normalised" (--box-format normalised)'
         raise InputError(file=file, rule=rule, remedy=remedy)
     other = "xywh" if usual == "xyxy" else "xyxy"
     outside, as_other = ~fits_image(boxes, usual, image_sizes), fits_image(boxes, other, image_sizes)
@@ -116,28 +114,23 @@ def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
 
 
 def fits_image(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
-    """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the picture by no more than a pixel."""
+    """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the image by a pixel at most."""
     boxes, limits = as_xyxy(boxes, box_format, image_sizes), np.asarray(image_sizes)[..., ::-1] + 1
     low, high = boxes[:, :2], boxes[:, 2:]
     return np.all((low < high) & (low >= -1) & (high <= limits), axis=1)
 
 
-def looks_normalised(boxes: BoxesXYXY, image_sizes: Sizes) -> bool:
-    """Whether all numbers are in 0..1, which is hardly a pixel's."""
-    return bool(len(boxes) > 0 and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1)
-
-
 def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
-    """Which xyxy boxes have an area and meet their image."""
+    """Which xyxy boxes have an area and overlap their image."""
     low, high, limits = boxes[:, :2], boxes[:, 2:], np.asarray(image_sizes)[..., ::-1]
     return np.all((low < high) & (low < limits) & (high > 0), axis=1)
 
 
 def as_array(numbers: Any, dtype: type) -> np.ndarray:
-    """Numbers as an array, also where they are tensors: with a gradient, in bfloat16, on a GPU, or in lists.
+    """Numbers as an array; tensors may have a gradient, be bfloat16, lie on a GPU, or be in lists.
 
     Raises:
-        TypeError, ValueError: what is no number, or lists of unequal length.
+        TypeError, ValueError: not numbers, or lists of unequal length.
     """
 
     def plain(part: Any, depth: int) -> Any:

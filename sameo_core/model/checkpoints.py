@@ -1,4 +1,4 @@
-"""Checkpoints read as plain weights, whatever saved them; nothing in a file is executed."""
+"""Read checkpoints as plain weights, whatever saved them; nothing in a file is executed."""
 
 import hashlib
 import io
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from sameo_core.errors import InputError
+from sameo_core.runs.atomic import atomic_write
 
-MAX_NUMBERS = 2**28  # of a checkpoint; EfficientSAM-S has 26 million. What claims more is a bomb
+MAX_NUMBERS = 2**28  # in a checkpoint; EfficientSAM-S has 26 million. A file that claims more is a bomb
 STATES = ("model", "state_dict", "model_state_dict")  # where trainings save the weights, among other things
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # modules around others
-BESIDE = (  # of pickles: what training scripts save beside the weights
+BESIDE = (  # what training scripts pickle beside the weights
     "argparse.Namespace",
     *(f"{m}.{kind}" for m in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")),
     *(f"numpy.{m}.multiarray.scalar" for m in ("core", "_core")),
@@ -38,19 +39,16 @@ def fingerprint_weights(model: nn.Module) -> str:
 def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
 
-    Their names are those of the plain network: what `torch.compile` and data parallelism put into them is undone.
+    Names are those of the plain network, without the prefixes of `torch.compile` and data parallelism.
 
     Args:
-        path: of the file.
-        counters: integers are allowed, and left as they are (`num_batches_tracked` of batch normalisation).
+        counters: allow integers, and leave them as they are (`num_batches_tracked` of batch normalisation).
 
     Raises:
-        InputError: the file is missing, damaged, of another format, or more than plain finite weights.
+        InputError: the file is missing, damaged, of another format, or holds more than plain finite weights.
     """
-    again = (
-        "Download the checkpoint again, or save it anew as .safetensors or as a state dict in .pt; where a training "
-        "made it, delete it and call that again"
-    )
+    again = "Download the checkpoint again, or save it again as .safetensors or as a state dict in .pt; if a training "
+    again += "made it, delete it and call it again"
     if not isinstance(path, str | Path):
         raise InputError(file="checkpoint", rule=f"the path of a file, found {path!r:.150}", remedy="Give its path")
     path = Path(path)
@@ -59,9 +57,7 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     state: object
     try:
         if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path, device="cpu")
-            with safetensors.safe_open(path, "pt") as file:
-                stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+            state, stated = safetensors.torch.load_file(path, device="cpu"), stated_by(path)
             if "crc32" in stated and stated["crc32"] != weights_checksum(state):
                 raise ValueError("the checksum is not the one they were saved with")
         elif path.suffix == ".zip":
@@ -79,7 +75,7 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
     numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
-    if numbers > MAX_NUMBERS:  # a few bytes can be seen as any number of numbers
+    if numbers > MAX_NUMBERS:  # an expanded tensor needs hardly any bytes in the file
         raise InputError(file=path, rule=f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}", remedy=again)
     for key, value in state.items():
         if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
@@ -93,9 +89,23 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
+def write_weights(path: Path, weights: dict[str, Tensor], variant: str) -> None:
+    """Write weights, their variant and their checksum as safetensors; atomic."""
+    with atomic_write(path) as partial:
+        stated = {"variant": variant, "crc32": weights_checksum(weights)}
+        partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
+
+
+def stated_by(path: Path) -> dict:
+    """The metadata of `write_weights`; {} in files of others."""
+    with safetensors.safe_open(path, "pt") as file:
+        stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+    return stated if isinstance(stated, dict) else {}
+
+
 def _unwrapped(saved: object) -> object:
     """The state dict in what a training saved, under the names of the plain network."""
-    for _ in range(3):  # one in another, e.g. "model" in "checkpoint"
+    for _ in range(3):  # nested, e.g. "model" in "checkpoint"
         entries = saved.items() if isinstance(saved, dict) else ()
         parts = {key: value for key, value in entries if isinstance(value, dict)}
         named = [parts[key] for key in STATES if key in parts]
@@ -106,19 +116,19 @@ def _unwrapped(saved: object) -> object:
         saved = inner[0]
     if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
         return saved
-    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # that of an averaged model
+    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # of an averaged model
     names = [name.split(".") for name in state]
     outer = min([len(commonprefix(names)), *(len(name) - 1 for name in names)])  # somebody's own wrappers
     return {".".join(name[outer:]): value for name, value in zip(names, state.values(), strict=True)}
 
 
 def plain_name(name: str) -> str:
-    """The name of a parameter without the modules that `torch.compile` and data parallelism put around others."""
+    """The name of a parameter without the wrappers of `torch.compile` and data parallelism."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> int:
-    """CRC-32 of all names and values; `Sameo.save` writes it, `read_weights` compares it."""
+    """CRC-32 of all names and values; `write_weights` writes it, `read_weights` compares it."""
     checksum = 0
     for name in sorted(state):
         values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -127,7 +137,7 @@ def weights_checksum(state: Mapping[str, Tensor]) -> int:
 
 
 def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
-    """What PyTorch's own format holds, as far as that are tensors and plain containers."""
+    """Load PyTorch's own format; only tensors and plain containers are allowed."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             _check_unpacked(archive)
@@ -137,7 +147,7 @@ def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
 
 
 class _Beside:
-    """Stands for an entry beside the weights, which nobody looks at: no foreign class is made or called."""
+    """Stands for an entry beside the weights, so that no foreign class is made or called."""
 
     def __init__(self, *_: object):
         pass
@@ -147,7 +157,7 @@ class _Beside:
 
 
 def _check_unpacked(archive: zipfile.ZipFile) -> None:
-    """Raises ValueError where a small file would unfold into an absurd one."""
+    """Raises ValueError for an archive that unpacks to an absurd size."""
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > 4 * MAX_NUMBERS + 2**20:
         raise ValueError(f"{unpacked:,} bytes when unpacked")
@@ -157,11 +167,12 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """`load_state_dict`, strict; raises InputError, naming the first entry of `path` that does not fit."""
-    wanted, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state))
+def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path, name: str = "this network") -> None:
+    """Strict `load_state_dict`; raises InputError that names the first entry of `path` that does not fit."""
+    wanted, found = shapes(model.state_dict()), shapes(state)
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):
-            rule = f"the shape {wanted.get(key, 'of no such entry')}, found {found.get(key, 'nothing')}"
-            raise InputError(file=path, record=key, rule=rule, remedy="Use the weights that belong to this network")
+            nothing = f"nothing, but {len(found)} entries such as {next(iter(found))}" if found else "nothing"
+            rule = f"{name} wants the shape {wanted.get(key, 'of no such entry')}, found {found.get(key, nothing)}"
+            raise InputError(file=path, record=key, rule=rule, remedy=f"Use complete weights that belong to {name}")
     model.load_state_dict(state)

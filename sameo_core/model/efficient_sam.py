@@ -1,13 +1,13 @@
-"""EfficientSAM: a plain ViT sees the image, a box becomes tokens, a two-way decoder draws the mask.
+"""EfficientSAM: a plain ViT encodes the image, a box becomes tokens, a two-way decoder predicts the mask.
 
     model = build_efficient_sam("nano")
     embedding = model.encode_images(images)                                # once per image
-    out = model.decode_boxes(embedding, boxes, image_size=(480, 640))      # as often as there are boxes
+    out = model.decode_boxes(embedding, boxes, image_size=(480, 640))      # any number of boxes
     masks = model.upscale_logits(out.logits, size=(480, 640)) >= 0
 
-Architecture: "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything" (CVPR 2024); its decoder
-goes back to "Segment Anything" (ICCV 2023). Parameter names are those of the released checkpoints, which load strictly.
-Read in this order: `variants`, `image_encoder`, `box_decoder`, and here how they work together.
+Architecture: "EfficientSAM: Leveraged Masked Image Pretraining for Efficient Segment Anything" (CVPR 2024); the decoder
+follows "Segment Anything" (ICCV 2023). Parameter names are those of the released checkpoints, which load strictly.
+Read `variants`, `image_encoder` and `box_decoder` first.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sameo_core.arrays import BoxPrompts, Image, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.errors import InputError
 from sameo_core.model.box_decoder import MASK_TOKENS, DecodedMasks, MaskDecoder, PromptEncoder, Tokens, upscale_logits
-from sameo_core.model.checkpoints import fingerprint_weights, plain_name, read_weights, shapes
+from sameo_core.model.checkpoints import fingerprint_weights, load_exactly, plain_name, read_weights, shapes
 from sameo_core.model.image_encoder import ImageEncoder
 from sameo_core.model.variants import VARIANTS, EfficientSamConfig
 
@@ -47,7 +47,7 @@ class EfficientSam(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        """Sixteen hexadecimal digits that change with any weight; they name what was computed with this model."""
         return fingerprint_weights(self)
 
     def encoder_fingerprint(self) -> str:
@@ -59,19 +59,19 @@ class EfficientSam(nn.Module):
         return digest.hexdigest()[:16]
 
     def to_square(self, images: Images) -> Float[Tensor, "b 3 side side"]:
-        """Images stretched to the network's square input, bilinearly."""
+        """Resize images to the network's square input, bilinearly."""
         side = self.config.image_size
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
 
     def image_to_square(self, image: Image) -> Float[Tensor, "1 3 side side"]:
-        """An 8-bit image stretched to the network's square input, in [0, 1]."""
+        """`to_square` of an 8-bit image, in [0, 1], without a copy of the image as floats."""
         return torch.from_numpy(stretched(image, self.config.image_size)).permute(2, 0, 1)[None]
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """The image embedding, computed once for any number of boxes.
 
         Args:
-            images: "b 3 h w", RGB in [0, 1], any h and w: stretched to the square the network was trained on.
+            images: "b 3 h w", RGB in [0, 1], any h and w: `to_square` is applied.
 
         Returns:
             "b c he we"; 256 x 64 x 64 for ``vit_t`` and ``vit_s``, 128 x 16 x 16 for ``nano``.
@@ -92,15 +92,15 @@ class EfficientSam(nn.Module):
 
         Args:
             embedding: "b c he we", from :meth:`encode_images`.
-            boxes: "b q 4", xyxy in pixels of the original image; may reach over its border.
+            boxes: "b q 4", xyxy in pixels of the original image; may extend beyond it.
             image_size: (height, width) of the original image, in pixels.
-            multimask: answer with the three alternative masks instead of the one.
+            multimask: return the three alternative masks instead of the single one.
 
         Returns:
-            logits "b q m hm wm" and iou "b q m", m = 3 with ``multimask`` and 1 without; hm = 4 he, wm = 4 we.
+            logits "b q m hm wm" and iou "b q m", m = 3 with ``multimask``, else 1; hm = 4 he, wm = 4 we.
 
         Raises:
-            InputError: shapes that do not fit; boxes with NaN, without area, or entirely outside the image.
+            InputError: shapes that do not match; boxes with NaN, without area, or entirely outside the image.
         """
         check_boxes(embedding, boxes, image_size, self.config.embedding_dim)
         return self.decode_prompts(embedding, self.box_tokens(boxes, image_size), multimask)
@@ -113,19 +113,19 @@ class EfficientSam(nn.Module):
         labels: PointLabels | None = None,
         multimask: bool = True,
     ) -> DecodedMasks:
-        """The masks of what lies at each point; for models that were trained on points: un-tuned SAM, EfficientSAM.
+        """The masks of the object at each point, for models trained on points: un-tuned SAM, EfficientSAM.
 
         Args:
             embedding, image_size: as for :meth:`decode_boxes`.
             points: "b q 2", xy in pixels of the original image.
             labels: "b q", 1 on the object, 0 beside it (SAM only); 1 by default.
-            multimask: the three alternatives, since a point may mean a part or the whole; else one mask.
+            multimask: the three alternatives, since a point may mean a part or the whole; else a single mask.
 
         Returns:
             As :meth:`decode_boxes`.
 
         Raises:
-            InputError: shapes that do not fit; points outside the image; other labels.
+            InputError: shapes that do not match; points outside the image; other labels.
         """
         check_points(embedding, points, image_size, self.config.embedding_dim)
         if labels is None:
@@ -147,8 +147,8 @@ class EfficientSam(nn.Module):
         return points.float() * points.new_tensor([inner_width / width, inner_height / height], dtype=torch.float32)
 
     def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
-        """The masks of prompts that are tokens already; what `decode_boxes` and `decode_points` end in."""
-        if prompt.shape[1] == 0:  # a detector that found nothing
+        """The masks of prompt tokens; the second half of `decode_boxes` and `decode_points`."""
+        if prompt.shape[1] == 0:  # no boxes
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
         positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
@@ -160,14 +160,14 @@ class EfficientSam(nn.Module):
         return upscale_logits(logits, size)
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that an image of `image_size` has in the network's square: all of it."""
+        """(height, width) of an image within the network's square input: here the whole square."""
         return self.config.image_size, self.config.image_size
 
 
 def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
-    """An image stretched to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does, from 8-bit values.
+    """Resize an 8-bit image to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does.
 
-    Only the four pixels around each new one are looked at: neither time nor memory grows with the image.
+    Only the four neighbours of each new pixel are read, so time and memory do not grow with the image.
     """
     rows, columns = (list(_neighbours(count, side)) for count in image.shape[:2])
     result = np.zeros((side, side, 3), np.float32)
@@ -179,7 +179,7 @@ def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
 
 
 def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"], Float[np.ndarray, " new"]]]:
-    """Of `count` pixels in a row, the one before and the one after each of `side` new ones, with what each counts."""
+    """Indices, among `count` pixels in a row, and weights of the two neighbours of each of `side` new pixels."""
     at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
     before = at.astype(int)
     share = (at - before).astype(np.float32)
@@ -188,12 +188,12 @@ def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"]
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
-    """A model of one of :data:`VARIANTS`, freshly initialised or with the weights of a file.
+    """A model of one of :data:`VARIANTS`, randomly initialised or with the weights of a file.
 
     Args:
         variant: "nano", "vit_t" or "vit_s".
         checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or what a training saved with one inside), or
-            a ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights become float32.
+            a ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights are cast to float32.
 
     Raises:
         InputError: unknown variant; a file that is missing, unreadable, not plain weights, or not of this variant.
@@ -202,29 +202,26 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
         raise InputError(file="variant", rule=f"found {variant!r}", remedy=f"Choose one of {', '.join(VARIANTS)}")
     model = EfficientSam(VARIANTS[variant])
     if checkpoint is not None:
-        state = read_weights(Path(checkpoint))
-        check_state(Path(checkpoint), state, variant, shapes(model.state_dict()))
-        model.load_state_dict(state, strict=True)
+        load_variant(model, read_weights(Path(checkpoint)), Path(checkpoint), variant)
     return model
 
 
-def check_state(path: Path, state: dict[str, Tensor], variant: str, wanted: dict[str, tuple[int, ...]]) -> None:
-    """A state dict has the wanted names and shapes; if not, say which entry differs and what the file looks like."""
-    found = shapes(state)
-    for key in [*wanted, *found]:
-        if wanted.get(key) != found.get(key):
-            nothing = f"nothing, but {len(found)} entries such as {next(iter(found))}" if found else "nothing"
-            rule = f"{variant!r} wants the shape {wanted.get(key, 'no such entry')}, found {found.get(key, nothing)}"
-            remedy = f"Use a complete checkpoint of {variant!r}"
-            for other in VARIANTS.keys() - {variant}:
-                shared = found.items() & shapes(EfficientSam(VARIANTS[other]).state_dict()).items()
-                if len(shared) > max(len(found.items() & wanted.items()), len(found) / 2):
-                    remedy = f"This looks like a checkpoint of {other!r}: build that variant, or use another file"
-            raise InputError(file=path, record=key, rule=rule, remedy=remedy)
+def load_variant(model: nn.Module, state: dict[str, Tensor], path: Path, variant: str) -> None:
+    """`load_exactly`; the error also says if the file looks like a checkpoint of another variant."""
+    try:
+        load_exactly(model, state, path, repr(variant))
+    except InputError as error:
+        found, wanted = shapes(state).items(), shapes(model.state_dict()).items()
+        for other in VARIANTS.keys() - {variant}:
+            shared = found & shapes(EfficientSam(VARIANTS[other]).state_dict()).items()
+            if len(shared) > max(len(found & wanted), len(found) / 2):
+                remedy = f"This looks like a checkpoint of {other!r}: build that variant, or use another file"
+                raise InputError(file=path, record=error.record, rule=error.rule, remedy=remedy) from None
+        raise
 
 
 def check_images(images: Tensor) -> None:
-    """What `encode_images` asks of its argument; raises InputError."""
+    """Check the images of `encode_images`; raises InputError."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
@@ -234,7 +231,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], dim: int) -> None:
-    """What `decode_boxes` asks of its arguments; raises InputError, naming the first box that breaks a rule."""
+    """Check the arguments of `decode_boxes`; raises InputError for the first bad box."""
     height, width = _check_prompts("boxes", 4, embedding, boxes, image_size, dim)
     x0, y0, x1, y1 = boxes.unbind(-1)
     good = (x0 < x1) & (y0 < y1) & (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0) & boxes.isfinite().all(-1)
@@ -246,7 +243,7 @@ def check_boxes(embedding: Tensor, boxes: Tensor, image_size: tuple[int, int], d
 
 
 def check_points(embedding: Tensor, points: Tensor, image_size: tuple[int, int], dim: int) -> None:
-    """What `decode_points` asks of its arguments; raises InputError, naming the first point outside the image."""
+    """Check the arguments of `decode_points`; raises InputError for the first point outside the image."""
     height, width = _check_prompts("points", 2, embedding, points, image_size, dim)
     x, y = points.unbind(-1)
     good = (x >= 0) & (y >= 0) & (x <= width) & (y <= height)  # False for NaN
@@ -260,7 +257,7 @@ def check_points(embedding: Tensor, points: Tensor, image_size: tuple[int, int],
 def _check_prompts(
     name: str, numbers: int, embedding: Tensor, prompts: Tensor, image_size: tuple[int, int], dim: int
 ) -> tuple[int, int]:
-    """Raises InputError for shapes that do not fit; returns the image's height and width."""
+    """Check shapes; returns the image's height and width."""
     height, width = check_embedding(embedding, image_size, dim)
     fits = prompts.ndim == 3 and prompts.shape[-1] == numbers and len(prompts) == len(embedding)
     if not fits or not prompts.is_floating_point():
@@ -272,16 +269,14 @@ def _check_prompts(
 
 
 def check_embedding(embedding: Tensor, image_size: tuple[int, int], dim: int) -> tuple[int, int]:
-    """Raises InputError for no image embedding, or no image size; returns the image's height and width."""
-    if not isinstance(embedding, Tensor):
-        rule = f"an image embedding is a tensor, found {type(embedding).__name__}"
-        raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
-    if embedding.ndim != 4 or embedding.shape[1] != dim:
-        rule = f"an image embedding is (b, {dim}, he, we), found {tuple(embedding.shape)}"
+    """Raises InputError if either is not what it should be; returns the image's height and width."""
+    if not isinstance(embedding, Tensor) or embedding.ndim != 4 or embedding.shape[1] != dim:
+        found = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+        rule = f"an image embedding is a tensor (b, {dim}, he, we), found {found}"
         raise InputError(file="embedding", rule=rule, remedy="Pass what encode_images of the same model returns")
     try:
         height, width = map(operator.index, image_size)
-    except (TypeError, ValueError):  # not two, or no whole numbers
+    except (TypeError, ValueError):  # not two whole numbers
         height = width = 0
     if not (height > 0 and width > 0):
         rule = f"two positive whole numbers, found {image_size!r:.150}"

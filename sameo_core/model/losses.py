@@ -1,9 +1,9 @@
-"""What the decoder is trained with: Dice + focal + 0.05 x the error of its predicted IoU (SAMEO, section "Training").
+"""The training losses of the decoder: Dice + focal + 0.05 x L1 of its predicted IoU (SAMEO, section "Training").
 
-Pure functions of mask logits "*masks h w" and targets of the same shape in [0, 1]; the leading axes count masks. Each
-loss is taken mask by mask and then averaged: a small object weighs as much as a large one. Targets may be soft: a mask
-brought to the decoder's resolution with antialiasing covers some cells in part. All sums are taken in float32 at least,
-whatever the precision of the network.
+Pure functions of mask logits "*masks h w" and targets of the same shape in [0, 1]. Each loss is computed per mask and
+then averaged, so a small object weighs as much as a large one. Targets may be soft: a mask resized to the decoder's
+resolution with antialiasing covers some cells in part. All sums are in float32 or better, whatever the precision of the
+network. `sameo_loss` checks its arguments; the losses that it is made of do not.
 """
 
 from typing import NamedTuple
@@ -38,6 +38,16 @@ def sameo_loss(
     Raises:
         InputError: shapes that differ, no mask at all, or a target outside [0, 1].
     """
+    if logits.shape != target.shape or logits.numel() == 0 or not target.is_floating_point():
+        rule = f"floating point of the logits' shape {tuple(logits.shape)}, found {target.dtype} {tuple(target.shape)}"
+        raise InputError(file="target", rule=rule, remedy="Bring masks to the shape of the logits, as float")
+    low, high = torch.stack(target.aminmax()).tolist()
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # allows for rounding in a resized mask; also catches NaN
+        rule = f"shares of object in [0, 1], found {low:g} to {high:g}"
+        raise InputError(file="target", rule=rule, remedy="Divide masks of 0..255 by 255")
+    if predicted_iou.shape != logits.shape[:-2]:
+        rule = f"one number per mask, {tuple(logits.shape[:-2])}, found {tuple(predicted_iou.shape)}"
+        raise InputError(file="predicted_iou", rule=rule, remedy="Pass logits and iou of the same DecodedMasks")
     dice, focal = dice_loss(logits, target), focal_loss(logits, target)
     iou = iou_l1_loss(predicted_iou, logits, target)
     return SameoLoss(dice + focal + iou_weight * iou, dice, focal, iou)
@@ -49,11 +59,8 @@ def dice_loss(logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks
     The intersection of soft sets is the sum of min(p, g). With a binary target that is the usual sum of p g; with a
     soft one only min makes a perfect prediction cost 0 (Wang et al., "Dice Semimetric Losses", MICCAI 2023). An empty
     target costs 0 if the prediction is empty, else 1 (with hardly any gradient: there the focal loss does the work).
-
-    Raises:
-        InputError: shapes that differ, no mask at all, or a target outside [0, 1].
     """
-    logits, target = _checked(logits, target)
+    logits, target = _full_precision(logits, target)
     probability = logits.sigmoid()
     intersection = torch.minimum(probability, target).sum(dim=(-2, -1))
     total = (probability + target).sum(dim=(-2, -1))
@@ -65,15 +72,10 @@ def focal_loss(
 ) -> Float[Tensor, ""]:
     """Mean over pixels and masks of -(1 - p_t)^gamma log(p_t), in nats (Lin et al., "Focal Loss", ICCV 2017; no alpha).
 
-    p_t is the probability of the true class; of a pixel that is object by a share g it is object with weight g and
+    p_t is the probability of the true class. A pixel with a soft target g counts as object with weight g and as
     background with weight 1 - g: the expectation over the two classes. ``gamma`` = 0 is binary cross-entropy.
-
-    Raises:
-        InputError: shapes that differ, no mask at all, a target outside [0, 1], or a negative gamma.
     """
-    if gamma < 0:
-        raise InputError(file="gamma", rule=f"at least 0, found {gamma}", remedy="Use the paper's gamma = 2")
-    logits, target = _checked(logits, target)
+    logits, target = _full_precision(logits, target)
     log_object, log_background = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p, log (1 - p), also far from 0
     if_object = -(gamma * log_background).exp() * log_object
     if_background = -(gamma * log_object).exp() * log_background
@@ -83,42 +85,22 @@ def focal_loss(
 def iou_l1_loss(
     predicted_iou: Float[Tensor, "*masks"], logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks h w"]
 ) -> Float[Tensor, ""]:
-    """Mean over masks of |predicted IoU - true IoU|; only the prediction receives a gradient.
-
-    Raises:
-        InputError: shapes that differ, no mask at all, or a target outside [0, 1].
-    """
+    """Mean over masks of |predicted IoU - true IoU|; only the prediction gets a gradient."""
     truth = mask_iou(logits, target)
-    if predicted_iou.shape != truth.shape:
-        rule = f"one number for each mask, {tuple(truth.shape)}, found {tuple(predicted_iou.shape)}"
-        raise InputError(file="predicted_iou", rule=rule, remedy="Pass logits and iou of the same DecodedMasks")
     return (predicted_iou.to(truth.dtype) - truth).abs().mean()
 
 
 @torch.no_grad()
 def mask_iou(logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks h w"]) -> Float[Tensor, "*masks"]:
-    """True IoU of each mask, prediction binarised at logit >= 0 and target at >= 0.5; without gradient.
-
-    Two empty masks agree: 1.
-
-    Raises:
-        InputError: shapes that differ, no mask at all, or a target outside [0, 1].
-    """
-    logits, target = _checked(logits, target)
+    """IoU of each mask, prediction binarised at logit >= 0 and target at >= 0.5; 1 for two empty masks."""
+    logits, target = _full_precision(logits, target)
     prediction, truth = logits >= 0, target >= 0.5
     intersection = (prediction & truth).sum(dim=(-2, -1))
     union = (prediction | truth).sum(dim=(-2, -1))
     return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).to(logits.dtype)
 
 
-def _checked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and target in float32 or better; a target that is no target is refused rather than broadcast."""
-    if logits.shape != target.shape or logits.numel() == 0 or not target.is_floating_point():
-        rule = f"floating point of the logits' shape {tuple(logits.shape)}, found {target.dtype} {tuple(target.shape)}"
-        raise InputError(file="target", rule=rule, remedy="Bring masks to the shape of the logits, as float")
-    low, high = torch.stack(target.aminmax()).tolist()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # rounding of a resized mask is forgiven; also catches NaN
-        rule = f"shares of object in [0, 1], found {low:g} to {high:g}"
-        raise InputError(file="target", rule=rule, remedy="Divide masks of 0..255 by 255")
+def _full_precision(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 or better."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return logits.to(dtype), target.to(dtype)

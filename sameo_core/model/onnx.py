@@ -4,16 +4,16 @@
     from sameo_core import Sameo
     from sameo_core.model.onnx import export_onnx
 
-    files = export_onnx(Sameo.load("nano"), folder)                     # this needs PyTorch, what follows does not
+    files = export_onnx(Sameo.load("nano"), folder)                     # needs PyTorch; the rest does not
     encoder, decoder = (onnxruntime.InferenceSession(file) for file in files)
-    (embedding,) = encoder.run(None, {"image": image})                  # once per picture: uint8 RGB, any size
+    (embedding,) = encoder.run(None, {"image": image})                  # once per image: uint8 RGB, any size
     prompt = {"boxes": np.array(boxes, np.float32), "image_size": np.array(image.shape[:2])}  # xyxy pixels of it
-    logits, iou = decoder.run(None, {"embedding": embedding, **prompt})   # as often as there are boxes
+    logits, iou = decoder.run(None, {"embedding": embedding, **prompt})   # any number of boxes
     size = image.shape[1::-1]
     masks = [np.array(PIL.Image.fromarray(mask).resize(size, PIL.Image.BILINEAR)) >= 0 for mask in logits]
 
-The encoder stretches the picture to the network's square and normalises it itself, so that nothing can be forgotten.
-The masks come at the decoder's resolution: those of many boxes at a photograph's own size would not fit into memory.
+The encoder resizes and normalises the image itself. Masks have the decoder's resolution, since many masks of a
+photograph's size would not fit into memory.
 """
 
 import copy
@@ -36,7 +36,7 @@ OPSET = 18  # understood by onnxruntime from 1.14 on
 
 
 class Encoder(nn.Module):
-    """A picture of any size to its embedding."""
+    """An image of any size to its embedding."""
 
     def __init__(self, model: EfficientSam):
         super().__init__()
@@ -49,9 +49,9 @@ class Encoder(nn.Module):
 
 
 def _stretched(image: Shaped[Tensor, "n m 3"], side: int) -> Float[Tensor, "{side} m 3"]:
-    """An image with `side` rows, bilinearly, in float32; as `F.interpolate`, to the rounding of coordinates.
+    """Resize an image to `side` rows, bilinearly, in float32, with the coordinates of `F.interpolate`.
 
-    ONNX's own Resize rounds them otherwise, and over 12 blocks of a ViT that grows beyond 1e-4.
+    ONNX's own Resize rounds coordinates otherwise, and over the 12 blocks of a ViT that grows beyond 1e-4.
     """
     rows = image.shape[0]
     at = ((torch.arange(side) + 0.5) * (rows / side) - 0.5).clamp(min=0)
@@ -62,7 +62,7 @@ def _stretched(image: Shaped[Tensor, "n m 3"], side: int) -> Float[Tensor, "{sid
 
 
 class Decoder(nn.Module):
-    """The embedding and boxes, xyxy pixels of the picture whose (height, width) is given, to mask logits and IoU."""
+    """Embedding and boxes (xyxy pixels of an image whose (height, width) is given) to mask logits and predicted IoU."""
 
     def __init__(self, model: EfficientSam):
         super().__init__()
@@ -73,18 +73,18 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Tensor, "q hm wm"], Float[Tensor, " q"]]:
         side, prompts = self.model.config.image_size, self.model.prompt_encoder
         scale = side / image_size.float().flip(0).repeat(2)
-        boxes = torch.cat([boxes * scale, boxes.new_tensor([[0, 0, side, side]])])  # one more: ONNX cannot reshape none
+        boxes = torch.cat([boxes * scale, boxes.new_tensor([[0, 0, side, side]])])  # one more: ONNX cannot reshape 0
         positions = prompts.dense_positions(*embedding.shape[-2:])
         logits, iou = self.model.mask_decoder(embedding, positions, prompts(boxes[None], side), False)
         return logits[0, :-1, 0], iou[0, :-1, 0].clamp(0, 1)
 
 
 def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
-    """Write `<variant>_encoder.onnx` and `<variant>_decoder.onnx` (opset 18, weights inside), and return their paths.
+    """Write `<variant>_encoder.onnx` and `<variant>_decoder.onnx` (opset 18, with weights); returns their paths.
 
     Encoder: `image` uint8 "h w 3" -> `embedding` float32 "1 c he we". Decoder: `embedding`, `boxes` float32 "q 4" xyxy
-    pixels, `image_size` int64 (height, width) -> `logits` float32 "q hm wm" (object where >= 0), `iou`
-    float32 "q". Nothing is checked in there: boxes must have an area and meet the picture.
+    pixels, `image_size` int64 (height, width) -> `logits` float32 "q hm wm" (object where >= 0), `iou` float32 "q".
+    The graphs check nothing: boxes must have an area and overlap the image.
 
     Raises:
         InputError: the packages that write ONNX are not installed; the folder cannot be made.
@@ -123,7 +123,7 @@ def export_onnx(sameo: Sameo, folder: str | Path) -> tuple[Path, Path]:
 def _write(graph: nn.Module, example: dict, dynamic: dict, outputs: list[str], path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program: Any = torch.onnx.export(  # None only of the older exporter
+        program: Any = torch.onnx.export(  # only the older exporter returns None
             graph.eval(),
             kwargs=example,
             input_names=list(example),

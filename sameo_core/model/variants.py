@@ -1,19 +1,19 @@
-"""EfficientSAM's three sizes: the numbers that make each."""
+"""The three variants of EfficientSAM."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EfficientSamConfig:
-    """The numbers that make a variant; the defaults are EfficientSAM-Ti as released."""
+    """The hyper-parameters of a variant; the defaults are EfficientSAM-Ti as released."""
 
-    image_size: int = 1024  # images are stretched to image_size x image_size pixels
+    image_size: int = 1024  # images are resized to image_size x image_size pixels
     patch_size: int = 16
-    pretrain_grid: int = 14  # position embeddings are stored for this many patches a side, and one class token
+    pretrain_grid: int = 14  # patches per side of the stored position embeddings, which also have a class token
     encoder_dim: int = 192
     encoder_depth: int = 12
     encoder_heads: int = 3
-    embedding_dim: int = 256  # channels of the image embedding, and width of the decoder
+    embedding_dim: int = 256  # channels of the image embedding and of the decoder
     decoder_depth: int = 2
     decoder_heads: int = 8
     decoder_mlp_dim: int = 2048
