@@ -972,6 +972,7 @@ def test_the_worst_hidden_regions_are_named_by_image_and_place():
     results = [found(i, mask, instance_id=k) for k, (i, mask) in enumerate({8: LEFT, 2: TOP, 5: QUARTER}.items())]
     assert worst_hidden(dataset, results) == [(2, 2, 0, 0.0), (0, 0, 0, 0.5)]
     assert worst_hidden(dataset, results, least=0.51) == []
+    assert worst_hidden(dataset, results[:1]) == [(0, 0, 0, 0.5)] and worst_hidden(dataset, []) == []
 
 
 def test_the_table_of_a_data_set_wants_one_mask_for_each_object():
@@ -1049,11 +1050,3 @@ def test_a_detection_is_taken_once_and_only_where_it_covers():
     assert ids(found) == [(0, 1, list(both))]
     assert covering_detections(plain_dataset(1), [boxed(0, both)], least=0.76) == []
     assert covering_detections(plain_dataset(1), []) == []
-
-
-def test_amodal_boxes():
-    whole = (4, 10, 24, 30)
-    assert covering_detections(plain_dataset(1), [boxed(0, whole)], least=0.6) == []
-    assert ids(covering_detections(plain_dataset(1), [boxed(0, whole)], "amodal", 0.99)) == [(0, 0, list(whole))]
-    with pytest.raises(InputError, match="one of visible, amodal, found 'whole'"):
-        covering_detections(plain_dataset(1), [], "whole")

@@ -8,7 +8,7 @@ from test_reporting_objects import AMODAL, compared
 
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
-from sameo_core.reporting import comparisons, figure_before_after, worst_median_best
+from sameo_core.reporting import comparisons, figure_before_after
 
 SIZE = (40, 60)
 
@@ -21,13 +21,6 @@ def detection(image, box, score=0.5, mask=None, **more):
 def hiding(found):
     """Image i: the object behind is continued by i of its 10 hidden columns."""
     return [detection(i, (4 + i, 10, 14 + i + found[i], 30), instance_id=2 * i) for i in range(len(found))]
-
-
-def test_worst_median_and_best_of_those_that_were_found():
-    dataset = plain_dataset(5)
-    chosen = worst_median_best(dataset, hiding([4, 0, 9, 2, 6]))
-    assert chosen == [2, 0, 4]  # objects number 2 * image: hidden IoU 0, 0.4, 0.9
-    assert worst_median_best(dataset, hiding([4, 0, 9])) == [2, 0, 4]
 
 
 def test_compared_behind_a_detector(tmp_path):

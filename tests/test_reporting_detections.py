@@ -1,6 +1,7 @@
 """Figures of detections by the data that they draw."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,6 @@ from test_reporting_objects import title
 from sameo_core.evaluation import evaluate
 from sameo_core.masks import encode_mask
 from sameo_core.reporting import (
-    bucket_rows,
-    calibration,
-    detection_curves,
     figure_buckets,
     figure_detection_curves,
     figure_noise,
@@ -30,66 +28,7 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_precision_against_recall():
-    curves = {"SAMEO": {0.5: [1, 0.8, 0.6], 0.75: [0.9, 0.3, 0]}, "other": {0.5: [0.5, 0.5, -1], 0.75: [math.nan] * 3}}
-    figure = figure_detection_curves(curves, "mini", "Detections")
-    assert title(figure) == "Detections · mini: drawn world"
-    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == [
-        "IoU at least 0.5",
-        "IoU at least 0.75",
-    ]
-    assert drawn(figure.axes[0], "SAMEO") == [[[0, 1], [0.5, 0.8], [1, 0.6]]]
-    assert drawn(figure.axes[0], "other")[0][:2] == [[0, 0.5], [0.5, 0.5]]
-    assert np.isnan(drawn(figure.axes[0], "other")[0][2][1])
-    assert legend(figure) == ["SAMEO: AP 0.800 | 0.400", "other: AP 0.500 | not defined"]
-    lines = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(lines) == 2 and len({style for _, style in lines}) == 2
-
-
-def rows(model, place, at, *values, **more):
-    return [{"model": model, "seed": s, place: at, "AP": v} | more for s, v in enumerate(values)]
-
-
-def test_buckets():
-    some = rows("a", "bucket", "0-10 %", 0.5, 0.6) + rows("b", "bucket", "0-10 %", 0.3)
-    figure = figure_buckets(some + rows("a", "bucket", "10-50 %", math.nan), "paper", "Buckets")
-    (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0-10 %", "10-50 %"]
-    assert drawn(axes, "a") == [[[pytest.approx(-0.175), pytest.approx(0.55)]]]  # and nothing where nothing is known
-    (low, high) = drawn(axes, "a interval")[0]
-    assert [low[1], high[1]] == pytest.approx(mean_interval([0.5, 0.6])[1:])
-    assert [y for _, y in drawn(axes, "a seeds")[0]] == [0.5, 0.6] and not drawn(axes, "b seeds")
-    assert drawn(axes, "b") == [[[pytest.approx(0.175), 0.3]]] and legend(figure) == ["a", "b"]
-    assert title(figure) == "Buckets · paper"
-
-
-def test_noise():
-    some = [row | {"mIoU": row["AP"] / 2} for n in (0.1, 0.0) for row in rows("a", "noise", n, 0.5 - n, 0.6 - n)]
-    figure = figure_noise(some, "mini", ["AP", "mIoU"])
-    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["AP", "mIoU"]
-    assert np.array(drawn(figure.axes[0], "a")[0]) == pytest.approx(np.array([[0, 0.55], [10, 0.45]]))
-    assert np.array(drawn(figure.axes[1], "a")[0])[:, 1] == pytest.approx([0.275, 0.225])
-    intervals = np.array(drawn(figure.axes[0], "a interval"))
-    assert intervals[0, :, 1] == pytest.approx(mean_interval([0.5, 0.6])[1:]) and intervals[1, 0, 0] == 10
-    assert figure.axes[0].get_xticks().tolist() == [0, 10]
-
-
-def test_reliability():
-    found = {"before": calibration([0.2, 0.9, 0.95], [0.1, 0.4, 0.5], 4), "after": calibration([0.5], [0.5], 4)}
-    figure = figure_reliability(found, "mini")
-    before, after, counts, _ = figure.axes
-    assert title(figure) == "Predicted and true IoU · mini: drawn world"
-    assert np.array(drawn(before, "bins")[0]) == pytest.approx(np.array([[0.2, 0.1], [0.925, 0.45]]))
-    assert np.array(drawn(before, "gap")[1]) == pytest.approx(np.array([[0.925, 0.925], [0.925, 0.45]]))
-    assert before.texts[0].get_text().splitlines()[:2] == ["calibration error 0.350", "bias +0.350"]
-    assert "correlation" in before.texts[0].get_text() and "correlation" not in after.texts[0].get_text()
-    assert counts.patches[0].get_data().values.tolist() == [1, 0, 0, 2] and counts.texts[0].get_text() == "3 masks"
-
-
-# --------------------------------------------------------------------------------------- what `evaluate` found, as rows
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def judged():
     """Two objects, one of them half hidden; a sure method finds both exactly, a blind one the first alone."""
     whole, half = rectangle((20, 20), 0, 0, 10, 10), rectangle((20, 20), 10, 10, 20, 20)
@@ -107,6 +46,75 @@ def judged():
 NAMES = {("nano", "SAMEO"): "ours", ("nano", "own"): "theirs"}
 
 
+def test_precision_against_recall(judged):
+    figure = figure_detection_curves(judged, "d2sa", NAMES, "mini")
+    assert title(figure) == "Detections on d2sa · mini: drawn world"
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == [
+        "IoU at least 0.5",
+        "IoU at least 0.75",
+    ]
+    recalls, precision = np.array(drawn(figure.axes[0], "theirs")[0]).T
+    assert recalls.tolist() == np.linspace(0, 1, 101).tolist()
+    assert precision.round(9).tolist() == [1] * 51 + [0] * 50  # one of two objects is found
+    assert legend(figure) == ["ours: AP 1.000 | 1.000", "theirs: AP 0.505 | 0.505"]
+    lines = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+    assert len(lines) == 2 and len({style for _, style in lines}) == 2
+    undefined = replace(judged["kins", "nano", "own"], curves={"all": np.full((10, 101), math.nan)})
+    figure = figure_detection_curves({("d2sa", "nano", "own"): undefined}, "d2sa", {("nano", "own"): "a"}, "mini")
+    assert legend(figure) == ["a: AP not defined | not defined"]
+
+
+def rows(model, place, at, *values, **more):
+    return [{"model": model, "seed": s, place: at, "AP": v} | more for s, v in enumerate(values)]
+
+
+def test_buckets(judged):
+    found = judged["d2sa", "nano", "own"]  # at 0-10 % and 50-90 % hidden
+
+    def with_ap(*aps):
+        tables = dict(zip(("0-10 %", "50-90 %", "90-100 %"), ({"AP": ap} for ap in aps), strict=True))
+        return replace(found, class_agnostic=tables)
+
+    some = {("d2sa", "nano", "SAMEO", str(seed)): with_ap(ap, math.nan, 1.0) for seed, ap in enumerate((0.5, 0.6))}
+    some |= {("d2sa", "nano", "own"): with_ap(0.3, math.nan, 1.0), ("kins", "nano", "own"): with_ap(0.0, 0.0, 0.0)}
+    figure = figure_buckets(some | {("d2sa", "nano", "other"): found}, "d2sa", NAMES, "paper")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0-10 %", "50-90 %"]  # those with objects
+    assert drawn(axes, "ours") == [[[pytest.approx(-0.175), pytest.approx(0.55)]]]  # and nothing where AP is NaN
+    (low, high) = drawn(axes, "ours interval")[0]
+    assert [low[1], high[1]] == pytest.approx(mean_interval([0.5, 0.6])[1:])
+    assert [y for _, y in drawn(axes, "ours seeds")[0]] == [0.5, 0.6] and not drawn(axes, "theirs seeds")
+    assert drawn(axes, "theirs") == [[[pytest.approx(0.175), 0.3]]] and legend(figure) == ["ours", "theirs"]
+    assert title(figure) == "d2sa, by hidden share · paper"
+
+
+def test_noise():
+    some = [row | {"mIoU": row["AP"] / 2} for n in (0.1, 0.0) for row in rows("a", "noise", n, 0.5 - n, 0.6 - n)]
+    figure = figure_noise(some, "mini", ["AP", "mIoU"])
+    assert [axes.get_title("left") or axes.get_title() for axes in figure.axes] == ["AP", "mIoU"]
+    assert np.array(drawn(figure.axes[0], "a")[0]) == pytest.approx(np.array([[0, 0.55], [10, 0.45]]))
+    assert np.array(drawn(figure.axes[1], "a")[0])[:, 1] == pytest.approx([0.275, 0.225])
+    intervals = np.array(drawn(figure.axes[0], "a interval"))
+    assert intervals[0, :, 1] == pytest.approx(mean_interval([0.5, 0.6])[1:]) and intervals[1, 0, 0] == 10
+    assert figure.axes[0].get_xticks().tolist() == [0, 10]
+
+
+def test_reliability(judged):
+    found = judged["d2sa", "nano", "own"]
+    pairs = {"before": ([0.2, 0.9, 0.95], [0.1, 0.4, 0.5]), "after": ([0.5], [0.5])}
+    ious = {name: (np.array(predicted), np.array(true)) for name, (predicted, true) in pairs.items()}
+    judged = {name: replace(found, score=p, predicted_iou=p, true_iou=t) for name, (p, t) in ious.items()}
+    figure = figure_reliability(judged, "mini")
+    before, after, counts, _ = figure.axes
+    assert title(figure) == "Predicted and true IoU · mini: drawn world"
+    assert np.array(drawn(before, "bins")[0]) == pytest.approx(np.array([[0.2, 0.1], [0.925, 0.45]]))
+    assert np.array(drawn(before, "gap")[1]) == pytest.approx(np.array([[0.925, 0.925], [0.925, 0.45]]))
+    assert before.texts[0].get_text().splitlines()[:2] == ["calibration error 0.350", "bias +0.350"]
+    assert "correlation" in before.texts[0].get_text() and "correlation" not in after.texts[0].get_text()
+    assert counts.patches[0].get_data().values.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0, 2]
+    assert counts.texts[0].get_text() == "3 masks"
+
+
 def test_a_row_of_scores_for_each_method(judged):
     first, second, _ = score_rows(judged)
     labels = {"data set": "d2sa", "front-end": "nano", "method": "SAMEO", "seed": "0"}
@@ -114,21 +122,3 @@ def test_a_row_of_scores_for_each_method(judged):
     assert [first[column] for column in ("AP", "AP occluded", "AP un-occluded")] == pytest.approx([1, 1, 1])
     assert second["seed"] == ""
     assert [second[column] for column in ("AR100", "AP occluded", "AP un-occluded")] == pytest.approx([0.5, 0, 1])
-
-
-def test_rows_of_buckets_are_those_of_one_set_and_of_buckets_with_objects(judged):
-    rows = bucket_rows(judged, "d2sa", NAMES)
-    assert [(row["model"], row["seed"], row["bucket"], row["AR100"]) for row in rows] == [
-        ("ours", "0", "0-10 %", 1),
-        ("ours", "0", "50-90 %", 1),
-        ("theirs", "", "0-10 %", 1),
-        ("theirs", "", "50-90 %", 0),
-    ]
-    assert {row["model"] for row in bucket_rows(judged, "d2sa", {("nano", "own"): "theirs"})} == {"theirs"}
-
-
-def test_curves_are_those_of_the_thresholds_asked_for(judged):
-    curves = detection_curves(judged, "d2sa", NAMES)
-    assert list(curves) == ["ours", "theirs"] and list(curves["ours"]) == [0.5, 0.75]
-    assert (curves["ours"][0.75] == 1).all() and curves["theirs"][0.5].shape == (101,)
-    assert curves["theirs"][0.5].mean() == pytest.approx(51 / 101)  # precision 1 up to recall 0.5, then 0

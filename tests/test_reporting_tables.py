@@ -229,8 +229,9 @@ def test_latex_prints_what_the_cell_says(text):
 
 def test_rendered_tables_lie_beside_the_csv(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RUNS", tmp_path)
-    path = save_table(NESTED, "gains", "mini")
-    assert path == tmp_path / "mini" / "results" / "gains.md" and path.read_text(encoding="utf-8") == str(NESTED) + "\n"
+    assert save_table(NESTED, "gains", "mini") is NESTED
+    path = tmp_path / "mini" / "results" / "gains.md"
+    assert path.read_text(encoding="utf-8") == str(NESTED) + "\n"
     assert path.with_suffix(".tex").read_text(encoding="utf-8") == NESTED.latex("tab:gains") + "\n"
     assert sorted(file.name for file in path.parent.iterdir()) == ["gains.md", "gains.tex"]
     with pytest.raises(InputError, match="plain file name"):

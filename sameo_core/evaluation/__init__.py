@@ -1,10 +1,9 @@
-"""The two protocols of the field: AP and AR of scored detections, and mIoU with one predicted mask an object.
+"""The two protocols of the field: AP and AR of scored detections, and mIoU with one predicted mask per object.
 
-`evaluate` gives everything in one pass; the others give one table each. What is checked of the input: `records`.
+`evaluate` computes everything in one pass; the others return one table each. Input is checked in `records`.
 
-AP and AR (`detection`, on top of `average_precision`): pycocotools' COCOeval 'segm' on amodal masks is the arbiter; the
-tests hold the numbers equal to it bit for bit. Tables of SAMEO are class-agnostic, those of AISFormer are not. mIoU
-and what is hidden of an object: `regions`.
+AP and AR (`detection`, `average_precision`) equal pycocotools' COCOeval 'segm' on amodal masks bit for bit. SAMEO's
+tables are class-agnostic, AISFormer's class-aware. mIoU and occlusion are in `regions`.
 """
 
 from collections.abc import Sequence
@@ -51,17 +50,17 @@ __all__ = [
 def evaluate_predictions(
     dataset: AmodalDataset, results: Sequence[dict], buckets: Buckets = OCCLUSION_BUCKETS
 ) -> dict[str, float]:
-    """Both protocols for predictions that were prompted with the data set's own boxes, one mask for each object.
+    """Both protocols for predictions prompted with the data set's own boxes, one mask per object.
 
     Args:
         dataset: amodal ground truth.
-        results: COCO results with `instance_id`, one an object, as `predict_dataset` gives them.
+        results: COCO results with `instance_id`, one per object, from `predict_dataset`.
         buckets: of occlusion rates, for "mIoU <name>".
 
     Returns:
         `evaluate_amodal` (class-agnostic) and `RegionTable.summary` in one dict.
 
     Raises:
-        InputError: as those two, and results that are not one for each object.
+        InputError: as those two; results that are not one per object.
     """
     return evaluate_amodal(dataset, list(results)) | region_table(dataset, results).summary(buckets)

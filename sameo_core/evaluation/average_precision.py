@@ -1,9 +1,8 @@
-"""Detections matched with objects, and what follows from it: precision at each recall, AP and AR.
+"""Match detections to objects; from the matches, precision at each recall, AP and AR.
 
-COCOeval's greedy matching, at all IoU thresholds and for all settings at once; then, bit for bit, what its `accumulate`
-and `summarize` make of it. A setting says which objects are to be found; the others are "ignore", as crowds always are.
-Only pairs of IoU 0.5 and more can ever match, so they are listed once and everything else follows from the list. A set
-of thresholds is one number: bit t stands for `IOU_THRESHOLDS[t]`.
+COCOeval's greedy matching at all IoU thresholds and for all settings at once; then its `accumulate` and `summarize`,
+bit for bit. A setting says which objects are to be found; the others are "ignore", as crowds always are. Only pairs of
+IoU 0.5 and more can match, so they are listed once. A set of thresholds is one number: bit t is `IOU_THRESHOLDS[t]`.
 """
 
 import math
@@ -21,18 +20,18 @@ EVERY_THRESHOLD = np.uint16(2 ** len(IOU_THRESHOLDS) - 1)
 
 
 class Pairs(NamedTuple):
-    """Detections and objects of one image that overlap enough to match at some threshold."""
+    """Detections and objects of an image that overlap enough to match at some threshold."""
 
     detection: Int64[np.ndarray, " pairs"]  # row
     object: Int64[np.ndarray, " pairs"]  # row
-    iou: Float64[np.ndarray, " pairs"]  # of crowds: the share of the detection that lies in it
+    iou: Float64[np.ndarray, " pairs"]  # for crowds: the share of the detection inside the crowd
 
 
 class Matches(NamedTuple):
-    """Of each detection and setting, the thresholds at which it found an object."""
+    """The thresholds at which a detection matches an object, per setting."""
 
-    found: UInt16[np.ndarray, "detections settings"]  # one that was to be found: a true positive
-    ignored: UInt16[np.ndarray, "detections settings"]  # one that is ignored: counts neither way
+    found: UInt16[np.ndarray, "detections settings"]  # an object to be found: true positive
+    ignored: UInt16[np.ndarray, "detections settings"]  # an ignored object: counts neither way
 
 
 def match(
@@ -47,12 +46,12 @@ def match(
     n detections of an image do not depend on later ones.
 
     Args:
-        pairs: within a group: the pairs of an image, or of one category of an image.
-        group: of each detection; detections of a group stand in the order of their turns, others may stand between.
-        wanted: whether an object is to be found; crowds never.
+        pairs: within groups.
+        group: of each detection: its image, or its image and category. Detections of a group are in order of turns.
+        wanted: objects to be found; never crowds.
         crowd: of each object.
 
-    Source: COCOeval.evaluateImg, which does this for one image, category and range of areas at a time.
+    Source: COCOeval.evaluateImg, for one image, category and area range at a time.
     """
     best_first = np.lexsort((-pairs.object, -pairs.iou, pairs.detection))
     detection, target, iou = (column[best_first] for column in pairs)
@@ -70,7 +69,7 @@ def match(
     starts = np.flatnonzero(np.diff(turn, prepend=-1) | np.diff(choice, prepend=-1))
     steps = np.split(np.arange(len(turn)), starts[1:]) if len(starts) else []
     by_turn: list[list] = [[] for _ in range(int(turn.max(initial=-1)) + 1)]
-    for step in steps:  # one pair of one detection of each group
+    for step in steps:  # one pair per group
         by_turn[turn[step[0]]].append(step)
     for steps_of_turn in by_turn:
         for outcome, allowed in ((found, wanted), (ignored, ~wanted)):
@@ -84,7 +83,7 @@ def match(
 
 
 def place_in_group(group: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """How many rows before a row are of its group."""
+    """The number of earlier rows of the same group, per row."""
     order = np.argsort(group, kind="stable")
     _, first, counts = np.unique(group[order], return_index=True, return_counts=True)
     place = np.empty(len(group), np.int64)
@@ -92,14 +91,14 @@ def place_in_group(group: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return place
 
 
-MANY = 500  # images; fewer are a matter of a second
+MANY = 500  # images; fewer take about a second
 
 
 class Overlaps(NamedTuple):
     """What is kept of the IoUs of a data set."""
 
     pairs: Pairs
-    best: Float64[np.ndarray, " detections"]  # IoU with the object of highest IoU, crowds left aside; 0 without one
+    best: Float64[np.ndarray, " detections"]  # highest IoU with an object that is not a crowd; 0 without one
 
 
 def overlaps(
@@ -113,9 +112,9 @@ def overlaps(
     """IoU of every detection with every object of its image.
 
     Args:
-        found, objects: RLE masks, those of an image together, images in ascending order.
-        found_image, objects_image: place of each mask's image, 0 .. images - 1.
-        crowd: of a crowd the IoU is the share of the detection that lies in it.
+        found, objects: RLE masks, sorted by image.
+        found_image, objects_image: index of each mask's image, 0 .. images - 1.
+        crowd: for crowds, the IoU is the share of the detection inside the crowd.
     """
     found_at = np.searchsorted(found_image, np.arange(images + 1))
     objects_at = np.searchsorted(objects_image, np.arange(images + 1))
@@ -132,7 +131,7 @@ def overlaps(
 
 
 def shared_pixels(a: Sequence, b: Sequence) -> Int64[np.ndarray, " n"]:
-    """Pixels that are in both of two RLE masks, pair by pair; equal masks are common and quick."""
+    """Pixels in both masks of each pair of RLE masks; equal masks are common, and quick."""
     shared = pixels(a)
     for row, pair in enumerate(zip(a, b, strict=True)):
         if pair[0] != pair[1]:
@@ -141,25 +140,25 @@ def shared_pixels(a: Sequence, b: Sequence) -> Int64[np.ndarray, " n"]:
 
 
 def pixels(masks: Sequence) -> Int64[np.ndarray, " n"]:
-    """Pixels of RLE masks; pycocotools 2.0.11 cannot count more than 255 masks at a time."""
+    """Pixels of each RLE mask; pycocotools 2.0.11 counts at most 255 masks at a time."""
     areas = [mask_ops.area(list(masks[start : start + 255])) for start in range(0, len(masks), 255)]
     return np.concatenate([np.zeros(0, np.int64), *areas])
 
 
-RECALLS = np.linspace(0.0, 1.0, 101)  # where precision is read off
+RECALLS = np.linspace(0.0, 1.0, 101)  # where precision is sampled
 Precision = Float64[np.ndarray, "iou=10 recall=101"]
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """-1 where a category has nothing to find in a setting, as in COCOeval."""
+    """-1 where a category has no objects in a setting, as in COCOeval."""
 
-    precision: Float64[np.ndarray, "settings iou=10 recall=101 categories"]  # with `limits[-1]` detections an image
+    precision: Float64[np.ndarray, "settings iou=10 recall=101 categories"]  # with `limits[-1]` detections per image
     recall: Float64[np.ndarray, "settings limits iou=10 categories"]
-    limits: tuple[int, ...]  # so many detections of an image (and category) are looked at, the best-scored ones
+    limits: tuple[int, ...]  # the number of best-scored detections per image (and category)
 
     def numbers(self, setting: int) -> dict[str, float]:
-        """AP (mean over IoU 0.50:0.05:0.95), AP50, AP75 and an AR for each limit, in 0..1; NaN: nothing to find."""
+        """AP (mean over IoU 0.50:0.05:0.95), AP50, AP75 and one AR per limit, in 0..1; NaN: nothing to find."""
         precision, recall = self.precision[setting], self.recall[setting]
         return {
             "AP": mean_defined(precision),
@@ -169,7 +168,7 @@ class PrecisionRecall:
         }
 
     def curve(self, setting: int) -> Precision:
-        """Mean precision over the categories that have something to find, at `IOU_THRESHOLDS` x `RECALLS`."""
+        """Mean precision over the categories with objects, at `IOU_THRESHOLDS` x `RECALLS`."""
         defined = self.precision[setting, 0, 0] > -1
         if not defined.any():
             return np.full(self.precision.shape[1:3], np.nan)
@@ -194,13 +193,13 @@ def precision_recall(
     Args:
         matches: of `match`.
         score: of each detection; equal scores keep the order of the detections.
-        group: as for `match`: whose first detections the limits mean.
+        group: as for `match`; the limits apply per group.
         category: 0, 1, ...
-        to_find: how many objects.
+        to_find: number of objects.
         limits: ascending.
 
-    Source: COCOeval.accumulate. Precision only ever rises at a true positive, so its envelope (the highest precision
-        at this recall or a higher one) is read off at true positives alone.
+    Source: COCOeval.accumulate. Precision only rises at true positives, so its envelope (the highest precision at this
+        recall or a higher one) is computed at true positives alone.
     """
     categories, settings = to_find.shape
     order = np.lexsort((-score, category))
@@ -233,5 +232,5 @@ def precision_recall(
 
 
 def _hits_needed(objects: int) -> Int64[np.ndarray, "recall=101"]:
-    """True positives, at least one, after which the recall is at least each of `RECALLS`."""
+    """True positives, at least one, needed to reach each of `RECALLS`."""
     return np.searchsorted(np.arange(1, objects + 1) / objects, RECALLS, side="left") + 1

@@ -1,14 +1,12 @@
-"""AP and AR of scored detections: class-agnostic and class-aware, by occlusion, of visible masks, COCOA's own."""
+"""AP and AR of scored detections: class-agnostic, class-aware, by occlusion, of visible masks, COCOA's protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from sameo_core.datasets import AmodalDataset
-from sameo_core.datasets.base import BOX_KINDS
 from sameo_core.errors import InputError
 from sameo_core.evaluation.average_precision import (
     Overlaps,
@@ -42,7 +40,7 @@ from sameo_core.evaluation.regions import (
     visible_masks,
 )
 
-LIMITS = (1, 10, 100)  # detections an image
+LIMITS = (1, 10, 100)  # detections per image
 COCOA_LIMITS = (*LIMITS, 1000)
 
 Numbers = dict[str, float]
@@ -51,26 +49,26 @@ Table = dict[str, Numbers]  # a setting -> its numbers
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that one pass over the predictions gives. Shares are in 0..1; NaN: there is nothing to find.
+    """The results of `evaluate`. Shares are in 0..1; NaN: there is nothing to find.
 
-    Numbers are those of `evaluate_amodal`. Their settings: "all"; the occlusion buckets; "occluded" and "un-occluded",
-    the objects with and without a hidden pixel. What a setting leaves out is ignored, see `evaluate`.
+    Numbers are those of `evaluate_amodal`. The settings: "all"; the occlusion buckets; "occluded" and "un-occluded",
+    the objects with and without a hidden pixel. Objects outside a setting are ignored, see `evaluate`.
     """
 
     class_agnostic: Table  # as in SAMEO's tables
-    class_aware: Table  # as in AISFormer's; {} where not asked for
-    visible: Table  # "class-agnostic" and "class-aware"; {} where visible masks are not known on both sides
-    cocoa: dict[str, Table]  # "both"; "things" and "stuff" where some is; then "all", "none", "partial", "heavy"
+    class_aware: Table  # as in AISFormer's; {} if not asked for
+    visible: Table  # "class-agnostic" and "class-aware"; {} if visible masks are not known on both sides
+    cocoa: dict[str, Table]  # "both"; "things" and "stuff" if there is stuff; then "all", "none", "partial", "heavy"
     regions: RegionTable | None  # the mIoU protocol; None unless each object has exactly one prediction of its own box
     objects: dict[str, int]  # setting -> objects to be found
     curves: dict[str, Precision]  # setting -> class-agnostic precision at IOU_THRESHOLDS x RECALLS
     class_aware_curves: dict[str, Precision]  # the mean over categories
-    score: Float64[np.ndarray, " detections"]  # a row a prediction, in their order
-    predicted_iou: Float64[np.ndarray, " detections"]  # NaN where the record says nothing
+    score: Float64[np.ndarray, " detections"]  # in the order of the predictions
+    predicted_iou: Float64[np.ndarray, " detections"]  # NaN if the record has none
     true_iou: Float64[np.ndarray, " detections"]  # with the object of highest IoU, whatever its category; no crowds
 
     def numbers(self) -> dict:
-        """All numbers as one plain nested dict, ready for JSON."""
+        """All numbers as a nested dict, ready for JSON."""
         regions = {} if self.regions is None else self.regions.summary()
         names = ("class_agnostic", "class_aware", "visible", "cocoa")
         return {name: getattr(self, name) for name in names} | {"regions": regions, "objects": self.objects}
@@ -79,32 +77,32 @@ class Evaluation:
 def evaluate(
     ground_truth: Truth, predictions: Source, class_aware: bool = True, buckets: Buckets = OCCLUSION_BUCKETS
 ) -> Evaluation:
-    """Everything this project reports about a data set, from one pass: each mask's IoUs are computed once.
+    """All metrics of a data set in one pass that computes each IoU once.
 
     Objects outside a setting are ignored, as in COCO's area ranges: missing one costs nothing, and a detection matched
     to one counts neither way. A detection that matches no object is a false positive in every setting, so AP of a
-    bucket with few objects is low by nature: compare AP between models within a bucket, and AR between buckets.
+    bucket with few objects is always low: compare AP between models within a bucket, and AR between buckets.
 
     Args:
-        ground_truth: as in `evaluate_amodal`; a data set costs less than its `to_coco()`. The occlusion rate of an
-            object is that of its `visible_mask`, or its `occlude_rate` where it has none; crowds need neither. Visible
-            masks are needed for `visible` and `regions`; an object without one whose `occlude_rate` is 0 is visible as
-            a whole. `isStuff` as in COCOA.
-        predictions: as in `evaluate_amodal`. `visible_mask` (RLE), `predicted_iou` and `instance_id`, the object whose
-            box was the prompt, are used where they are there.
-        class_aware: False leaves class-aware numbers out, for front-ends with categories of their own.
+        ground_truth: as in `evaluate_amodal`; a data set is quicker than its `to_coco()`. The occlusion rate of an
+            object is that of its `visible_mask`, else its `occlude_rate`; crowds need neither. Visible masks are
+            needed for `visible` and `regions`; an object without one is fully visible if its `occlude_rate` is 0.
+            `isStuff` as in COCOA.
+        predictions: as in `evaluate_amodal`. Optional: `visible_mask` (RLE), `predicted_iou` and `instance_id`, the
+            object whose box was the prompt.
+        class_aware: False skips class-aware numbers, for front-ends with categories of their own.
         buckets: name -> (low, high), shares in 0..1, for low <= rate < high (rate <= 1 if high is 1). May overlap.
 
     Raises:
-        InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; a bucket that is none; a
-            prediction without a visible mask where others have one.
+        InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; an invalid bucket; visible
+            masks for some predictions only.
 
-    Source: AP and AR: pycocotools' COCOeval, to the last bit. Visible masks: AISFormer (BMVC 2022),
-        detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm', visible masks in the place of `segmentation`
-        on both sides. Its forked pycocotools also puts 1 - occlude_rate in the place of the area, which only its
-        APs/APm/APl see. COCOA: amodalAPI (CVPR 2017), myPyAmodalEvalDemo.py and amodaleval.py: class-agnostic, amodal
-        masks, no crowds, at most 1000 detections an image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy
-        0.25..1, both ends included; objects outside, and stuff or things, are ignored.
+    Source: AP and AR: pycocotools' COCOeval, bit for bit. Visible masks: AISFormer (BMVC 2022),
+        detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm' with visible masks as `segmentation` on both
+        sides. Its forked pycocotools also replaces the area by 1 - occlude_rate, which affects only APs/APm/APl.
+        COCOA: amodalAPI (CVPR 2017), myPyAmodalEvalDemo.py and amodaleval.py: class-agnostic, amodal masks, no crowds,
+        at most 1000 detections per image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy 0.25..1, both ends
+        included; objects outside, and stuff or things, are ignored.
     """
     closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
     objects = read_objects(ground_truth, with_visible=True)
@@ -147,15 +145,14 @@ def evaluate_amodal(ground_truth: Truth, predictions: Source, class_agnostic: bo
 
     Args:
         ground_truth: COCO dict or path of one, its `segmentation` the amodal mask in any encoding; or a data set.
-            `iscrowd` defaults to 0; `id`, `area` and `bbox` play no part (COCOeval takes id 0 for "unmatched"; no
-            number here depends on the area).
+            `iscrowd` defaults to 0; `id`, `area` and `bbox` are not used (COCOeval takes id 0 for "unmatched").
         predictions: COCO results list or path of one: `image_id`, `segmentation`, `score`, and `category_id` when
-            class-aware. A `bbox` plays no part. An empty list is legitimate: every number is 0.
-        class_agnostic: True as in SAMEO's tables: category ids, missing or unknown ones too, are not looked at.
+            class-aware. `bbox` is not used. With an empty list every number is 0.
+        class_agnostic: True as in SAMEO's tables: category ids are not used, and may be missing or unknown.
 
     Returns:
-        "AP" (mean over IoU 0.50:0.05:0.95), "AP50", "AP75", "AR1", "AR10", "AR100" (at most so many detections an
-        image), each in 0..1, or NaN where COCOeval says -1: there is no ground truth to find.
+        "AP" (mean over IoU 0.50:0.05:0.95), "AP50", "AP75", "AR1", "AR10", "AR100" (with at most that many detections
+        per image), each in 0..1, or NaN where COCOeval returns -1: there is no object to find.
 
     Raises:
         InputError: unreadable file, unknown image or category id, mask of another size than its image, missing key,
@@ -176,7 +173,7 @@ def _table(measured: PrecisionRecall, wanted: Wanted) -> Table:
 
 
 def _parts(objects: Objects) -> Wanted:
-    """What COCOA's protocol is asked for: both things and stuff, and each alone."""
+    """The parts of COCOA's protocol: things and stuff together, and each alone."""
     both = {"both": ~objects.crowd}
     if objects.stuff is None or not objects.stuff.any():
         return both
@@ -187,18 +184,16 @@ def _carry_visible_masks(found: Predictions) -> bool:
     missing = [row for row, mask in enumerate(found.visible) if mask is None]
     if missing and len(missing) < len(found.visible):
         rule = f"lacks a 'visible_mask', as {len(missing)} of {len(found.visible)} predictions do"
-        raise InputError(
-            **found.where(missing[0]), rule=rule, remedy="Give visible masks to all predictions or to none"
-        )
+        remedy = "Give visible masks to all predictions or to none"
+        raise InputError(**found.where(missing[0]), rule=rule, remedy=remedy)
     return bool(found.visible) and not missing
 
 
 @dataclass(frozen=True)
 class _LinedUp:
-    """Objects and detections in the order in which COCOeval meets them.
+    """Objects and detections in COCOeval's order.
 
-    By image; detections from the best score to the worst; what is equal by category, even class-agnostic, then as in
-    the file. So every group below is a stretch of these rows, or a part of one in its order.
+    Sorted by image, detections then by descending score; ties by category, even class-agnostic, then as in the file.
     """
 
     images: int
@@ -225,7 +220,7 @@ class _LinedUp:
         )
 
     def compare(self, objects: list, found: list) -> Overlaps:
-        """IoUs of masks that stand in the order of the files."""
+        """IoUs of masks in file order."""
         ordered = [found[row] for row in self.found_order], [objects[row] for row in self.objects_order]
         return overlaps(ordered[0], self.found_image, ordered[1], self.objects_image, self.crowd, self.images)
 
@@ -251,42 +246,26 @@ class _LinedUp:
         return precision_recall(match(pairs, group, chosen, self.crowd), self.score, group, of_found, to_find, limits)
 
 
-def covering_detections(
-    dataset: AmodalDataset, results: Sequence[Mapping], kind: str = "visible", least: float | int = 0.5
-) -> list[dict]:
-    """The detections that cover an annotated object, each with that object's `instance_id`; the others are left out.
+def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.5) -> list[dict]:
+    """The detections that cover an annotated object, each with the `instance_id` of that object.
 
-    Detections are taken for objects from the best IoU of their boxes down, each once, at equal IoU the surer one. Only
-    boxes and front-end scores count, so that of one front-end the same detections are taken whatever model drew masks.
+    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down; ties by score.
+    Masks play no part, so for one front-end the same detections are chosen whatever model predicted the masks.
 
     Args:
-        results: COCO results with `box` (xyxy), and `front_end_score` or `score`.
-        kind: what a box is compared with: "visible" or "amodal" boxes of the objects.
-        least: IoU from which on a detection is taken for an object.
+        results: COCO results with `box` (xyxy), and `front_end_score` or `score`, from `predict_dataset`.
+        least: IoU at which a detection covers an object.
 
     Returns:
-        In the order of the data set's objects; those that no detection covers are not there.
-
-    Raises:
-        InputError: another kind; a result without image, box or score.
+        In the order of the data set's objects, without those that no detection covers.
     """
-    if kind not in BOX_KINDS:
-        rule = f"one of {', '.join(BOX_KINDS)}, found {kind!r}"
-        raise InputError(file="kind", rule=rule, remedy="Choose what the boxes mean")
-    for i, result in enumerate(results):
-        box = () if result.get("box") is None else tuple(result["box"])
-        numbers = (*box, result.get("front_end_score", result.get("score")))
-        if not ("image_id" in result and len(box) == 4 and all(isinstance(number, Real) for number in numbers)):
-            rule = f"image_id, a box of four numbers and a score, found {dict(result)!r:.150}"
-            remedy = "Give what `predict_dataset` returned"
-            raise InputError(file="results", record=f"result {i}", rule=rule, remedy=remedy)
     by_image: dict[object, list[Mapping]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
     covering = []
     for image in dataset:
         found = by_image.get(image.image_id, [])
-        boxes = [item.visible_box if kind == "visible" else item.amodal_box for item in image.instances]
+        boxes = [item.visible_box for item in image.instances]
         ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
         scores = np.array([r.get("front_end_score", r.get("score")) for r in found], float)
         taken: dict[int, int] = {}  # object -> detection

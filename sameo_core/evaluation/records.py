@@ -1,4 +1,4 @@
-"""Ground truth and predictions as columns, with everything checked that would spoil a number without a word."""
+"""Ground truth and predictions as columns, checked for everything that would silently spoil a number."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,44 +18,44 @@ from sameo_core.masks import are_canonical_rles, segmentation_to_rle
 
 Source = dict | list | str | Path  # JSON as Python objects, or a file of it
 Truth = Source | AmodalDataset
-Sizes = Mapping[Any, tuple[int, int, int]]  # image id -> place, height, width
-Masks = list  # of RLE, or None; not said to the type checker of the tests, which would look at one of them
-Where = Callable[[int], dict[str, str]]  # a row -> file and record, for errors
+Sizes = Mapping[Any, tuple[int, int, int]]  # image id -> index, height, width
+Masks = list  # of RLE, or None
+Where = Callable[[int], dict[str, str]]  # row -> file and record, for errors
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Ground truth, a row an object in the order of the file."""
+    """Ground truth, one row per object in file order."""
 
-    sizes: Sizes  # places go by ascending image id, as COCOeval takes images
-    image: Int64[np.ndarray, " n"]  # place
-    category: list  # as found: checked by `check_categories` where it matters
+    sizes: Sizes  # images are indexed by ascending id, as in COCOeval
+    image: Int64[np.ndarray, " n"]  # index
+    category: list  # as found: `known_categories` checks it for class-aware numbers
     categories: list  # ids of the categories, as found
     crowd: Bool[np.ndarray, " n"]
     amodal: Masks
-    visible: Masks  # None where the record says nothing
+    visible: Masks  # None where the record has none
     stated_rate: list  # `occlude_rate` as found
-    stuff: Bool[np.ndarray, " n"] | None  # None where no record says `isStuff`
+    stuff: Bool[np.ndarray, " n"] | None  # None if no record has `isStuff`
     ids: list  # of the records
     where: Where
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions, a row a detection in the order of the file."""
+    """Predictions, one row per detection in file order."""
 
-    image: Int64[np.ndarray, " n"]  # place in `Objects.sizes`
+    image: Int64[np.ndarray, " n"]  # index, as in `Objects.sizes`
     category: list  # as found
     score: Float64[np.ndarray, " n"]
-    predicted_iou: Float64[np.ndarray, " n"]  # NaN where the record says nothing
+    predicted_iou: Float64[np.ndarray, " n"]  # NaN where the record has none
     amodal: Masks
-    visible: Masks  # None where the record says nothing
-    instance: list  # `instance_id` as found; None where the record says nothing
+    visible: Masks  # None where the record has none
+    instance: list  # `instance_id` as found; None where the record has none
     where: Where
 
 
 def read_objects(source: Truth, with_visible: bool) -> Objects:
-    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are looked at only if asked for.
+    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are read only if asked for.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -97,7 +97,7 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
 
 
 def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
-    """Predictions of a COCO results list, or of a file of one; visible masks are looked at only if asked for.
+    """Predictions of a COCO results list, or of a file of one; visible masks are read only if asked for.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -133,8 +133,9 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
 def category_places(
     objects: Objects, found: Predictions
 ) -> tuple[Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
-    """Place of each record's category among all ids, ascending: COCOeval lines up equal scores by it, even with
-    useCats=0. What is no whole number counts as 0.
+    """Rank of each record's category among all ids: COCOeval breaks ties of scores by it, even with useCats=0.
+
+    Ids that are not whole numbers count as 0.
     """
     columns = [[c if isinstance(c, Integral) else 0 for c in column] for column in (objects.category, found.category)]
     places = {category: place for place, category in enumerate(sorted({c for column in columns for c in column}))}
@@ -143,18 +144,18 @@ def category_places(
 
 
 class Categories(NamedTuple):
-    """For class-aware numbers; rows in the order of the files."""
+    """For class-aware numbers; rows in file order."""
 
     number: int
-    of_objects: Int64[np.ndarray, " objects"]  # place among the ground truth's categories
+    of_objects: Int64[np.ndarray, " objects"]  # index among the ground truth's categories
     of_found: Int64[np.ndarray, " detections"]
 
 
 def known_categories(objects: Objects, found: Predictions) -> Categories:
-    """How many categories the ground truth has, and each record's place among them.
+    """The number of categories in the ground truth, and each record's index among them.
 
     Raises:
-        InputError: a record of another category: pycocotools drops those without a word, the classic AP 0.
+        InputError: a record of another category. pycocotools silently drops those: the classic AP 0.
     """
     known = sorted({c for c in objects.categories if isinstance(c, Integral)})
     places = {category: place for place, category in enumerate(known)}
@@ -170,14 +171,10 @@ def known_categories(objects: Objects, found: Predictions) -> Categories:
 def _unknown_category(records: Objects | Predictions, row: int, known: list) -> InputError:
     ours = {c for c in records.category if isinstance(c, Integral)}
     used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (ours, known))
-    rule = (
-        f"category id {records.category[row]!r} is none of the ground truth's categories, so class-aware its mask "
-        f"would count for nothing; here category ids are {used}, the ground truth's categories {there}"
-    )
-    remedy = (
-        "Map the detector's classes to the ids under 'categories' (for COCO's 80 classes, detectors often say "
-        "0..79 and the files 1..90 with gaps), or evaluate with class_agnostic=True (class_aware=False in `evaluate`)"
-    )
+    rule = f"category id {records.category[row]!r} is none of the ground truth's categories; here category ids are "
+    rule += f"{used}, the ground truth's categories {there}"
+    remedy = "Map the detector's classes to the ids under 'categories' (for COCO's 80 classes, detectors often say "
+    remedy += "0..79, files 1..90 with gaps), or evaluate with class_agnostic=True (class_aware=False in `evaluate`)"
     return InputError(**records.where(row), rule=rule, remedy=remedy)
 
 
@@ -185,7 +182,7 @@ def _unknown_category(records: Objects | Predictions, row: int, known: list) -> 
 
 
 def _objects_of(dataset: AmodalDataset) -> Objects:
-    """A data set's masks are checked when they are read: as they are."""
+    """Data sets have checked their masks already."""
     file, listed = f"{dataset.name} {dataset.split}", []
     sizes = _places({image.image_id: (image.height, image.width) for image in dataset})
     if len(sizes) != len(dataset):
@@ -215,7 +212,7 @@ def _objects_of(dataset: AmodalDataset) -> Objects:
 
 
 def _read(source: Source, name: str) -> tuple[str, Any]:
-    """What to call a source in an error, and its content."""
+    """The name of a source for errors, and its content."""
     if not isinstance(source, str | Path):
         return name, source
     return str(source), parse_json(Path(source))
@@ -259,7 +256,7 @@ def _places(sizes: Mapping[Any, tuple[int, int]]) -> Sizes:
 def _images_of(
     records: list, keys: Sequence[str], sizes: Sizes, where: Where, place: str
 ) -> list[tuple[int, int, int]]:
-    """Place, height and width of each record's image; each record has the keys."""
+    """Index, height and width of each record's image; checks that each record has the keys."""
     images, wanted = [], set(keys)
     for row, record in enumerate(records):
         if not isinstance(record, dict) or not wanted <= record.keys():
@@ -274,7 +271,7 @@ def _images_of(
 
 
 def _checked(segmentations: list, images: list[tuple[int, int, int]], where: Where) -> Masks:
-    """Masks as RLE of their images' size; pycocotools would compare masks of unequal size without a word."""
+    """Masks as RLE of their images' size; pycocotools would silently compare masks of unequal size."""
     sizes = [(height, width) for _, height, width in images]
     masks = list(segmentations)
     for row in np.flatnonzero(~are_canonical_rles(segmentations, sizes)).tolist():

@@ -1,8 +1,7 @@
-"""The mIoU protocol: one predicted mask for each object, prompted by the object's own box.
+"""The mIoU protocol: one predicted mask per object, prompted by the object's own box; and occlusion rates.
 
 Per object, P predicted amodal mask, A true amodal mask, V its visible part (V within A), H = A minus V hidden:
-full = IoU(P, A), visible = IoU(P minus H, V), hidden = IoU(P minus V, H). Spilling outside A costs in all three.
-How much of an object is hidden decides the settings of `detection`, too: buckets, occluded only, COCOA's ranges.
+full = IoU(P, A), visible = IoU(P minus H, V), hidden = IoU(P minus V, H). Pixels of P outside A lower all three.
 """
 
 import math
@@ -42,7 +41,7 @@ def closed_bucket(name: str, low: float | int, high: float | int) -> tuple[float
 
 
 def occlusion_rates(objects: Objects) -> Float64[np.ndarray, " objects"]:
-    """Hidden pixels / amodal pixels in 0..1: of the visible mask, else as stated by `occlude_rate`. NaN for crowds.
+    """Hidden pixels / amodal pixels in 0..1: from the visible mask, else the stated `occlude_rate`. NaN for crowds.
 
     Raises:
         InputError: an object without either.
@@ -62,7 +61,7 @@ def occlusion_rates(objects: Objects) -> Float64[np.ndarray, " objects"]:
 
 
 def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> list | None:
-    """The visible mask of each object, as in COCOA the amodal one where nothing is hidden. None: not all known."""
+    """The visible mask of each object; as in COCOA, the amodal one if nothing is hidden. None: not all are known."""
     whole = objects.crowd | (rates == 0)
     rows = zip(objects.amodal, objects.visible, whole.tolist(), strict=True)
     masks = [amodal if visible is None and complete else visible for amodal, visible, complete in rows]
@@ -70,7 +69,7 @@ def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> l
 
 
 def inside(rates: Float64[np.ndarray, " objects"], ranges: Mapping[str, tuple[float, float]]) -> Wanted:
-    """The objects whose rate lies in each of the closed ranges."""
+    """Which objects' rates lie in each of the closed ranges."""
     return {name: (low <= rates) & (rates <= high) for name, (low, high) in ranges.items()}
 
 
@@ -78,39 +77,54 @@ Mask = Bool[np.ndarray, "_ _"] | Mapping  # a bitmap or an RLE; "_": objects of 
 Masks = Sequence[Mask] | Bool[np.ndarray, "n h w"]
 
 
-def region_table(dataset: AmodalDataset, results: Sequence[dict]) -> "RegionTable":
-    """`evaluate_regions`, a row for each object of a data set in its order; arguments as `evaluate_predictions`."""
-    objects = {(image.image_id, item.instance_id): item for image in dataset for item in image.instances}
-    predicted = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in results}
-    if len(results) != len(objects) or predicted.keys() != objects.keys():
-        rule = f"one mask for each of the {len(objects)} objects, found {len(results)} for {len(predicted)} objects"
+def region_table(dataset: AmodalDataset, results: Sequence[Mapping]) -> "RegionTable":
+    """`evaluate_regions`, one row per object of a data set in its order; arguments as `evaluate_predictions`."""
+    objects, predicted = _with_masks(dataset, results)
+    if len(results) != len(objects) or any(mask is None for mask in predicted):
+        found = sum(mask is not None for mask in predicted)
+        rule = f"one mask for each of the {len(objects)} objects, found {len(results)}, of {found} objects"
         remedy = "Use front-ends made of ground-truth boxes; a detector's masks are for evaluate_amodal"
         raise InputError(file="results", rule=rule, remedy=remedy)
-    amodal, visible = zip(*((item.known_amodal_rle(), item.visible_rle) for item in objects.values()), strict=True)
-    return evaluate_regions([predicted[key] for key in objects], amodal, visible)
+    truth = [(item.known_amodal_rle(), item.visible_rle) for _, _, item in objects]
+    return evaluate_regions(predicted, *zip(*truth, strict=True))
+
+
+def _with_masks(dataset: AmodalDataset, results: Sequence[Mapping]) -> tuple[list, list]:
+    """Each object of a data set with its index in the data set and in the image, and its predicted mask or None."""
+    masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in results}
+    objects, predicted = [], []
+    for i, image in enumerate(dataset):
+        for j, item in enumerate(image.instances):
+            objects.append((i, j, item))
+            predicted.append(masks.get((image.image_id, item.instance_id)))
+    return objects, predicted
 
 
 class Failure(NamedTuple):
-    """One object, and how little of its hidden region was found."""
+    """An object, and how well its hidden region was predicted."""
 
-    row: int  # of `region_table`: the object's number in the data set
-    image: int  # place in the data set
-    instance: int  # place in the image
+    row: int  # index among all objects of the data set, as the rows of `region_table`
+    image: int  # index in the data set
+    instance: int  # index in the image
     hidden: float  # IoU of the hidden region, 0..1
 
 
-def worst_hidden(dataset: AmodalDataset, results: Sequence[dict], least: float | int = 0.1) -> list[Failure]:
-    """The objects of which at least `least` is hidden, from the worst IoU of the hidden region to the best.
+def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.1) -> list[Failure]:
+    """The predicted objects of which at least `least` is hidden, sorted by IoU of the hidden region, worst first.
 
-    Arguments and errors as `evaluate_predictions`.
+    Args:
+        results: COCO results with `instance_id`, at most one per object; of a detector, its `covering_detections`.
     """
-    table = region_table(dataset, results)
-    places = [(i, j) for i, image in enumerate(dataset) for j in range(len(image.instances))]
-    return [Failure(row, *places[row], float(table.hidden[row])) for row in table.ranked("hidden", least)]
+    objects, predicted = _with_masks(dataset, results)
+    rows = [row for row, mask in enumerate(predicted) if mask is not None]
+    truth = [objects[row][2] for row in rows]
+    amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
+    table = evaluate_regions([predicted[row] for row in rows], amodal, visible)
+    return [Failure(rows[k], *objects[rows[k]][:2], float(table.hidden[k])) for k in table.ranked("hidden", least)]
 
 
 class RegionIoU(NamedTuple):
-    """IoU of one object's regions, in 0..1; see the module's head. NaN: the true region has no pixel."""
+    """IoU of one object's regions, in 0..1; NaN: the true region is empty."""
 
     full: float
     visible: float
@@ -119,9 +133,9 @@ class RegionIoU(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionTable:
-    """One row an object, in the order given: sort by a column to find worst, median and best (NaN sorts last)."""
+    """One row per object, in the order given."""
 
-    full: Float[np.ndarray, " n"]  # IoU in 0..1, see the module's head
+    full: Float[np.ndarray, " n"]  # IoU in 0..1; the regions are defined at the top of this module
     visible: Float[np.ndarray, " n"]  # IoU; NaN where nothing of the object is visible
     hidden: Float[np.ndarray, " n"]  # IoU; NaN where nothing is hidden
     recalled_pixels: Int[np.ndarray, " n"]  # hidden pixels that the prediction covers
@@ -130,10 +144,10 @@ class RegionTable:
     excess: Float[np.ndarray, " n"]  # predicted pixels outside the amodal mask / pixels of the amodal mask
 
     def at_quantiles(self, column: str, quantiles: Sequence[float | int], least: float | int = 0) -> list[int]:
-        """Rows that stand at these quantiles (0 worst, 0.5 median, 1 best) of a column, to be shown without choosing.
+        """The rows at these quantiles (0 worst, 0.5 median, 1 best) of a column.
 
         Args:
-            column: "full", "visible" or "hidden"; rows with NaN are passed over.
+            column: "full", "visible" or "hidden"; rows with NaN are left out.
             quantiles: each in 0..1.
             least: only rows with at least this occlusion rate.
 
@@ -147,18 +161,18 @@ class RegionTable:
         return [ranked[round(q * (len(ranked) - 1))] for q in quantiles]
 
     def ranked(self, column: str, least: float | int = 0) -> list[int]:
-        """Rows from the worst of a column to its best, without those that have NaN there or are occluded less."""
+        """Rows sorted by a column, worst first, without NaN and occlusion rates below `least`."""
         values = getattr(self, column)
         rows = np.flatnonzero(~np.isnan(values) & (self.occlusion_rate >= least))
         return rows[np.argsort(values[rows], kind="stable")].tolist()
 
     def summary(self, buckets: Buckets = OCCLUSION_BUCKETS) -> dict[str, float]:
-        """Means over objects, in 0..1; NaN where no object has the region or lies in the bucket.
+        """Means over objects, in 0..1; NaN if no object has the region or lies in the bucket.
 
         "mIoU", "visible mIoU", "hidden mIoU" (objects with a hidden part), "hidden recall" (hidden pixels of all
         objects pooled: large objects weigh more), "mean hidden recall" (mean over objects with a hidden part),
-        "un-occluded mIoU" (full mask, occlusion rate exactly 0), "un-occluded excess" (the same objects: what was
-        invented around them, as a share of their area), and "mIoU 0-10 %" ...: the full mask by bucket.
+        "un-occluded mIoU" (full mask, occlusion rate exactly 0), "un-occluded excess" (the same objects: predicted
+        pixels outside them, as a share of their area), and "mIoU 0-10 %" ...: the full mask by bucket.
 
         Raises:
             InputError: a bucket that is not 0 <= low < high <= 1.
@@ -186,26 +200,24 @@ def region_iou(predicted_amodal: Mask, amodal: Mask, visible: Mask) -> RegionIoU
 
     Raises:
         InputError: as `evaluate_regions`.
-
-    Source: as `evaluate_regions`.
     """
     table = evaluate_regions([predicted_amodal], [amodal], [visible])
     return RegionIoU(float(table.full[0]), float(table.visible[0]), float(table.hidden[0]))
 
 
 def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionTable:
-    """The mIoU protocol: one predicted mask for each ground-truth object (prompted by its own box).
+    """The mIoU protocol: one predicted mask per ground-truth object (prompted by its own box).
 
     Args:
-        predicted, amodal, visible: n masks each, in the same order; bool bitmaps, or compressed RLE so that a data
-            set fits in memory. The masks of one object have one size; objects may differ. Visible pixels outside
-            the amodal mask are dropped: they exist in some data sets as rounding.
+        predicted, amodal, visible: n masks each, in the same order; bool bitmaps or compressed RLE. The masks of an
+            object have one size; objects may differ. Visible pixels outside the amodal mask, which rounding leaves in
+            some data sets, are dropped.
 
     Raises:
         InputError: lists of unequal length, masks of one object that differ in size, an empty amodal mask.
 
-    Source: full and hidden as the mIoU and "invisible mIoU" of C2F-Seg (ICCV 2023): visible truth is subtracted from
-        both masks, un-occluded objects do not enter the mean. Visible mirrors hidden: that definition is ours.
+    Source: full and hidden as the mIoU and "invisible mIoU" of C2F-Seg (ICCV 2023): the true visible mask is subtracted
+        from both masks, and un-occluded objects are left out of the mean. Visible mirrors hidden, by our definition.
     """
     if not len(predicted) == len(amodal) == len(visible):
         rule = f"one mask of each kind an object, found {len(predicted)} predicted, {len(amodal)}, {len(visible)}"
@@ -215,12 +227,12 @@ def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionT
 
 
 def regions_of_own_boxes(objects: Objects, found: Predictions, visible: list | None) -> RegionTable | None:
-    """`evaluate_regions` where the predictions hold exactly one with the `instance_id` of each object, else None.
+    """`evaluate_regions` if there is exactly one prediction with the `instance_id` of each object, else None.
 
-    Rows are the objects in their order, crowds left out. Masks were checked when they were read.
+    Rows are the objects in their order, without crowds. Masks are already checked.
 
     Args:
-        visible: masks of all objects; None where they are not known.
+        visible: masks of all objects; None if they are not known.
     """
     rows = np.flatnonzero(~objects.crowd).tolist()
     keys = [(image, instance) for image, instance in zip(found.image.tolist(), found.instance, strict=True)]
@@ -243,7 +255,7 @@ def regions_of_own_boxes(objects: Objects, found: Predictions, visible: list | N
 
 
 def _table(areas: Int[np.ndarray, "5 n"]) -> RegionTable:
-    """From pixels of P, A, V, P and A, P and V: every number of the protocol follows from these."""
+    """The protocol's numbers from the pixels of P, A, V, P and A, P and V."""
     p, a, v, pa, pv = areas
     hidden, recalled = a - v, pa - pv
     return RegionTable(

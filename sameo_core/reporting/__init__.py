@@ -37,13 +37,10 @@ from sameo_core.reporting.pictures import (
     figure_overlay,
     figure_pool,
     figure_scenes,
-    worst_median_best,
 )
 from sameo_core.reporting.statistics import (
     arm_differences,
-    bucket_rows,
     calibration,
-    detection_curves,
     gains,
     interval,
     mean_interval,
@@ -70,12 +67,10 @@ __all__ = [
     "Comparison",
     "Table",
     "arm_differences",
-    "bucket_rows",
     "calibration",
     "claims_agree",
     "claims_shown",
     "comparisons",
-    "detection_curves",
     "figure_arms",
     "figure_before_after",
     "figure_buckets",
@@ -115,6 +110,5 @@ __all__ = [
     "table_html",
     "tables_agree",
     "update_readme",
-    "worst_median_best",
     "write_table",
 ]

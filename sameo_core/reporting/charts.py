@@ -1,4 +1,4 @@
-"""Charts: of data sets and synthesis, of a training, of what was evaluated."""
+"""Charts of data sets, synthesis, trainings and evaluations."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sameo_core.reporting.statistics import Calibration, OverSeeds, mean_interval, over_seeds
+from sameo_core.evaluation import IOU_THRESHOLDS, Evaluation
+from sameo_core.reporting.statistics import Judged, OverSeeds, calibration, mean_interval, over_seeds
 from sameo_core.reporting.style import PALETTE, WIDTH, Row, legend_below, new_figure, panels, series, styled
 from sameo_core.synthesis import CurvePoint
+
+Names = Mapping[tuple[str, str], str]  # (front-end, method) -> label
 
 
 @styled
 def figure_occlusion_histograms(rates: Mapping[str, Sequence[float | int] | np.ndarray], profile: str) -> Figure:
-    """One panel per data set: the distribution of the occlusion rate (0..1) over the occluded objects."""
+    """One panel per data set: histogram of the occlusion rate (0..1) of the occluded objects."""
     figure, grid = panels("How much of an object is hidden", profile, len(rates), 3, 1.5)
     for axes, (name, values) in zip(grid, rates.items(), strict=True):
         values = np.asarray(values, float).ravel()
@@ -36,7 +39,7 @@ def figure_occlusion_histograms(rates: Mapping[str, Sequence[float | int] | np.n
 def figure_precision_recall(
     curves: Mapping[str, Sequence[CurvePoint]], chosen: float | int, profile: str, title: str
 ) -> Figure:
-    """Precision and recall of "complete" against the threshold, one line per notion of complete; `chosen` is marked."""
+    """Precision and recall of "complete" against the threshold, one line per definition; `chosen` is marked."""
     figure = new_figure(title, profile, 2.3)
     precision, recall, both = figure.subplots(1, 3)
     for (name, points), style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
@@ -64,7 +67,7 @@ def figure_rates(
     tolerance: float | int,
     profile: str,
 ) -> Figure:
-    """Occlusion rates asked for and achieved: their distributions, and the difference within its tolerance."""
+    """Occlusion rates asked for and achieved: their histograms, and that of the difference, with its tolerance."""
     asked, achieved = np.asarray(asked, float), np.asarray(achieved, float)
     figure = new_figure("Occlusion rates asked for and achieved", profile, 2.1)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
@@ -84,10 +87,10 @@ def figure_rates(
 def figure_training_curves(
     logs: Mapping[str, Sequence[Row]], profile: str, columns: Sequence[str], title: str = "Training"
 ) -> Figure:
-    """One panel per column: a thin line per run (seed), and bold the mean over the steps that every run has logged.
+    """One panel per column: a thin line per run (seed), and their mean in bold, at the steps that all runs logged.
 
     Args:
-        logs: name of the run -> rows of its log: `step`, and numbers, which a row may lack (validation is rare).
+        logs: name of the run -> rows of its log: `step`, and numbers, which may be missing.
     """
     title = f"{title}, bold: mean of {len(logs)} runs" if len(logs) > 1 else title
     figure, grid = panels(title, profile, len(columns), 3, 1.75)
@@ -107,27 +110,20 @@ def figure_training_curves(
 
 
 @styled
-def figure_detection_curves(
-    curves: Mapping[str, Mapping[float, Sequence[float | int] | np.ndarray]], profile: str, title: str
-) -> Figure:
-    """One panel per IoU threshold: precision against recall, one line per model, with its AP at that threshold.
-
-    Args:
-        curves: model -> IoU threshold -> precision at evenly spaced recalls from 0 to 1, as COCOeval has them at 101;
-            -1 or NaN where it is not defined. All models have the same thresholds, ten at most.
+def figure_detection_curves(judged: Judged, place: str, names: Names, profile: str) -> Figure:
+    """Precision against recall at IoU 0.5 and 0.75 on a data set, one line per method (its first seed), with its AP.
 
     Source: COCOeval's `precision`; AP is its mean over the recalls.
     """
-    thresholds = list(next(iter(curves.values())))
-    figure, grid = panels(title, profile, len(thresholds), 2, 2.6)
+    thresholds = (0.5, 0.75)
+    figure, grid = panels(f"Detections on {place}", profile, len(thresholds), 2, 2.6)
     legend = {}
-    for (name, by_threshold), line in zip(curves.items(), series(curves).values(), strict=True):
+    for ((front_end, method), name), line in zip(names.items(), series(names.values()).values(), strict=True):
+        found = next(one for key, one in judged.items() if key[:3] == (place, front_end, method))
         aps = []
         for axes, threshold in zip(grid, thresholds, strict=True):
-            precision = np.array(by_threshold[threshold], float)
-            precision[precision == -1] = math.nan
-            known = precision[~np.isnan(precision)]
-            aps.append(f"{known.mean():.3f}" if known.size else "not defined")
+            precision = found.curves["all"][np.abs(IOU_THRESHOLDS - threshold).argmin()]
+            aps.append("not defined" if np.isnan(precision).all() else f"{precision.mean():.3f}")
             look: dict[str, Any] = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
             (drawn,) = axes.plot(np.linspace(0, 1, precision.size), precision, **look)
         legend[f"{name}: AP {' | '.join(aps)}"] = drawn
@@ -140,16 +136,18 @@ def figure_detection_curves(
 
 
 @styled
-def figure_buckets(rows: Sequence[Row], profile: str, title: str) -> Figure:
-    """AP against the occlusion bucket: grouped dots, the mean over seeds with its 95 % interval, seeds faint.
-
-    Args:
-        rows: one per model, bucket and seed: `model`, `bucket` (text), `seed` and `AP`; NaN or None where a bucket has
-            no objects.
-    """
+def figure_buckets(judged: Judged, place: str, names: Names, profile: str) -> Figure:
+    """AP by occlusion bucket on a data set: mean over seeds with its 95 % interval, seeds faint; no empty buckets."""
+    rows = [
+        {"model": names[front_end, method], "seed": "".join(seed), "bucket": bucket, "AP": numbers["AP"]}
+        for (where, front_end, method, *seed), found in judged.items()
+        if where == place and (front_end, method) in names
+        for bucket, numbers in found.class_agnostic.items()
+        if bucket.endswith("%") and found.objects[bucket]
+    ]
     found = over_seeds(rows, "bucket", "AP")
     buckets = list(dict.fromkeys(row["bucket"] for row in rows))
-    figure = new_figure(title, profile, 2.6, WIDTH * 0.75)
+    figure = new_figure(f"{place}, by hidden share", profile, 2.6, WIDTH * 0.75)
     axes = figure.subplots()
     step = 0.7 / len(found)
     for i, (name, line) in enumerate(series(found).items()):
@@ -169,7 +167,7 @@ def figure_buckets(rows: Sequence[Row], profile: str, title: str) -> Figure:
 
 @styled
 def figure_noise(rows: Sequence[Row], profile: str, columns: Sequence[str]) -> Figure:
-    """One panel per column, against the noise of the boxes at test time: one line per model, mean and 95 % interval.
+    """One panel per column against the box noise at test time: one line per model, mean and 95 % interval.
 
     Args:
         rows: one per model, noise and seed: `model`, `noise` (share of the box's sides, see `front_ends.jittered`),
@@ -194,16 +192,13 @@ def figure_noise(rows: Sequence[Row], profile: str, columns: Sequence[str]) -> F
 
 
 @styled
-def figure_reliability(calibrations: Mapping[str, Calibration], profile: str) -> Figure:
-    """One panel per model: mean true IoU by bins of the predicted IoU, on the diagonal where it is right; counts below.
-
-    Args:
-        calibrations: model -> `calibration` of its masks, two to four as a rule.
-    """
-    figure = new_figure("Predicted and true IoU", profile, 3.1, max(0.5 * WIDTH, 2.3 * len(calibrations)))
-    grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1))
+def figure_reliability(judged: Mapping[str, Evaluation], profile: str) -> Figure:
+    """One panel per model: mean true IoU per bin of predicted IoU, ideally on the diagonal; counts below."""
+    figure = new_figure("Predicted and true IoU", profile, 3.1, max(0.5 * WIDTH, 2.3 * len(judged)))
+    grid = figure.subplots(2, len(judged), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1))
     ticks = np.linspace(0, 1, 6).round(1)
-    for (name, found), upper, lower in zip(calibrations.items(), *grid, strict=True):
+    for (name, one), upper, lower in zip(judged.items(), *grid, strict=True):
+        found = calibration(one.predicted_iou, one.true_iou)
         some = found.count > 0
         upper.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--")
         for x, y in zip(found.predicted[some], found.true[some], strict=True):
@@ -226,7 +221,7 @@ def figure_reliability(calibrations: Mapping[str, Calibration], profile: str) ->
 def _dot(
     axes: Axes, x: float | int, numbers: OverSeeds, line: Mapping[str, Any], name: str, seeds_at: float | int
 ) -> None:
-    """Mean and interval at x, the seeds faint beside them."""
+    """Mean and interval at x, with the seeds faint beside them."""
     seeds: dict[str, Any] = {"color": line["color"], "ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{name} seeds"}
     if len(numbers.values) > 1:
         axes.plot([x + seeds_at] * len(numbers.values), numbers.values, "o", **seeds)
@@ -237,7 +232,7 @@ def _dot(
 
 @styled
 def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title: str) -> Figure:
-    """One panel per metric, one line per arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
+    """One panel per metric, one row per arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
 
     Args:
         rows: one per arm and seed: `arm` (text) and the metrics (numbers).
@@ -265,11 +260,11 @@ def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title
 def figure_occlusion_curve(
     rows: Sequence[Row], profile: str, title: str = "The more is hidden", here: float | int | None = None
 ) -> Figure:
-    """Hidden IoU against the occlusion rate: a thin line per pair of objects, bold the mean of each model.
+    """Hidden IoU against the occlusion rate: a thin line per pair of objects, the mean of each model in bold.
 
     Args:
-        rows: of `playground.occlusion_curve`; two models at most, first the one before, then the one after fine-tuning.
-        here: an occlusion rate to be marked.
+        rows: of `playground.occlusion_curve`, for up to two models, before and after fine-tuning.
+        here: an occlusion rate to mark.
     """
     names = list(dict.fromkeys(row["model"] for row in rows))
     pairs = list(dict.fromkeys(row["pair"] for row in rows))

@@ -1,71 +1,39 @@
-"""The paper's tables and claims: what is published, and ours beside it; whether each claim holds here.
+"""The paper's tables and claims: published numbers beside ours, and whether each claim holds here.
 
-`data/published.csv` holds every number, in per cent as printed, with its source. Those of SAMEO's paper are taken from
-public notes on it; what these do not give (all of MUVA, every AR) has no row and stays an empty cell. Our own tables
-hold shares in 0..1; `tables.per_cent` and `tables.points` turn them into what a paper prints.
+`data/published.csv` holds the published numbers, in per cent as printed, with their sources. Those of SAMEO's paper
+come from public notes on it; what these lack (all of MUVA, every AR) has no row and becomes an empty cell. Our own
+tables hold shares in 0..1; `tables.per_cent` and `tables.points` format them as papers do.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sameo_core.config import DATA
-from sameo_core.datasets import READERS
 from sameo_core.reporting.statistics import mean_interval
 from sameo_core.reporting.style import PROFILES, Row, check_profile, require
 from sameo_core.reporting.tables import Table, is_number, per_cent, points, read_table, table_html
 
 PUBLISHED = DATA / "published.csv"
-COLUMNS = (
-    "table",
-    "method",
-    "front-end",
-    "setting",
-    "data set",
-    "metric",
-    "value",
-    "protocol",
-    "source",
-    "address",
-    "note",
-)
-PROTOCOLS = ("class-agnostic", "class-aware", "mIoU")  # never to be mixed in one column
 TITLES = {"cocoa": "COCOA", "cocoa_cls": "COCOA-cls", "d2sa": "D2SA", "kins": "KINS", "muva": "MUVA"}
 NO_COMPARISON = (
     "Ours are numbers of a drawn world and a miniature model: they cannot be compared with the published ones."
 )
 
 
-def read_published(table: str | None = None, path: Path | None = None) -> list[dict[str, Any]]:
-    """Published numbers, one row each; `value` in per cent, what is unknown None.
+def read_published(table: str | None = None) -> list[dict[str, Any]]:
+    """Published numbers, one row each; `value` in per cent, None if unknown.
 
     Args:
         table: "supervised", "zero-shot", ...; by default all of them.
-        path: instead of ``data/published.csv``.
 
     Raises:
-        InputError: no such table; a row without source, with another protocol or data set than we know, or whose value
-            is no number in 0..100; the same number given twice.
+        InputError: no such table.
     """
-    path = PUBLISHED if path is None else path
-    rows = read_table(path)
-    seen: dict[tuple, int] = {}
-    for i, row in enumerate(rows):
-        record, remedy = f"row {i}", "Correct the row"
-        require(tuple(row) == COLUMNS, path, f"the columns {', '.join(COLUMNS)}", "Keep them, in their order")
-        empty = [key for key in ("table", "method", "metric", "source") if not row[key]]
-        require(not empty, path, f"table, method, metric and source, without {', '.join(empty)}", remedy, record)
-        rule = f"a number in 0..100, found {row['value']!r}"
-        require(is_number(row["value"]) and 0 <= row["value"] <= 100, path, rule, remedy, record)
-        rule = f"one of {', '.join(PROTOCOLS)}, found {row['protocol']!r}"
-        require(row["protocol"] in PROTOCOLS, path, rule, remedy, record)
-        rule = f"a name of `load_dataset`, or nothing, found {row['data set']!r}"
-        require(row["data set"] is None or row["data set"] in READERS, path, rule, remedy, record)
-        key = tuple(row[column] for column in COLUMNS if column not in ("value", "note"))
-        require(key not in seen, path, f"each number once, this one is row {seen.get(key)} too", remedy, record)
-        seen[key] = i
+    rows = read_table(PUBLISHED)
     tables = list(dict.fromkeys(row["table"] for row in rows))
     require(table in [None, *tables], "table", f"one of {', '.join(tables)}, found {table!r}", "Choose one of them")
     return [row for row in rows if table in (None, row["table"])]
@@ -81,22 +49,21 @@ def paper_table(
     metrics: Sequence[str] = ("AP", "AP50"),
     data_sets: Sequence[str | None] | None = None,
 ) -> Table:
-    """The paper's layout: published numbers, and ours in a second group of columns; what nobody knows is left empty.
+    """The paper's layout: published numbers, and ours in a second group of columns; unknown cells are empty.
 
-    A row of the table is a combination of labels: published ones first, in their order, then those that are only ours.
-    Ours are means over seeds, with half of the 95 % interval (Student's t) after the sign "plus-minus"; per cent.
+    One row per combination of labels: published ones first, in their order, then those that only we have. Ours are
+    means over seeds, in per cent, "plus-minus" half of the 95 % interval (Student's t).
 
     Args:
         ours: one per label, data set and seed: the labels, `data set`, `seed`, and the metrics as shares in 0..1.
         published: of `read_published`.
         profile: of ours. In mini the table says that the two groups cannot be compared.
-        labels: columns of either that tell the rows of the table apart, e.g. "setting" for an ablation.
-        metrics: shown of each data set.
-        data_sets: shown in both groups, in this order; by default each group shows those it has. None among them: not
-            stated.
+        labels: columns that identify a row of the table, e.g. "setting" for an ablation.
+        metrics: shown for each data set.
+        data_sets: shown in both groups, in this order (None: not stated); by default each group shows its own.
 
     Raises:
-        InputError: rows of two protocols; two rows of one label, data set and seed; a metric that is no share.
+        InputError: rows of two protocols; two rows of one label, data set and seed; a metric that is not a share.
     """
     check_profile(profile)
     protocols = sorted({row["protocol"] for row in published})
@@ -119,9 +86,8 @@ def paper_table(
         for metric in metrics
     ]
     body = [(*row, *(groups[name].get((row, place, metric), "") for name, place, metric in wanted)) for row in rows]
-    tops = [name for name, _, _ in wanted]
-    places = [TITLES.get(place, place) if place else "" for _, place, _ in wanted]
-    over = [[("", len(labels)), *_runs(tops)], [("", len(labels)), *_runs(places, tops)]]
+    tops = [(name, TITLES.get(place, place) if place else "") for name, place, _ in wanted]
+    over = [[("", len(labels)), *_runs(top[:depth] for top in tops)] for depth in (1, 2)]
     seeds = sorted({len(rows) for rows in mine.values()})
     return Table(
         columns=(*labels, *(metric for _, _, metric in wanted)),
@@ -138,7 +104,7 @@ def _label(row: Row, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _by_cell(ours: Sequence[Row], labels: Sequence[str]) -> dict[tuple, list[Row]]:
-    """(label, data set) -> its rows, one per seed."""
+    """(label, data set) -> rows, one per seed."""
     cells: dict[tuple, list[Row]] = {}
     for row in ours:
         cells.setdefault((_label(row, labels), row["data set"]), []).append(row)
@@ -150,7 +116,7 @@ def _by_cell(ours: Sequence[Row], labels: Sequence[str]) -> dict[tuple, list[Row
 
 
 def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tuple[tuple, str]]:
-    """(label, data set, metric) -> mean and half of its interval, in per cent."""
+    """(label, data set, metric), and its mean and half interval in per cent."""
     for (label, place), rows in cells.items():
         for metric in metrics:
             values = [row[metric] for row in rows if row.get(metric) is not None]
@@ -161,19 +127,13 @@ def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tu
                 yield (label, place, metric), per_cent(*mean_interval(values))
 
 
-def _runs(texts: Sequence[str], within: Sequence[str] | None = None) -> list[tuple[str, int]]:
-    """Equal neighbours as (text, number), never across a change of `within`."""
-    runs: list[list] = []
-    for key in zip(texts, within or texts, strict=True):
-        if runs and runs[-1][0] == key:
-            runs[-1][1] += 1
-        else:
-            runs.append([key, 1])
-    return [(key[0], count) for key, count in runs]
+def _runs(keys: Iterable[tuple[str, ...]]) -> list[tuple[str, int]]:
+    """Equal neighbours as (last text of the key, number)."""
+    return [(key[-1], len(list(group))) for key, group in groupby(keys)]
 
 
 def _note(protocols: Sequence[str], seeds: Sequence[int], profile: str) -> str:
-    """What a reader of the table has to know; `seeds`: how many each cell of ours has, in order."""
+    """The note below the table; `seeds`: the sorted numbers of seeds per cell."""
     sentences = [f"Per cent{''.join(f'; published: {protocol}' for protocol in protocols)}."]
     if seeds and seeds[-1] > 1:
         numbers = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else seeds[0]
@@ -187,13 +147,13 @@ CLAIMS = ("claim", "paper_effect", "mini_effect", "ci_low", "ci_high", "seeds", 
 
 
 def verdict(ci_low: float | int | None, ci_high: float | int | None, claimed: str = "more") -> str:
-    """Whether a claimed effect shows in an interval: "holds", "does not hold" or "undecided".
+    """The verdict on a claimed effect from its interval: "holds", "does not hold" or "undecided".
 
-    It holds where the whole interval lies on the claimed side of zero, does not hold where it lies on the other, and is
-    undecided where the interval includes zero, or where there is none (None, NaN: a single seed).
+    It holds if the interval lies on the claimed side of zero, does not hold if on the other, and is undecided if the
+    interval includes zero, or if there is none (None, NaN: a single seed).
 
     Args:
-        claimed: "more" where the paper claims an effect above zero, "less" where it claims one below.
+        claimed: "more" if the paper claims an effect above zero, "less" if below.
     """
     if ci_low is None or ci_high is None or math.isnan(ci_low) or math.isnan(ci_high):
         return "undecided"
@@ -202,11 +162,11 @@ def verdict(ci_low: float | int | None, ci_high: float | int | None, claimed: st
 
 
 def claims_shown(rows: Sequence[Row], title: str | None = None, photo: Sequence[Row] = ()) -> Table:
-    """The rows of `paper_claims`, or of ``claims.csv``, as a reader wants them: effects in points.
+    """The rows of `paper_claims`, or of ``claims.csv``, as a table with effects in points.
 
     Args:
         rows: of `mini` or `paper`.
-        photo: of `photo`: two more columns, "not tried" for claims that photographs were not asked.
+        photo: of `photo`, for two more columns.
     """
     on_photographs = {row["claim"]: row for row in photo}
     shown = []
@@ -235,98 +195,68 @@ def effect_shown(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper: what it says, the published numbers it rests on, and where `mini` or `paper` shows it.
+    """A claim of the paper, the published numbers behind it, and our row that tests it.
 
-    Source: the paper's section "Experiments", by way of `data/published.csv`.
+    Source: the paper's section "Experiments", via `data/published.csv`.
     """
 
     text: str
     metric: str  # of our table
     table: str  # of ours, with `difference`, `ci_low`, `ci_high`, `seeds`
     where: Mapping[str, str]  # columns of its row
-    published: tuple[Mapping[str, str], Mapping[str, str]] | None = None  # rows: minuend, subtrahend; None: no number
-    claimed: str = "more"  # of our difference: "less" where the paper claims one below zero
-    negate: bool = False  # our difference is taken the other way round: arm minus the paper's arm
-    last: bool = False  # of several rows the last: the mix of all sets but one
-
-
-def _arm(question: str, arm: str) -> dict[str, str]:
-    return {"question": question, "arm": arm}
+    published: tuple[Mapping[str, str], Mapping[str, str]] | None = None  # rows: minuend, subtrahend
+    claimed: str = "more"  # of our difference: "less" if the paper claims one below zero
+    negate: bool = False  # our table has the opposite difference: arm minus the paper's arm
+    last: bool = False  # take the last of several rows: the mix of all sets but one
 
 
 def _claims() -> Iterator[Claim]:
     supervised, zero_shot = {"table": "supervised"}, {"table": "zero-shot", "method": "SAMEO"}
+    ours, own_masks, by_arm = "AISFormer-style (ours)", {"baseline": "its own masks"}, "ablation_differences"
     for place, title in (("cocoa_cls", "COCOA-cls"), ("d2sa", "D2SA")):
-        here = {"data set": place, "metric": "AP"}
+        here, labels = {"data set": place, "metric": "AP"}, {"data set": place}
         end_to_end = supervised | here | {"front-end": "AISFormer", "method": "own amodal masks"}
-        yield Claim(
-            f"{title}, zero-shot: a detector with SAMEO beats a network trained end to end",
-            "AP",
-            "zero_shot_differences",
-            {"data set": place, "baseline": "AISFormer-style (ours)"},
-            (zero_shot | here, end_to_end),
-        )
-        yield Claim(
-            f"{title}: SAMEO on the boxes of the end-to-end network beats that network's own masks",
-            "AP",
-            "zero_shot_differences",
-            {"data set": place, "front-end": "AISFormer-style (ours)"},
-            (supervised | here | {"front-end": "AISFormer", "method": "SAMEO"}, end_to_end),
-        )
+        text = f"{title}, zero-shot: a detector with SAMEO beats a network trained end to end"
+        pair = (zero_shot | here, end_to_end)
+        yield Claim(text, "AP", "zero_shot_differences", labels | {"baseline": ours}, pair)
+        text = f"{title}: SAMEO on the boxes of the end-to-end network beats that network's own masks"
+        pair = (supervised | here | {"front-end": "AISFormer", "method": "SAMEO"}, end_to_end)
+        yield Claim(text, "AP", "zero_shot_differences", labels | {"front-end": ours}, pair)
+        text = f"{title}, supervised: SAMEO beats the detector's visible masks taken as they are"
         modal = supervised | here | {"front-end": "RTMDet*"}
-        yield Claim(
-            f"{title}, supervised: SAMEO beats the detector's visible masks taken as they are",
-            "AP",
-            "supervised_differences",
-            {"data set": place, "baseline": "its own masks"},
-            (modal | {"method": "SAMEO"}, modal | {"method": "own visible masks"}),
-        )
+        pair = (modal | {"method": "SAMEO"}, modal | {"method": "own visible masks"})
+        yield Claim(text, "AP", "supervised_differences", labels | own_masks, pair)
     rescoring = {"table": "ablation of IoU re-scoring", "metric": "AP"}
-    yield Claim(
-        "IoU re-scoring raises AP",
-        "AP",
-        "rescoring",
-        {"arm": "with re-scoring"},
-        (rescoring | {"setting": "with IoU re-scoring"}, rescoring | {"setting": "without IoU re-scoring"}),
-    )
+    pair = (rescoring | {"setting": "with IoU re-scoring"}, rescoring | {"setting": "without IoU re-scoring"})
+    yield Claim("IoU re-scoring raises AP", "AP", "rescoring", {"arm": "with re-scoring"}, pair)
     prompt = {"table": "ablation of the training prompt", "metric": "AP"}
     for kind in ("amodal", "visible"):
-        yield Claim(
-            f"Training on both kinds of boxes beats training on {kind} boxes alone",
-            "AP",
-            "ablation_differences",
-            _arm("training prompt", f"prompt_{kind}"),
-            (prompt | {"setting": "random"}, prompt | {"setting": f"{kind} boxes"}),
-            negate=True,
-        )
-    excess = "un-occluded excess"
+        text = f"Training on both kinds of boxes beats training on {kind} boxes alone"
+        where = {"question": "training prompt", "arm": f"prompt_{kind}"}
+        pair = (prompt | {"setting": "random"}, prompt | {"setting": f"{kind} boxes"})
+        yield Claim(text, "AP", by_arm, where, pair, negate=True)
     for question, arm, words in (
         ("dual annotation", "dual_off", "among the other sets"),
         ("dual annotation alone", "alone_dual_off", "when nothing else is learnt from"),
     ):
         text = f"Dual annotation keeps un-occluded objects from being continued, {words}"
-        yield Claim(text, excess, "ablation_differences", _arm(question, arm), claimed="less", negate=True)
-    yield Claim(
-        "Adding Amodal-LVIS to the other training sets raises AP",
-        "AP",
-        "ablation_differences",
-        {"question": "data mix"},
-        negate=True,
-        last=True,
-    )
+        where = {"question": question, "arm": arm}
+        yield Claim(text, "un-occluded excess", by_arm, where, claimed="less", negate=True)
+    text = "Adding Amodal-LVIS to the other training sets raises AP"
+    yield Claim(text, "AP", by_arm, {"question": "data mix"}, negate=True, last=True)
 
 
 def paper_claims(results: Path) -> list[dict[str, object]]:
     """Rows of ``claims.csv``: `claim`, `paper_effect`, `mini_effect`, `ci_low`, `ci_high`, `seeds`, `verdict`.
 
-    Effects are differences of shares: 0.019 for 1.9 points of AP, the paper's too. A claim whose table is not there has
-    not been tried. A single seed has no interval: the verdict then says on which side its effect lies.
+    Effects are differences of shares: 0.019 for 1.9 points of AP. A claim without its table has not been tried. One
+    seed has no interval; the verdict then gives the sign of the effect.
 
     Args:
         results: folder of a profile's tables, e.g. ``data/results/mini``.
 
     Raises:
-        InputError: a table without a column or the row of a claim, or with two rows of it.
+        InputError: a table without the columns or the row of a claim, or with two such rows.
     """
     published = read_published()
     return [_judged(claim, _paper_effect(claim, published), _our_row(claim, results)) for claim in _claims()]

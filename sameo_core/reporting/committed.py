@@ -1,14 +1,12 @@
-"""What is committed: do the tables of a run agree with it, as far as other kinds of CPU let them; README's numbers.
+"""Committed results: a run's tables compared with them, within tolerances for other CPUs; README's numbers.
 
-`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); the two kinds of x86 CPU that were
-tried then train the same bytes. Elsewhere sums are added in another order, which training multiplies. Measured between
-two CPUs that were not held to it: a final loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances leave room for
-smaller groups of objects.
+`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); then the two kinds of x86 CPU that were
+tried train the same bytes. On other CPUs sums are added in another order, and training multiplies the difference: a
+final loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances allow for smaller groups of objects.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +14,26 @@ import PIL.Image
 from scipy import stats
 
 from sameo_core.config import RESULTS, RUNS
-from sameo_core.errors import InputError
 from sameo_core.reporting.claims import claims_shown, effect_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
 from sameo_core.reporting.tables import Table, is_number, read_table, table_html
 from sameo_core.runs.atomic import atomic_write
 
-EXACT = ("datasets", "cleaning")  # drawn and counted: not a digit may differ
-LOSS = 0.05  # of a loss, as a share of it
-SHARE = 0.02  # of AP, a mean IoU, a recall or a difference of them
-ONE_MASK = 0.05  # of the IoU of a single mask
+EXACT = ("datasets", "cleaning")  # drawn and counted: no difference is tolerated
+LOSS = 0.05  # share of a loss
+SHARE = 0.02  # for AP, mean IoU, recall and their differences
+ONE_MASK = 0.05  # for the IoU of a single mask
 COUNT = 3.0  # times the square root of a number of objects
-NUMBERED = ("seed", "pair", "rate", "noise")  # numbers that tell rows apart, as texts do
-FOUND = ("verdict", "weights")  # texts that do not, as they are results
+NUMBERED = ("seed", "pair", "rate", "noise")  # numbers that identify rows, as texts do
+FOUND = ("verdict", "weights")  # texts that are results, and do not
 
 
 def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
-    """One row per table: equal, within tolerance or different, how many numbers were compared, the farthest off.
+    """One row per table: equal, within tolerance or different; how many numbers were compared; the largest deviation.
 
-    A run with fewer seeds is compared with the committed rows of its seeds. Of a mean over other seeds only the
-    difference is compared: a single one of n values lies within (n - 1) / t half intervals of their mean.
+    A run with fewer seeds is compared with the committed rows of its seeds. For means over other seeds only differences
+    are compared: one of n values lies within (n - 1) / t half intervals of their mean.
 
     Args:
         ours: the CSV files of a run.
@@ -52,7 +49,7 @@ def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
 
 
 def claims_agree(ours: Path, committed: Path) -> Table:
-    """The claims of a run beside the committed ones: effects in points, and verdicts."""
+    """The claims of a run beside the committed ones: effects in points, verdicts."""
     theirs = {row["claim"]: row for row in read_table(committed)}
     rows = []
     for row in read_table(ours):
@@ -63,7 +60,7 @@ def claims_agree(ours: Path, committed: Path) -> Table:
 
 
 def _compared(ours: Path, committed: Path) -> Iterator[tuple[float, str]]:
-    """Of each number its distance from the committed one, 1 being as far as is tolerated, and what differs."""
+    """Each number's distance from the committed one, in units of its tolerance, and what differs."""
     rows, theirs = read_table(ours), read_table(committed)
     labels = [key for key in rows[0] if key in theirs[0] and key not in FOUND and _label(key, rows + theirs)]
     seeds = {row.get("seed") for row in rows}
@@ -75,7 +72,7 @@ def _compared(ours: Path, committed: Path) -> Iterator[tuple[float, str]]:
         if other is None:
             yield math.inf, f"{where}: not committed"
             continue
-        if row.get("seeds") == 0:  # a claim whose tables this run did not make
+        if row.get("seeds") == 0:  # a claim that this run has not tried
             continue
         fewer = row.get("seeds") != other.get("seeds")
         keys = ("difference", "gain", "mini_effect") if fewer else [key for key in row if key not in labels]
@@ -91,7 +88,7 @@ def _label(key: str, rows: Sequence[Row]) -> bool:
 
 
 def _distance(table: str, ours: Any, theirs: Any, spread: float | int) -> float:
-    """0: equal; up to 1: as near as is asked for."""
+    """0: equal; up to 1: within tolerance."""
     if ours == theirs or (ours != ours and theirs != theirs):  # NaN beside NaN
         return 0.0
     if not is_number(ours) or not is_number(theirs):
@@ -105,7 +102,7 @@ def _distance(table: str, ours: Any, theirs: Any, spread: float | int) -> float:
 
 
 def _spread(row: Row) -> float:
-    """How far one of the values may lie from their mean, of which the row has the interval."""
+    """How far one of the values may lie from their mean, from the row's interval of the mean."""
     if row["seeds"] < 2 or not is_number(row["ci_low"]):
         return 0.0
     return (row["seeds"] - 1) / stats.t.ppf(0.975, row["seeds"] - 1) * (row["ci_high"] - row["ci_low"]) / 2
@@ -122,91 +119,71 @@ GAIN = "gain (95 % interval over seeds)"
 README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
 
-def readme_results(folder: Path | None = None) -> str:
-    """The results that README shows, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
+def readme_results(folder: Path = RESULTS / "mini") -> str:
+    """The results in README, as Markdown, from ``zero_shot_gains.csv`` of the mini profile.
 
-    `folder` stands in for ``data/results/mini``. Raises InputError where there is no such table, or it lacks a column,
-    a row or a number.
+    Raises:
+        InputError: no such table, or none of its rows has the data set and metric.
     """
-    path = (folder or RESULTS / "mini") / "zero_shot_gains.csv"
-    rows, shown = _read(path, "05"), []
+    path, shown = folder / "zero_shot_gains.csv", []
     for metric in README_METRICS:
-        before, after, gain = _gain(rows, path, README_DATA_SET, metric, "05")
+        before, after, gain = _gain(path, README_DATA_SET, metric)
         label = {"mini, visible boxes, set never seen": metric}
         shown.append(label | {"EfficientSAM": before, "SAMEO": after, GAIN: gain})
     return str(table_html(shown))
 
 
-def readme_photographs(folder: Path | None = None) -> str:
-    """The results on photographs that README shows, as Markdown, from ``zero_shot_gains.csv`` of the photo profile.
+def readme_photographs(folder: Path = RESULTS / "photo") -> str:
+    """The results on photographs in README, as Markdown, from ``zero_shot_gains.csv`` of the photo profile.
 
-    `folder` stands in for ``data/results/photo``. Raises InputError as `readme_results`.
+    Raises:
+        InputError: as `readme_results`.
     """
-    path = (folder or RESULTS / "photo") / "zero_shot_gains.csv"
-    rows, shown = _read(path, "A2"), []
+    path, shown = folder / "zero_shot_gains.csv", []
     for place, title in PHOTO_SETS.items():
         for metric in PHOTO_METRICS:
-            before, after, gain = _gain(rows, path, place, metric, "A2")
+            before, after, gain = _gain(path, place, metric)
             labels = {"photo, visible boxes": title, "metric": metric}
             shown.append(labels | {"un-tuned": before, "SAMEO": after, GAIN: gain})
     return str(table_html(shown))
 
 
-def readme_claims(folder: Path | None = None) -> str:
-    """The claims that README shows, as Markdown, from ``claims.csv`` of the mini profile, with photo's beside them.
+def readme_claims(folder: Path = RESULTS / "mini") -> str:
+    """The claims in README, as Markdown, from ``claims.csv`` of the mini profile, with photo's beside them.
 
-    `folder` stands in for ``data/results/mini``. Raises InputError as `readme_results`.
+    Raises:
+        InputError: no such table.
     """
-    path = (folder or RESULTS / "mini") / "claims.csv"
-    photo = path.parent.with_name("photo") / path.name
-    on_photographs = _read(photo, "A2") if photo.is_file() else []
-    rows = _read(path, "05")
-    with _complete(path, None, "05"):
-        return str(claims_shown(rows, photo=on_photographs))
+    path = folder / "claims.csv"
+    photo = folder.with_name("photo") / path.name
+    return str(claims_shown(read_table(path), photo=read_table(photo) if photo.is_file() else []))
 
 
-def _read(path: Path, notebook: str) -> list[dict[str, Any]]:
-    require(path.is_file(), path, "README needs this table", f"Run notebook {notebook}")
-    rows = read_table(path)
-    require(rows, path, "at least one row, found none", f"Run notebook {notebook}")
-    return rows
-
-
-def _gain(rows: Sequence[Row], path: Path, place: str, metric: str, notebook: str) -> tuple[float, float, str]:
+def _gain(path: Path, place: str, metric: str) -> tuple[float, float, str]:
     """Before, after, and the gain with its interval, from visible boxes."""
-    with _complete(path, f"{place}, {metric}", notebook):
-        wanted = place, "visible boxes", metric
-        (row,) = (row for row in rows if (row["data set"], row["prompt"], row["metric"]) == wanted)
-        interval = "one seed" if row.get("seeds") == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-        return float(row["before"]), float(row["after"]), f"{row['gain']:+.3f} ({interval})"
+    wanted = place, "visible boxes", metric
+    found = [row for row in read_table(path) if (row["data set"], row["prompt"], row["metric"]) == wanted]
+    require(len(found) == 1, path, f"one row of {', '.join(wanted)}, found {len(found)}", "Run its notebook again")
+    row = found[0]
+    interval = "one seed" if row.get("seeds") == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+    return float(row["before"]), float(row["after"]), f"{row['gain']:+.3f} ({interval})"
 
 
-@contextmanager
-def _complete(path: Path, record: str | None, notebook: str) -> Iterator[None]:
-    """Say which table lacks a column, a row or a number."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        rule = f"README needs its columns, rows and numbers: {error}"
-        raise InputError(file=path, record=record, rule=rule, remedy=f"Run notebook {notebook}") from error
+def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = RUNS / "photo" / "figures") -> None:
+    """Put results and claims between their marks in README, and renew its picture.
 
-
-def update_readme(path: Path, folder: Path | None = None, figures: Path | None = None) -> None:
-    """Put the results and claims between their marks in README; renew its picture.
-
-    Tables that are not there yet, but for those of `readme_results`, leave README as it is. So does the picture, where
-    notebook 06 had no image encoder for photographs.
+    The photographs' results, the claims and the picture stay as they are if their table or figure does not exist (06
+    draws the picture only with the image encoder for photographs).
 
     Args:
         path: of README.
-        folder: instead of ``data/results/mini``, where the tables are.
-        figures: instead of ``data/runs/photo/figures``, where notebook 06 leaves the picture.
+        folder: of the tables; photo's are in ``photo`` beside it.
+        figures: where notebook 06 leaves the picture.
 
     Raises:
-        InputError: no README, or one without these marks; a table is missing, a table or the picture damaged.
-            README is not written then.
+        InputError: no README, or one without these marks; a table is missing; a damaged picture. README is not written
+            then.
     """
-    folder, figures = folder or RESULTS / "mini", figures or RUNS / "photo" / "figures"
     photo = folder.parent / "photo"
     require(path.is_file(), path, "README must exist", "Give its path")
     text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
@@ -222,7 +199,7 @@ def update_readme(path: Path, folder: Path | None = None, figures: Path | None =
 
 
 def _between(path: Path, text: str, name: str, block: str) -> str:
-    """README's text with a block between the marks of this name; all else stays."""
+    """README's text with a block between the marks of this name."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     found = begin in text and end in text
     require(found, path, f"README has the marks <!-- {name} --> and <!-- /{name} -->", "Put them back")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sameo_core.arrays import AmodalMask, BoxesXYXY, BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
-from sameo_core.evaluation import evaluate_regions, region_iou
+from sameo_core.evaluation import region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
 from sameo_core.reporting.objects import (
@@ -138,27 +138,6 @@ class Comparison:
     amodal: Mask  # truth, bool "h w"
     box: BoxXYXY  # the prompt
     predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
-
-
-def worst_median_best(dataset: AmodalDataset, covering: Sequence[Mapping]) -> list[int]:
-    """Three objects, by their number in the data set: worst, median and best by the IoU of the hidden region.
-
-    Objects that are less than a tenth hidden are passed over.
-
-    Args:
-        covering: COCO results with `instance_id`, at most one per object; objects without one are passed over.
-
-    Raises:
-        InputError: no such object.
-    """
-    masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in covering}
-    objects = [(image.image_id, item) for image in dataset for item in image.instances]
-    numbers = [i for i, (image_id, item) in enumerate(objects) if (image_id, item.instance_id) in masks]
-    predicted = [masks[objects[i][0], objects[i][1].instance_id] for i in numbers]
-    truth = [objects[i][1] for i in numbers]
-    amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
-    table = evaluate_regions(predicted, amodal, visible)
-    return [numbers[row] for row in table.at_quantiles("hidden", (0, 0.5, 1), least=0.1)]
 
 
 def comparisons(

@@ -1,4 +1,4 @@
-"""Numbers over seeds: means with intervals, gains, differences of arms and methods; rows and curves; calibration."""
+"""Means over seeds with intervals; gains and differences between arms and methods; calibration."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from sameo_core.evaluation import IOU_THRESHOLDS, Evaluation
+from sameo_core.evaluation import Evaluation
 from sameo_core.reporting.style import Row, require
 
 
 def mean_interval(values: Sequence[float | int] | np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % interval by Student's t: (mean, low, high); a single value has no interval: NaN.
+    """Mean over seeds and its 95 % interval by Student's t: (mean, low, high); NaN for the interval of one value.
 
     Raises:
         InputError: no values.
@@ -29,16 +29,16 @@ def mean_interval(values: Sequence[float | int] | np.ndarray) -> tuple[float, fl
 
 
 def interval(row: Row) -> tuple[float, float]:
-    """The ends of a difference's 95 % interval; with one seed, which has none, the difference itself, twice."""
+    """The ends of a difference's 95 % interval; for one seed, the difference itself, twice."""
     return (row["ci_low"], row["ci_high"]) if row["seeds"] > 1 else (row["difference"], row["difference"])
 
 
 def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """What fine-tuning changes: one row per data set, prompt and metric: mean gain over seeds, 95 % interval.
+    """The gain of fine-tuning per data set, prompt and metric: mean over seeds and 95 % interval.
 
     Args:
         rows: one per data set, model, prompt and seed: `data set`, `model`, `prompt`, `seed`, and the metrics. The
-            model called `before` has one row per prompt; each other row is a seed of "after".
+            model `before` has one row per prompt; every other row is a seed of the fine-tuned model.
 
     Raises:
         InputError: a prompt without the model `before`, or without another.
@@ -57,18 +57,18 @@ def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict
 
 
 def arm_differences(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """What an ablation's arms change: one row per data set, arm and metric; differences are paired by seed.
+    """The differences of an ablation's arms from a baseline, per data set, arm and metric; paired by seed.
 
     Args:
         rows: one per data set, arm and seed: `data set`, `arm`, `seed`, and the metrics.
-        baseline: the arm that the others are compared with.
+        baseline: an arm.
 
     Returns:
         `data set`, `arm`, `metric`, `baseline` and `mean` (over seeds), `difference`, its 95 % interval `ci_low`,
         `ci_high` (Student's t), and `seeds`.
 
     Raises:
-        InputError: an arm whose seeds are not the baseline's, or no other arm.
+        InputError: an arm with other seeds than the baseline; no other arm.
     """
     found = []
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
@@ -91,13 +91,12 @@ def method_differences(
     others: Mapping[str, tuple[str, str]],
     metrics: Sequence[str],
 ) -> list[dict[str, object]]:
-    """How much better one method is than others, on each data set: mean over seeds and 95 % interval.
+    """The differences of one method from others, per data set and metric: mean over seeds and 95 % interval.
 
-    Where both have the same seeds, differences are paired by seed; where the other has none (nothing in it was
-    trained), it is the same for every seed.
+    Differences are paired by seed; a method without seeds (nothing was trained) is the same for every seed.
 
     Args:
-        rows: one per data set, front-end, method and seed ("" where nothing was trained): `data set`, `front-end`,
+        rows: one per data set, front-end, method and seed ("" if nothing was trained): `data set`, `front-end`,
             `method`, `seed`, and the metrics.
         ours: (front-end, method).
         others: name -> (front-end, method).
@@ -130,7 +129,7 @@ def method_differences(
 def _changes(
     pairs: Sequence[tuple[Row, Row]], metrics: Sequence[str], names: tuple[str, str, str]
 ) -> Iterator[dict[str, object]]:
-    """Per metric: means before and after and of their difference, called `names`, its interval, the number of pairs."""
+    """Per metric: means before and after and of the difference (called `names`), its interval, the number of pairs."""
     for metric in metrics:
         before, after = np.array([(old[metric], new[metric]) for old, new in pairs], float).T
         mean, low, high = mean_interval(after - before)
@@ -140,15 +139,15 @@ def _changes(
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a predicted IoU can be trusted: bins of equal width over 0..1, by the prediction."""
+    """How reliable a predicted IoU is: bins of equal width over 0..1, by the prediction."""
 
     edges: Float[np.ndarray, " edges"]
     count: Int[np.ndarray, " bins"]
-    predicted: Float[np.ndarray, " bins"]  # mean prediction in the bin; NaN where the bin is empty
-    true: Float[np.ndarray, " bins"]  # mean true IoU in the bin; NaN where the bin is empty
-    error: float  # expected calibration error: |mean predicted - mean true| per bin, weighted with its count
-    bias: float  # mean predicted - mean true: above 0 the model thinks too well of its masks
-    correlation: float  # Pearson's, of all pairs; NaN where one of the two never changes
+    predicted: Float[np.ndarray, " bins"]  # mean prediction in the bin; NaN if it is empty
+    true: Float[np.ndarray, " bins"]  # mean true IoU in the bin; NaN if it is empty
+    error: float  # expected calibration error: |mean predicted - mean true| per bin, weighted by its count
+    bias: float  # mean predicted - mean true: above 0 the model is over-confident
+    correlation: float  # Pearson's, of all pairs; NaN if one of the two is constant
 
 
 def calibration(
@@ -157,8 +156,8 @@ def calibration(
     """Predicted against true IoU, one pair per mask.
 
     Args:
-        predicted, true: n numbers each. True ones in 0..1; a prediction outside falls into the first or the last bin.
-        bins: their number; each holds its lower edge, the last one 1 too.
+        predicted, true: n numbers each, true ones in 0..1. A prediction outside counts in the first or last bin.
+        bins: their number; each includes its lower edge, the last one 1 too.
 
     Source: expected calibration error as in Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), the
         confidence being the predicted IoU, the accuracy the true one.
@@ -185,7 +184,7 @@ def calibration(
 
 
 class OverSeeds(NamedTuple):
-    """One number of a model at one place: one value per seed, their mean and its 95 % interval (Student's t)."""
+    """One value per seed, their mean and its 95 % interval (Student's t)."""
 
     values: tuple[float, ...]
     mean: float
@@ -194,7 +193,7 @@ class OverSeeds(NamedTuple):
 
 
 def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[Any, OverSeeds]]:
-    """model -> place -> a column over the seeds, in the order of the rows; None and NaN are left out.
+    """model -> place -> a column over the seeds, in row order, without None and NaN.
 
     Args:
         rows: one per model, place and seed: `model`, `seed`, the place (e.g. `bucket`, `noise`) and the column.
@@ -218,12 +217,11 @@ def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[A
     }
 
 
-Judged = Mapping[tuple[str, ...], Evaluation]  # (data set, front-end, method), and the seed where something was trained
-Names = Mapping[tuple[str, str], str]  # (front-end, method) -> what to call it
+Judged = Mapping[tuple[str, ...], Evaluation]  # (data set, front-end, method), and the seed if something was trained
 
 
 def score_rows(judged: Judged) -> list[dict[str, object]]:
-    """One row each: its labels and `seed` ("" where nothing was trained), class-agnostic AP, AR, and AP by visibility.
+    """One row per evaluation: labels, `seed` ("" if nothing was trained), class-agnostic AP and AR, and two more AP.
 
     "AP occluded" and "AP un-occluded" count objects with and without a hidden part.
     """
@@ -233,27 +231,3 @@ def score_rows(judged: Judged) -> list[dict[str, object]]:
         parts = {f"AP {part}": found.class_agnostic[part]["AP"] for part in ("occluded", "un-occluded")}
         rows.append(labels | found.class_agnostic["all"] | parts)
     return rows
-
-
-def bucket_rows(judged: Judged, place: str, names: Names) -> list[dict[str, object]]:
-    """One row per named method, seed and occlusion bucket of a data set, as `figure_buckets` wants them.
-
-    Buckets in which the data set has no object are left out.
-    """
-    return [
-        {"model": names[front_end, method], "seed": "".join(seed), "bucket": bucket, **found.class_agnostic[bucket]}
-        for (where, front_end, method, *seed), found in judged.items()
-        if where == place and (front_end, method) in names
-        for bucket in found.class_agnostic
-        if bucket.endswith("%") and found.objects[bucket]
-    ]
-
-
-def detection_curves(judged: Judged, place: str, names: Names) -> dict[str, dict[float, np.ndarray]]:
-    """Name -> IoU threshold 0.5, 0.75 -> precision at 101 recalls, of each method's first seed on a data set."""
-    curves = {}
-    for (front_end, method), name in names.items():
-        found = next(one for key, one in judged.items() if key[:3] == (place, front_end, method))
-        thresholds = {round(threshold, 2): row for row, threshold in enumerate(IOU_THRESHOLDS)}
-        curves[name] = {threshold: found.curves["all"][thresholds[threshold]] for threshold in (0.5, 0.75)}
-    return curves

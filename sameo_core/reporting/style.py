@@ -1,7 +1,7 @@
-"""How results look: the profile that each carries, one palette, one style, and figures as files.
+"""The look of results: the profile in every title, one palette, one style, and figures as files.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; what colour says, line style or hatching says
-too, so that a greyscale print is enough. Figures are made without pyplot, so nothing is shown, kept or leaked.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line style or hatching repeats what colour says,
+so that greyscale prints work. Figures are made without pyplot, so no state is kept.
 """
 
 import io
@@ -39,7 +39,7 @@ def require(holds: object, argument: str | Path, rule: str, remedy: str, record:
 
 
 def named_file(name: str, profile: str, folder: Path) -> Path:
-    """Where a file goes, without ending; InputError where `name` is no plain name, or there is no such profile."""
+    """The path of a file, without suffix. Raises InputError for a name that is not plain, or an unknown profile."""
     check_profile(profile)
     rule = f"a plain file name without folder or ending, found {name!r}"
     require(isinstance(name, str) and re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
@@ -47,12 +47,12 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for whoever reads it meanwhile. Raises InputError where that cannot be done."""
+    """Write a file atomically. Raises InputError if it cannot be written."""
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 
-# The roles of colours, the same in every figure.
+# What each colour means, in every figure.
 PALETTE = MappingProxyType(
     {
         "visible": "#0072B2",  # blue: outline of the visible mask, solid
@@ -65,8 +65,7 @@ PALETTE = MappingProxyType(
     }
 )
 
-# Lines of a figure that compares models or arms, in order; the first is what the figure is about. Colour, dashes and
-# marker all say which one it is.
+# Lines of a figure that compares models or arms, the most important first: colour, dashes and marker of each.
 SERIES = (
     ("#0072B2", "-", "D"),
     ("#D55E00", "--", "o"),
@@ -79,7 +78,7 @@ SERIES = (
 
 WIDTH = 6.9  # inch: both columns of a page; one column is 3.3
 
-STYLE: Any = MappingProxyType(  # of matplotlib's keys, each of which its types list
+STYLE: Any = MappingProxyType(  # Any: matplotlib's types list every key
     {
         "figure.dpi": 80,
         "figure.constrained_layout.w_pad": 0.03,
@@ -116,7 +115,7 @@ def styled(function: Callable) -> Callable:
 
 
 def series(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """name -> colour, line style and marker of `SERIES`. InputError for more names than can be told apart."""
+    """name -> colour, line style and marker of `SERIES`. Raises InputError for more names than there are styles."""
     names = list(names)
     rule = f"at most {len(SERIES)} lines in a figure, found {len(names)}"
     require(len(names) <= len(SERIES), "names", rule, "Draw two figures")
@@ -125,18 +124,18 @@ def series(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend under a figure, in as many columns as its words leave room for."""
+    """A legend under a figure, in as many columns as fit."""
     wide = 0.55 + 0.055 * max(map(len, labels))  # inch: handle and gap, and letters of 7 points
     columns = int(np.clip(figure.get_figwidth() / wide, 1, len(labels)))
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
 class Picture(Figure):
-    """A Figure that a notebook shows by itself, small and always alike, whether or not anybody has imported pyplot."""
+    """A Figure that notebooks show as a small PNG, the same with and without pyplot."""
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
         with matplotlib.rc_context(dict(STYLE)), PIL.Image.open(io.BytesIO(rendered(self, "png", self.dpi))) as image:
-            buffer = io.BytesIO()  # 256 colours: a third of the bytes, as notebooks are committed with their pictures
+            buffer = io.BytesIO()  # 256 colours: a third of the bytes in committed notebooks
             reduced = image.convert("RGB").quantize(256, kmeans=2, dither=PIL.Image.Dither.NONE)
             reduced.save(buffer, "png", optimize=True)
         return {"image/png": buffer.getvalue(), "text/plain": repr(self)}
@@ -172,28 +171,25 @@ def rendered(figure: Figure, kind: str, dpi: float | int, texts: Mapping[str, st
 
 
 @styled
-def save_figure(figure: Figure, name: str, profile: str, folder: Path | None = None, dpi: int = 150) -> Path:
-    """Write ``<name>.svg`` (for the paper) and ``<name>.png``, the same bytes each time; the SVG's path.
+def save_figure(figure: Figure, name: str, profile: str, dpi: int = 150) -> Figure:
+    """Write ``<name>.svg`` (for papers) and ``<name>.png`` (with `dpi`) to ``data/runs/<profile>/figures``.
 
-    `folder` stands in for ``data/runs/<profile>/figures``; `dpi` is the PNG's.
+    Returns the figure, so that a notebook shows it; the same figure gives the same bytes.
     """
-    path = named_file(name, profile, RUNS / profile / "figures" if folder is None else folder).with_suffix(".svg")
+    path = named_file(name, profile, RUNS / profile / "figures").with_suffix(".svg")
     write_whole(path.with_suffix(".png"), rendered(figure, "png", dpi))
     write_whole(path, rendered(figure, "svg", 150))
-    return path
+    return figure
 
 
 @styled
 def save_overlay(figure: Figure, path: Path, mark: str) -> None:
-    """Write a figure as PNG (150 dpi), whole or not at all, with a text in it under the name ``sameo``.
-
-    The text says what the picture was made from; `overlay_mark` reads it again.
-    """
+    """Write a figure as PNG (150 dpi), atomically, with a text chunk that says what it was made from."""
     write_whole(path, rendered(figure, "png", 150, {"sameo": mark}))
 
 
 def overlay_mark(path: Path) -> str | None:
-    """The text that `save_overlay` left in a picture; None where there is no such picture, or no text in it."""
+    """The text chunk that `save_overlay` wrote; None if there is no such file or text."""
     try:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
             return picture.info.get("sameo")

@@ -1,4 +1,4 @@
-"""Tables: CSV files written and read back, and the table that a notebook, GitHub and a terminal show."""
+"""Tables: CSV files, and tables shown as HTML, Markdown and LaTeX."""
 
 import csv
 import html
@@ -23,15 +23,14 @@ from sameo_core.reporting.style import Row, named_file, require, write_whole
 def write_table(
     name: str, rows: Sequence[Row], profile: str, folder: Path | None = None, seed: int | None = None
 ) -> Path:
-    """Write rows to ``<folder>/<name>.csv``, whole or not at all; the same rows give the same bytes.
+    """Write rows to ``<name>.csv``, atomically; the same rows give the same bytes.
 
     Args:
         name: of the table, e.g. "cross_dataset".
-        rows: the first row's keys are the columns, in their order, after `profile` and `seed`. Fractions get 4 decimals
-            (a number that needs more goes in as text), None an empty cell.
-        folder: instead of ``data/runs/<profile>/results``.
-        seed: what the random choices behind all rows started from, where rows do not say it themselves: by `seed`, or
-            where they are means by `seeds`, how many.
+        rows: the first row's keys are the columns, after `profile` and `seed`. Fractions get 4 decimals, None an empty
+            cell.
+        folder: by default ``data/runs/<profile>/results``.
+        seed: the random seed behind all rows, if they have neither `seed` nor, for means, `seeds` (how many).
 
     Raises:
         InputError: no rows, rows with different keys, a row of another profile, no seed, a value that is not a number,
@@ -61,7 +60,7 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
 
     Raises:
-        InputError: no such file, not CSV, no header, a row with more or fewer cells than the header.
+        InputError: no such file, not CSV, no header, a row of another length than the header.
     """
     path = Path(path)
     require(path.is_file(), path, "the table must exist", "Run the notebook that writes it")
@@ -86,7 +85,7 @@ def _parsed(text: str) -> int | float | str | None:
 
 
 def cell_text(value: object, decimals: int, record: str = "", nan: str = "") -> str:
-    """A value as text: fractions with `decimals`, None as nothing. InputError for what is no cell, e.g. a list."""
+    """A value as text, fractions with `decimals`, None as "". Raises InputError for other types, e.g. a list."""
     value = value.item() if isinstance(value, np.generic) else value
     rule = f"a cell is a number, text, bool or None, found {value!r}"
     require(value is None or isinstance(value, (int, float, str)), "rows", rule, "Convert it first", record)
@@ -101,14 +100,14 @@ def cell_text(value: object, decimals: int, record: str = "", nan: str = "") -> 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a notebook shows as HTML, GitHub as Markdown, a terminal as the same text, a paper as LaTeX."""
+    """A table as HTML (notebooks), Markdown (GitHub, terminals) and LaTeX (papers)."""
 
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]  # one tuple per row
     numeric: tuple[bool, ...]  # per column: right-aligned
     title: str | None
-    heads: tuple[tuple[tuple[str, int], ...], ...] = ()  # lines above `columns`: (text, columns below it)
-    note: str | None = None  # a sentence below
+    heads: tuple[tuple[tuple[str, int], ...], ...] = ()  # lines above `columns`: (text, number of columns)
+    note: str | None = None  # a sentence below the table
 
     def _repr_markdown_(self) -> str:
         rows = [[text.replace("|", "\\|") for text in row] for row in (self._full_columns(), *self.cells)]
@@ -123,7 +122,7 @@ class Table:
         return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned), *note])
 
     def _full_columns(self) -> list[str]:
-        """Each column with what stands above it: Markdown has one line of headings."""
+        """Column names with their heads: Markdown has one line of headings."""
         above = [[text for text, span in line for _ in range(span)] for line in self.heads]
         return [" \N{MIDDLE DOT} ".join(filter(None, texts)) for texts in zip(*above, self.columns, strict=True)]
 
@@ -147,7 +146,7 @@ class Table:
     __repr__ = __str__ = _repr_markdown_
 
     def latex(self, label: str) -> str:
-        """A float for the package booktabs; ``\\ref`` calls it `label`, e.g. "tab:zero-shot"."""
+        """A float for the package booktabs, with a `label` such as "tab:zero-shot"."""
 
         def line(texts: Sequence[str]) -> str:
             return " & ".join(map(_latex_text, texts)) + r" \\"
@@ -193,7 +192,7 @@ _LATEX = {
 
 
 def _latex_text(text: str) -> str:
-    """Text as LaTeX prints it; a minus before a number becomes one."""
+    """Text escaped for LaTeX, with a proper minus before numbers."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in text)
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
@@ -201,11 +200,10 @@ def _latex_text(text: str) -> str:
 def table_html(
     rows: Sequence[Row], columns: Sequence[str] | None = None, title: str | None = None, decimals: int = 3
 ) -> Table:
-    """Rows as a `Table`, the last line of a notebook cell.
+    """Rows as a `Table` for a notebook.
 
     Args:
-        columns: those to show, in order; by default all, in the order in which the rows name them. What a row does not
-            have, None and NaN are empty cells.
+        columns: those to show, in order; by default all. Missing values, None and NaN are empty cells.
         decimals: of fractions.
 
     Raises:
@@ -224,29 +222,29 @@ def table_html(
 
 
 def per_cent(mean: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
-    """A share as per cent with one decimal; with an interval (low, high), half of it after "plus-minus"."""
+    """A share as per cent with one decimal, "plus-minus" half of its interval if there is one."""
     half = "" if math.isnan(low) else f" \N{PLUS-MINUS SIGN} {50 * (high - low):.1f}"
     return f"{100 * mean:.1f}{half}"
 
 
 def points(difference: float | int, low: float | int = math.nan, high: float | int = math.nan) -> str:
-    """A difference of shares in percentage points, with its sign; with an interval (low, high), that in brackets."""
+    """A difference of shares in percentage points, with its sign, and its interval in brackets if there is one."""
     interval = "" if math.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"{100 * difference:+.1f}{interval}"
 
 
-def save_table(table: Table, name: str, profile: str, folder: Path | None = None) -> Path:
-    """Write ``<name>.md`` and ``<name>.tex`` beside ``<name>.csv``, each whole or not at all; the Markdown's path.
+def save_table(table: Table, name: str, profile: str) -> Table:
+    """Write ``<name>.md`` and ``<name>.tex`` (label ``tab:<name>``) to ``data/runs/<profile>/results``.
 
-    `folder` stands in for ``data/runs/<profile>/results``. LaTeX knows the table as ``tab:<name>``.
+    Returns the table, so that a notebook shows it.
 
     Raises:
-        InputError: a name with folder or ending, no such profile.
+        InputError: a name that is not plain, or an unknown profile.
     """
-    path = named_file(name, profile, RUNS / profile / "results" if folder is None else folder).with_suffix(".md")
+    path = named_file(name, profile, RUNS / profile / "results").with_suffix(".md")
     write_whole(path.with_suffix(".tex"), (table.latex(f"tab:{name}") + "\n").encode())
     write_whole(path, (str(table) + "\n").encode())
-    return path
+    return table
 
 
 def is_number(value: object) -> bool:
