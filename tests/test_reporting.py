@@ -1,4 +1,4 @@
-"""The room as a whole: what it exports, its colours and style, figures as files and in notebooks."""
+"""The room as a whole: nobody else draws; its colours and style; figures as files and in notebooks."""
 
 import io
 import xml.etree.ElementTree as ElementTree
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from test_reporting_objects import AMODAL, compared
 from test_structure import MODULES, imports_of, module_name
 
-from sameo_core import reporting
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     PALETTE,
@@ -20,15 +19,6 @@ from sameo_core.reporting import (
     style,
 )
 from sameo_core.reporting.style import SERIES, WIDTH, series
-
-
-def test_everything_exported_is_there_once_and_in_order():
-    assert len(set(reporting.__all__)) == len(reporting.__all__)
-    assert all(hasattr(reporting, name) for name in reporting.__all__)
-    assert {name for name in reporting.__all__ if name.startswith("figure_")} == {
-        name for name, value in vars(reporting).items() if name.startswith("figure_") and callable(value)
-    }
-
 
 FOLDERS = {"playground": {"matplotlib"}}  # where its sample pictures lie
 

@@ -5,14 +5,12 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import rectangle
 from test_reporting_objects import AMODAL, IMAGE, VISIBLE, H, W, patches, title
 from test_reporting_statistics import arm_rows
 
-from sameo_core.config import CompletenessConfig, SynthesisConfig
+from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
-from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import (
     figure_arms,
     figure_contact_sheet,
@@ -27,7 +25,7 @@ from sameo_core.reporting import (
     mean_interval,
 )
 from sameo_core.reporting.style import WIDTH
-from sameo_core.synthesis import CurvePoint, collect_complete_objects, ladder
+from sameo_core.synthesis import CurvePoint, ladder
 
 # ---------------------------------------------------------------------------------------------------------------- data
 
@@ -146,48 +144,15 @@ def test_rates_asked_for_and_achieved():
     assert [line.get_xdata()[0] for line in right.lines] == [-0.05, 0.05]
 
 
-class BoxTeacher(Sameo):
-    """Every object fills its box."""
-
-    def __init__(self):
-        pass
-
-    def fingerprint(self):
-        return "boxes"
-
-    def embed(self, image):
-        return image
-
-    def predict_in_passes(self, embedding, image_size, boxes, scores=None):
-        masks = np.stack([rectangle(image_size, *map(int, box)) for box in boxes])
-        yield AmodalPrediction(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
-
-
-def known_pool(folder, count):
-    """Photographs of two rectangles each, all of them complete."""
-    size, images = (96, 128), []
-    for number in range(1, count + 1):
-        masks = [rectangle(size, 10, 20 + number, 50, 70), rectangle(size, 70, 30, 110 + number, 80)]
-        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
-        PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
-        items = [AmodalInstance(10 * number + j, 1, "a", False, None, encode_mask(m)) for j, m in enumerate(masks)]
-        images.append(AmodalImage(number, f"{number}.png", folder / f"{number}.png", *size, tuple(items)))
-    dataset = AmodalDataset("lvis", folder, "train", {1: "a"}, images, {})
-    found = collect_complete_objects(BoxTeacher(), dataset, CompletenessConfig(), folder / "record").complete()
-    assert len(found) == 2 * count
-    return found
-
-
-def test_the_pool_and_a_ladder_of_one_pair(tmp_path):
-    pool = known_pool(tmp_path, 4)
-    figure = figure_pool(pool, "mini", "Complete")
-    assert len(figure.axes) == len(pool) and all(len(axes.patches) == 1 for axes in figure.axes)
+def test_the_pool_and_a_ladder_of_one_pair(objects):
+    figure = figure_pool(objects, "mini", "Complete")
+    assert len(figure.axes) == len(objects) and all(len(axes.patches) == 1 for axes in figure.axes)
     rates = [0.1, 0.3, 0.5]
-    steps = ladder(pool, SynthesisConfig(), seed=0, number=0, rates=rates)
+    steps = ladder(objects, SynthesisConfig(), seed=0, number=0, rates=rates)
     assert {(step.target, step.occluder, step.scale, step.direction) for step in steps} == {
         (steps[0].target, steps[0].occluder, steps[0].scale, steps[0].direction)
     }
     assert [step.achieved_rate for step in steps] == pytest.approx(rates, abs=0.05)
-    figure = figure_ladder(pool, steps, SynthesisConfig(), "mini")
+    figure = figure_ladder(objects, steps, SynthesisConfig(), "mini")
     words = [axes.get_title() or axes.get_title("left") for axes in figure.axes]
     assert words == [f"asked {step.target_rate:.2f}, got {step.achieved_rate:.2f}" for step in steps]

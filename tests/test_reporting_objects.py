@@ -3,11 +3,16 @@
 import matplotlib
 import numpy as np
 import PIL.Image
+import pytest
+from conftest import plain_dataset, rectangle
 from matplotlib.figure import Figure
 
+from sameo_core.errors import InputError
+from sameo_core.masks import encode_mask
 from sameo_core.reporting import (
     PALETTE,
     Comparison,
+    comparisons,
     figure_before_after,
     figure_cut_outs,
     figure_overlay,
@@ -105,6 +110,30 @@ def test_before_and_after():
     assert ["hidden" in panel for panel in drawn] == [False, False, True, True]
     assert ["box" in panel for panel in drawn] == [True, False, False, False]
     assert extent(drawn[2]["hidden"]) == [4, 1, 5, 5] and extent(drawn[3]["hidden"]) == [4, 1, 6, 5]
+
+
+def test_words_beside_the_rows():
+    figure = figure_before_after([compared(a=AMODAL)] * 2, "x", "mini", rows=("worst", "best"))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["worst", "", "", "best", "", ""]
+
+
+def test_compared_behind_a_detector(tmp_path):
+    def hiding(columns):
+        """Image i: the object behind is continued by so many of its 10 hidden columns."""
+        for i, hidden in enumerate(columns):
+            box = (4 + i, 10, 14 + i + hidden, 30)
+            mask = encode_mask(rectangle((40, 60), *box))
+            yield {"image_id": i, "box": list(box), "score": 0.5, "segmentation": mask, "instance_id": 2 * i}
+
+    dataset = plain_dataset(2)
+    for image in dataset.images:
+        object.__setattr__(image, "path", tmp_path / image.file_name)
+        PIL.Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(image.path)
+    (item,) = comparisons(dataset, [2], {"front-end": [*hiding([0, 0])], "SAMEO": [*hiding([5, 2])]})
+    assert list(item.predictions) == ["front-end", "SAMEO"] and item.box.tolist() == [5, 10, 15, 30]
+    assert [mask.sum() for mask in item.predictions.values()] == [10 * 20, 12 * 20]
+    with pytest.raises(InputError, match="SAMEO: a mask of object 2 in image 1, found none"):
+        comparisons(dataset, [2], {"front-end": [*hiding([0, 0])], "SAMEO": [*hiding([0])]})
 
 
 def test_panels_are_cut_out_around_the_object():

@@ -120,7 +120,8 @@ def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: floa
     truth = [objects[row][2] for row in rows]
     amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
     table = evaluate_regions([predicted[row] for row in rows], amodal, visible)
-    return [Failure(rows[k], *objects[rows[k]][:2], float(table.hidden[k])) for k in table.ranked("hidden", least)]
+    ranked = [(rows[k], float(table.hidden[k])) for k in table.ranked("hidden", least)]
+    return [Failure(row, objects[row][0], objects[row][1], hidden) for row, hidden in ranked]
 
 
 class RegionIoU(NamedTuple):

@@ -49,7 +49,7 @@ class RandomFourierFeatures(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
 
     def grid(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
-        """The features of the centres of he x we cells, row by row."""
+        """The position codes of the image embedding's cells, row by row."""
         device = self.positional_encoding_gaussian_matrix.device
         y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
         return self(torch.cartesian_prod(y, x).flip(-1))
@@ -85,10 +85,6 @@ class PromptEncoder(nn.Module):
         points = (torch.cat([points, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
         meaning = meaning + [self.invalid_points] * missing
         return self.pe_layer(points) + torch.cat([label.weight for label in meaning])  # b q n c
-
-    def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
-        """Position codes of the image embedding's cells, row by row."""
-        return self.pe_layer.grid(he, we)
 
 
 # --------------------------------------------------------------------------------------------------------- mask decoder

@@ -151,7 +151,7 @@ class EfficientSam(nn.Module):
         if prompt.shape[1] == 0:  # no boxes
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
-        positions = self.prompt_encoder.dense_positions(*embedding.shape[-2:])  # he*we c
+        positions = self.prompt_encoder.pe_layer.grid(*embedding.shape[-2:])  # he*we c
         embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
 

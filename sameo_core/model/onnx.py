@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         side, prompts = self.model.config.image_size, self.model.prompt_encoder
         scale = side / image_size.float().flip(0).repeat(2)
         boxes = torch.cat([boxes * scale, boxes.new_tensor([[0, 0, side, side]])])  # one more: ONNX cannot reshape 0
-        positions = prompts.dense_positions(*embedding.shape[-2:])
+        positions = prompts.pe_layer.grid(*embedding.shape[-2:])
         logits, iou = self.model.mask_decoder(embedding, positions, prompts(boxes[None], side), False)
         return logits[0, :-1, 0], iou[0, :-1, 0].clamp(0, 1)
 

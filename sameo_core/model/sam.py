@@ -259,10 +259,6 @@ class SamPromptEncoder(nn.Module):
         clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
         return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
 
-    def dense_positions(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
-        """Position codes of the image embedding's cells, row by row."""
-        return self.pe_layer.grid(he, we)
-
 
 class SamDecoder(EfficientSam):
     """SAM: its prompt encoder and mask decoder, and an image encoder from an ONNX file, if one is given."""

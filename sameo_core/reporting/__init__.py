@@ -1,8 +1,7 @@
 """Tables and figures: the only room that draws, and the only one that writes result tables.
 
-Every function takes data. Figures come back as `matplotlib.figure.Figure`, made without pyplot, so nothing is shown,
-kept or leaked; every title and every CSV row carries the profile, so that numbers of the drawn world can never be
-taken for the paper's. `style` holds the one palette, `statistics` the numbers over seeds.
+Figures are `matplotlib.figure.Figure`, made without pyplot. Every title and every CSV row carries the profile, so that
+numbers of the drawn world cannot be taken for the paper's.
 """
 
 from sameo_core.reporting.charts import (

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sameo_core.evaluation import IOU_THRESHOLDS, Evaluation
-from sameo_core.reporting.statistics import Judged, OverSeeds, calibration, mean_interval, over_seeds
+from sameo_core.reporting.statistics import Judged, calibration, mean_interval, over_seeds
 from sameo_core.reporting.style import PALETTE, WIDTH, Row, legend_below, new_figure, panels, series, styled
 from sameo_core.synthesis import CurvePoint
 
@@ -153,7 +152,13 @@ def figure_buckets(judged: Judged, place: str, names: Names, profile: str) -> Fi
     for i, (name, line) in enumerate(series(found).items()):
         shift = step * (i - (len(found) - 1) / 2)
         for bucket, numbers in found[name].items():
-            _dot(axes, buckets.index(bucket) + shift, numbers, line, name, seeds_at=-0.25 * step)
+            x, colour = buckets.index(bucket) + shift, line["color"]
+            if len(numbers.values) > 1:
+                seeds: dict[str, Any] = {"color": colour, "ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{name} seeds"}
+                axes.plot([x - 0.25 * step] * len(numbers.values), numbers.values, "o", **seeds)
+            axes.plot([x, x], [numbers.low, numbers.high], color=colour, lw=1.5, gid=f"{name} interval")
+            look: dict[str, Any] = {"color": colour, "marker": line["marker"], "ls": "", "gid": name}
+            axes.plot([x], [numbers.mean], **look, ms=5, mec="white", mew=0.6)
         axes.plot([], [], color=line["color"], marker=line["marker"], ls="", ms=5, label=name)  # for the legend
     for border in range(1, len(buckets)):
         axes.axvline(border - 0.5, color="0.9", lw=0.6)
@@ -216,18 +221,6 @@ def figure_reliability(judged: Mapping[str, Evaluation], profile: str) -> Figure
     grid[0, 0].set_ylabel("true IoU")
     grid[1, 0].set_ylabel("masks")
     return figure
-
-
-def _dot(
-    axes: Axes, x: float | int, numbers: OverSeeds, line: Mapping[str, Any], name: str, seeds_at: float | int
-) -> None:
-    """Mean and interval at x, with the seeds faint beside them."""
-    seeds: dict[str, Any] = {"color": line["color"], "ms": 3, "mew": 0, "alpha": 0.5, "gid": f"{name} seeds"}
-    if len(numbers.values) > 1:
-        axes.plot([x + seeds_at] * len(numbers.values), numbers.values, "o", **seeds)
-    axes.plot([x, x], [numbers.low, numbers.high], color=line["color"], lw=1.5, gid=f"{name} interval")
-    look = {"color": line["color"], "marker": line["marker"]}
-    axes.plot([x], [numbers.mean], **look, ms=5, mec="white", mew=0.6, ls="", gid=name)
 
 
 @styled

@@ -1,6 +1,6 @@
-"""One object as it is drawn everywhere: visible part outlined, amodal mask dashed, hidden region tinted and hatched.
+"""How an object is drawn: visible part outlined, amodal mask dashed, hidden region tinted and hatched.
 
-In figures with matplotlib; for the screen with Pillow, fast enough to answer a click.
+With matplotlib in figures; with Pillow for the screen, fast enough to answer a click.
 """
 
 import io
@@ -40,15 +40,15 @@ def draw_object(
     box: BoxXYXY | None = None,
     role: str = "amodal",
 ) -> None:
-    """Draw one object: the visible part outlined, the amodal mask dashed, the hidden region tinted and hatched.
+    """Draw one object on its image, which is faded outside the visible part.
 
-    The image is faded but for the visible part. Axes are in pixels of the image, (0, 0) the corner of its first pixel.
+    Axes are in pixels of the image, (0, 0) the corner of its first pixel.
 
     Args:
         image: uint8 RGB "h w 3".
-        visible, amodal: bool "h w"; without an amodal mask (None) only the visible part is drawn.
+        visible, amodal: bool "h w"; None: only the visible part is drawn.
         box: the box prompt, xyxy pixels.
-        role: "amodal" for what a model says, "truth" for what the annotation says.
+        role: "amodal" for a prediction, "truth" for an annotation.
     """
     show_image(axes, image, visible)
     if amodal is not None:
@@ -101,7 +101,7 @@ def _outline(mask: Mask) -> Outline:
 
 
 def _casing(width: float) -> list:
-    """A white line, never dashed, under a line `width` points wide: seen on any background."""
+    """A solid white line under a line `width` points wide, for contrast on any background."""
     return [Stroke(linewidth=width + 1.0, foreground="white", dashes={"dash_offset": 0, "dash_list": None}), Normal()]
 
 
@@ -115,11 +115,11 @@ def read_pixels(path: Path) -> Image:
 
 
 def window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:
-    """A square around a box, half as large again, moved into the frame as far as it fits."""
+    """A square around a box, with sides 1.5 times as long, moved into the image as far as it fits."""
     side = 1.5 * max(box[2] - box[0], box[3] - box[1])
     corner = []
     for low, high, size in ((box[0], box[2], width), (box[1], box[3], height)):
-        slack = size - side  # negative: the square is larger than the image, which then stands in its middle
+        slack = size - side  # negative: the square is larger than the image, and is centred on it
         corner.append(slack / 2 if slack < 0 else min(max((low + high - side) / 2, 0.0), slack))
     x, y = map(float, corner)
     return x, y, x + float(side), y + float(side)
@@ -129,13 +129,13 @@ DASHES = MappingProxyType({"amodal": (7, 4), "truth": (2, 4)})
 
 
 class Screen:
-    """A picture for the screen, drawn as the figures are but with Pillow: milliseconds, where a Figure takes tenths.
+    """A picture in the style of the figures, drawn by Pillow in milliseconds; matplotlib takes tenths of a second.
 
-    Lines keep their width, dashes and hatches whatever the size of the image.
+    Line widths, dashes and hatches do not depend on the size of the image.
     """
 
     def __init__(self, image: Image, longest: int, objects: Mask | None = None):
-        """The image, `longest` pixels on its longer side; faded outside `objects` where these are given."""
+        """The image, `longest` pixels on its longer side; faded outside `objects` if given."""
         height, width = image.shape[:2]
         self.scale = longest / max(height, width)
         size = max(1, round(width * self.scale)), max(1, round(height * self.scale))
@@ -155,8 +155,8 @@ class Screen:
             self.picture.paste(PIL.Image.new("RGB", self.picture.size, value), None, stencil)
 
     def outline(self, mask: Mask, colour: str, width: int = 2, dash: tuple[int, int] | None = None) -> None:
-        """The outline of a mask on a white casing; dashed: `dash` = pixels of line and of gap."""
-        if max(mask.shape) * self.scale < max(mask.shape):  # larger than the screen: outline what is shown, dots apart
+        """The outline of a mask on a white casing; `dash`: pixels of line and gap."""
+        if max(mask.shape) * self.scale < max(mask.shape):  # larger than the screen: outline the resized mask
             mask, scale = remove_small_regions(np.array(self._resized(mask)) >= 128, (2 * width) ** 2), 1.0
         else:
             scale = self.scale
@@ -176,7 +176,7 @@ class Screen:
         pen.rectangle((x0, y0, x1, y1), outline=PALETTE["box"], width=2)
 
     def badge(self, x: float | int, y: float | int, text: str) -> None:
-        """A short text in a white field, centred on a pixel of the image."""
+        """A short text on white, centred on a pixel of the image."""
         pen, place = PIL.ImageDraw.Draw(self.picture), (x * self.scale, y * self.scale)
         font = PIL.ImageFont.load_default(15)
         left, top, right, bottom = pen.textbbox(place, text, font, anchor="mm")
@@ -184,7 +184,7 @@ class Screen:
         pen.text(place, text, "black", font, anchor="mm")
 
     def jpeg(self) -> bytes:
-        """The bytes of a JPEG file: a quarter of a PNG's, to be sent to the browser."""
+        """A JPEG file for the browser: a quarter of the size of a PNG."""
         buffer = io.BytesIO()
         self.picture.save(buffer, "jpeg", quality=90, subsampling=0)
         return buffer.getvalue()
@@ -195,7 +195,7 @@ class Screen:
 
 
 def _dashes(line: Float[np.ndarray, "n 2"], on: float | int, off: float | int) -> Iterator[Float[np.ndarray, "_ 2"]]:
-    """Pieces `on` pixels long of a line, `off` pixels apart."""
+    """Split a line into pieces of `on` pixels, `off` pixels apart."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     for start in np.arange(0, along[-1], on + off):
         stops = np.concatenate([[start], along[(along > start) & (along < start + on)], [start + on]])
@@ -215,9 +215,9 @@ def object_picture(
 
     Args:
         image: uint8 RGB "h w 3".
-        amodal: what a model says, bool "h w"; None before it was asked.
-        visible: the annotated visible mask; without it, nobody knows which part of `amodal` is hidden.
-        truth: the annotated amodal mask, drawn dotted where it is given.
+        amodal: prediction, bool "h w".
+        visible: the annotated visible mask; without it, the hidden part of `amodal` is not known.
+        truth: the annotated amodal mask.
         longest: side of the picture, in pixels.
     """
     masks = [mask for mask in (amodal, visible) if mask is not None]
@@ -240,7 +240,7 @@ def scene_picture(image: AmodalImage, pixels: Image, chosen: int | None = None, 
 
     Args:
         pixels: ``image.read()``.
-        chosen: place of the object that is outlined once more, dotted; its whole extent.
+        chosen: index of an object whose amodal mask is outlined, dotted.
         longest: side of the picture, in pixels.
     """
     visible = [item.visible for item in image.instances]

@@ -1,4 +1,4 @@
-"""Figures of images: data sets, objects of a pool, synthesised pairs, predictions side by side."""
+"""Figures of images: data sets, pools of objects, synthesised pairs, predictions side by side."""
 
 import io
 import math
@@ -42,13 +42,13 @@ def figure_contact_sheet(
     title: str | None = None,
     labels: Sequence[str] | None = None,
 ) -> Figure:
-    """Images, evenly spread over a data set, with their objects outlined and the hidden regions hatched.
+    """Images, evenly spread over a data set, with objects outlined and hidden regions hatched.
 
-    Stuff regions are left out: everything stands in front of them. Visible-only sets (LVIS) have outlines only.
+    Stuff regions are left out, since everything occludes them. Visible-only sets (LVIS) have outlines only.
 
     Args:
-        count: at most so many images.
-        labels: a word above each image, all of which are then shown.
+        count: the most images to show.
+        labels: a word above each image.
     """
     named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
     chosen = [images[i] for i in _spread(len(images), count)]
@@ -56,7 +56,7 @@ def figure_contact_sheet(
     gap, head, word = 0.05, 0.25, 0.16 if labels else 0  # inch
     waiting = iter(labels or ())
     shapes = [[image.width / image.height for image in row] for row in rows]
-    widest = sum(shapes[0])  # the first row fills the width; later ones, the last above all, are not taller
+    widest = sum(shapes[0])  # the first row fills the width; the others are no taller
     heights = [(WIDTH - gap * (len(row) - 1)) / max(sum(row), widest) for row in shapes]
     figure = new_figure(title or named, profile, head + sum(heights) + (gap + word) * len(rows), layout="none")
     total, top = figure.get_figheight(), head
@@ -73,7 +73,7 @@ def figure_contact_sheet(
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """At most `count` of the first `length` numbers, evenly spread."""
+    """At most `count` indices below `length`, evenly spread."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
 
 
@@ -90,7 +90,7 @@ def _draw_scene(axes: Axes, image: AmodalImage) -> None:
 
 @styled
 def figure_scenes(scenes: Sequence[Scene], title: str, profile: str) -> Figure:
-    """Drawn scenes as they are, without their truth."""
+    """Drawn scenes without annotation."""
     figure, grid = panels(title, profile, len(scenes), 6, 1.2)
     for axes, scene in zip(grid, scenes, strict=True):
         axes.imshow(scene.image)
@@ -100,7 +100,7 @@ def figure_scenes(scenes: Sequence[Scene], title: str, profile: str) -> Figure:
 
 @styled
 def figure_pool(pool: Pool, profile: str, title: str) -> Figure:
-    """Up to 18 objects, evenly spread over a pool, each cut out with some surroundings and outlined."""
+    """Up to 18 objects, evenly spread over a pool, each cropped with some context and outlined."""
     chosen = _spread(len(pool), 18)
     figure, grid = panels(title, profile, len(chosen), 9, 0.8)
     for axes, index in zip(grid, chosen, strict=True):
@@ -115,7 +115,7 @@ def figure_pool(pool: Pool, profile: str, title: str) -> Figure:
 
 @styled
 def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, profile: str) -> Figure:
-    """One pair at several occlusion rates, composed, with the rate that was achieved and the hidden part hatched."""
+    """One pair composed at several occlusion rates, with the rate achieved and the hidden part hatched."""
     figure, grid = panels("The same pair at rising occlusion", profile, len(steps), 5, 1.5)
     for axes, pair in zip(grid, steps, strict=True):
         with PIL.Image.open(io.BytesIO(compose(pool, pair, config).occluded)) as image:
@@ -131,7 +131,7 @@ def figure_ladder(pool: Pool, steps: Sequence[Pair], config: SynthesisConfig, pr
 
 @dataclass(frozen=True)
 class Comparison:
-    """One object, its box prompt, and what each model makes of it."""
+    """One object, its box prompt, and each model's prediction."""
 
     image: Image
     visible: Mask  # truth, bool "h w"
@@ -143,15 +143,15 @@ class Comparison:
 def comparisons(
     dataset: AmodalDataset, chosen: Sequence[int], results: Mapping[str, Sequence[Mapping]]
 ) -> list[Comparison]:
-    """Objects by their number in the data set (as the rows of `region_table`), with what each model made of them.
+    """Objects of a data set with each model's prediction.
 
     Args:
-        chosen: numbers of objects, counted over the whole data set in its order.
-        results: model -> COCO results with `instance_id` and `box`, one per object, all of one front-end; of a detector
-            what `covering_detections` leaves of them.
+        chosen: indices among all objects of the data set, as the rows of `region_table`.
+        results: model -> COCO results with `instance_id` and `box`, one per object, all of one front-end; of a
+            detector, its `covering_detections`.
 
     Raises:
-        InputError: a model without a mask of a chosen object.
+        InputError: a model has no mask of a chosen object.
     """
     objects = [(image, item) for image in dataset for item in image.instances]
     by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
@@ -175,14 +175,13 @@ def figure_before_after(
     rows: Sequence[str] | None = None,
     prompt: str = "box prompt, visible part",
 ) -> Figure:
-    """One row per object: the prompt and the visible part | each model's amodal mask | the truth.
+    """One row per object: prompt and visible part | each model's amodal mask and its IoU | the truth.
 
-    Hatched in a model's panel is what it says is hidden: prediction minus visible truth. The IoU of the whole object
-    and of its hidden region are computed here, by `region_iou`. Panels are cut out around the object.
+    A model's panel hatches its prediction minus the true visible mask. Panels are cropped around the object.
 
     Args:
         rows: a word beside each object, e.g. ("worst", "median", "best").
-        prompt: heading of the first column; "photograph": the picture as it is, with the box.
+        prompt: heading of the first column; "photograph" shows the whole image with the box.
     """
     names = list(objects[0].predictions)
     views = [_view(item.amodal) for item in objects]
@@ -215,13 +214,13 @@ def figure_before_after(
 
 
 def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
-    """The part of the picture that is shown: the window around an object, as far as there is a picture."""
+    """The window around an object, cropped to the image."""
     height, width = mask.shape
     x0, y0, x1, y1 = window(mask_box(mask), height, width)
     return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
 
 
-OVERLAY_PIXELS = 1600  # on the longer side; more would not be seen, and take long to outline
+OVERLAY_PIXELS = 1600  # on the longer side; more would be slow, and not visible
 
 
 @styled
@@ -236,22 +235,22 @@ def figure_overlay(
     labels: Sequence[str] | None = None,
     most_height: float | int = 5.5,
 ) -> Figure:
-    """A photograph with the amodal masks of its objects, dashed, their box prompts and numbers; the rest is faded.
+    """A photograph with the amodal masks of its objects, their box prompts and numbers; the rest is faded.
 
-    Where visible masks are given they are outlined, and the hidden regions hatched. Of a photograph with more than
-    `OVERLAY_PIXELS` on its longer side every second, third, ... pixel is drawn.
+    With visible masks, these are outlined and the hidden regions hatched. A photograph of more than `OVERLAY_PIXELS`
+    is subsampled.
 
     Args:
-        boxes: "n 4", xyxy pixels; a box that the frame cuts is drawn as far as it goes.
-        amodal, visible: n masks "h w"; taken one after another, so that a sequence may make them when asked.
-        profile: None outside of a run (command line): then the title has to say which weights drew the masks.
+        boxes: "n 4", xyxy pixels; may leave the image.
+        amodal, visible: n masks "h w"; accessed one at a time, so a sequence may compute them on demand.
+        profile: None outside a run (command line); then the title must name the weights.
         labels: n short texts; by default the objects' numbers, from 1.
         most_height: of the picture, in inch.
     """
     step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
     image, boxes = image[::step, ::step], np.asarray(boxes) / step
     height, width = image.shape[:2]
-    tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower than a page instead
+    tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower
     wide = float(np.clip(tall * width / height, 4.5, WIDTH))
     figure = new_figure(title, profile, 0.3 + tall, wide, layout="compressed")
     axes = figure.subplots()
@@ -275,7 +274,7 @@ def figure_overlay(
 
 @styled
 def figure_cut_outs(cut_outs: Mapping[int, np.ndarray], title: str, profile: str) -> Figure:
-    """One panel per object, under its number: RGBA "h w 4" on chequers, which show where it is transparent."""
+    """One panel per object, titled with its number: RGBA "h w 4" on a checkerboard that shows transparency."""
     figure, grid = panels(title, profile, len(cut_outs), 5, 1.4)
     for axes, (number, cut) in zip(grid, cut_outs.items(), strict=True):
         rows, columns = np.indices(cut.shape[:2]) * 10 // max(cut.shape[:2])  # ten squares on the longer side

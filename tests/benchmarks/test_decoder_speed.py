@@ -34,7 +34,7 @@ def straightforward(model: EfficientSam, embedding: torch.Tensor, boxes: torch.T
     prompt = torch.cat(
         [torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(len(prompt), -1, -1), prompt], 1
     )
-    positions = model.prompt_encoder.dense_positions(he, we).repeat(len(prompt), 1, 1)  # q s c
+    positions = model.prompt_encoder.pe_layer.grid(he, we).repeat(len(prompt), 1, 1)  # q s c
     image = embedding.repeat(len(prompt), 1, 1, 1).flatten(2).transpose(1, 2)  # q s c
     tokens = prompt
     for number, layer in enumerate(decoder.transformer.layers):
