@@ -1,4 +1,12 @@
-"""AP and AR of scored detections: class-agnostic, class-aware, by occlusion, of visible masks, COCOA's protocol."""
+"""AP and AR of scored detections: class-agnostic, class-aware, by occlusion, of visible masks, COCOA's protocol.
+
+Sources. AP and AR: pycocotools' COCOeval, bit for bit. Visible masks: AISFormer (BMVC 2022),
+detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm' with visible masks as `segmentation` on both sides. Its
+forked pycocotools also replaces the area by 1 - occlude_rate, which affects only APs/APm/APl. COCOA: amodalAPI (CVPR
+2017), myPyAmodalEvalDemo.py and amodaleval.py: class-agnostic, amodal masks, no crowds, at most 1000 detections per
+image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy 0.25..1, both ends included; objects outside, and stuff
+or things, are ignored.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,13 +104,6 @@ def evaluate(
     Raises:
         InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; an invalid bucket; visible
             masks for some predictions only.
-
-    Source: AP and AR: pycocotools' COCOeval, bit for bit. Visible masks: AISFormer (BMVC 2022),
-        detectron2/evaluation/amodal_visible_evaluation.py: plain 'segm' with visible masks as `segmentation` on both
-        sides. Its forked pycocotools also replaces the area by 1 - occlude_rate, which affects only APs/APm/APl.
-        COCOA: amodalAPI (CVPR 2017), myPyAmodalEvalDemo.py and amodaleval.py: class-agnostic, amodal masks, no crowds,
-        at most 1000 detections per image; occlusion none 0..0.00001, partial 0.00001..0.25, heavy 0.25..1, both ends
-        included; objects outside, and stuff or things, are ignored.
     """
     closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
     objects = read_objects(ground_truth, with_visible=True)
@@ -111,7 +112,6 @@ def evaluate(
     wanted = {"all": ~objects.crowd, **inside(rates, closed), "occluded": rates > 0, "un-occluded": rates == 0}
     categories = known_categories(objects, found) if class_aware else None
     lined_up = _LinedUp.of(objects, found)
-
     amodal = lined_up.compare(objects.amodal, found.amodal)
     agnostic = lined_up.precision_recall(amodal, wanted, LIMITS)
     aware = lined_up.precision_recall(amodal, wanted, LIMITS, categories) if categories else None
@@ -122,9 +122,8 @@ def evaluate(
     visible, truth = {}, visible_masks(objects, rates)
     if _carry_visible_masks(found) and truth is not None:
         compared, everything = lined_up.compare(truth, found.visible), {"all": wanted["all"]}
-        for name, by in (("class-agnostic", None), ("class-aware", categories)):
-            if name == "class-agnostic" or categories:
-                visible[name] = lined_up.precision_recall(compared, everything, LIMITS, by).numbers(0)
+        for name, by in {"class-agnostic": None, **({"class-aware": categories} if categories else {})}.items():
+            visible[name] = lined_up.precision_recall(compared, everything, LIMITS, by).numbers(0)
     return Evaluation(
         class_agnostic=_table(agnostic, wanted),
         class_aware=_table(aware, wanted) if aware else {},

@@ -221,10 +221,26 @@ def evaluate_regions(predicted: Masks, amodal: Masks, visible: Masks) -> RegionT
         from both masks, and un-occluded objects are left out of the mean. Visible mirrors hidden, by our definition.
     """
     if not len(predicted) == len(amodal) == len(visible):
-        rule = f"one mask of each kind an object, found {len(predicted)} predicted, {len(amodal)}, {len(visible)}"
+        rule = f"one mask of each kind per object, found {len(predicted)} predicted, {len(amodal)}, {len(visible)}"
         raise InputError(file="predicted, amodal, visible", rule=rule, remedy="Keep objects that were not predicted")
-    areas = [_region_areas(i, *masks) for i, masks in enumerate(zip(predicted, amodal, visible, strict=True))]
-    return _table(np.array(areas, dtype=np.int64).reshape(-1, 5).T)
+    checked = [_checked(i, *masks) for i, masks in enumerate(zip(predicted, amodal, visible, strict=True))]
+    return _table(*([masks[kind] for masks in checked] for kind in range(3)))
+
+
+def _checked(index: int, *masks: Mask) -> list[Mapping]:
+    """The three masks of an object as RLE."""
+    where = {"file": "predicted, amodal, visible", "record": f"object {index}"}
+    sizes = [mask.shape if isinstance(mask, np.ndarray) else tuple(mask.get("size", (0, 0))) for mask in masks]
+    if len(set(sizes)) > 1:
+        rule = f"the three masks of an object have one size (height, width), found {sizes}"
+        raise InputError(**where, rule=rule, remedy="Bring predictions to the original image's size")
+    try:
+        rles = [encode_mask(m) if isinstance(m, np.ndarray) else segmentation_to_rle(m, *sizes[0]) for m in masks]
+    except InputError as error:
+        raise InputError(**where, rule=error.rule, remedy=error.remedy) from None
+    if not mask_ops.area(rles[1]):
+        raise InputError(**where, rule="the amodal mask is empty", remedy="Leave out objects without a pixel")
+    return list(rles)
 
 
 def regions_of_own_boxes(objects: Objects, found: Predictions, visible: list | None) -> RegionTable | None:
@@ -242,51 +258,26 @@ def regions_of_own_boxes(objects: Objects, found: Predictions, visible: list | N
     given = sum(isinstance(instance, Integral) and int(instance) >= 0 for instance in found.instance)
     if visible is None or not rows or given != len(rows) or of_object.keys() != set(wanted):
         return None
-    p = [found.amodal[of_object[key]] for key in wanted]
-    a = [objects.amodal[row] for row in rows]
-    v = [visible[row] for row in rows]
-    shown, areas = shared_pixels(a, v), pixels(v)
-    for i in np.flatnonzero(shown < areas).tolist():  # visible pixels outside the amodal mask
+    predicted, amodal = [found.amodal[of_object[key]] for key in wanted], [objects.amodal[row] for row in rows]
+    return _table(predicted, amodal, [visible[row] for row in rows])
+
+
+def _table(p: list, a: list, v: list) -> RegionTable:
+    """The protocol's numbers from the masks P, A, V of each object as checked RLE."""
+    amodal, predicted, shown = pixels(a), pixels(p), shared_pixels(a, v)
+    for i in np.flatnonzero(shown < pixels(v)).tolist():  # visible pixels outside the amodal mask
         v[i] = intersect_rle([v[i], a[i]])
     in_amodal = shared_pixels(p, a)
-    occluded = np.flatnonzero(shown < pixels(a)).tolist()
-    in_visible = in_amodal.copy()
+    in_visible, occluded = in_amodal.copy(), np.flatnonzero(shown < amodal).tolist()
     in_visible[occluded] = shared_pixels([p[i] for i in occluded], [v[i] for i in occluded])
-    return _table(np.stack([pixels(p), pixels(a), shown, in_amodal, in_visible]))
-
-
-def _table(areas: Int[np.ndarray, "5 n"]) -> RegionTable:
-    """The protocol's numbers from the pixels of P, A, V, P and A, P and V."""
-    p, a, v, pa, pv = areas
-    hidden, recalled = a - v, pa - pv
+    hidden, recalled = amodal - shown, in_amodal - in_visible
+    seen, unseen = predicted - recalled + shown - in_visible, predicted - in_visible + hidden - recalled  # unions
     return RegionTable(
-        full=pa / (p + a - pa),
-        visible=np.where(v > 0, pv / np.maximum(p - recalled + v - pv, 1), np.nan),
-        hidden=np.where(hidden > 0, recalled / np.maximum(p - pv + hidden - recalled, 1), np.nan),
+        full=in_amodal / (predicted + amodal - in_amodal),
+        visible=np.where(shown > 0, in_visible / np.maximum(seen, 1), np.nan),
+        hidden=np.where(hidden > 0, recalled / np.maximum(unseen, 1), np.nan),
         recalled_pixels=recalled,
         hidden_pixels=hidden,
-        occlusion_rate=hidden / a,
-        excess=(p - pa) / a,
+        occlusion_rate=hidden / amodal,
+        excess=(predicted - in_amodal) / amodal,
     )
-
-
-def _region_areas(index: int, *masks: Mask) -> Int[np.ndarray, "5"]:
-    """Pixels of P, A, V, P and A, P and V."""
-    where = {"file": "predicted, amodal, visible", "record": f"object {index}"}
-    sizes = [mask.shape if isinstance(mask, np.ndarray) else tuple(mask.get("size", (0, 0))) for mask in masks]
-    if len(set(sizes)) > 1:
-        rule = f"the three masks of an object have one size (height, width), found {sizes}"
-        raise InputError(**where, rule=rule, remedy="Bring predictions to the original image's size")
-    p, a, v = (encode_mask(m) if isinstance(m, np.ndarray) else _checked_rle(m, sizes[0], where) for m in masks)
-    v = mask_ops.merge([v, a], intersect=True)
-    areas = mask_ops.area([p, a, v, mask_ops.merge([p, a], intersect=True), mask_ops.merge([p, v], intersect=True)])
-    if areas[1] == 0:
-        raise InputError(**where, rule="the amodal mask is empty", remedy="Leave out objects without a pixel")
-    return areas.astype(np.int64)
-
-
-def _checked_rle(mask: Mapping, size: tuple[int, int], where: dict[str, str]) -> Mapping:
-    try:
-        return segmentation_to_rle(mask, *size)
-    except InputError as error:
-        raise InputError(**where, rule=error.rule, remedy=error.remedy) from None

@@ -49,17 +49,15 @@ def paper_table(
     metrics: Sequence[str] = ("AP", "AP50"),
     data_sets: Sequence[str | None] | None = None,
 ) -> Table:
-    """The paper's layout: published numbers, and ours in a second group of columns; unknown cells are empty.
+    """The paper's layout: published numbers, and ours (means over seeds) in a second group of columns.
 
-    One row per combination of labels: published ones first, in their order, then those that only we have. Ours are
-    means over seeds, in per cent, "plus-minus" half of the 95 % interval (Student's t).
+    One row per combination of labels: published ones first, then those that only we have. Unknown cells are empty.
 
     Args:
         ours: one per label, data set and seed: the labels, `data set`, `seed`, and the metrics as shares in 0..1.
         published: of `read_published`.
         profile: of ours. In mini the table says that the two groups cannot be compared.
         labels: columns that identify a row of the table, e.g. "setting" for an ablation.
-        metrics: shown for each data set.
         data_sets: shown in both groups, in this order (None: not stated); by default each group shows its own.
 
     Raises:
@@ -88,14 +86,13 @@ def paper_table(
     body = [(*row, *(groups[name].get((row, place, metric), "") for name, place, metric in wanted)) for row in rows]
     tops = [(name, TITLES.get(place, place) if place else "") for name, place, _ in wanted]
     over = [[("", len(labels)), *_runs(top[:depth] for top in tops)] for depth in (1, 2)]
-    seeds = sorted({len(rows) for rows in mine.values()})
     return Table(
         columns=(*labels, *(metric for _, _, metric in wanted)),
         cells=tuple(body),
         numeric=(False,) * len(labels) + (True,) * len(wanted),
         title=f"{title} \N{MIDDLE DOT} {PROFILES[profile]}",
         heads=tuple(tuple(line) for line in over if any(text for text, _ in line)),
-        note=_note(protocols, seeds, profile),
+        note=_note(protocols, sorted({len(rows) for rows in mine.values()}), profile),
     )
 
 
