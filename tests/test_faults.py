@@ -3,8 +3,8 @@
 Which fault is tested where (randomised, over all of them: `benchmarks/soak.py`):
 
     fault                training           synthesis          embeddings            tables, other files
-    killed (SIGKILL)     test_training (1)  test_synthesis     here                  here: tables; test_downloads
-    disk full            here               test_synthesis     test_embedding_cache  here; test_array_cache,
+    killed (SIGKILL)     test_training (1)  test_shards        here                  here: tables; test_downloads
+    disk full            here               test_shards        test_embedding_cache  here; test_array_cache,
                                                                                      test_downloads
     cut short, damaged   here: checkpoint,  here: shard, pool  test_embedding_cache  test_sameo: weights;
                          log, weights,                                               test_json_index, test_array_cache:
@@ -35,8 +35,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import AgreeingTeacher, seeded_nano
-from test_synthesis import IMAGES, SMALL, tree
+from conftest import IMAGES, SMALL, AgreeingTeacher, seeded_nano, tree
 from test_training import Killed, arguments_of, interrupt
 
 from sameo_core import pipeline
@@ -325,11 +324,6 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_claims_th
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis
-
-
-@pytest.fixture(scope="module")
-def finished(objects, tmp_path_factory):
-    return synthesize(objects, tmp_path_factory.mktemp("finished"), IMAGES, config=SMALL)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""What a data set may store of a drawn scene, and where the files of a format lie."""
+"""What a format may store of a drawn scene, and where its files lie."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -12,7 +12,7 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """What a format may store of one object; the list of an image's objects goes from back to front."""
+    """What a format may store of one object; an image's objects are listed from back to front."""
 
     category: str
     amodal: RLE
@@ -20,9 +20,9 @@ class DrawnObject:
     hidden: RLE | None  # None: fully visible
     amodal_outline: list[float]  # one flat polygon
     visible_polygons: list[list[float]]
-    occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
+    occludes: tuple[int, ...]  # positions in the same list of the objects that this one hides in part
     is_stuff: bool = False
-    identity: int = 0  # the same object has the same in all views of a scene and frames of a video; 0: stuff
+    identity: int = 0  # the same in all views of a scene and frames of a video; 0: stuff
 
     @property
     def box(self) -> list[float]:
@@ -52,6 +52,17 @@ class DrawnImage:
     objects: tuple[DrawnObject, ...]
 
 
+def all_objects(images: Sequence[DrawnImage]) -> Iterator[tuple[int, DrawnImage, int, DrawnObject]]:
+    """(number in the file from 1, image, position in it, object) of all objects."""
+    found = ((image, position, item) for image in images for position, item in enumerate(image.objects))
+    return ((number, *item) for number, item in enumerate(found, start=1))
+
+
+def image_record(image: DrawnImage, file_name: str, **more: object) -> dict:
+    """An image as COCO's format and its relatives list it."""
+    return {"id": image.id, "file_name": file_name, "height": image.height, "width": image.width, **more}
+
+
 Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all images of a split, split); a dict is JSON
 
 
@@ -59,7 +70,7 @@ Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all ima
 class Layout:
     """Where the files of a format lie below its root, and what its annotation files say.
 
-    Paths are format strings of {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
+    Paths are format strings with {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
     """
 
     annotation_file: str
@@ -80,6 +91,10 @@ class Layout:
         names = self.names(image_id, split) if self.names else {}
         return self.image_file.format(split=split, id=image_id, **self.words.get(split, {}), **names)
 
+    def file_name(self, image_id: int, split: str) -> str:
+        """The image's file without its folder."""
+        return self.image_name(image_id, split).rpartition("/")[2]
+
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
     """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
@@ -91,17 +106,14 @@ def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
         names.insert(0, cast(str, scene.ground_category))
         identities.insert(0, 0)
     overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
-    objects = [
-        _describe(name, a, v, occludes, is_stuff=identity == 0, identity=identity)
-        for name, a, v, occludes, identity in zip(names, amodal, visible, overlaps, identities, strict=True)
-        if v.any()
-    ]
+    rows = zip(names, amodal, visible, overlaps, identities, strict=True)
+    objects = [_describe(*row) for row in rows if row[2].any()]
     height, width = scene.image.shape[:2]
     return DrawnImage(image_id, height, width, tuple(objects))
 
 
 def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, identity: int
+    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], identity: int
 ) -> DrawnObject:
     hidden = amodal & ~visible
     return DrawnObject(
@@ -112,6 +124,6 @@ def _describe(
         amodal_outline=mask_to_polygons(amodal)[0],
         visible_polygons=mask_to_polygons(visible),
         occludes=occludes,
-        is_stuff=is_stuff,
+        is_stuff=identity == 0,
         identity=identity,
     )
