@@ -384,22 +384,21 @@ def test_two_processes_make_the_same_set(objects, finished, tmp_path):
         assert tree(out) == tree(finished)
 
 
-def test_a_worker_whose_folder_another_has_tidied_up_is_done(objects, finished, copy, monkeypatch):
+def test_a_worker_whose_partial_file_another_has_removed_is_done(objects, finished, copy, monkeypatch):
     """The other was given the same shard, finished it first, and removed what it took for a dead worker's."""
     annotations = copy / "annotations/amodal_lvis_train_00001-of-00003.json"
-    whole = annotations.read_bytes()
+    whole, image = annotations.read_bytes(), next((copy / "images/train/00001").iterdir())
     annotations.unlink()
-    compose = shards.compose
+    image.unlink()
+    write = Path.write_bytes
 
-    def overtaken(*arguments):
-        if not annotations.exists():
-            annotations.write_bytes(whole)
-            for folder in (copy / "images/train").glob("*.partial"):
-                shutil.rmtree(folder)
-        return compose(*arguments)
+    def overtaken(partial, data):
+        write(image, data)
+        write(annotations, whole)
 
-    monkeypatch.setattr(shards, "compose", overtaken)
+    monkeypatch.setattr(Path, "write_bytes", overtaken)
     synthesize(objects, copy, IMAGES, config=SMALL)
+    monkeypatch.undo()
     assert tree(copy) == tree(finished)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from sameo_core.arrays import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
 from sameo_core.miniature.drawing import Scene, draw_scene
 
@@ -21,8 +20,11 @@ class DrawnObject:
     amodal_outline: list[float]  # one flat polygon
     visible_polygons: list[list[float]]
     occludes: tuple[int, ...]  # positions in the same list of the objects that this one hides in part
-    is_stuff: bool = False
-    identity: int = 0  # the same in all views of a scene and frames of a video; 0: stuff
+    identity: int  # the same in all views of a scene and frames of a video; 0: stuff
+
+    @property
+    def is_stuff(self) -> bool:
+        return self.identity == 0
 
     @property
     def box(self) -> list[float]:
@@ -98,32 +100,23 @@ class Layout:
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
     """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
-    amodal, visible, names = list(scene.amodal), list(scene.visible), list(scene.categories)
-    identities = list(scene.identities)
+    rows = list(zip(scene.categories, scene.identities, scene.amodal, scene.visible, strict=True))
     if scene.ground is not None:
-        amodal.insert(0, scene.ground)
-        visible.insert(0, scene.ground & ~scene.amodal.any(0))
-        names.insert(0, cast(str, scene.ground_category))
-        identities.insert(0, 0)
-    overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
-    rows = zip(names, amodal, visible, overlaps, identities, strict=True)
-    objects = [_describe(*row) for row in rows if row[2].any()]
+        rows.insert(0, (cast(str, scene.ground_category), 0, scene.ground, scene.ground & ~scene.amodal.any(0)))
+    objects = []
+    for k, (category, identity, amodal, visible) in enumerate(rows):
+        if visible.any():
+            hidden = amodal & ~visible
+            described = DrawnObject(
+                category=category,
+                amodal=encode_mask(amodal),
+                visible=encode_mask(visible),
+                hidden=encode_mask(hidden) if hidden.any() else None,
+                amodal_outline=mask_to_polygons(amodal)[0],
+                visible_polygons=mask_to_polygons(visible),
+                occludes=tuple(i for i, (_, _, behind, _) in enumerate(rows[:k]) if (behind & amodal).any()),
+                identity=identity,
+            )
+            objects.append(described)
     height, width = scene.image.shape[:2]
     return DrawnImage(image_id, height, width, tuple(objects))
-
-
-def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], identity: int
-) -> DrawnObject:
-    hidden = amodal & ~visible
-    return DrawnObject(
-        category=name,
-        amodal=encode_mask(amodal),
-        visible=encode_mask(visible),
-        hidden=encode_mask(hidden) if hidden.any() else None,
-        amodal_outline=mask_to_polygons(amodal)[0],
-        visible_polygons=mask_to_polygons(visible),
-        occludes=occludes,
-        is_stuff=identity == 0,
-        identity=identity,
-    )

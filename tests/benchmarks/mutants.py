@@ -54,6 +54,7 @@ GROUPS = {
     "evaluation": {"evaluation/*.py": "test_evaluation.py"},
     "synthesis": {
         "synthesis/completeness.py": "test_complete_objects.py",
+        "synthesis/pool.py": "test_complete_objects.py",
         "synthesis/composition.py": "test_pairs.py",
         "synthesis/painting.py": "test_painting.py",
     },
