@@ -5,7 +5,7 @@ Scene `i` of a domain depends on (seed, domain, split, i) alone.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -82,7 +82,8 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
                 visible = [*remaining, placed]
                 objects.append((identity, draft.shape))
                 break
-    return replace(_finish(canvas, rng, objects, amodal), ground=ground, ground_category=ground_category)
+    scene = _finish(canvas, rng, objects, amodal, visible)
+    return replace(scene, ground=ground, ground_category=ground_category)
 
 
 def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, split: str) -> Scene:
@@ -97,6 +98,7 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
     canvas, light = background(rng, look, height, width), rng.uniform(0, 2 * np.pi)
     at_rest: list[AmodalMask] = []  # masks of frame 0, for placing
     amodal: list[AmodalMask] = []
+    visible: list[VisibleMask] = []
     objects: list[tuple[int, str]] = []
     for identity in range(1, 1 + int(rng.integers(look.objects[0], look.objects[1] + 1))):
         shape = _choose_shape(rng, look)
@@ -116,21 +118,22 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
         if placed.sum() >= look.visible_pixels:
             paint(np.random.default_rng(paint_seed), look, canvas, cut_out, placed, top, left, light)
             amodal.append(placed)
+            visible = [*(seen & ~placed for seen in visible), placed]
             objects.append((identity, shape))
-    return _finish(canvas, np.random.default_rng([seed, video, frame]), objects, amodal)
+    return _finish(canvas, np.random.default_rng([seed, video, frame]), objects, amodal, visible)
 
 
 def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
     """As `draw_scene`, of a domain with ground; wall and floor are the first objects, as in scans of rooms."""
     scene = draw_scene(domain, index, seed, split)
     ground = cast(np.ndarray, scene.ground)
-    amodal = np.stack([~ground, ground, *scene.amodal])
+    building = np.stack([~ground, ground])
     return replace(
         scene,
-        amodal=amodal,
-        visible=_visible(amodal),
+        amodal=np.concatenate([building, scene.amodal]),
+        visible=np.concatenate([building & ~scene.amodal.any(0), scene.visible]),
         categories=("wall", "floor", *scene.categories),
-        identities=tuple(range(1, len(amodal) + 1)),
+        identities=tuple(range(1, len(scene.categories) + 3)),
         ground=None,
         ground_category=None,
     )
@@ -141,29 +144,25 @@ def _random_numbers(domain: str, seed: int, split: str, number: int) -> np.rando
 
 
 def _finish(
-    canvas: Canvas, rng: np.random.Generator, objects: Sequence[tuple[int, str]], amodal: Sequence[AmodalMask]
+    canvas: Canvas,
+    rng: np.random.Generator,
+    objects: list[tuple[int, str]],
+    amodal: list[AmodalMask],
+    visible: list[VisibleMask],
 ) -> Scene:
-    """The scene, with noise over its image, of what is seen of the objects: (identity, shape), from back to front."""
+    """The scene, with noise over its image, of the objects (identity, shape) of which something is seen."""
     height, width, _ = canvas.shape
-    masks = np.array(amodal, bool).reshape(-1, height, width)
-    visible = _visible(masks)
-    kept = np.flatnonzero(visible.any((1, 2))).tolist()
+    kept = [k for k, seen in enumerate(visible) if seen.any()]
     canvas += 2 * rng.standard_normal((height, width, 1), np.float32)
     return Scene(
         image=np.clip(canvas, 0, 255).astype(np.uint8),
-        amodal=masks[kept],
-        visible=visible[kept],
-        categories=tuple(objects[i][1] for i in kept),
-        identities=tuple(objects[i][0] for i in kept),
+        amodal=np.array([amodal[k] for k in kept], bool).reshape(-1, height, width),
+        visible=np.array([visible[k] for k in kept], bool).reshape(-1, height, width),
+        categories=tuple(objects[k][1] for k in kept),
+        identities=tuple(objects[k][0] for k in kept),
         ground=None,
         ground_category=None,
     )
-
-
-def _visible(amodal: AmodalMasks) -> VisibleMasks:
-    """What later masks leave of each."""
-    covered = np.logical_or.accumulate(amodal[::-1])[::-1]  # by an object or a later one
-    return covered & ~np.concatenate([covered[1:], np.zeros_like(amodal[:1])])
 
 
 def _all_seen(domain: Domain, amodal: list[AmodalMask], visible: list[VisibleMask]) -> bool:
