@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 
+import conftest
 import numpy as np
 import PIL.Image
 import test_exports
-import test_synthesis
 import torch
 from conftest import plain_dataset, rectangle, seeded_nano
 from safetensors.torch import save_file
@@ -92,9 +92,9 @@ class Desk:
     @cached_property
     def pool(self):
         root = self.folder / "source"
-        images = [test_synthesis.photograph(root, i, test_synthesis.two_objects(i)) for i in (1, 2)]
-        dataset = test_synthesis.dataset_of(images, root)
-        teacher = test_synthesis.AgreeingTeacher(dataset)
+        images = [conftest.photograph(root, i, conftest.two_objects(i)) for i in (1, 2)]
+        dataset = conftest.dataset_of(images, root)
+        teacher = conftest.AgreeingTeacher(dataset)
         return collect_complete_objects(teacher, dataset, CompletenessConfig(), self.folder / "record")
 
     @cached_property

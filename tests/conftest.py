@@ -12,12 +12,12 @@ import pytest
 import torch
 from skimage import data as photographs
 
-from sameo_core.config import CompletenessConfig, profiles
+from sameo_core.config import CompletenessConfig, SynthesisConfig, profiles
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import AmodalPrediction, EfficientSam, Sameo, build_efficient_sam, sameo
-from sameo_core.synthesis import collect_complete_objects
+from sameo_core.synthesis import collect_complete_objects, synthesize
 from sameo_core.training import loop
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.
@@ -199,3 +199,17 @@ def objects(source, tmp_path_factory):
     )
     assert len(found) == len(found.complete()) == 16
     return found
+
+
+SMALL = SynthesisConfig(pairs_per_shard=3)
+IMAGES = 14  # 7 pairs, 3 shards: 3, 3, 1
+
+
+@pytest.fixture(scope="module")
+def finished(objects, tmp_path_factory):
+    """A set of `IMAGES` images; to be copied, not changed."""
+    return synthesize(objects, tmp_path_factory.mktemp("finished"), IMAGES, config=SMALL)
+
+
+def tree(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}

@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import conftest
 import numpy as np
 import pytest
 import test_security
-import test_synthesis
 import torch
 from bad_input_desk import (
     COCO,
@@ -349,7 +349,7 @@ ROWS = [
     Row("datasets.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json", "changed", "again"),
     Row(
         "datasets.AmodalDataset.to_coco",
-        lambda d: Given(test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder)),
+        lambda d: Given(conftest.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder)),
         "data set",
         "no amodal mask",
         "amodal_lvis",
@@ -879,7 +879,7 @@ ROWS = [
         Row(
             function,
             lambda d: Given(
-                test_synthesis.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder),
+                conftest.dataset_of([AmodalImage(1, "", d.folder, 6, 8, visible_only())], d.folder),
                 [{"image_id": 1, "instance_id": 1, "segmentation": RLE}],
             ),
             "data set",

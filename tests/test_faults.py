@@ -3,8 +3,8 @@
 Which fault is tested where (randomised, over all of them: `benchmarks/soak.py`):
 
     fault                training           synthesis          embeddings            tables, other files
-    killed (SIGKILL)     test_training (1)  test_synthesis     here                  here: tables; test_downloads
-    disk full            here               test_synthesis     test_embedding_cache  here; test_array_cache,
+    killed (SIGKILL)     test_training (1)  test_shards        here                  here: tables; test_downloads
+    disk full            here               test_shards        test_embedding_cache  here; test_array_cache,
                                                                                      test_downloads
     cut short, damaged   here: checkpoint,  here: shard, pool  test_embedding_cache  test_sameo: weights;
                          log, weights,                                               test_json_index, test_array_cache:
@@ -35,8 +35,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import AgreeingTeacher, seeded_nano
-from test_synthesis import IMAGES, SMALL, tree
+from conftest import IMAGES, SMALL, AgreeingTeacher, seeded_nano, tree
 from test_training import Killed, arguments_of, interrupt
 
 from sameo_core import pipeline
@@ -327,11 +326,6 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_claims_th
 # ----------------------------------------------------------------------------------------------------------- synthesis
 
 
-@pytest.fixture(scope="module")
-def finished(objects, tmp_path_factory):
-    return synthesize(objects, tmp_path_factory.mktemp("finished"), IMAGES, config=SMALL)
-
-
 @pytest.fixture
 def copy(finished, tmp_path):
     """A finished set, to be damaged."""
@@ -390,22 +384,21 @@ def test_two_processes_make_the_same_set(objects, finished, tmp_path):
         assert tree(out) == tree(finished)
 
 
-def test_a_worker_whose_folder_another_has_tidied_up_is_done(objects, finished, copy, monkeypatch):
+def test_a_worker_whose_partial_file_another_has_removed_is_done(objects, finished, copy, monkeypatch):
     """The other was given the same shard, finished it first, and removed what it took for a dead worker's."""
     annotations = copy / "annotations/amodal_lvis_train_00001-of-00003.json"
-    whole = annotations.read_bytes()
+    whole, image = annotations.read_bytes(), next((copy / "images/train/00001").iterdir())
     annotations.unlink()
-    compose = shards.compose
+    image.unlink()
+    write = Path.write_bytes
 
-    def overtaken(*arguments):
-        if not annotations.exists():
-            annotations.write_bytes(whole)
-            for folder in (copy / "images/train").glob("*.partial"):
-                shutil.rmtree(folder)
-        return compose(*arguments)
+    def overtaken(partial, data):
+        write(image, data)
+        write(annotations, whole)
 
-    monkeypatch.setattr(shards, "compose", overtaken)
+    monkeypatch.setattr(Path, "write_bytes", overtaken)
     synthesize(objects, copy, IMAGES, config=SMALL)
+    monkeypatch.undo()
     assert tree(copy) == tree(finished)
 
 

@@ -272,7 +272,7 @@ def test_what_is_pasted_hides_what_lies_under_it(target, occluder, frame, x, y, 
 
 
 def pair_of(occluder, corner):
-    alpha = np.where(occluder, np.uint8(255), np.uint8(127))
+    alpha = np.where(occluder, np.uint8(128), np.uint8(127))
     names = ("number", "seed", "target", "occluder")
     rates = {"target_rate": 0.5, "achieved_rate": 0.5, "scale": 1.0, "flipped": False, "direction": 0.0}
     return Pair(**dict.fromkeys(names, 0), **rates, corner=corner, alpha=alpha, target_mask=occluder, redraws={})

@@ -1,8 +1,7 @@
 """The drawn world: images with exact amodal masks, written in the real formats of the real data sets.
 
-`domains` says how they look, `drawing` paints them, `records` says what of them can be stored; `coco`, `lvis` and
-`mask_files` say how. Here they are drawn in parallel and written: images first, annotation files last and each in one
-step.
+`domains` says how they look, `drawing` composes them from `shapes`, `places` and `painting`, `records` says what can be
+stored, and `coco`, `lvis` and `mask_files` say how. Here they are drawn in parallel and written, annotations last.
 """
 
 import json
@@ -15,36 +14,14 @@ from tqdm import tqdm
 from sameo_core.config import DATA_SEED
 from sameo_core.errors import InputError
 from sameo_core.miniature.coco import COCOA, COCOA_CLS, D2SA, KINS, MUVA
-from sameo_core.miniature.domains import (
-    DOMAINS,
-    HELD_OUT_PHOTOGRAPHS,
-    HELD_OUT_SHAPES,
-    SEEN_PHOTOGRAPHS,
-    SEEN_SHAPES,
-    Domain,
-    domain_of,
-)
+from sameo_core.miniature.domains import DOMAINS, domain_of
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.miniature.lvis import LVIS, LVVIS, hidden_shares
 from sameo_core.miniature.mask_files import DYCE, KITTI360_APS, MP3D_AMODAL, PIX2GESTALT, WALT
 from sameo_core.miniature.records import DrawnImage, Layout, describe_scene
 from sameo_core.runs.atomic import atomic_write
 
-__all__ = [
-    "DOMAINS",
-    "HELD_OUT_PHOTOGRAPHS",
-    "HELD_OUT_SHAPES",
-    "RELATIVE_SIZE",
-    "SEEN_PHOTOGRAPHS",
-    "SEEN_SHAPES",
-    "WRITERS",
-    "Domain",
-    "Scene",
-    "domain_of",
-    "draw_dataset",
-    "draw_scene",
-    "hidden_shares",
-]
+__all__ = ["DOMAINS", "RELATIVE_SIZE", "WRITERS", "Scene", "draw_dataset", "draw_scene", "hidden_shares"]
 
 JPEG_QUALITY = 92
 WRITERS: dict[str, Layout] = {
@@ -62,23 +39,16 @@ WRITERS: dict[str, Layout] = {
     "lvvis": LVVIS,
 }
 
-# How large the train splits are drawn, relative to each other. They differ, as the real ones do (2,500 images to
-# 837,000), so that sampling proportional to log(size) is something else than uniform; milder, so that all are quick.
-RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {
-    "cocoa": 1.0,
-    "lvis": 1.0,
-    "pix2gestalt": 0.5,
-    "kitti360_aps": 0.125,
-    "dyce": 0.125,
-    "mp3d_amodal": 0.125,
-}
+# Relative sizes of the train splits. They differ as the real ones do (2,500 images to 837,000), so that sampling
+# proportional to log(size) is not uniform; but less, so that all are quick.
+RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {"cocoa": 1.0, "lvis": 1.0, "pix2gestalt": 0.5}
+RELATIVE_SIZE |= {"kitti360_aps": 0.125, "dyce": 0.125, "mp3d_amodal": 0.125}
 
 
 def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> Path:
-    """Draw a miniature data set and write it below `root` in the real set's format; a finished one is left as it is.
+    """Draw a miniature data set below `root` in the real set's format, unless it is there with the same recipe.
 
-    The annotation file is written last and in one step: where it exists, with the same recipe, the set is complete. The
-    recipe is its "info", or where it is not JSON, a file beside it, written after it.
+    The recipe is the "info" of the annotation file, or of a file beside it where that is not JSON. It is written last.
 
     Args:
         name: one of `WRITERS`; also the domain the scenes are drawn in (see `domain_of`).
@@ -86,7 +56,7 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
         split: "train" or "val"; of d2sa also "augmented".
         images: how many.
         seed: of the whole drawn world.
-        jobs: processes that draw; -1 for one a core. The files do not depend on it.
+        jobs: processes that draw; -1 for one per core. The files do not depend on it.
 
     Returns:
         the path of the annotation file.
@@ -104,13 +74,8 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
         rule = f"{name} has the splits {', '.join(layout.words)}; found {split!r}"
         raise InputError(file="split", rule=rule, remedy="Choose one of these")
     annotation_file = root / layout.annotation_name(split)
-    recipe = {
-        "description": f"miniature {name}",
-        "split": split,
-        "images": images,
-        "seed": seed,
-        "domain": str(DOMAINS[domain_of(name, split)]),
-    }
+    recipe = {"description": f"miniature {name}", "split": split, "images": images, "seed": seed}
+    recipe |= {"domain": str(DOMAINS[domain_of(name, split)])}
     is_json = annotation_file.suffix == ".json"
     recipe_file = annotation_file if is_json else annotation_file.with_suffix(".recipe.json")
     if annotation_file.exists() and _recipe_of(recipe_file) == recipe:
@@ -128,7 +93,6 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
 
 
 def _write(path: Path, content: dict | str | bytes) -> None:
-    """In one step: the file is complete or not there."""
     content = json.dumps(content) if isinstance(content, dict) else content
     with atomic_write(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -138,7 +102,7 @@ def _recipe_of(annotation_file: Path) -> dict | None:
     try:
         return json.loads(annotation_file.read_text())["info"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # absent, damaged or of another make: it is drawn anew
+        return None  # absent, damaged or in another format: it is drawn again
 
 
 def _draw_image(name: str, split: str, seed: int, index: int, root: Path) -> DrawnImage:

@@ -1,66 +1,43 @@
 """Drawn scenes as the sets with one JSON file are distributed: COCOA, COCOA-cls, D2SA, MUVA and KINS."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sameo_core.masks import mask_area
 from sameo_core.miniature.domains import DOMAINS, SHELF_SHAPES, TABLE_SHAPES
-from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout
+from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, all_objects, image_record
 
 # ---------------------------------------------------------------- COCOA, with its stuff regions and its trailing spaces
 
 
 def cocoa_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """One annotation an image; its regions from front to back, the visible mask only where something is hidden."""
+    """One annotation per image; regions from front to back, the visible mask only where something is hidden."""
     annotations = []
     for image in images:
-        front_first = list(reversed(image.objects))
-        order = {len(image.objects) - 1 - i: i + 1 for i in range(len(front_first))}  # position from the back -> order
-        pairs = [f"{order[j]}-{order[i]}" for j, item in enumerate(image.objects) for i in item.occludes]
-        regions = []
-        for number, item in enumerate(front_first, start=1):
-            region = {
-                "order": number,
-                "name": item.category,
-                "isStuff": int(item.is_stuff),
-                "area": item.area,
-                "occlude_rate": item.occlude_rate,
-                "segmentation": item.amodal_outline,
-            }
-            if item.hidden:
-                region |= {"visible_mask": item.visible, "invisible_mask": item.hidden}
-            regions.append(region)
-        annotations.append(
-            {
-                "id": image.id,
-                "image_id": image.id,
-                "author": "miniature",
-                "url": f"http://images.cocodataset.org/{split}2014/{image.id}",
-                "size": len(regions),
-                "depth_constraint": ",".join(sorted(pairs)),
-                "regions": regions,
-            }
-        )
+        count = len(image.objects)
+        pairs = [f"{count - j}-{count - i}" for j, item in enumerate(image.objects) for i in item.occludes]
+        annotation: dict = {"id": image.id, "image_id": image.id, "author": "miniature"}
+        annotation |= {"url": f"http://images.cocodataset.org/{split}2014/{image.id}", "size": count}
+        annotation |= {"depth_constraint": ",".join(sorted(pairs))}
+        regions = [_cocoa_region(order, item) for order, item in enumerate(reversed(image.objects), start=1)]
+        annotations.append(annotation | {"regions": regions})
     return {"images": [coco_image(i, split) for i in images], "annotations": annotations}
+
+
+def _cocoa_region(order: int, item: DrawnObject) -> dict:
+    region: dict = {"order": order, "name": item.category, "isStuff": int(item.is_stuff), "area": item.area}
+    region |= {"occlude_rate": item.occlude_rate, "segmentation": item.amodal_outline}
+    return region | ({"visible_mask": item.visible, "invisible_mask": item.hidden} if item.hidden else {})
 
 
 def coco_image(image: DrawnImage, split: str) -> dict:
     """An image record of COCO 2014."""
-    file_name = f"COCO_{split}2014_{image.id:012d}.jpg"
-    url = f"http://images.cocodataset.org/{split}2014/{file_name}"
-    when = "2013-01-01 00:00:00"
-    sizes = {"height": image.height, "width": image.width}
-    return {
-        "id": image.id,
-        "file_name": file_name,
-        **sizes,
-        "license": 1,
-        "date_captured": when,
-        "coco_url": url,
-        "flickr_url": url,
-    }
+    name = COCOA.file_name(image.id, split)
+    url = f"http://images.cocodataset.org/{split}2014/{name}"
+    more = {"license": 1, "date_captured": "2013-01-01 00:00:00", "coco_url": url, "flickr_url": url}
+    return image_record(image, name, **more)
 
 
 COCOA = Layout("annotations/COCO_amodal_{split}2014.json", "{split}2014/COCO_{split}2014_{id:012d}.jpg", cocoa_document)
@@ -70,30 +47,11 @@ COCOA = Layout("annotations/COCO_amodal_{split}2014.json", "{split}2014/COCO_{sp
 _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]  # COCO's 80 ids have gaps
 
 
-def _annotation(item: DrawnObject, number: int, image_id: int, category_id: int, **more: int) -> dict:
-    annotation = {
-        "id": number,
-        "image_id": image_id,
-        "category_id": category_id,
-        "iscrowd": 0,
-        "bbox": item.box,
-        "area": item.area,
-        "occlude_rate": item.occlude_rate,
-        **more,
-        "segmentation": item.amodal,
-        "visible_mask": item.visible,
-    }
-    return annotation | ({"invisible_mask": item.hidden} if item.hidden else {})
-
-
 def cocoa_cls_document(images: Sequence[DrawnImage], split: str) -> dict:
     """Amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden; all RLE."""
     shapes = DOMAINS["cocoa_cls"].shapes
     ids = {shape: _COCO_IDS[i * len(_COCO_IDS) // len(shapes)] for i, shape in enumerate(shapes)}
-    annotations: list[dict] = []
-    for image in images:
-        for item in image.objects:
-            annotations.append(_annotation(item, len(annotations) + 1, image.id, ids[item.category]))
+    annotations = [_annotation(number, image, item, ids) for number, image, _, item in all_objects(images)]
     return {
         "images": [coco_image(i, split) for i in images],
         "categories": [{"id": ids[s], "name": s, "supercategory": s.split("-")[0]} for s in shapes],
@@ -101,11 +59,14 @@ def cocoa_cls_document(images: Sequence[DrawnImage], split: str) -> dict:
     }
 
 
-COCOA_CLS = Layout(
-    "annotations/COCO_amodal_{split}2014_with_classes.json",
-    "{split}2014/COCO_{split}2014_{id:012d}.jpg",
-    cocoa_cls_document,
-)
+def _annotation(number: int, image: DrawnImage, item: DrawnObject, ids: Mapping[str, int], **more: int) -> dict:
+    annotation: dict = {"id": number, "image_id": image.id, "category_id": ids[item.category], "iscrowd": 0}
+    annotation |= {"bbox": item.box, "area": item.area, "occlude_rate": item.occlude_rate, **more}
+    annotation |= {"segmentation": item.amodal, "visible_mask": item.visible}
+    return annotation | ({"invisible_mask": item.hidden} if item.hidden else {})
+
+
+COCOA_CLS = Layout("annotations/COCO_amodal_{split}2014_with_classes.json", COCOA.image_file, cocoa_cls_document)
 
 # ------------------------------------------ D2SA: three files that count their ids independently, so that these collide
 
@@ -117,29 +78,21 @@ D2SA_FILES = {  # split -> words of its file names; the images of all splits lie
 
 
 def d2sa_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """Amodal `segmentation` and `visible_mask` always, `invisible_mask` where something is hidden; all RLE.
-
-    `occl_depth` counts the objects that lie on top of an object. Blemish: names end in a space.
-    """
+    """As COCOA-cls; `occl_depth` counts the objects on top of an object. Blemish: names end in a space."""
     ids = {shape: i for i, shape in enumerate(TABLE_SHAPES, start=1)}
-    annotations: list[dict] = []
-    for image in images:
-        for position, item in enumerate(image.objects):
-            depth = sum(position in other.occludes for other in image.objects)
-            number = len(annotations) + 1
-            annotations.append(_annotation(item, number, image.id, ids[item.category], occl_depth=depth))
+    annotations = []
+    for number, image, position, item in all_objects(images):
+        depth = sum(position in other.occludes for other in image.objects)
+        annotations.append(_annotation(number, image, item, ids, occl_depth=depth))
     return {
-        "images": [
-            {"id": image.id, "file_name": d2sa_file_name(image.id, split), "height": image.height, "width": image.width}
-            for image in images
-        ],
-        "categories": [{"id": i, "name": f"{shape} ", "supercategory": "miniature"} for shape, i in ids.items()],
+        "images": [image_record(i, D2SA.file_name(i.id, split)) for i in images],
+        "categories": _categories_with_a_space(ids),
         "annotations": annotations,
     }
 
 
-def d2sa_file_name(image_id: int, split: str) -> str:
-    return f"D2S_{D2SA_FILES[split]['first']}{image_id:05d}.jpg"
+def _categories_with_a_space(ids: Mapping[str, int]) -> list[dict]:
+    return [{"id": i, "name": f"{shape} ", "supercategory": "miniature"} for shape, i in ids.items()]
 
 
 D2SA = Layout(
@@ -155,44 +108,19 @@ MUVA_VIEWS = ("left", "front", "right")
 
 
 def muva_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """RLE in `segmentation` and `visible_mask`; `object_id` tells which objects of a scene's views are the same.
-
-    Blemish: the names of categories end in a space.
-    """
+    """RLE in `segmentation` and `visible_mask`; `object_id` is the same in all views. Blemish: names end in a space."""
     ids = {shape: i for i, shape in enumerate(SHELF_SHAPES, start=1)}
-    annotations: list[dict] = []
+    annotations = []
+    for number, image, _, item in all_objects(images):
+        annotation: dict = {"id": number, "image_id": image.id, "category_id": ids[item.category]}
+        annotation |= {"object_id": item.identity, "iscrowd": 0, "bbox": item.box, "area": item.area}
+        annotations.append(annotation | {"segmentation": item.amodal, "visible_mask": item.visible})
+    records = []
     for image in images:
-        for item in image.objects:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image.id,
-                    "category_id": ids[item.category],
-                    "object_id": item.identity,
-                    "iscrowd": 0,
-                    "bbox": item.box,
-                    "area": item.area,
-                    "segmentation": item.amodal,
-                    "visible_mask": item.visible,
-                }
-            )
-    return {
-        "images": [_muva_image(image, split) for image in images],
-        "categories": [{"id": i, "name": f"{shape} ", "supercategory": "miniature"} for shape, i in ids.items()],
-        "annotations": annotations,
-    }
-
-
-def _muva_image(image: DrawnImage, split: str) -> dict:
-    scene, view = divmod(image.id - 1, DOMAINS["muva"].views)
-    return {
-        "id": image.id,
-        "file_name": f"{split}_{image.id:06d}.jpg",
-        "height": image.height,
-        "width": image.width,
-        "scene_id": scene + 1,
-        "view": MUVA_VIEWS[view],
-    }
+        scene, view = divmod(image.id - 1, len(MUVA_VIEWS))
+        where = {"scene_id": scene + 1, "view": MUVA_VIEWS[view]}
+        records.append(image_record(image, MUVA.file_name(image.id, split), **where))
+    return {"images": records, "categories": _categories_with_a_space(ids), "annotations": annotations}
 
 
 MUVA = Layout("annotations/AiFi-MUVA_{split}.json", "images/{split}_{id:06d}.jpg", muva_document)
@@ -216,82 +144,73 @@ KINS_GHOST_EVERY = 8  # images
 
 
 def edition_2019(images: Sequence[DrawnImage], split: str) -> dict:
-    """Amodal polygons in `segmentation`, visible RLE in `inmodal_seg`. Blemish: see `_objects`, its RLE is empty."""
-    annotations: list[dict] = []
-    for image, _, item, ghost in _objects(images):
-        visible = {"size": [image.height, image.width], "counts": [image.height * image.width]}
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": image.id - 1,
-                "category_id": KINS_CATEGORY_OF[item.category],
-                "iscrowd": 0,
-                "area": item.area,
-                "bbox": item.box,
-                "segmentation": [item.amodal_outline],
-                "inmodal_bbox": item.box if ghost else item.visible_box,
-                "inmodal_seg": visible if ghost else item.visible,
-            }
-        )
-    return _kins_document(images, annotations, {})
+    """Amodal polygons in `segmentation`, visible RLE in `inmodal_seg`. Blemish: the RLE of a ghost is empty."""
+    annotations = []
+    for ids, image, _, item, ghost in _with_ghosts(images):
+        empty = {"size": [image.height, image.width], "counts": [image.height * image.width]}
+        annotation = ids | {
+            "iscrowd": 0,
+            "area": item.area,
+            "bbox": item.box,
+            "segmentation": [item.amodal_outline],
+        }
+        annotation |= {"inmodal_bbox": item.box if ghost else item.visible_box}
+        annotations.append(annotation | {"inmodal_seg": empty if ghost else item.visible})
+    return _kins_document(images, annotations, KINS_CATEGORIES)
 
 
 def edition_2020(images: Sequence[DrawnImage], split: str) -> dict:
-    """Polygons in `a_segm` and `i_segm`, clusters of overlapping objects. Blemish: see `_objects`; its box is inverted.
+    """Polygons in `a_segm` and `i_segm`, clusters of overlapping objects. Blemish: the box of a ghost is inverted.
 
     `oco_id` is the cluster in its image; `ico_id` is 0 for an object alone, else its place from 1, the nearest first.
     """
     clusters = {image.id: _clusters(image) for image in images}
-    annotations: list[dict] = []
-    for image, position, item, ghost in _objects(images):
+    annotations = []
+    for ids, image, position, item, ghost in _with_ghosts(images):
         x, y, *_ = item.box
         cluster = clusters[image.id]
         ahead = sum(other == cluster[position] for other in cluster[position + 1 :])
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": image.id - 1,
-                "category_id": KINS_CATEGORY_OF[item.category],
-                "a_area": item.area,
-                "a_bbox": item.box,
-                "a_segm": [item.amodal_outline],
-                "i_area": 0 if ghost else mask_area(item.visible),
-                "i_bbox": [x, y, -1.0, -1.0] if ghost else item.visible_box,
-                "i_segm": [[x, y, x, y, x, y]] if ghost else item.visible_polygons,
-                "oco_id": cluster[position] + 1,
-                "ico_id": ahead + 1 if cluster.count(cluster[position]) > 1 else 0,
-            }
-        )
-    return _kins_document(images, annotations, {3: "rider"})
+        annotation = ids | {"a_area": item.area, "a_bbox": item.box, "a_segm": [item.amodal_outline]}
+        if ghost:
+            annotation |= {"i_area": 0, "i_bbox": [x, y, -1.0, -1.0], "i_segm": [[x, y, x, y, x, y]]}
+        else:
+            annotation |= {"i_area": mask_area(item.visible), "i_bbox": item.visible_box}
+            annotation |= {"i_segm": item.visible_polygons}
+        annotation |= {"oco_id": cluster[position] + 1}
+        annotations.append(annotation | {"ico_id": ahead + 1 if cluster.count(cluster[position]) > 1 else 0})
+    return _kins_document(images, annotations, KINS_CATEGORIES | {3: "rider"})
 
 
-def _objects(images: Sequence[DrawnImage]) -> Iterator[tuple[DrawnImage, int, DrawnObject, bool]]:
-    """(image, position in it, object, ghost) of all images.
+def _with_ghosts(images: Sequence[DrawnImage]) -> Iterator[tuple[dict, DrawnImage, int, DrawnObject, bool]]:
+    """(ids, image, position in it, object, ghost) of all images.
 
-    A ghost stands in every `GHOST_EVERY`th image: an object of which nothing is seen, right behind the nearest one.
+    A ghost is an object of which nothing is seen, right behind the nearest one of every `KINS_GHOST_EVERY`th image.
     """
+    number = 0
     for image in images:
-        yield from ((image, position, item, False) for position, item in enumerate(image.objects))
-        if image.id % KINS_GHOST_EVERY == 0 and image.objects:
-            yield image, len(image.objects) - 1, image.objects[-1], True
+        found = [(position, item, False) for position, item in enumerate(image.objects)]
+        if image.id % KINS_GHOST_EVERY == 0:
+            found += [(len(found) - 1, item, True) for item in image.objects[-1:]]
+        for position, item, ghost in found:
+            number += 1
+            ids = {"id": number, "image_id": image.id - 1, "category_id": KINS_CATEGORY_OF[item.category]}
+            yield ids, image, position, item, ghost
 
 
 def _clusters(image: DrawnImage) -> list[int]:
-    """For each object the number, from 0, of the group of overlapping objects that it belongs to."""
+    """For each object the number, from 0, of its group of overlapping objects."""
     pairs = [(front, behind) for front, item in enumerate(image.objects) for behind in item.occludes]
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
     graph = coo_array(([1] * len(pairs), (rows, columns)), shape=(len(image.objects),) * 2)
     return connected_components(graph, directed=False)[1].tolist()
 
 
-def _kins_document(images: Sequence[DrawnImage], annotations: list[dict], more_categories: dict[int, str]) -> dict:
+def _kins_document(images: Sequence[DrawnImage], annotations: list[dict], categories: Mapping[int, str]) -> dict:
     return {
-        "images": [
-            {"id": i.id - 1, "file_name": f"{i.id:06d}.png", "height": i.height, "width": i.width} for i in images
-        ],
+        "images": [image_record(i, f"{i.id:06d}.png") | {"id": i.id - 1} for i in images],
         "categories": [
             {"id": number, "name": name, "supercategory": "living" if number < 4 else "vehicles"}
-            for number, name in sorted((KINS_CATEGORIES | more_categories).items())
+            for number, name in sorted(categories.items())
         ],
         "annotations": annotations,
     }

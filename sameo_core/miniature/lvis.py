@@ -1,7 +1,7 @@
 """Drawn scenes as LVIS v1, and drawn videos as LV-VIS are distributed: visible masks only."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -24,49 +24,49 @@ def lvis_document(images: Sequence[DrawnImage], split: str) -> dict:
     shapes = DOMAINS["lvis"].shapes
     ids = {shape: i for i, shape in enumerate(shapes, start=1)}
     annotations: list[dict] = []
-    records, found = [], []
+    records = []
     for image in images:
         kept = _is_annotated(image)
         missed = {ids[item.category] for item, keep in zip(image.objects, kept, strict=True) if not keep}
         present = {ids[item.category] for item in image.objects}
         for item, keep in zip(image.objects, kept, strict=True):
             if keep:
-                annotation = {"id": len(annotations) + 1, "image_id": image.id, "category_id": ids[item.category]}
-                shape = {
-                    "bbox": item.visible_box,
-                    "area": float(mask_area(item.visible)),
-                    "segmentation": item.visible_polygons,
-                }
-                annotations.append(annotation | shape)
-                found.append((image.id, ids[item.category]))
-        records.append(
-            {
-                "id": image.id,
-                "height": image.height,
-                "width": image.width,
-                "coco_url": f"http://images.cocodataset.org/{split}2017/{image.id:012d}.jpg",
-                "flickr_url": "",
-                "license": 1,
-                "date_captured": "2013-01-01 00:00:00",
-                "neg_category_ids": [i for i in range(1, 6) if i not in present],
-                "not_exhaustive_category_ids": sorted(missed),
-            }
-        )
-    return {"images": records, "annotations": annotations, "categories": _categories(ids, found)}
+                annotation: dict = {"id": len(annotations) + 1, "image_id": image.id, "category_id": ids[item.category]}
+                annotation |= {"bbox": item.visible_box, "area": float(mask_area(item.visible))}
+                annotations.append(annotation | {"segmentation": item.visible_polygons})
+        record: dict = {"id": image.id, "height": image.height, "width": image.width}
+        record |= {"coco_url": f"http://images.cocodataset.org/{LVIS.image_name(image.id, split)}", "flickr_url": ""}
+        record |= {"license": 1, "date_captured": "2013-01-01 00:00:00"}
+        record |= {"neg_category_ids": [i for i in range(1, 6) if i not in present]}
+        records.append(record | {"not_exhaustive_category_ids": sorted(missed)})
+    return {"images": records, "annotations": annotations, "categories": _categories(ids, annotations)}
+
+
+def _categories(ids: dict[str, int], annotations: list[dict]) -> list[dict]:
+    found = [(annotation["image_id"], annotation["category_id"]) for annotation in annotations]
+    instances = Counter(category for _, category in found)
+    images = Counter(category for _, category in set(found))
+    categories = []
+    for shape, number in ids.items():
+        name, count = shape.replace("-", "_"), images[number]
+        category: dict = {"id": number, "name": name, "synset": f"{name}.n.01", "synonyms": [shape]}
+        category |= {"def": f"the silhouette of the glyph {shape}"}
+        category |= {"frequency": "r" if count <= 10 else "c" if count <= 100 else "f"}
+        categories.append(category | {"image_count": count, "instance_count": instances[number]})
+    return categories
 
 
 def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> dict[int, float]:
-    """The truth that the file does not tell: how much of each annotated object something was drawn over.
+    """The truth that LVIS's file lacks: how much of each annotated object something was drawn over.
 
-    The scenes are drawn again from (domain, split, seed, number), so occluders count whether annotated or not;
-    annotation ids are those that `lvis_document` gives.
+    The scenes are drawn again, so occluders count whether annotated or not.
 
     Args:
         split, images, seed, jobs: as `draw_dataset` was called.
 
     Returns:
-        annotation id -> hidden pixels / pixels inside the frame, in the order of the file; 0 for complete objects, NaN
-        for those that the frame cuts, however much of them is outside.
+        annotation id, in the order of the file -> hidden pixels / pixels inside the frame; 0 for complete objects, NaN
+        for those that the frame cuts.
     """
     work = (delayed(_hidden_shares)(split, seed, index) for index in range(images))
     scenes = Parallel(n_jobs=jobs, return_as="generator")(work)
@@ -85,32 +85,13 @@ def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
 
 
 def _touches_frame(item: DrawnObject, image: DrawnImage) -> bool:
-    """The part inside the frame of something that leaves it touches the frame, for silhouettes are connected."""
+    """Whether the frame cuts an object: silhouettes are connected, so then the part inside touches the frame."""
     x0, y0, x1, y1 = mask_box(item.amodal)
     return bool(x0 == 0 or y0 == 0 or x1 == image.width or y1 == image.height)
 
 
 def _is_annotated(image: DrawnImage) -> Bool[np.ndarray, " n"]:
     return np.random.default_rng([image.id, 7]).random(len(image.objects)) >= _UNANNOTATED
-
-
-def _categories(ids: dict[str, int], found: Iterable[tuple[int, int]]) -> list[dict]:
-    found = list(found)
-    instances = Counter(category for _, category in found)
-    images = Counter(category for _, category in set(found))
-    return [
-        {
-            "id": number,
-            "name": shape.replace("-", "_"),
-            "synset": f"{shape.replace('-', '_')}.n.01",
-            "synonyms": [shape],
-            "def": f"the silhouette of the glyph {shape}",
-            "frequency": "r" if images[number] <= 10 else "c" if images[number] <= 100 else "f",
-            "image_count": images[number],
-            "instance_count": instances[number],
-        }
-        for shape, number in ids.items()
-    ]
 
 
 LVIS = Layout("annotations/lvis_v1_{split}.json", "{split}2017/{id:012d}.jpg", lvis_document)
@@ -129,7 +110,7 @@ def draw_lvvis(domain: str, index: int, seed: int, split: str) -> Scene:
 
 
 def lvvis_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """One annotation an object and video, with its visible mask in each frame."""
+    """One annotation per object and video, with its visible mask in each frame."""
     ids = {shape: i for i, shape in enumerate(DOMAINS["lvvis"].shapes, start=1)}
     videos: dict[int, list[DrawnImage]] = {}
     for image in images:
@@ -137,24 +118,21 @@ def lvvis_document(images: Sequence[DrawnImage], split: str) -> dict:
     annotations: list[dict] = []
     records = []
     for video, frames in videos.items():
-        paths = [lvvis_names(image.id, split) for image in frames]
+        files = ["{video}\\{frame}.jpg".format(**lvvis_names(image.id, split)) for image in frames]
         sizes = {"height": frames[0].height, "width": frames[0].width}
-        files = [f"{path['video']}\\{path['frame']}.jpg" for path in paths]
         records.append({"id": video, **sizes, "length": len(frames), "file_names": files})
         objects = {item.identity: item.category for image in frames for item in image.objects}
         for identity, category in sorted(objects.items()):
             seen = [next((o for o in image.objects if o.identity == identity), None) for image in frames]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "video_id": video,
-                    "category_id": ids[category],
-                    "iscrowd": 0,
-                    "segmentations": [item and item.visible for item in seen],
-                    "bboxes": [item and item.visible_box for item in seen],
-                    "areas": [item and mask_area(item.visible) for item in seen],
-                }
-            )
+            annotation: dict = {
+                "id": len(annotations) + 1,
+                "video_id": video,
+                "category_id": ids[category],
+                "iscrowd": 0,
+            }
+            annotation |= {"segmentations": [item and item.visible for item in seen]}
+            annotation |= {"bboxes": [item and item.visible_box for item in seen]}
+            annotations.append(annotation | {"areas": [item and mask_area(item.visible) for item in seen]})
     categories = [{"id": i, "name": s.replace("-", "_"), "partition": i % 4} for s, i in ids.items()]
     return {"videos": records, "annotations": annotations, "categories": categories}
 

@@ -8,20 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8, UInt16
 from PIL import Image as PILImage
 
 from sameo_core.arrays import AmodalMask, Image, VisibleMask
 from sameo_core.masks import RLE, decode_rle, encode_mask
 from sameo_core.miniature.drawing import Scene, draw_room, draw_scene
-from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout
+from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, image_record
 from sameo_core.runs.atomic import atomic_write
+
+
+def save_png(path: Path, pixels: Image | UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]) -> None:
+    with atomic_write(path) as partial:
+        PILImage.fromarray(pixels).save(partial, "PNG")
 
 
 def save_mask(path: Path, mask: AmodalMask | VisibleMask) -> None:
     """A mask as PNG: 8-bit greyscale, 0 and 255."""
-    with atomic_write(path) as partial:
-        PILImage.fromarray(mask.astype(np.uint8) * 255).save(partial, "PNG")
+    save_png(path, mask.astype(np.uint8) * 255)
 
 
 def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMask) -> None:
@@ -29,8 +33,12 @@ def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMas
     pixels = np.full_like(image, 255)
     pixels[amodal] = image[visible].mean(0).astype(np.uint8)
     pixels[visible] = image[visible]
-    with atomic_write(path) as partial:
-        PILImage.fromarray(pixels).save(partial, "PNG")
+    save_png(path, pixels)
+
+
+def no_document(images: Sequence[DrawnImage], split: str) -> dict:
+    """Of a set without an annotation file; its recipe alone says that the set is complete."""
+    return {}
 
 
 # ---------------------------------- DYCE: a text index, full-frame PNG masks, tags with spaces, the building as objects
@@ -40,24 +48,18 @@ _ROOMS = 7  # DYCE has 7 scenes for train and val
 
 
 def dyce_document(images: Sequence[DrawnImage], split: str) -> str:
-    """A line an object: image, modal mask, amodal mask, amodal box in 1000 x 1000 units, tag, whole object."""
+    """One line per object: image, modal mask, amodal mask, amodal box in 1000 x 1000 units, tag, whole object."""
     lines = []
     for image in images:
         scale = np.tile([1000 / image.width, 1000 / image.height], 2)
-        for k, (item, tag) in enumerate(zip(image.objects, _tags(image), strict=True)):
-            x, y, w, h = item.box
-            box = " ".join(str(round(v)) for v in np.array([x, y, x + w, y + h]) * scale)
-            lines.append(
-                f"{_name(image, split)}.png {_mask(image, split, 'modal', k)} "
-                f"{_mask(image, split, 'amodal', k)} {box} {tag} {_mask(image, split, 'full', k)}"
-            )
+        boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in (item.box for item in image.objects)]) * scale
+        listed = [(" ".join(str(round(v)) for v in box), tag) for box, tag in zip(boxes, _tags(image), strict=True)]
         if _lists_a_hidden_object(image):
-            k = len(image.objects)
-            lines.append(
-                f"{_name(image, split)}.png {_mask(image, split, 'modal', k)} "
-                f"{_mask(image, split, 'amodal', k)} 0 0 40 40 kitchen knife {_mask(image, split, 'full', k)}"
-            )
-    return "".join(line + "\n" for line in lines)
+            listed.append(("0 0 40 40", "kitchen knife"))
+        for k, (box, tag) in enumerate(listed):
+            modal, amodal, full = (_mask(image, split, kind, k) for kind in ("modal", "amodal", "full"))
+            lines.append(f"{DYCE.file_name(image.id, split)} {modal} {amodal} {box} {tag} {full}\n")
+    return "".join(lines)
 
 
 def write_dyce_masks(scene: Scene, image: DrawnImage, root: Path, split: str) -> None:
@@ -79,24 +81,16 @@ def _tags(image: DrawnImage) -> list[str]:
     names = [item.category.replace("-", " ") for item in image.objects]
     if image.id % 9 == 0:
         names[-1] = "default (1)"
-    so_far: Counter[str] = Counter()
-    tags = []
-    for name in names:
-        so_far[name] += 1
-        tags.append(name if so_far[name] == 1 else f"{name} ({so_far[name]})")
-    return tags
+    so_far = [names[: k + 1].count(name) for k, name in enumerate(names)]
+    return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, so_far, strict=True)]
 
 
 def _lists_a_hidden_object(image: DrawnImage) -> bool:
     return image.id % 12 == 0
 
 
-def _name(image: DrawnImage, split: str) -> str:
-    return dyce_names(image.id, split)["name"]
-
-
 def _mask(image: DrawnImage, split: str, kind: str, k: int) -> str:
-    return f"{_name(image, split)}_{kind}_{k}.png"
+    return f"{dyce_names(image.id, split)['name']}_{kind}_{k}.png"
 
 
 def dyce_names(image_id: int, split: str) -> dict[str, str]:
@@ -125,19 +119,10 @@ _OBJECTS = 39  # Matterport's "objects": everything else
 
 def mp3d_document(images: Sequence[DrawnImage], split: str) -> bytes:
     """Parallel lists of images and their regions; counts are bytes, as pycocotools leaves them."""
-    records = {
-        "images": [
-            {
-                "id": i.id,
-                "file_name": MP3D_AMODAL.image_name(i.id, split).split("/")[-1],
-                "width": i.width,
-                "height": i.height,
-            }
-            for i in images
-        ],
-        "annotations": [_annotation(image) for image in images],
-    }
-    return pickle.dumps(records, protocol=4)
+    sizes = [{"width": image.width, "height": image.height} for image in images]
+    names = [{"id": image.id, "file_name": MP3D_AMODAL.file_name(image.id, split)} for image in images]
+    records = [name | size for name, size in zip(names, sizes, strict=True)]
+    return pickle.dumps({"images": records, "annotations": [_annotation(image) for image in images]}, protocol=4)
 
 
 def _annotation(image: DrawnImage) -> dict:
@@ -185,29 +170,17 @@ MP3D_AMODAL = Layout(
 
 def walt_document(images: Sequence[DrawnImage], split: str) -> dict:
     """The polygons that WALT's training code makes of the npz files; annotation ids from 0."""
-    annotations: list[dict] = []
-    for image in images[:-1] if len(images) > 1 else images:
-        for item in image.objects:
-            if item.is_stuff:
-                continue
-            x, y, w, h = item.box
-            annotations.append(
-                {
-                    "id": len(annotations),
-                    "image_id": image.id,
-                    "category_id": 0,
-                    "iscrowd": 0,
-                    "bbox": item.box,
-                    "area": (x + w) * (y + h),
-                    "occ_percentage": 100 * item.occlude_rate,
-                    "segmentation": [{"visible": item.visible_polygons, "full": [item.amodal_outline]}],
-                }
-            )
+    listed = images[:-1] if len(images) > 1 else images
+    things = [(image, item) for image in listed for item in image.objects if not item.is_stuff]
+    annotations = []
+    for number, (image, item) in enumerate(things):
+        x, y, w, h = item.box
+        annotation: dict = {"id": number, "image_id": image.id, "category_id": 0, "iscrowd": 0}
+        annotation |= {"bbox": item.box, "area": (x + w) * (y + h), "occ_percentage": 100 * item.occlude_rate}
+        polygons = {"visible": item.visible_polygons, "full": [item.amodal_outline]}
+        annotations.append(annotation | {"segmentation": [polygons]})
     return {
-        "images": [
-            {"id": i.id, "file_name": f"images/{_time(i.id)}.jpg", "height": i.height, "width": i.width}
-            for i in (images[:-1] if len(images) > 1 else images)
-        ],
+        "images": [image_record(i, f"images/{WALT.file_name(i.id, split)}") for i in listed],
         "categories": [{"id": 0, "name": "car", "supercategory": "car"}],
         "annotations": annotations,
     }
@@ -222,17 +195,14 @@ def write_npz(scene: Scene, image: DrawnImage, root: Path, split: str) -> None:
         row, column = np.argwhere(layers[-1] == 1)[0]
         buried[row, column] = 2
         layers.insert(0, buried)
-    path = root / f"cwalt_{split}" / "Segmentation" / f"{_time(image.id)}.npz"
+    path = root / f"cwalt_{split}" / "Segmentation" / f"{walt_names(image.id, split)['time']}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, mask=np.repeat(np.array(layers)[..., None], 3, axis=3))
 
 
 def walt_names(image_id: int, split: str) -> dict[str, str]:
-    return {"time": _time(image_id)}
-
-
-def _time(image_id: int) -> str:
-    return f"2022-06-{1 + image_id // 10_000 % 30:02d}T10-{image_id // 60 % 60:02d}-{image_id % 60:02d}.{image_id:06d}"
+    day, minute, second = 1 + image_id // 10_000 % 30, image_id // 60 % 60, image_id % 60
+    return {"time": f"2022-06-{day:02d}T10-{minute:02d}-{second:02d}.{image_id:06d}"}
 
 
 WALT = Layout(
@@ -263,13 +233,9 @@ def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
         so_far[category] += 1
         number = 1000 * category + so_far[category]
         ids[decode_rle(item.visible)] = number
-        listed[str(number)] = {
-            "category_id": category,
-            "iscrowd": 0,
-            "occluded": item.hidden is not None,
-            "occlusion_mask": item.hidden or [],
-            "amodal_mask": item.amodal if item.hidden else [],
-        }
+        about = {"category_id": category, "iscrowd": 0, "occluded": item.hidden is not None}
+        masks = {"occlusion_mask": item.hidden or [], "amodal_mask": item.amodal if item.hidden else []}
+        listed[str(number)] = about | masks
     hidden = [item for item in listed.values() if item["occluded"]]
     if image.id % 7 == 0:
         listed[min(listed)]["category_id"] = 33
@@ -277,15 +243,9 @@ def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
         hidden[-1]["amodal_mask"] = encode_mask(np.zeros((image.height, image.width), bool))
     at = kitti360_names(image.id, split)
     stem = root / split / "amodal_panoptic_seg" / at["sequence"] / f"{at['frame']}_ampano"
-    with atomic_write(stem.with_suffix(".png")) as partial:
-        PILImage.fromarray(ids).save(partial, "PNG")
+    save_png(stem.with_suffix(".png"), ids)
     with atomic_write(stem.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(listed))
-
-
-def kitti360_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """The set has no file about all frames; this one only says that they are complete."""
-    return {}
 
 
 def kitti360_names(image_id: int, split: str) -> dict[str, str]:
@@ -297,7 +257,7 @@ def kitti360_names(image_id: int, split: str) -> dict[str, str]:
 KITTI360_APS = Layout(
     "miniature_{split}.json",
     "data_2d_raw/{sequence}/image_00/data_rect/{frame}.png",
-    kitti360_document,
+    no_document,
     write_files=write_frame,
     names=kitti360_names,
 )
@@ -347,13 +307,7 @@ def write_pix2gestalt_masks(scene: Scene, image: DrawnImage, root: Path, split: 
     save_mask(folder / "whole_mask" / f"{name}_whole_mask.png", amodal)
     save_mask(folder / "visible_object_mask" / f"{name}_visible_mask.png", visible)
     if image.id % 12 == 0:
-        with atomic_write(folder / "occlusion" / f"{name}0_occlusion.png") as partial:
-            PILImage.fromarray(scene.image).save(partial, "PNG")
-
-
-def pix2gestalt_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """The set has no annotation file; this one only says that all pictures are there."""
-    return {}
+        save_png(folder / "occlusion" / f"{name}0_occlusion.png", scene.image)
 
 
 def pix2gestalt_names(image_id: int, split: str) -> dict[str, str]:
@@ -364,7 +318,7 @@ def pix2gestalt_names(image_id: int, split: str) -> dict[str, str]:
 PIX2GESTALT = Layout(
     "miniature_{split}.json",
     "{split}/occlusion/{name}_occlusion.png",
-    pix2gestalt_document,
+    no_document,
     draw=draw_occlusion,
     write_files=write_pix2gestalt_masks,
     names=pix2gestalt_names,

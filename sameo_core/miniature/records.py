@@ -1,18 +1,17 @@
-"""What a data set may store of a drawn scene, and where the files of a format lie."""
+"""What a format may store of a drawn scene, and where its files lie."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from sameo_core.arrays import AmodalMask, VisibleMask
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, mask_to_polygons, xyxy_to_xywh
 from sameo_core.miniature.drawing import Scene, draw_scene
 
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """What a format may store of one object; the list of an image's objects goes from back to front."""
+    """What a format may store of one object; an image's objects are listed from back to front."""
 
     category: str
     amodal: RLE
@@ -20,9 +19,12 @@ class DrawnObject:
     hidden: RLE | None  # None: fully visible
     amodal_outline: list[float]  # one flat polygon
     visible_polygons: list[list[float]]
-    occludes: tuple[int, ...]  # positions, in the same list, of the objects that this one hides in part
-    is_stuff: bool = False
-    identity: int = 0  # the same object has the same in all views of a scene and frames of a video; 0: stuff
+    occludes: tuple[int, ...]  # positions in the same list of the objects that this one hides in part
+    identity: int  # the same in all views of a scene and frames of a video; 0: stuff
+
+    @property
+    def is_stuff(self) -> bool:
+        return self.identity == 0
 
     @property
     def box(self) -> list[float]:
@@ -52,6 +54,17 @@ class DrawnImage:
     objects: tuple[DrawnObject, ...]
 
 
+def all_objects(images: Sequence[DrawnImage]) -> Iterator[tuple[int, DrawnImage, int, DrawnObject]]:
+    """(number in the file from 1, image, position in it, object) of all objects."""
+    found = ((image, position, item) for image in images for position, item in enumerate(image.objects))
+    return ((number, *item) for number, item in enumerate(found, start=1))
+
+
+def image_record(image: DrawnImage, file_name: str, **more: object) -> dict:
+    """An image as COCO's format and its relatives list it."""
+    return {"id": image.id, "file_name": file_name, "height": image.height, "width": image.width, **more}
+
+
 Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all images of a split, split); a dict is JSON
 
 
@@ -59,7 +72,7 @@ Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all ima
 class Layout:
     """Where the files of a format lie below its root, and what its annotation files say.
 
-    Paths are format strings of {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
+    Paths are format strings with {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
     """
 
     annotation_file: str
@@ -80,38 +93,30 @@ class Layout:
         names = self.names(image_id, split) if self.names else {}
         return self.image_file.format(split=split, id=image_id, **self.words.get(split, {}), **names)
 
+    def file_name(self, image_id: int, split: str) -> str:
+        """The image's file without its folder."""
+        return self.image_name(image_id, split).rpartition("/")[2]
+
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
     """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
-    amodal, visible, names = list(scene.amodal), list(scene.visible), list(scene.categories)
-    identities = list(scene.identities)
+    rows = list(zip(scene.categories, scene.identities, scene.amodal, scene.visible, strict=True))
     if scene.ground is not None:
-        amodal.insert(0, scene.ground)
-        visible.insert(0, scene.ground & ~scene.amodal.any(0))
-        names.insert(0, cast(str, scene.ground_category))
-        identities.insert(0, 0)
-    overlaps = [tuple(i for i in range(j) if (amodal[i] & amodal[j]).any()) for j in range(len(amodal))]
-    objects = [
-        _describe(name, a, v, occludes, is_stuff=identity == 0, identity=identity)
-        for name, a, v, occludes, identity in zip(names, amodal, visible, overlaps, identities, strict=True)
-        if v.any()
-    ]
+        rows.insert(0, (cast(str, scene.ground_category), 0, scene.ground, scene.ground & ~scene.amodal.any(0)))
+    objects = []
+    for k, (category, identity, amodal, visible) in enumerate(rows):
+        if visible.any():
+            hidden = amodal & ~visible
+            described = DrawnObject(
+                category=category,
+                amodal=encode_mask(amodal),
+                visible=encode_mask(visible),
+                hidden=encode_mask(hidden) if hidden.any() else None,
+                amodal_outline=mask_to_polygons(amodal)[0],
+                visible_polygons=mask_to_polygons(visible),
+                occludes=tuple(i for i, (_, _, behind, _) in enumerate(rows[:k]) if (behind & amodal).any()),
+                identity=identity,
+            )
+            objects.append(described)
     height, width = scene.image.shape[:2]
     return DrawnImage(image_id, height, width, tuple(objects))
-
-
-def _describe(
-    name: str, amodal: AmodalMask, visible: VisibleMask, occludes: tuple[int, ...], is_stuff: bool, identity: int
-) -> DrawnObject:
-    hidden = amodal & ~visible
-    return DrawnObject(
-        category=name,
-        amodal=encode_mask(amodal),
-        visible=encode_mask(visible),
-        hidden=encode_mask(hidden) if hidden.any() else None,
-        amodal_outline=mask_to_polygons(amodal)[0],
-        visible_polygons=mask_to_polygons(visible),
-        occludes=occludes,
-        is_stuff=is_stuff,
-        identity=identity,
-    )

@@ -1,19 +1,15 @@
-"""Amodal-LVIS, the paper's second contribution: complete objects, occlusions made of them, both versions annotated.
+"""Amodal-LVIS, the paper's second contribution: occlusions made of complete objects, both versions annotated.
 
-`completeness` finds the complete objects, `composition` draws pairs, `painting` paints them, `shards` writes the set.
+`completeness` finds the complete objects and `pool` holds them, `composition` draws pairs, `painting` paints them,
+`annotations` describes them, `shards` writes the set.
 """
 
-from sameo_core.synthesis.completeness import (
-    RULES,
-    CurvePoint,
-    Pool,
-    collect_complete_objects,
-    completeness_curve,
-    join_pools,
-)
+from sameo_core.synthesis.annotations import read_statistics
+from sameo_core.synthesis.completeness import CurvePoint, collect_complete_objects, completeness_curve
 from sameo_core.synthesis.composition import Pair, draw_pair, ladder
-from sameo_core.synthesis.painting import compose
-from sameo_core.synthesis.shards import measure_speed, read_statistics, synthesize
+from sameo_core.synthesis.painting import compose, measure_speed
+from sameo_core.synthesis.pool import RULES, Pool, join_pools
+from sameo_core.synthesis.shards import synthesize
 
 __all__ = [
     "RULES",

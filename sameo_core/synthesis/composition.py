@@ -1,14 +1,15 @@
-"""Second stage of Amodal-LVIS: two complete objects in one scene, the one hiding as much of the other as is asked for.
+"""Second stage of Amodal-LVIS: pairs of complete objects, one hiding a given share of the other.
 
-The scene is the target's own photograph as it is, so that the target has no seam. The occluder is cut out of its
-photograph, brought to the target's size and pasted over it. `draw_pair` decides everything and looks at masks alone;
-`painting` paints. Pair `i` depends on (seed, `i`), the pool and the config: on nothing that was drawn before.
+The scene is the target's own photograph, so that the target has no seam. The occluder is cut out of its photograph,
+brought to the target's size and pasted over it. `draw_pair` decides everything from masks alone; `painting` paints.
+Pair `i` depends on (seed, `i`), the pool and the config, not on earlier pairs.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -19,44 +20,41 @@ from sameo_core.arrays import AmodalMask
 from sameo_core.config import SynthesisConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
-from sameo_core.synthesis.completeness import CroppedMask, Pool
+from sameo_core.synthesis.pool import CroppedMask, Pool
 
 MARGIN = 5  # pixels around a cut-out, for its soft edge
-SMALLEST_BLUR, LARGEST_BLUR = 0.5, 1.0  # pixels (sigma): below, steps are seen; above, more blur than edges have
+SMALLEST_BLUR, LARGEST_BLUR = 0.5, 1.0  # pixels (sigma): less shows steps, more is softer than real edges
 
 Alpha = UInt8[np.ndarray, "ch cw"]  # 0..255; the mask is where it is at least 128
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is drawn of one pair before anything is painted."""
+    """All that decides a pair, before anything is painted."""
 
     number: int
     seed: int
-    target: int  # of the pool
+    target: int  # position in the pool
     occluder: int
     target_rate: float  # asked for
     achieved_rate: float  # hidden pixels / amodal pixels
     scale: float  # of the occluder's pixels
     flipped: bool
-    direction: float  # in which the occluder was moved away from the target; radians, 0 right, pi / 2 down
+    direction: float  # in which the occluder was moved off the target; radians, 0 right, pi / 2 down
     corner: tuple[int, int]  # x, y of the cut-out's upper left pixel in the target's image; may lie outside
     alpha: Alpha
     target_mask: CroppedMask
     redraws: Mapping[str, int]  # reason -> how often something was drawn again
 
     def occluder_inside(self, height: int, width: int) -> tuple[int, int, CroppedMask]:
-        """What of the cut-out lies inside the target's frame: its first column and row, and the mask from there.
-
-        Of a cut-out that lies outside altogether that is nothing.
-        """
+        """The part of the cut-out inside the target's frame, perhaps empty: first column, first row, mask."""
         (x, y), (ch, cw) = self.corner, self.alpha.shape
         x0, y0 = max(x, 0), max(y, 0)
         inside = self.alpha[y0 - y : max(0, min(ch, height - y)), x0 - x : max(0, min(cw, width - x))]
         return x0, y0, inside >= 128
 
     def occluder_mask(self, height: int, width: int) -> AmodalMask:
-        """The occluder in the target's image, as far as it lies inside the frame."""
+        """The occluder's mask in the target's image."""
         mask = np.zeros((height, width), bool, order="F")  # as run lengths go
         x, y, inside = self.occluder_inside(height, width)
         mask[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
@@ -66,24 +64,18 @@ class Pair:
 def check_curriculum(config: SynthesisConfig) -> None:
     """Raises InputError unless edges ascend within (0, 1), each band has a weight, and the sizes are an interval."""
     edges, weights = config.rate_edges, config.rate_weights
-    remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py), or what overrides it"
-    rules = {
-        "rate_edges": (
-            len(edges) >= 2 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0),
-            f"rates between 0 and 1 in ascending order, at least two, found {edges}",
-        ),
-        "rate_weights": (
-            len(weights) == len(edges) - 1 and min(weights, default=-1) >= 0 and sum(weights) > 0,
-            f"a weight for each of the {len(edges) - 1} bands, not all 0, found {weights}",
-        ),
-        "smallest_occluder": (
-            0 < config.smallest_occluder <= config.largest_occluder,
-            f"above 0 and at most largest_occluder, found {config.smallest_occluder} and {config.largest_occluder}",
-        ),
-        "pairs_per_shard": (config.pairs_per_shard >= 1, f"at least 1, found {config.pairs_per_shard}"),
-    }
-    for record, (holds, rule) in rules.items():
+    bands, smallest, largest = len(edges) - 1, config.smallest_occluder, config.largest_occluder
+    ascending = bands >= 1 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0)
+    weighted = len(weights) == bands and min(weights, default=-1) >= 0 and sum(weights) > 0
+    rules = (
+        ("rate_edges", ascending, f"at least two rates in (0, 1), ascending, found {edges}"),
+        ("rate_weights", weighted, f"a weight for each of the {bands} bands, not all 0, found {weights}"),
+        ("smallest_occluder", 0 < smallest <= largest, f"0 < smallest <= largest, found {smallest} and {largest}"),
+        ("pairs_per_shard", config.pairs_per_shard >= 1, f"at least 1, found {config.pairs_per_shard}"),
+    )
+    for record, holds, rule in rules:
         if not holds:
+            remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py), or what overrides it"
             raise InputError(file="synthesis", record=record, rule=rule, remedy=remedy)
 
 
@@ -93,11 +85,11 @@ def check_curriculum(config: SynthesisConfig) -> None:
 def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pair:
     """Pair `number`: who hides whom, how much of it, from which side.
 
-    The rate is drawn once, from the curriculum; objects, size and side are drawn again until the masks show it within
-    the tolerance, so that pairs that are hard to make do not bend the curriculum. Each redraw is counted by reason.
+    The rate is drawn once, from the curriculum; objects, size and side are redrawn until the masks show it within the
+    tolerance. So pairs that are hard to make do not bend the curriculum. Redraws are counted by reason.
 
     Args:
-        pool: complete objects alone (`Pool.complete`).
+        pool: complete objects only (`Pool.complete`).
         config: see `SynthesisConfig`.
         seed, number: of the set, of the pair.
 
@@ -126,21 +118,8 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
             place = _place(rng, pool, target, behind, alpha, rate, config, redraws)
             if place:
                 achieved, direction, corner = place
-                return Pair(
-                    number=number,
-                    seed=seed,
-                    target=target,
-                    occluder=occluder,
-                    target_rate=rate,
-                    achieved_rate=achieved,
-                    scale=scale,
-                    flipped=flipped,
-                    direction=direction,
-                    corner=corner,
-                    alpha=alpha,
-                    target_mask=behind,
-                    redraws=dict(redraws),
-                )
+                look = (scale, flipped, direction, corner, alpha, behind, dict(redraws))
+                return Pair(number, seed, target, occluder, rate, achieved, *look)
     rule = f"no two of {len(pool)} objects hide {rate:.2f} of one another, after {config.pairs_per_image} draws"
     remedy = "Use a larger pool, or another curriculum (rate_edges) or range of sizes"
     raise InputError(file="pool", record=f"pair {number}", rule=f"{rule}: {dict(redraws)}", remedy=remedy)
@@ -149,6 +128,12 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
 def _longest_side(pool: Pool, index: int) -> float:
     x0, y0, x1, y1 = pool.box[index].tolist()
     return max(x1 - x0, y1 - y0)
+
+
+def _cropped(mask: Bool[np.ndarray, "_ _"]) -> tuple[CroppedMask, int, int]:
+    """A mask inside its own box, and the box's left and top."""
+    x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
+    return np.ascontiguousarray(mask[y0:y1, x0:x1]), x0, y0
 
 
 def _place(
@@ -161,19 +146,18 @@ def _place(
     config: SynthesisConfig,
     redraws: Counter[str],
 ) -> tuple[float, float, tuple[int, int]] | None:
-    """(rate achieved, direction, corner of the cut-out), or None where no direction will do.
+    """(rate achieved, direction, corner of the cut-out), or None if no direction works.
 
-    The cut-out is aimed at a point near the middle of the target, and moved away from it in a random direction.
+    The cut-out starts near the middle of the target and moves off it in a random direction.
     """
-    height, width = pool.image_size[pool.image[target]].tolist()
-    x0, y0, _, _ = pool.bounds(target)
-    behind = np.ascontiguousarray(behind)
     solid = alpha >= 128
     if not solid.any():
         redraws["occluder vanishes"] += 1
         return None
-    left, top, right, bottom = mask_box(solid).astype(int).tolist()
-    front = np.ascontiguousarray(solid[top:bottom, left:right])
+    height, width = pool.size(target)
+    x0, y0, _, _ = pool.bounds(target)
+    behind = np.ascontiguousarray(behind)
+    front, left, top = _cropped(solid)
     front_pixels, behind_pixels = np.count_nonzero(front), np.count_nonzero(behind)
     for _ in range(config.directions_per_pair):
         direction = rng.uniform(0, 2 * np.pi)
@@ -194,31 +178,29 @@ def _place(
 
 
 def ladder(pool: Pool, config: SynthesisConfig, seed: int, number: int, rates: Sequence[float]) -> list[Pair]:
-    """The same two objects at several occlusion rates: pair `number` of a set, its occluder moved along its direction.
+    """Pair `number` of a set at several occlusion rates: its occluder moves along its direction.
 
     Args:
         pool, config, seed, number: as `draw_pair`.
-        rates: in 0..1; the nearest that this pair can show is `achieved_rate`.
+        rates: in 0..1; `achieved_rate` is the nearest that this pair can show.
 
     Raises:
         InputError: as `draw_pair`.
     """
     pair = draw_pair(pool, config, seed, number)
-    target, solid = pool.mask(pair.target), pair.alpha >= 128
-    x0, y0, x1, y1 = mask_box(target).astype(int).tolist()
-    left, top, right, bottom = mask_box(solid).astype(int).tolist()
-    behind, front = target[y0:y1, x0:x1], solid[top:bottom, left:right]
+    x0, y0, _, _ = pool.bounds(pair.target)
+    front, left, top = _cropped(pair.alpha >= 128)
+    middle = np.array(pair.target_mask.shape[::-1]) / 2
     steps = []
     for rate in rates:
-        found = find_offset(behind, front, np.array(behind.shape[::-1]) / 2, pair.direction, rate)
+        found = find_offset(pair.target_mask, front, middle, pair.direction, rate)
         corner = (x0 + found.x - left, y0 + found.y - top)
         steps.append(replace(pair, target_rate=rate, achieved_rate=found.rate, corner=corner))
     return steps
 
 
-@dataclass(frozen=True)
-class Offset:
-    """Where the occluder's box begins, from where the target's does, and the occlusion rate there."""
+class Offset(NamedTuple):
+    """The upper left corner of the occluder's box relative to the target's, and the occlusion rate there."""
 
     x: int
     y: int
@@ -232,10 +214,10 @@ def find_offset(
     direction: float | int,
     rate: float | int,
 ) -> Offset:
-    """Move an occluder from `aim` away until it hides `rate` of a target; the best of what was tried.
+    """Move an occluder away from `aim` until it hides `rate` of a target; the best position that was tried.
 
-    Boxes give the first position: the distance at which the occluder's box covers that share of the target's. From
-    there the distance is bisected on the masks, in whole pixels.
+    The first position is the distance at which the occluder's box covers that share of the target's box. From there
+    the distance is bisected on the masks, in whole pixels.
 
     Args:
         target, occluder: masks, each cropped to its box.
@@ -250,9 +232,8 @@ def find_offset(
     start = aim - np.array([ow, oh]) / 2
     corners = np.rint(start + np.arange(away + 1)[:, None] * step).astype(int)
     x, y = corners.T
-    covered = np.clip(np.minimum(x + ow, tw) - np.maximum(x, 0), 0, None) * np.clip(
-        np.minimum(y + oh, th) - np.maximum(y, 0), 0, None
-    )
+    covered_width = np.clip(np.minimum(x + ow, tw) - np.maximum(x, 0), 0, None)
+    covered = covered_width * np.clip(np.minimum(y + oh, th) - np.maximum(y, 0), 0, None)
 
     def at(distance: int) -> Offset:
         x, y = corners[distance].tolist()
@@ -265,12 +246,8 @@ def find_offset(
     middle = int(np.clip(np.argmin(np.abs(covered - rate * tw * th)), 1, max(1, away - 1)))
     while far - near > 1:
         found = at(middle)
-        if abs(found.rate - rate) < abs(best.rate - rate):
-            best = found
-        if found.rate >= rate:
-            near = middle
-        else:
-            far = middle
+        best = min(best, found, key=lambda offset: abs(offset.rate - rate))  # the first of equal ones
+        near, far = (middle, far) if found.rate >= rate else (near, middle)
         middle = (near + far) // 2
     return best
 
@@ -279,10 +256,10 @@ def find_offset(
 
 
 def cut_out_alpha(mask: CroppedMask, scale: float | int, flipped: bool, feather: float | int) -> Alpha:
-    """How opaque each pixel of a cut-out is, with a margin of 5 pixels around the object's box.
+    """The opacity of each pixel of a cut-out, with a margin of 5 pixels around the object's box.
 
-    Both sides are scaled by the same factor, to fractions of a pixel. The blurred edge runs through 128 where the
-    outline is, so that mask and picture agree.
+    Both sides are scaled by the same factor, to fractions of a pixel. The blurred edge crosses 128 at the outline, so
+    that mask and picture agree.
 
     Args:
         mask: of the object, inside its box.
@@ -301,7 +278,7 @@ def cut_out_alpha(mask: CroppedMask, scale: float | int, flipped: bool, feather:
 def region_of(
     box: tuple[int, int, int, int], scale: float | int
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-    """What of an image is seen in a cut-out (xyxy, fractions of pixels), and the cut-out's width and height."""
+    """The region of an image that a cut-out shows (xyxy, fractions of pixels), and the cut-out's width and height."""
     x0, y0, x1, y1 = box
     width, height = (math.ceil(side * scale) + 2 * MARGIN for side in (x1 - x0, y1 - y0))
     x, y, half_width, half_height = (x0 + x1) / 2, (y0 + y1) / 2, width / scale / 2, height / scale / 2
@@ -315,7 +292,7 @@ def resampled(
     flipped: bool,
     resampling: PIL.Image.Resampling,
 ) -> PIL.Image.Image:
-    """A region of an image at another size; black where it lies outside."""
+    """A region of an image at another size; black outside the image."""
     left, top = math.floor(region[0]), math.floor(region[1])
     crop = image.crop((left, top, math.ceil(region[2]), math.ceil(region[3])))
     inner = (region[0] - left, region[1] - top, region[2] - left, region[3] - top)

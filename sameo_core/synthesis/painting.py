@@ -1,6 +1,7 @@
-"""A pair as it was drawn, painted: the occluder's pixels over the target's photograph, without a seam that tells."""
+"""Painting a pair: the occluder's pixels over the target's photograph, without a visible seam."""
 
 import math
+import time
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,13 +14,21 @@ from PIL import ImageStat, JpegImagePlugin
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets.images import FORMATS, orientation
 from sameo_core.errors import InputError
-from sameo_core.synthesis.completeness import Pool
-from sameo_core.synthesis.composition import MARGIN, Pair, region_of, resampled
+from sameo_core.synthesis.composition import MARGIN, Pair, draw_pair, region_of, resampled
+from sameo_core.synthesis.pool import Pool
+
+# Pixels and their neighbours, as slices of the same mask.
+_BESIDE = (
+    (np.s_[1:], np.s_[:-1]),
+    (np.s_[:-1], np.s_[1:]),
+    (np.s_[:, 1:], np.s_[:, :-1]),
+    (np.s_[:, :-1], np.s_[:, 1:]),
+)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """The two versions of a pair as files, and how much brighter the occluder was made (grey levels of 255)."""
+    """The two versions of a pair as files, and the grey levels (of 255) added to the occluder."""
 
     original: bytes
     occluded: bytes
@@ -28,11 +37,11 @@ class Composed:
 
 
 def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
-    """Paint a pair. The original is the source file, byte for byte: it is not encoded a second time.
+    """Paint a pair. The original is the source file, byte for byte.
 
-    The occluded version must be encoded. It is with the source's own quantisation tables and on the same grid of
-    blocks, which gives nearly the same coefficients wherever nothing was pasted: so no trace of a second compression
-    tells occluded images from original ones. Sources that are no JPEG (of grey or RGB) give PNG.
+    The occluded version is encoded with the source's own quantisation tables and on the same grid of blocks: the
+    coefficients hardly change where nothing was pasted, so no second compression tells occluded images from original
+    ones. Sources other than JPEG (grey or RGB) give PNG.
 
     Raises:
         InputError: a source image is missing, damaged, or has another size than the pool says.
@@ -62,9 +71,8 @@ def _cut_out_colours(
     _, image = _open(pool, pair.occluder)
     region, size = region_of(pool.bounds(pair.occluder), pair.scale)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    resampling = (
-        PIL.Image.Resampling.HAMMING if pair.scale <= 1 else PIL.Image.Resampling.BICUBIC
-    )  # equally sharp there
+    filters = PIL.Image.Resampling
+    resampling = filters.HAMMING if pair.scale <= 1 else filters.BICUBIC  # equally sharp at 1
     colours = np.array(resampled(image, region, size, pair.flipped, resampling))
     solid = pair.alpha >= 128
     _replace_rim(colours, solid, rim=1 + math.ceil(pair.scale))
@@ -84,28 +92,24 @@ def _luminance(image: PIL.Image.Image, mask: PIL.Image.Image | None = None) -> f
 def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, "ch cw"], rim: int) -> None:
     """Paint an object's rim, and some pixels around it, in the colours just inside of the rim; in place.
 
-    Outlines are drawn by hand, and resampling mixes: along its edge an object carries its old background, which would
-    be seen as a fringe. From ring to ring, outwards, each pixel takes the mean of its neighbours that have their
-    colour. Parts as thin as the rim have no inside; beyond a few pixels from where there is one they stay as they are.
+    Along its edge an object carries its old background (outlines are drawn by hand, and resampling mixes), which
+    would show as a fringe. Ring by ring, outwards, each pixel takes the mean of its neighbours that are done. Parts as
+    thin as the rim have no inside; they stay as they are, beyond a few pixels from thicker ones.
     """
     core = solid.copy()
     for _ in range(rim):
         inner = core.copy()
-        inner[1:] &= core[:-1]
-        inner[:-1] &= core[1:]
-        inner[:, 1:] &= core[:, :-1]
-        inner[:, :-1] &= core[:, 1:]
+        for here, beside in _BESIDE:
+            inner[here] &= core[beside]
         core = inner
     edge = np.zeros_like(core)
-    edge[1:] |= core[:-1]
-    edge[:-1] |= core[1:]
-    edge[:, 1:] |= core[:, :-1]
-    edge[:, :-1] |= core[:, 1:]
+    for here, beside in _BESIDE:
+        edge[here] |= core[beside]
     ring = np.flatnonzero(edge & ~core)
-    beside = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
+    steps = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
     pixels, known, place = colours.reshape(-1, 3), core.ravel(), np.empty(core.size, np.int32)
     for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so that every pixel of them has neighbours
-        neighbours = ring + beside
+        neighbours = ring + steps
         weights = known.take(neighbours).astype(np.float32)
         mean = np.einsum("kn,knc->nc", weights, pixels.take(neighbours, axis=0)) / weights.sum(0)[:, None]
         pixels[ring] = mean.round()
@@ -119,7 +123,7 @@ def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, 
 
 def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
     """The bytes and the pixels of an object's image."""
-    path, size = pool.path(index), pool.image_size[pool.image[index]].tolist()
+    path, size = pool.path(index), pool.size(index)
     record = f"image {pool.image_id[pool.image[index]]}"
     try:
         data = path.read_bytes()
@@ -139,3 +143,39 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
         rule = f"image of another size: the file's (h, w) is ({image.height}, {image.width}), the pool's {tuple(size)}"
         raise InputError(file=path, record=record, rule=rule, remedy="Collect the objects again, or restore the image")
     return data, image
+
+
+def measure_speed(pool: Pool, config: SynthesisConfig, pairs: int = 60, seed: int = 0) -> dict[str, float]:
+    """Processor time of one core for drawing and composing pairs, and of the codec alone for the same pairs.
+
+    Args:
+        pool: complete objects only (`Pool.complete`).
+        config: as `synthesize`.
+        pairs: how many are made; nothing is written.
+        seed: of the pairs.
+
+    Returns:
+        "seconds a pair", "codec seconds a pair" (two images decoded, one encoded), "share of codec bound" = the second
+        / the first, and "megapixels", the mean of an image.
+
+    Raises:
+        InputError: no pairs asked for; as `draw_pair` and `compose`.
+    """
+    if pairs < 1:
+        raise InputError(file="pairs", rule=f"at least one pair, found {pairs}", remedy="Ask for some tens")
+    codec = made = pixels = 0.0
+    for number in range(pairs):  # in turn, so that a machine that slows down slows both
+        start = time.process_time()
+        pair = draw_pair(pool, config, seed, number)
+        compose(pool, pair, config)
+        middle = time.process_time()
+        scene, _ = (_open(pool, i)[1] for i in (pair.target, pair.occluder))
+        scene.save(BytesIO(), scene.format, **({"quality": "keep"} if scene.format == "JPEG" else {}))
+        codec, made = codec + time.process_time() - middle, made + middle - start
+        pixels += float(np.prod(scene.size))
+    return {
+        "seconds a pair": made / pairs,
+        "codec seconds a pair": codec / pairs,
+        "share of codec bound": codec / made,
+        "megapixels": pixels / pairs / 1e6,
+    }

@@ -52,7 +52,12 @@ GROUPS = {
     "losses": {"model/losses.py": "test_losses.py"},
     "masks": {"masks/*.py": "test_masks.py", "model/boxes.py": "test_boxes.py", "front_ends/boxes.py": "test_boxes.py"},
     "evaluation": {"evaluation/*.py": "test_evaluation.py"},
-    "synthesis": {f"synthesis/{name}.py": "test_synthesis.py" for name in ("completeness", "composition", "painting")},
+    "synthesis": {
+        "synthesis/completeness.py": "test_complete_objects.py",
+        "synthesis/pool.py": "test_complete_objects.py",
+        "synthesis/composition.py": "test_pairs.py",
+        "synthesis/painting.py": "test_painting.py",
+    },
 }
 SLOW = "killed or dask or workers or verb or profile or absent_sources or scheduler or ctrl_c"  # and not of geometry
 

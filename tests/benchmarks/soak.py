@@ -50,8 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 import torch._dynamo  # optimisers do so when they are made: not in each child again
-from conftest import AgreeingTeacher, World, dataset_of, photograph, seeded_nano, two_objects
-from test_synthesis import IMAGES, SMALL, tree
+from conftest import IMAGES, SMALL, AgreeingTeacher, World, dataset_of, photograph, seeded_nano, tree, two_objects
 from tqdm import tqdm
 
 from sameo_core import pipeline
