@@ -1,8 +1,8 @@
 """Attacks, one a test: what a downloaded file, a server or somebody's data may try, and what becomes of it.
 
 Attacks on one format stand with the tests of that format. Pickles in MP3D-Amodal, objects in npz, png bombs:
-test_datasets_files. Code in checkpoints: test_efficient_sam. Archives with "..", absolute paths and symbolic links,
-wrong checksums, a redirect to ftp: test_downloads. Malformed run lengths and polygons: test_masks. Bombs:
+test_datasets_files. Code in checkpoints: test_checkpoints. Archives with "..", absolute paths and symbolic links,
+wrong checksums, a redirect to ftp: test_downloads. Malformed run lengths and polygons: test_masks_bad_input. Bombs:
 test_photographs. Depth of single records: test_datasets, test_json_index. That no code of ours runs what a file says:
 ruff's rules S, in pyproject.toml.
 """

@@ -50,7 +50,11 @@ WARM += " safetensors.torch joblib jaxtyping beartype nbval.plugin pytest_cov.pl
 # Group -> files of the package -> the tests that are meant to see a fault in them.
 GROUPS = {
     "losses": {"model/losses.py": "test_losses.py"},
-    "masks": {"masks.py": "test_masks.py", "model/boxes.py": "test_boxes.py", "front_ends/boxes.py": "test_boxes.py"},
+    "masks": {
+        "masks.py": "test_masks.py test_masks_bad_input.py",
+        "model/boxes.py": "test_boxes.py",
+        "front_ends/boxes.py": "test_boxes.py",
+    },
     "evaluation": {
         "evaluation/*.py": "test_evaluation.py test_evaluation_in_one_pass.py test_evaluation_input.py test_regions.py"
     },
