@@ -1,64 +1,87 @@
-"""What the rows of test_bad_input.py are made of: what is given, a desk that makes it, and what is said."""
+"""What the cases of test_bad_input.py are made of: what is given, and a desk that makes it."""
 
 import json
+import struct
 import sys
-from dataclasses import dataclass, replace
+import zlib
+from dataclasses import replace
 from functools import cached_property
 from types import SimpleNamespace
 
-import conftest
 import numpy as np
 import PIL.Image
 import test_exports
 import torch
-from conftest import plain_dataset, rectangle, seeded_nano
+from conftest import AgreeingTeacher, dataset_of, photograph, plain_dataset, rectangle, seeded_nano, two_objects
 from safetensors.torch import save_file
 
 from sameo_core.apps.playground import OcclusionPair
-from sameo_core.config import CompletenessConfig, SynthesisConfig, load_profile, profiles
-from sameo_core.datasets import READERS, load_dataset
-from sameo_core.datasets.builder import DatasetBuilder
-from sameo_core.datasets.coco_files import CocoFormat, index_coco
+from sameo_core.config import CompletenessConfig, load_profile, profiles
+from sameo_core.datasets import READERS, AmodalImage, load_dataset
+from sameo_core.datasets.coco_files import index_coco
 from sameo_core.evaluation import evaluate_regions
-from sameo_core.evaluation.records import read_objects
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo, sameo
-from sameo_core.reporting.committed import README_METRICS
 from sameo_core.synthesis import collect_complete_objects
-from sameo_core.training import BatchSampler, EmbeddingCache
+from sameo_core.training import EmbeddingCache
 
 MASK = rectangle((6, 8), 2, 1, 6, 5)
+EMPTY = np.zeros((6, 8), bool)
 RLE = encode_mask(MASK)
 IMAGE = {"id": 1, "file_name": "a.png", "height": 6, "width": 8}
 OBJECT = {"id": 5, "image_id": 1, "category_id": 1, "segmentation": RLE, "visible_mask": RLE, "iscrowd": 0}
 COCO = {"images": [IMAGE], "annotations": [OBJECT], "categories": [{"id": 1, "name": "cup"}]}
+PREDICTION = {"image_id": 1, "segmentation": RLE, "score": 0.5}
+PICTURE, FRAME = np.zeros((60, 90, 3), np.uint8), (60, 90)
+BOX, FLAT = [[1.0, 1, 9, 9]], [[5.0, 5, 5, 9]]
 TENSOR = torch.zeros(1, 2, 4, 4)
+EMBEDDING = torch.zeros(1, 128, 16, 16)
+
+
+class Given:
+    """Arguments."""
+
+    def __init__(self, *arguments, **options):
+        self.arguments, self.options = arguments, options
 
 
 class Desk:
-    """What the rows take; made when first asked for. `folder` is empty at first."""
+    """What the cases take; made when first asked for. `folder` is empty at first."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.monkeypatch = folder, monkeypatch
 
     def file(self, name, content=""):
+        """A file of bytes or text; of anything else as JSON."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else self._text(content).encode())
+        text = content if isinstance(content, (str, bytes)) else json.dumps(content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
-
-    @staticmethod
-    def _text(content):
-        return content if isinstance(content, str) else json.dumps(content)
 
     def photo(self, name="photo.png", size=(60, 40)):
         PIL.Image.new("RGB", size, "red").save(self.folder / name)
         return self.folder / name
 
+    def image(self, content=None):
+        """A record of an image file of another size, or of this content."""
+        path = self.photo("a.png") if content is None else self.file("a.png", content)
+        return AmodalImage(3, "a.png", path, 6, 8, ())
+
+    def boxes(self):
+        return self.file("b.json", BOX)
+
     def coco(self, **changes):
         """A folder of plain COCO, its records changed."""
         self.file("annotations/val.json", COCO | changes)
         return self.folder
+
+    def small(self):
+        """A data set of one object, whose image file is missing."""
+        return load_dataset("coco", self.coco())
+
+    def cache(self):
+        return EmbeddingCache(self.nano.model, self.folder / "embeddings")
 
     @cached_property
     def nano(self):
@@ -72,10 +95,6 @@ class Desk:
     def two(self):
         """Two models whose image encoders differ."""
         return {"a": self.nano, "b": self.other_nano}
-
-    def without_weights(self):
-        self.monkeypatch.setattr(sameo, "WEIGHTS", self.folder)
-        return Given()
 
     @cached_property
     def paper(self):
@@ -92,10 +111,8 @@ class Desk:
     @cached_property
     def pool(self):
         root = self.folder / "source"
-        images = [conftest.photograph(root, i, conftest.two_objects(i)) for i in (1, 2)]
-        dataset = conftest.dataset_of(images, root)
-        teacher = conftest.AgreeingTeacher(dataset)
-        return collect_complete_objects(teacher, dataset, CompletenessConfig(), self.folder / "record")
+        dataset = dataset_of([photograph(root, i, two_objects(i)) for i in (1, 2)], root)
+        return collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), self.folder / "record")
 
     @cached_property
     def damaged_pool(self):
@@ -110,92 +127,57 @@ class Desk:
         return evaluate_regions([MASK], [MASK], [MASK])
 
     def changed_index(self):
-        path = self.file("a.json", COCO)
-        index = index_coco(path)
+        """Of a file that has changed since."""
+        index = index_coco(self.file("a.json", COCO))
         self.file("a.json", COCO | {"images": []})
         return index
 
     def changed_dataset(self):
+        """Whose file has changed since."""
         second = {"images": [IMAGE, IMAGE | {"id": 2}], "annotations": [OBJECT, OBJECT | {"id": 6, "image_id": 2}]}
         dataset = load_dataset("coco", self.coco(**second))
         self.coco()
         return dataset
 
-    def another_recipe(self):
-        self.file("run/config.json", {"seed": 99})
-        return self.folder / "run"
-
-
-class Given:
-    """Arguments."""
-
-    def __init__(self, *arguments, **options):
-        self.arguments, self.options = arguments, options
-
-
-@dataclass(frozen=True)
-class Row:
-    function: str  # below sameo_core
-    give: object  # of a desk: what is given
-    file: str  # words of the error's parts
-    rule: str
-    remedy: str
-    record: str = ""
+    def another_recipe(self, config='{"seed": 99}'):
+        return self.file("run/config.json", config).parent
 
 
 def g(*arguments, **options):
     return lambda desk: Given(*arguments, **options)
 
 
-def missing_folder(name):
-    room = READERS[name].__module__.removeprefix("sameo_core.")
-    return Row(
-        f"{room}.read_{name}",
-        lambda d: Given(d.folder / "none", "val"),
-        "none",
-        "folder of .* must exist|needs a folder|no <frame>_ampano.png|needs the folders|annotation file of",
-        "data/README.md|sequences",
-    )
+def absent(name):
+    """The path of a file that is not there."""
+    return lambda desk: Given(desk.folder / name)
 
 
-EMPTY = np.zeros((6, 8), bool)
-PLAIN = (
-    "amodal_lvis",
-    "coco",
-    "coco_photos",
-    "cocoa",
-    "cocoa_cls",
-    "d2sa",
-    "duts",
-    "dyce",
-    "kins",
-    "kitti360_aps",
-    "lvis",
-    "lvvis",
-    "mp3d_amodal",
-    "muva",
-    "pix2gestalt",
-    "walt",
-)
-SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
-IDS = np.array([3, 3])
-PREDICTION = {"image_id": 1, "segmentation": RLE, "score": 0.5}
-OURS = {"front-end": "a", "method": "b", "data set": "cocoa", "seed": 0, "AP": 0.5}
-MINE = "a", "b"
-SEED = {"model": "a", "seed": 0, "bucket": "0-10 %", "AP": 0.5}
-GAINS = "metric,prompt,data set,before,after,gain,ci_low,ci_high\n"
-MARKS = "<!-- results -->\n<!-- /results -->\n"
+def holding(name, content):
+    """A file with this content."""
+    return lambda desk: Given(desk.file(name, content))
 
 
-EASY = SynthesisConfig()
-IMPOSSIBLE = SynthesisConfig(max_enlargement=0.0)
-FORM = CocoFormat()
-PICTURE = np.zeros((60, 90, 3), np.uint8)
+def unmade(kind, *arguments):
+    """What a constructor takes."""
+    return Given(kind.__new__(kind), *arguments)
 
 
-def visible_only():
-    instance = plain_dataset(1)[0].instances[0]
-    return (replace(instance, instance_id=1, amodal_rle=None),)
+def reader_of(name):
+    return f"{READERS[name].__module__.removeprefix('sameo_core.')}.{READERS[name].__name__}"
+
+
+def annotated(**changes):
+    return COCO | {"annotations": [OBJECT | changes]}
+
+
+def visible_set(desk):
+    """A data set without amodal masks."""
+    instance = replace(plain_dataset(1)[0].instances[0], instance_id=1, amodal_rle=None)
+    return dataset_of([AmodalImage(1, "", desk.folder, 6, 8, (instance,))], desk.folder)
+
+
+def visible_results(desk):
+    return Given(visible_set(desk), [{"image_id": 1, "instance_id": 1, "segmentation": RLE}])
 
 
 def another_year(desk):
@@ -204,81 +186,66 @@ def another_year(desk):
     return desk.folder
 
 
-def builder(desk):
-    return DatasetBuilder("x", desk.folder, "val", desk.folder / "a.json")
-
-
 def npz(desk, **arrays):
     np.savez(desk.folder / "a.npz", **arrays)
     return desk.folder / "a.npz"
 
 
-def weights(desk, **tensors):
-    save_file(tensors, desk.folder / "w.safetensors")
-    return desk.folder / "w.safetensors"
+def png_with_a_text_bomb():
+    """A picture of 6 x 8 pixels whose comment unfolds to 32 MiB."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**25)))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(6 * 25)))
+    return b"\x89PNG\r\n\x1a\n" + head + text + pixels + chunk(b"IEND", b"")
+
+
+def foreign_weights(desk):
+    """Of no network of ours."""
+    save_file({"a": torch.zeros(2)}, desk.folder / "w.safetensors")
+    return Given(desk.folder / "w.safetensors")
 
 
 def points(given, labels=None):
     """Points in an image of 60 x 90 pixels."""
-    return lambda desk: Given(desk.nano.model, torch.zeros(1, 128, 16, 16), torch.tensor([given]), (60, 90), labels)
+    return lambda desk: Given(desk.nano.model, EMBEDDING, torch.tensor([given]), FRAME, labels)
 
 
-def cache(desk):
-    return EmbeddingCache(desk.nano.model, desk.folder / "embeddings")
-
-
-def sampler(desk):
-    """Of a data set whose one image is not there."""
-    recipe = load_profile("mini", batch_images=1).training
-    return BatchSampler([load_dataset("coco", desk.coco())], cache(desk), recipe, 64, 0)
-
-
-def results(desk, given, options=()):
+def results(given, **options):
     """COCO results that are right except for what is given, and the data set they are of."""
     right = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "score": 0.5}
-    needed = isinstance(given, list) and (len(given) > 1 or given[0] or options)
-    records = [right | record for record in given] if needed else given
-    return Given(records, load_dataset("coco", desk.coco()), **dict(options))
+    if isinstance(given, list) and given != [{}] or options:
+        given = [right | record for record in given]
+    return lambda desk: Given(given, desk.small(), **options)
 
 
-def found(**changes):
+def found(*arguments, **changes):
     """What supervision.Detections looks like."""
     right = {"xyxy": np.zeros((2, 4)), "confidence": [0.5, 0.5], "class_id": [1, 1], "mask": None}
-    return SimpleNamespace(**right | changes)
+    return g(SimpleNamespace(**right | changes), *arguments)
 
 
-def no_supervision(desk):
-    desk.monkeypatch.setitem(sys.modules, "supervision", None)  # as if it were not installed
-    return Given(print, "ultralytics")
+def without_package(desk, package, *arguments):
+    """As if it were not installed."""
+    desk.monkeypatch.setitem(sys.modules, package, None)
+    return Given(*arguments)
 
 
-def objects():
-    """One that tells nothing of how much is hidden."""
-    return read_objects(COCO | {"annotations": [OBJECT | {"visible_mask": None}]}, True)
+def without_weights(desk):
+    for module in (sameo, sys.modules["sameo_core.apps.predict"]):
+        desk.monkeypatch.setattr(module, "WEIGHTS", desk.folder)
+    return Given()
 
 
 def table(desk, name, text):
+    """The folder of a CSV file."""
     return desk.file(f"{name}.csv", text).parent
-
-
-def readme(desk, text, figure=None):
-    """README, a good table, and a figure or none."""
-    lines = (f"{metric},visible boxes,cocoa_cls,1,1,1,1,1\n" for metric in README_METRICS)
-    folder = table(desk, "zero_shot_gains", GAINS + "".join(lines))
-    return Given(desk.file("README.md", text), folder, folder if figure is None else figure.parent)
 
 
 def one_stage():
     """A square that a smaller one comes to hide."""
     picture = np.full((20, 40, 3), 90, np.uint8)
     return OcclusionPair(picture, rectangle((20, 40), 6, 12, 14, 20), picture[:4, :8], np.ones((4, 8), bool))
-
-
-def without_weights(desk):
-    desk.monkeypatch.setattr("sameo_core.apps.predict.WEIGHTS", desk.folder)
-    return Given()
-
-
-def without(desk, package):
-    desk.monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    return Given(desk.nano, desk.folder)

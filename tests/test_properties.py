@@ -194,7 +194,7 @@ def test_a_box_is_a_polygon_is_a_mask_is_a_box(frame, x0, y0, width, height):
     x0, y0, x1, y1 = whole.astype(int).tolist()
     side = max(frame)
     if min(x0, y0) < -4 * side or max(x1, y1) > 5 * side:
-        return  # refused, see test_masks
+        return  # refused, see test_masks_bad_input
     mask = decode_segmentation([x0, y0, x1, y0, x1, y1, x0, y1], *frame)
     clipped = [max(x0, 0), max(y0, 0), min(x1, width_of_frame), min(y1, height_of_frame)]
     inside = clipped[0] < clipped[2] and clipped[1] < clipped[3]

@@ -1,33 +1,56 @@
 """A run's tables beside the committed ones: equal, within tolerance, or different, and where."""
 
-import shutil
-
 import pytest
 
 from sameo_core.config import RESULTS
-from sameo_core.reporting import claims_agree, read_table, tables_agree, write_table
+from sameo_core.reporting import claims_agree, tables_agree, write_table
 
 MINI = RESULTS / "mini"
+CLAIM = {"claim": "a", "paper_effect": 0.1, "mini_effect": 0.055, "ci_low": 0.045, "ci_high": 0.065, "seeds": 3}
+COMMITTED = {
+    "zero_shot": [{"data set": name, "seed": seed, "AP": 0.5} for name in ("kins", "cocoa") for seed in (0, 1)],
+    "fine_tuning": [{"model": model, "seed": 0, "total": 0.07, "weights": "aa"} for model in ("first", "second")],
+    "complete_objects": [{"rule": rule, "objects": 900, "seed": 0} for rule in ("complete", "cut off")],
+    "occlusion_curve": [{"rate": rate, "IoU": 0.8, "seed": 0} for rate in (0.1, 0.2)],
+    "datasets": [{"data set": name, "instances": 40, "seed": 0} for name in ("kins", "cocoa")],
+    "gains": [{"metric": "mIoU", "gain": 0.058, "ci_low": 0.054, "ci_high": 0.062, "seeds": 3}],
+    "claims": [CLAIM | {"claim": name, "verdict": "holds"} for name in "abc"],
+}
 
 
-def agreed(folder):
+@pytest.fixture
+def committed(tmp_path):
+    for name, rows in COMMITTED.items():
+        write_table(name, rows, "mini", tmp_path / "committed")
+    return tmp_path / "committed"
+
+
+def agreed(folder, committed):
     """The table -> (what is said, how many numbers were compared, the farthest)."""
-    return {row[0]: row[1:] for row in tables_agree(sorted(folder.glob("*.csv")), MINI).cells}
+    return {row[0]: row[1:] for row in tables_agree(sorted(folder.glob("*.csv")), committed).cells}
+
+
+@pytest.fixture
+def compared(committed, tmp_path):
+    """These rows beside the committed ones: what is said, how many numbers were compared, the farthest."""
+
+    def compare(name, rows):
+        write_table(name, rows, "mini", tmp_path / "ours")
+        return agreed(tmp_path / "ours", committed)[name]
+
+    return compare
 
 
 def test_the_committed_tables_equal_themselves():
-    found = agreed(MINI)
+    found = agreed(MINI, MINI)
     assert found.keys() == {path.stem for path in MINI.glob("*.csv")}
     assert {said for said, *_ in found.values()} == {"equal"} and all(int(count) for _, count, _ in found.values())
 
 
-def test_one_seed_is_compared_with_the_committed_rows_of_that_seed(tmp_path):
-    rows = [row for row in read_table(MINI / "zero_shot.csv") if row["seed"] in (None, 0)]
-    write_table("zero_shot", rows, "mini", tmp_path)
-    said, count, _ = agreed(tmp_path)["zero_shot"]
-    assert said == "equal" and 0 < int(count) < int(agreed(MINI)["zero_shot"][1])
-    write_table("zero_shot", rows[:-1], "mini", tmp_path)
-    said, _, where = agreed(tmp_path)["zero_shot"]
+def test_one_seed_is_compared_with_the_committed_rows_of_that_seed(compared):
+    rows = [row for row in COMMITTED["zero_shot"] if row["seed"] == 0]
+    assert compared("zero_shot", rows)[:2] == ("equal", "2")
+    said, _, where = compared("zero_shot", rows[:-1])
     assert said == "different" and "missing" in where
 
 
@@ -41,40 +64,33 @@ def test_one_seed_is_compared_with_the_committed_rows_of_that_seed(tmp_path):
         ("complete_objects", "objects", 20, "within tolerance"),
         ("complete_objects", "objects", 200, "different"),
         ("occlusion_curve", "IoU", 0.04, "within tolerance"),
+        ("occlusion_curve", "IoU", 0.06, "different"),
         ("datasets", "instances", 1, "different"),  # drawn, not trained
     ],
 )
-def test_what_another_cpu_may_change(name, column, change, said, tmp_path):
-    rows = read_table(MINI / f"{name}.csv")
-    rows[1] |= {column: rows[1][column] + change}
-    write_table(name, rows, "mini", tmp_path)
-    found, _, where = agreed(tmp_path)[name]
+def test_what_another_cpu_may_change(name, column, change, said, compared):
+    first, second, *others = COMMITTED[name]
+    found, _, where = compared(name, [first, second | {column: second[column] + change}, *others])
     assert found == said and column in where
 
 
-def test_other_weights_are_seen_where_all_numbers_are_equal(tmp_path):
-    committed, ours = tmp_path / "committed", tmp_path / "ours"
-    for folder, digest in ((committed, "aa"), (ours, "bb")):
-        write_table("fine_tuning", [{"seed": 0, "total": 0.07, "weights": digest}], "mini", folder)
-    ((_, said, count, where),) = tables_agree([ours / "fine_tuning.csv"], committed).cells
-    assert (said, count) == ("within tolerance", "2") and "aa -> bb" in where
+def test_other_weights_are_seen_where_all_numbers_are_equal(compared):
+    said, count, where = compared("fine_tuning", [row | {"weights": "bb"} for row in COMMITTED["fine_tuning"]])
+    assert (said, count) == ("within tolerance", "4") and "aa -> bb" in where
 
 
-@pytest.mark.parametrize(("effect", "said"), [(0.065, "within tolerance"), (0.1, "different")])
-def test_a_single_seed_lies_near_the_mean_of_three(effect, said, tmp_path):
-    shutil.copy(MINI / "zero_shot_gains.csv", tmp_path)
-    (row, *_) = read_table(tmp_path / "zero_shot_gains.csv")
-    one = row | {"gain": effect, "ci_low": float("nan"), "ci_high": float("nan"), "seeds": 1}
-    others = [{**row, "seeds": 3} for row in read_table(MINI / "zero_shot_gains.csv")[1:]]
-    write_table("zero_shot_gains", [one, *others], "mini", tmp_path)
-    assert agreed(tmp_path)["zero_shot_gains"][0] == said
+@pytest.mark.parametrize(("gain", "said"), [(0.065, "within tolerance"), (0.1, "different")])
+def test_a_single_seed_lies_near_the_mean_of_three(gain, said, compared):
+    (row,) = COMMITTED["gains"]
+    one = row | {"gain": gain, "ci_low": float("nan"), "ci_high": float("nan"), "seeds": 1}
+    assert compared("gains", [one])[0] == said
 
 
-def test_verdicts_side_by_side(tmp_path):
-    rows = read_table(MINI / "claims.csv")
-    rows[0] |= {"mini_effect": 0.05, "ci_low": None, "ci_high": None, "seeds": 1, "verdict": "one seed: for it"}
-    rows[1] |= {"mini_effect": None, "ci_low": None, "ci_high": None, "seeds": 0, "verdict": "undecided"}
-    first, second, *others = claims_agree(write_table("claims", rows, "mini", tmp_path), MINI / "claims.csv").cells
-    assert first[1:] == ("+5.5 (+4.5 to +6.5)", "holds", "+5.0", "one seed: for it")
-    assert second[3] == "not tried" and all(cells[1:3] == cells[3:] for cells in others)
-    assert agreed(tmp_path)["claims"][0] == "within tolerance"  # of what was tried
+def test_verdicts_side_by_side(committed, compared, tmp_path):
+    alone = {"mini_effect": 0.05, "ci_low": None, "ci_high": None, "seeds": 1, "verdict": "one seed: for it"}
+    absent = {"mini_effect": None, "ci_low": None, "ci_high": None, "seeds": 0, "verdict": "undecided"}
+    first, second, third = COMMITTED["claims"]
+    assert compared("claims", [first | alone, second | absent, third])[0] == "within tolerance"  # of what was tried
+    one, other, same = claims_agree(tmp_path / "ours/claims.csv", committed / "claims.csv").cells
+    assert one[1:] == ("+5.5 (+4.5 to +6.5)", "holds", "+5.0", "one seed: for it")
+    assert other[3] == "not tried" and same[1:3] == same[3:]

@@ -71,11 +71,6 @@ def test_no_boxes(nano, boxes):
     assert found.masks.shape == (0, *SIZE) and found.iou.shape == found.scores.shape == (0,)
 
 
-@pytest.mark.parametrize("convert", [np.array, torch.tensor, lambda boxes: np.array(boxes, np.float64)])
-def test_boxes_may_be_any_array(nano, convert):
-    assert same(nano.predict(photo(), convert(BOXES), convert(SCORES)), nano.predict(photo(), BOXES, SCORES))
-
-
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (256, 256), (500, 333)])
 def test_any_image_size(nano, size):
     height, width = size
@@ -227,12 +222,6 @@ def test_a_compiled_model_is_saved_as_the_plain_one(nano, tmp_path):
         assert model.fingerprint() == fingerprint and model.shares_encoder(nano)
 
 
-def test_only_safetensors_are_written(nano, tmp_path):
-    with pytest.raises(InputError, match=r"found '\.pt'"):
-        nano.save(tmp_path / "weights.pt")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_name_is_a_file_in_the_weights_folder(nano, world):
     nano.save(world.root / "data/weights/sameo_nano.safetensors")
     loaded = Sameo.load("nano")
@@ -277,8 +266,9 @@ def test_another_variant_is_refused(nano, tmp_path):
 def test_neither_a_name_nor_a_file(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="must exist.*one of the names photo"):
+    with pytest.raises(InputError) as error:
         Sameo.load(name)
+    assert error.value.file == name and "photo" in error.value.remedy
 
 
 @pytest.mark.parametrize("spoil", ["empty", "half", "almost", "text"])
@@ -332,67 +322,60 @@ def test_predicting_leaves_no_gradient_and_no_trace(nano):
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
+BAD_IMAGES = {
+    "float": photo() / 255,
+    "grey": photo()[..., 0],
+    "alpha": np.zeros((*SIZE, 4), np.uint8),
+    "empty": np.zeros((0, 64, 3), np.uint8),
+    "channels first": photo().transpose(2, 0, 1),
+    "batch": photo()[None],
+    "tensor": torch.from_numpy(photo()),
+    "path": "photo.jpg",
+}
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("image", "found"),
-    [
-        (photo() / 255, "float64"),
-        (photo()[..., 0], r"uint8 \(48, 64\)"),
-        (np.zeros((*SIZE, 4), np.uint8), r"\(48, 64, 4\)"),
-        (np.zeros((0, 64, 3), np.uint8), r"\(0, 64, 3\)"),
-        (photo().transpose(2, 0, 1), r"\(3, 48, 64\)"),
-        (photo()[None], r"\(1, 48, 64, 3\)"),
-        (torch.from_numpy(photo()), "Tensor"),
-        ("photo.jpg", "str"),
-    ],
-    ids=["float", "grey", "alpha", "empty", "channels first", "batch", "tensor", "path"],
-)
-def test_bad_images(nano, image, found):
-    with pytest.raises(InputError, match=f"found .*{found}") as error:
+@pytest.mark.parametrize("image", BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_bad_images(nano, image):
+    with pytest.raises(InputError) as error:
         nano.embed(image)
-    assert error.value.file == "image" and "convert('RGB')" in error.value.remedy
+    assert error.value.file == "image" and error.value.remedy
 
 
-BAD_BOXES = {
-    "NaN": ([[5, 5, float("nan"), 9]], "NaN or infinity"),
-    "infinite": ([[5, 5, float("inf"), 9]], "NaN or infinity"),
+BAD_BOXES = {  # what is given, and which format or box the error names
+    "NaN": ([[5, 5, float("nan"), 9]], None),
     "xywh": ([[40, 30, 20, 10]], 'box_format="xywh"'),
     "normalised": ([[0.1, 0.2, 0.5, 0.9]], 'box_format="normalised"'),
     "normalised tensor": (torch.tensor([[0.1, 0.2, 0.5, 0.9]]), 'box_format="normalised"'),
-    "outside": ([[64, 5, 70, 9]], "meets the picture, 64 wide and 48 high"),
-    "no width": ([[64, 5, 64, 9]], "x0 < x1"),
-    "no height": ([[5, 48, 8, 48]], "y0 < y1"),
-    "one box": ([5, 5, 8, 9], r"found \(4,\)"),
-    "five numbers": ([[5, 5, 8, 9, 0.5]], r"found \(1, 5\)"),
-    "ragged": ([[5, 5, 8, 9], [5, 5, 8]], "numbers"),
-    "words": ([["a", "b", "c", "d"]], "numbers"),
-    "none": (None, "found"),
+    "outside": ([[64, 5, 70, 9]], "box 0"),
+    "no width": ([[64, 5, 64, 9]], "box 0"),
+    "no height": ([[5, 48, 8, 48]], "box 0"),
+    "one box": ([5, 5, 8, 9], None),
+    "ragged": ([[5, 5, 8, 9], [5, 5, 8]], None),
+    "none": (None, None),
 }
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("case", BAD_BOXES)
 def test_bad_boxes(nano, case):
-    boxes, rule = BAD_BOXES[case]
-    with pytest.raises(InputError, match=rule) as error:
-        nano.predict(photo(), boxes)
-    assert error.value.file == "boxes" and error.value.remedy
-    with pytest.raises(InputError, match=rule):
-        nano.predict_in_passes(nano.embed(photo()), SIZE, boxes)
+    boxes, told = BAD_BOXES[case]
+    embedding = nano.embed(photo())
+    for call in (lambda: nano.predict(photo(), boxes), lambda: nano.predict_in_passes(embedding, SIZE, boxes)):
+        with pytest.raises(InputError, match=told) as error:
+            call()
+        assert error.value.file == "boxes" and error.value.remedy
+
+
+TENSOR = torch.tensor(BOXES, dtype=torch.float32, requires_grad=True)
 
 
 @pytest.mark.parametrize(
     "boxes",
-    [
-        torch.tensor(BOXES, dtype=torch.float32, requires_grad=True),
-        torch.tensor(BOXES).bfloat16(),
-        torch.tensor(BOXES).half(),
-        [torch.tensor(box, dtype=torch.float32, requires_grad=True) for box in BOXES],
-        [[torch.tensor(number) for number in box] for box in BOXES],
-    ],
-    ids=["grad", "bf16", "half", "list", "numbers"],
+    [np.array(BOXES), TENSOR, TENSOR.bfloat16(), TENSOR.half(), [*TENSOR], [[*box] for box in TENSOR]],
+    ids=["array", "gradient", "bfloat16", "half", "list of tensors", "lists of numbers"],
 )
-def test_boxes_and_scores_are_tensors(nano, boxes):
+def test_boxes_and_scores_may_be_any_array(nano, boxes):
     scores = torch.tensor(SCORES, requires_grad=True)
     assert same(nano.predict(photo(), boxes, scores), nano.predict(photo(), BOXES, SCORES))
 

@@ -50,8 +50,14 @@ WARM += " safetensors.torch joblib jaxtyping beartype nbval.plugin pytest_cov.pl
 # Group -> files of the package -> the tests that are meant to see a fault in them.
 GROUPS = {
     "losses": {"model/losses.py": "test_losses.py"},
-    "masks": {"masks/*.py": "test_masks.py", "model/boxes.py": "test_boxes.py", "front_ends/boxes.py": "test_boxes.py"},
-    "evaluation": {"evaluation/*.py": "test_evaluation.py"},
+    "masks": {
+        "masks/*.py": "test_masks.py test_masks_bad_input.py",
+        "model/boxes.py": "test_boxes.py",
+        "front_ends/boxes.py": "test_boxes.py",
+    },
+    "evaluation": {
+        "evaluation/*.py": "test_evaluation.py test_evaluation_in_one_pass.py test_evaluation_input.py test_regions.py"
+    },
     "synthesis": {
         "synthesis/completeness.py": "test_complete_objects.py",
         "synthesis/pool.py": "test_complete_objects.py",
@@ -171,7 +177,8 @@ class Workshop:
             os.dup2(said, 1), os.dup2(said, 2)
             sys.dont_write_bytecode = not keep
             options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-profile=mutants"]
-            os._exit(pytest.main([*options, "-k", self.chosen, f"tests/{tests}"], [plugin] if plugin else []))
+            files = [f"tests/{name}" for name in tests.split()]
+            os._exit(pytest.main([*options, "-k", self.chosen, *files], [plugin] if plugin else []))
         finally:
             os._exit(99)
 
