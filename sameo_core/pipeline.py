@@ -26,7 +26,7 @@ from sameo_core.runs.distributed import broadcast_bool, rank_zero_first
 from sameo_core.runs.folders import locked
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
 from sameo_core.training import EmbeddingCache, fine_tune
-from sameo_core.training.loop import starting_model
+from sameo_core.training.fine_tuning import starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:

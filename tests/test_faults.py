@@ -255,11 +255,11 @@ BESIDE = """
     import torch
     from sameo_core import pipeline
     from sameo_core.config import load_profile
-    from sameo_core.training import loop
+    from sameo_core.training import fine_tuning
 
     torch.set_num_threads({threads})
-    loss, steps = loop.training_loss, []
-    loop.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
+    loss, steps = fine_tuning.training_loss, []
+    fine_tuning.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
     profile = load_profile(**{profile})
     print("ready", flush=True)
     input()

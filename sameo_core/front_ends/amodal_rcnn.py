@@ -8,7 +8,6 @@ Ours: one class; attention before the up-sampling instead of after it; hidden ha
 AISFormer computes its embedding from those of amodal and visible.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,12 +33,9 @@ from sameo_core.front_ends.live import LiveDetector, load_detector
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.atomic import atomic_write
-from sameo_core.runs.folders import locked, write_environment
-from sameo_core.training import learning_rate_factor, set_probabilities
-from sameo_core.training.batches import leave_out, warn_left_out
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import cpu_threads, is_complete
+from sameo_core.training.batches import leave_out, set_probabilities, warn_left_out
+from sameo_core.training.detectors import DetectionBatch, detector_losses, detector_optimiser, save_detector
+from sameo_core.training.loop import TrainingRun, learning_rate_factor, train_once
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -311,40 +307,37 @@ def fit_amodal_rcnn(
         FloatingPointError: the loss is not finite; the message names the images of the batch.
     """
     result = folder / "amodal_rcnn.safetensors"
-    if is_complete(result):
-        return result
     model = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
     model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with locked(folder), cpu_threads(shared.cpu_threads):
-        if is_complete(result):  # another process has been at work on it
-            return result
-        common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
-        config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
-        with atomic_write(folder / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=1))
-        write_environment(folder)
-        left_out: dict[str, str] = {}
+    optimiser = detector_optimiser(
+        model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay
+    )
+    left_out: dict[str, str] = {}
+    run = TrainingRun(
+        task="training the baseline",
+        modules={"model": model},
+        optimisers={"optimiser": optimiser},
+        batches=lambda start: (
+            draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
+            for iteration in range(start, recipe.rcnn_iterations)
+        ),
+        losses=lambda iteration, batch: detector_losses(model, batch, iteration, seed),
+        iterations=recipe.rcnn_iterations,
+        rate_factor=lambda iteration: learning_rate_factor(iteration, schedule),
+        clip=shared.clip,
+        log_every=shared.log_every,
+        left_out=left_out,
+    )
 
-        def draw(iteration: int) -> DetectionBatch:
-            return draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
-
-        run_detector_training(
-            model,
-            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: (draw(iteration) for iteration in range(start, recipe.rcnn_iterations)),
-            folder,
-            end=recipe.rcnn_iterations,
-            factor=lambda iteration: learning_rate_factor(iteration, schedule),
-            seed=seed,
-            clip=shared.clip,
-            log_every=shared.log_every,
-        )
+    def work() -> None:
+        run.run(folder)
         warn_left_out(left_out, folder)
         save_detector(model, result)
-        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
-            (folder / name).unlink(missing_ok=True)
-    return result
+
+    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
+    config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
+    return train_once(result, config, shared.cpu_threads, work)
 
 
 def draw_batch(

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -31,13 +31,14 @@ from sameo_core.arrays import Images
 from sameo_core.config import WEIGHTS
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature.drawing import draw_scene
-from sameo_core.miniature.pretraining import claim_folder, learning_rate_factor, mirror_scene
+from sameo_core.miniature.pretraining import claim_folder, drawn_batches, mirror_scene
 from sameo_core.model import build_efficient_sam
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD
 from sameo_core.model.image_encoder import ChannelNorm, ImageEncoder
 from sameo_core.model.variants import VARIANTS
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
+from sameo_core.training.detectors import DetectionBatch, detector_losses, detector_optimiser, save_detector
+from sameo_core.training.loop import TrainingRun, linear_factor
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
@@ -160,14 +161,11 @@ def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
 class DetectionScenes(Dataset):
     """Scenes by number, as torchvision's detectors take them: image Float "3 h w", and a dict of its objects."""
 
-    def __init__(self, config: DetectorConfig, domain: str = "pretraining"):
-        self.config, self.domain = config, domain
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.images
+    def __init__(self, config: DetectorConfig):
+        self.config = config
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
-        scene = draw_scene(self.domain, index, self.config.seed)
+        scene = draw_scene("pretraining", index, self.config.seed)
         if np.random.default_rng([self.config.seed, index, 1]).random() < 0.5:
             scene = mirror_scene(scene)
         target = {
@@ -178,17 +176,16 @@ class DetectionScenes(Dataset):
         return torch.from_numpy(scene.image).permute(2, 0, 1) / 255, target
 
 
-def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = None) -> Path:
+def pretrain_detector(config: DetectorConfig, folder: Path) -> Path:
     """Train the nano detector on drawn scenes; resumes from `folder` where an earlier run stopped.
 
     Args:
         config: the recipe.
         folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
             detector_nano.safetensors.
-        until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
-        the path of the weights (half precision), or of the checkpoint where it stopped early.
+        the path of the weights (half precision).
 
     Raises:
         InputError: the folder holds another recipe's run or cannot be made, or the encoder's weights are missing.
@@ -197,7 +194,7 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
     claim_folder(folder, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = build_nano_detector()
+        model = build_nano_detector().train()
     encoder = build_efficient_sam("nano", WEIGHTS / config.encoder).image_encoder
     model.backbone.encoder.load_state_dict(encoder.state_dict())
     model.backbone.bf16 = config.bf16
@@ -207,34 +204,25 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
         scenes = config.evaluation_scenes
         return {name: round(box_average_precision(model, of, scenes, config.seed), 4) for name, of in domains.items()}
 
-    end = min(until or config.steps, config.steps)
-    run_detector_training(
-        model.train(),
-        detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay),
-        lambda start: _batches(config, start, end),
-        folder,
-        end=end,
-        factor=lambda step: learning_rate_factor(step, config),
-        seed=config.seed,
+    TrainingRun(
+        task="training the detector",
+        modules={"model": model},
+        optimisers={
+            "optimiser": detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay)
+        },
+        batches=lambda start: _batches(config, start),
+        losses=lambda step, batch: detector_losses(model, batch, step, config.seed),
+        iterations=config.steps,
+        rate_factor=lambda step: linear_factor(step, config.steps, config.warmup_steps, config.decay_share),
         clip=config.clip,
         log_every=config.evaluate_every,
         measure=measure,
-    )
-    return save_detector(model, folder / NANO_DETECTOR) if end == config.steps else folder / "checkpoint.pt"
+    ).run(folder)
+    return save_detector(model, folder / NANO_DETECTOR)
 
 
-def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[DetectionBatch]:
-    scenes = range(start * config.images, end * config.images)
-    loader = DataLoader(
-        DetectionScenes(config),
-        config.images,
-        sampler=scenes,
-        collate_fn=list,
-        num_workers=1,
-        prefetch_factor=4 if scenes else None,
-    )
-    for step, pairs in enumerate(loader, start):
-        names = tuple(f"scene {step * config.images + i}" for i in range(len(pairs)))
+def _batches(config: DetectorConfig, start: int) -> Iterator[DetectionBatch]:
+    for names, pairs in drawn_batches(DetectionScenes(config), config, start, collate=list):
         images, targets = zip(*pairs, strict=True)
         yield DetectionBatch(images, targets, names)
 

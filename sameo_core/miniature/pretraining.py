@@ -7,11 +7,10 @@ undisturbed one would have seen.
 """
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images
 from sameo_core.errors import InputError
@@ -28,22 +26,9 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.runs.atomic import atomic_write, make_folder
-from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint, write_environment
+from sameo_core.runs.folders import write_environment
 from sameo_core.training import shrink_masks
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """What `learning_rate_factor` asks of a recipe."""
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def warmup_steps(self) -> int: ...
-
-    @property
-    def decay_share(self) -> float: ...  # of all steps
+from sameo_core.training.loop import TrainingRun, linear_factor
 
 
 @dataclass(frozen=True)
@@ -77,19 +62,17 @@ class PromptedScenes:
     boxes: BoxPrompts  # b q 4, visible boxes in pixels of the square input
     targets: Float[Tensor, "b q hm wm"]  # visible masks at the decoder's resolution, share of each cell
     dense: Float[Tensor, "b 6 hm wm"]  # foreground, boundary, and x0 y0 x1 y1 (0..1) of the object under the cell
+    names: tuple[str, ...]  # of the scenes, to name in an error
 
 
 class DrawnScenes(Dataset):
     """Scenes by number, as tensors; what is prompted, and its jitter, depends on the number alone."""
 
-    def __init__(self, config: PretrainingConfig, side: int, domain: str = "pretraining"):
-        self.config, self.side, self.domain = config, side, domain
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.images
+    def __init__(self, config: PretrainingConfig, side: int):
+        self.config, self.side = config, side
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        scene = draw_scene(self.domain, index, self.config.seed)
+        scene = draw_scene("pretraining", index, self.config.seed)
         rng = np.random.default_rng([self.config.seed, index, 1])
         order = rng.permutation(len(scene.visible))
         chosen = np.resize(order, self.config.boxes)
@@ -147,24 +130,16 @@ def dense_loss(predicted: Float[Tensor, "b 6 hm wm"], target: Float[Tensor, "b 6
     return classes + 2 * boxes
 
 
-def learning_rate_factor(step: int, config: Schedule) -> float:
-    """Share of the full learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
-    rise = (step + 1) / config.warmup_steps
-    fall = (config.steps - step) / (config.decay_share * config.steps)
-    return min(1.0, rise, fall)
-
-
-def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) -> Path:
+def pretrain(config: PretrainingConfig, folder: Path) -> Path:
     """Pre-train EfficientSAM-nano; resumes from `folder` where an earlier run stopped.
 
     Args:
         config: the recipe.
         folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
             efficient_sam_nano.safetensors.
-        until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
-        the path of the weights (half precision), or of the checkpoint where it stopped early.
+        the path of the weights (half precision).
 
     Raises:
         InputError: the folder holds another recipe's run, or cannot be made.
@@ -174,54 +149,34 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
     head = DenseHead(model.config.embedding_dim)
-    optimisers = _optimisers(nn.ModuleList([model, head]), config)
-    rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
-    checkpoint, start = folder / "checkpoint.pt", 0
-    if (state := load_checkpoint(checkpoint)) is not None:
-        model.load_state_dict(state["model"])
-        head.load_state_dict(state["head"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        start = state["step"]
-    end = min(until or config.steps, config.steps)
-    running: dict[str, float] = {}
-    logged, began = start, time.perf_counter()
-    bar = tqdm(_batches(config, model.config.image_size, start, end), desc="pre-training", initial=start, total=end)
-    for step, batch in bar:
-        for optimiser, rate in zip(optimisers, rates, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * learning_rate_factor(step, config)
+    scenes = DrawnScenes(config, model.config.image_size)
+    weights = {"focal": config.focal_weight, "dense": config.dense_weight}
+
+    def losses(step: int, batch: PromptedScenes) -> tuple[Tensor, dict[str, Tensor]]:
         terms = pretraining_losses(model, head, batch, config, step)
-        weights = {"focal": config.focal_weight, "dense": config.dense_weight}
-        loss = cast(Tensor, sum(weights.get(name, 1.0) * term for name, term in terms.items()))
-        if not loss.isfinite():
-            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], config.clip)
-        for optimiser in optimisers:
-            optimiser.step()
-        for name, value in terms.items():
-            running[name] = running.get(name, 0.0) + value.item()
-        done = step + 1
-        if done % config.evaluate_every == 0 or done == end:
-            row: dict[str, int | float] = {"step": done, "scenes": done * config.images}
-            row |= {name: round(total / (done - logged), 5) for name, total in running.items()}
-            for name, domain in (("visible_miou_seen", "pretraining"), ("visible_miou_unseen", "cocoa_cls")):
-                row[name] = round(float(visible_ious(model, domain, config.evaluation_scenes, config.seed).mean()), 4)
-            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
-            append_log(folder / "log.csv", row)
-            modules = {"model": model.state_dict(), "head": head.state_dict()}
-            state = {**modules, "optimisers": [optimiser.state_dict() for optimiser in optimisers], "step": done}
-            save_checkpoint(state, checkpoint)
-            running, logged, began = {}, done, time.perf_counter()
-    if end < config.steps:
-        return checkpoint
+        return cast(Tensor, sum(weights.get(name, 1.0) * term for name, term in terms.items())), terms
+
+    def measure() -> dict[str, float]:
+        domains = {"visible_miou_seen": "pretraining", "visible_miou_unseen": "cocoa_cls"}
+        ious = {name: visible_ious(model, of, config.evaluation_scenes, config.seed) for name, of in domains.items()}
+        return {name: round(float(values.mean()), 4) for name, values in ious.items()}
+
+    TrainingRun(
+        task="pre-training",
+        modules={"model": model, "head": head},
+        optimisers=_optimisers(nn.ModuleList([model, head]), config),
+        batches=lambda start: (PromptedScenes(*of, names=n) for n, of in drawn_batches(scenes, config, start)),
+        losses=losses,
+        iterations=config.steps,
+        rate_factor=lambda step: linear_factor(step, config.steps, config.warmup_steps, config.decay_share),
+        clip=config.clip,
+        log_every=config.evaluate_every,
+        measure=measure,
+    ).run(folder)
     return Sameo(model.half(), "nano").save(folder / "efficient_sam_nano.safetensors")
 
 
-def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
+def _optimisers(modules: nn.Module, config: PretrainingConfig) -> dict[str, torch.optim.Optimizer]:
     """Muon for the weights of linear layers, AdamW for everything else.
 
     With AdamW alone a first run, on slightly harder scenes, stood at 0.57 held-out mIoU after 500 steps, not at 0.67.
@@ -232,7 +187,8 @@ def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.opt
     muon = torch.optim.Muon(
         matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return [muon, torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)]
+    adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return {"muon": muon, "adamw": adamw}
 
 
 def pretraining_losses(
@@ -282,13 +238,21 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
     return np.array(values)
 
 
-def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iterator[tuple[int, PromptedScenes]]:
-    scenes = range(start * config.images, end * config.images)
-    loader = DataLoader(
-        DrawnScenes(config, side), config.images, sampler=scenes, num_workers=1, prefetch_factor=4 if scenes else None
-    )
-    for step, tensors in enumerate(loader, start):
-        yield step, PromptedScenes(*tensors)
+def drawn_batches(
+    scenes: Dataset, config: Any, start: int, collate: Callable[[list], Any] | None = None
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Names of the scenes and content of each batch from a step on, drawn in another process.
+
+    Args:
+        scenes: by number.
+        config: a recipe with `steps` and `images` (per step).
+        start: the first step.
+        collate: makes a batch of a list of scenes; None: stacked tensors.
+    """
+    numbers = range(start * config.images, config.steps * config.images)
+    loader = DataLoader(scenes, config.images, sampler=numbers, num_workers=1, prefetch_factor=4, collate_fn=collate)
+    for step, batch in enumerate(loader, start):
+        yield tuple(f"scene {step * config.images + i}" for i in range(config.images)), batch
 
 
 def claim_folder(folder: Path, config: Any) -> None:

@@ -36,7 +36,7 @@ class Batch:
     embedding: ImageEmbedding  # b c he we, in the precision it is kept in
     boxes: BoxPrompts  # b q 4
     targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
-    image_ids: tuple[str, ...]  # data set and image, to name in an error
+    names: tuple[str, ...]  # data set and image, to name in an error
 
 
 def set_probabilities(
