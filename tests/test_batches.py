@@ -44,6 +44,9 @@ def test_shrunken_masks_are_soft_at_the_border():
     assert torch.equal(shrink_masks(left_half[None], (4, 4))[0] >= 0.5, torch.from_numpy(left_half))
 
 
+SIDE = 64  # of the square input: images have 40 x 60 pixels, targets 16 x 16
+
+
 class Numbered(EmbeddingCache):
     """Instead of embeddings, the image's number everywhere: "2 4 4"."""
 
@@ -58,8 +61,7 @@ class Numbered(EmbeddingCache):
 def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, bad_images=0, **recipe):
     sets = [plain_dataset(size, f"set{size}") for size in sizes]
     recipe = TrainingConfig(**{"batch_images": 4, "boxes_per_image": 2} | recipe)
-    about = recipe, 120, seed, rank, ranks, None, bad_images  # from 40 x 60 pixels: x 3 and x 2
-    return BatchSampler(sets, Numbered(), *about)
+    return BatchSampler(sets, Numbered(), recipe, SIDE, seed, rank, ranks, None, bad_images)
 
 
 def equal(a, b):
@@ -145,7 +147,7 @@ def test_a_target_is_made_once_and_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(batches, "TARGET_BYTES", 3 * 16 * 16 * 2)
     bounded = plain_sampler()
     assert all(equal(bounded.batch(i), expected[i]) for i in range(30))
-    assert len(bounded._targets) == 3
+    assert bounded._target.cache_info().currsize == 3
 
 
 def drawn_objects(sampler, iterations):
@@ -160,7 +162,7 @@ def drawn_objects(sampler, iterations):
                 found = objects.setdefault((dataset.name, image.image_id), [])
                 found += [(box, target, number, "both" if both else kind) for kind, box in boxes.items()]
     for batch in map(sampler.batch, range(iterations)):
-        boxes = batch.boxes.numpy() / np.array([2, 3, 2, 3], np.float32)
+        boxes = batch.boxes.numpy() / np.array([SIDE / 60, SIDE / 40] * 2, np.float32)
         for name, embedding, box, targets in zip(batch.names, batch.embedding, boxes, batch.targets, strict=True):
             source, image_id = name.split()
             assert (embedding == int(image_id)).all()

@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path, monkeypatch):
 def test_a_share_of_the_steps_trains_three_masks(monkeypatch):
     config = PretrainingConfig(images=1, boxes=2, bf16=False)
     image, boxes, targets, dense = DrawnScenes(config, SIDE)[0]
-    batch = pretraining.PromptedScenes(image[None], boxes[None], targets[None], dense[None], ("scene 0",))
+    batch = pretraining.PromptedScenes(("scene 0",), image[None], boxes[None], targets[None], dense[None])
     model, head = build_efficient_sam("nano"), DenseHead(VARIANTS["nano"].embedding_dim)
     for share, expected in ((0.0, False), (1.0, True)):
         asked, decode = [], model.decode_boxes

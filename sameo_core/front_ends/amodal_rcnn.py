@@ -177,44 +177,12 @@ def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
     does: `boxes` (amodal, xyxy pixels of the image), `labels`, `scores`, `masks` "n 1 h w" (amodal, 0..1), and
     `visible_masks`.
     """
-    heads, rpn, transform = detector.roi_heads, detector.rpn, detector.transform
+    heads = detector.roi_heads
     (cells, _) = heads.mask_roi_pool.output_size
-    anchors, proposals, sampler = rpn.proposal_matcher, heads.proposal_matcher, heads.fg_bg_sampler
-    detector.roi_heads = AmodalRoIHeads(
-        heads.box_roi_pool,
-        heads.box_head,
-        heads.box_predictor,
-        proposals.high_threshold,
-        proposals.low_threshold,
-        sampler.batch_size_per_image,
-        sampler.positive_fraction,
-        heads.box_coder.weights,
-        heads.score_thresh,
-        heads.nms_thresh,
-        heads.detections_per_img,
-        mask_roi_pool=heads.mask_roi_pool,
-        mask_head=QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells),
-    )
-    detector.rpn = LenientRpn(
-        rpn.anchor_generator,
-        rpn.head,
-        anchors.high_threshold,
-        anchors.low_threshold,
-        rpn.fg_bg_sampler.batch_size_per_image,
-        rpn.fg_bg_sampler.positive_fraction,
-        rpn._pre_nms_top_n,
-        rpn._post_nms_top_n,
-        rpn.nms_thresh,
-        rpn.score_thresh,
-    )
-    detector.transform = AmodalTransform(
-        transform.min_size,
-        transform.max_size,
-        transform.image_mean,
-        transform.image_std,
-        transform.size_divisible,
-        transform.fixed_size,
-    )
+    heads.mask_head = QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells)
+    heads.mask_predictor = None
+    # Modules and settings stay, the methods above are added: torchvision's constructors would ask for all of them again
+    heads.__class__, detector.rpn.__class__, detector.transform.__class__ = AmodalRoIHeads, LenientRpn, AmodalTransform
     return detector
 
 

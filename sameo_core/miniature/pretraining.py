@@ -58,11 +58,11 @@ class PretrainingConfig:
 class PromptedScenes:
     """A batch as the network takes it: everything stretched to the square input."""
 
+    names: tuple[str, ...]  # of the scenes, to name in an error
     images: Images  # b 3 side side
     boxes: BoxPrompts  # b q 4, visible boxes in pixels of the square input
     targets: Float[Tensor, "b q hm wm"]  # visible masks at the decoder's resolution, share of each cell
     dense: Float[Tensor, "b 6 hm wm"]  # foreground, boundary, and x0 y0 x1 y1 (0..1) of the object under the cell
-    names: tuple[str, ...]  # of the scenes, to name in an error
 
 
 class DrawnScenes(Dataset):
@@ -165,7 +165,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> Path:
         task="pre-training",
         modules={"model": model, "head": head},
         optimisers=_optimisers(nn.ModuleList([model, head]), config),
-        batches=lambda start: (PromptedScenes(*of, names=n) for n, of in drawn_batches(scenes, config, start)),
+        batches=lambda start: (PromptedScenes(names, *of) for names, of in drawn_batches(scenes, config, start)),
         losses=losses,
         iterations=config.steps,
         rate_factor=lambda step: linear_factor(step, config.steps, config.warmup_steps, config.decay_share),
