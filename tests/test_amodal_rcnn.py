@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -29,9 +28,8 @@ from sameo_core.front_ends.amodal_rcnn import (
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
-from sameo_core.model.checkpoints import read_weights
 from sameo_core.pipeline import train_all_amodal_rcnn, train_amodal_rcnn
-from sameo_core.training import loop, set_probabilities, training_log
+from sameo_core.training import set_probabilities, training_log
 from sameo_core.training.detectors import save_detector
 from sameo_core.training.loop import TrainingRun
 
@@ -123,22 +121,6 @@ def test_parameters_are_counted(model):
         p.numel() for name, p in start.roi_heads.named_parameters() if "mask" not in name
     )
     assert model.backbone.state_dict().keys() == start.backbone.state_dict().keys()
-
-
-def test_the_detector_s_settings_are_kept(model):
-    start = build_nano_detector()
-    for name in ("score_thresh", "nms_thresh", "detections_per_img"):
-        assert getattr(model.roi_heads, name) == getattr(start.roi_heads, name)
-    for mine, its in ((model.rpn, start.rpn), (model.roi_heads, start.roi_heads)):
-        assert vars(mine.fg_bg_sampler) == vars(its.fg_bg_sampler)
-        assert mine.proposal_matcher.high_threshold == its.proposal_matcher.high_threshold
-        assert mine.proposal_matcher.low_threshold == its.proposal_matcher.low_threshold
-    assert (
-        model.rpn._pre_nms_top_n == start.rpn._pre_nms_top_n and model.rpn._post_nms_top_n == start.rpn._post_nms_top_n
-    )
-    assert model.rpn.nms_thresh == start.rpn.nms_thresh
-    assert model.transform.fixed_size == start.transform.fixed_size == (256, 256)
-    assert model.transform.image_mean == start.transform.image_mean
 
 
 def test_answers_are_torchvision_s_and_visible_masks(model):
@@ -314,19 +296,6 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     assert (weights.parent / "log.csv").read_bytes() == log
 
 
-def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch):
-    @contextmanager
-    def locked_after_the_other(folder):
-        folder.mkdir(parents=True)
-        save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
-        yield
-
-    monkeypatch.setattr(loop, "locked", locked_after_the_other)
-    interrupt(monkeypatch, 0, amodal_rcnn, "detector_losses")
-    found = train_amodal_rcnn(world.profile(**TINY))
-    assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network
-
-
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
     monkeypatch.setattr(TrainingRun, "run", lambda *_: None)
     made = [
@@ -360,12 +329,3 @@ def test_as_a_front_end_it_gives_amodal_and_visible_masks(tmp_path):
         for mask, row in zip(masks, rows, strict=True):
             assert mask_iou(decode_rle(mask), (whole[name][row, 0] >= 0.5).numpy()) > 0.98
     assert found.masks != found.amodal_masks
-
-
-def test_a_loss_that_is_not_finite_names_its_images(world, monkeypatch):
-    profile = world.profile(**TINY)
-    judge = amodal_rcnn.four_masks
-    monkeypatch.setattr(amodal_rcnn, "four_masks", lambda *a: judge(*a) * float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0: the loss is nan, with images cocoa"):
-        train_amodal_rcnn(profile)
-    assert not list(profile.runs.glob("amodal_rcnn-*/checkpoint.pt"))

@@ -18,7 +18,6 @@ from joblib.externals.loky import get_reusable_executor
 from sameo_core import pipeline
 from sameo_core.__main__ import main
 from sameo_core.config import RECIPES, TrainingConfig, load_profile, recipe
-from sameo_core.errors import InputError
 from sameo_core.model import build_efficient_sam
 from sameo_core.pipeline import train, train_all, training_sets
 from sameo_core.training import (
@@ -401,12 +400,6 @@ def test_a_supervised_recipe_trains_on_the_training_split_of_its_set_alone(world
     (dataset,) = training_sets(profile)
     assert (dataset.name, dataset.split) == ("cocoa_cls", "train")
     assert len(training_log(train(profile))) == 2
-
-
-def test_missing_weights_are_named(world):
-    with pytest.raises(InputError, match="must exist") as error:
-        train(world.profile(weights="absent.safetensors"))
-    assert error.value.file == str(world.root / "data/weights/absent.safetensors")
 
 
 VERB = ["train", "--override", "train=cocoa,", "train_images=6", "iterations=2", "batch_images=2", "log_every=1"]

@@ -238,41 +238,29 @@ def box_average_precision(model: nn.Module, domain: str, scenes: int, seed: int 
     """
     mode = model.training
     model.eval()
-    images = []
     objects: list[dict] = []
     found: list[dict] = []
-    for number in range(1, scenes + 1):
-        scene = draw_scene(domain, number - 1, seed, split="val")
-        images.append({"id": number})
-        objects += [_record(number, mask_box(mask), len(objects) + i) for i, mask in enumerate(scene.visible, 1)]
+    for number in range(scenes):
+        scene = draw_scene(domain, number, seed, split="val")
         (answer,) = model([torch.from_numpy(scene.image).permute(2, 0, 1) / 255])
-        boxes, scores = answer["boxes"].numpy(), answer["scores"].tolist()
-        found += [
-            _record(number, box, len(found) + i) | {"score": score}
-            for i, (box, score) in enumerate(zip(boxes, scores, strict=True), 1)
-        ]
+        objects += [_record(number, mask_box(mask)) for mask in scene.visible]
+        pairs = zip(answer["boxes"].numpy(), answer["scores"].tolist(), strict=True)
+        found += [_record(number, box) | {"score": score} for box, score in pairs]
     model.train(mode)
     truth, predicted = COCO(), COCO()
     with contextlib.redirect_stdout(io.StringIO()):  # COCOeval talks
         for coco, records in ((truth, objects), (predicted, found)):
-            coco.dataset = {"images": images, "categories": [{"id": 1}], "annotations": records}
+            numbered = [{"id": i, **record} for i, record in enumerate(records, 1)]
+            images = [{"id": number} for number in range(scenes)]
+            coco.dataset = {"images": images, "categories": [{"id": 1}], "annotations": numbered}
             coco.createIndex()
         run = COCOeval(truth, predicted, "bbox")
         run.params.iouThrs = np.array([iou])
         run.evaluate()
         run.accumulate()
-    precision = run.eval["precision"][0, :, 0, 0, -1]
-    return float(np.mean(precision))
+    return float(run.eval["precision"][0, :, 0, 0, -1].mean())
 
 
-def _record(image_id: int, box: np.ndarray, number: int) -> dict:
-    x, y, width, height = (float(value) for value in xyxy_to_xywh(box))
-    area = width * height
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "bbox": [x, y, width, height],
-        "area": area,
-        "iscrowd": 0,
-    }
+def _record(image_id: int, box: np.ndarray) -> dict:
+    bbox = xyxy_to_xywh(box).tolist()
+    return {"image_id": image_id, "category_id": 1, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}

@@ -50,8 +50,9 @@ class EmbeddingCache:
         self.limit = None if gigabytes is None else int(gigabytes * 1e9)
         self.encoded = 0  # images, since the cache was opened
         precision = "half" if half else "single"
-        kept = folder is not None and self.limit != 0
-        self.folder = Path(folder) / f"{model.encoder_fingerprint()}-{precision}" if kept else None
+        self.folder: Path | None = None
+        if folder is not None and self.limit != 0:
+            self.folder = Path(folder) / f"{model.encoder_fingerprint()}-{precision}"
         self._bytes = 0  # in the whole folder, as far as this process knows
         self._written: float = math.inf  # bytes by this process since it last looked at the folder
 
