@@ -3,7 +3,7 @@
 It finds objects of one class by their visible boxes, with visible masks, and has seen nothing but the scenes that
 EfficientSAM-nano was pre-trained on (domain "pretraining"), starting from that encoder. Layout: a plain ViT with a
 simple feature pyramid ("Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022) under
-torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * images - 1`, none is seen twice.
+torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * images - 1`, each seen once.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class DetectorConfig:
     """
 
     steps: int = 1600
-    images: int = 8  # scenes a step
+    images: int = 8  # scenes per step
     encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: what the image encoder starts from
     learning_rate: float = 1e-3  # AdamW; warm-up, constant, linear decay to zero
     encoder_rate: float = 0.3  # share of the learning rate for the pre-trained encoder
@@ -67,7 +67,7 @@ class DetectorConfig:
     bf16: bool = True  # autocast of encoder and pyramid while training
     seed: int = 0
     evaluate_every: int = 200  # steps
-    evaluation_scenes: int = 100  # a domain
+    evaluation_scenes: int = 100  # per domain
 
 
 class NanoPyramid(nn.Module):
@@ -142,9 +142,9 @@ def build_nano_detector() -> MaskRCNN:
 def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
     """The shipped detector, or that of a file, in evaluation mode.
 
-    It takes a list of images, Float "3 h w", RGB in [0, 1], any size, and answers with a dict an image: `boxes`
-    "n 4" (xyxy pixels of the image, of what is visible), `labels` "n" (all 1), `scores` "n" (0..1, best first),
-    `masks` "n 1 h w" (visible masks, probability 0..1).
+    It takes a list of images, Float "3 h w", RGB in [0, 1], any size, and returns a dict per image: `boxes` "n 4"
+    (visible boxes, xyxy pixels of the image), `labels` "n" (all 1), `scores` "n" (0..1, best first), `masks`
+    "n 1 h w" (visible masks, probability 0..1).
 
     Args:
         path: `.safetensors` as `pretrain_detector` writes it; data/weights/detector_nano.safetensors by default.

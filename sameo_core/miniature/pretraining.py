@@ -1,9 +1,8 @@
 """Pre-training of EfficientSAM-nano on the drawn world: visible masks from visible boxes, the stand-in for SA-1B.
 
-The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, none seen twice.
-An auxiliary dense head (foreground, boundaries, the box of the object under each cell) teaches the encoder faster and
-is thrown away afterwards. Step `s` draws scenes `s * batch ... (s + 1) * batch - 1`, so a resumed run sees what an
-undisturbed one would have seen.
+The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, each seen once. An
+auxiliary dense head (foreground, boundaries, the box of the object under each cell) speeds up the encoder's training
+and is discarded afterwards. Step `s` draws scenes `s * images ... (s + 1) * images - 1`.
 """
 
 import json
@@ -36,10 +35,10 @@ class PretrainingConfig:
     """The recipe of the shipped nano weights."""
 
     steps: int = 3900
-    images: int = 16  # scenes a step
-    boxes: int = 4  # objects of a scene that are prompted; an object may come twice where a scene has fewer
-    learning_rate: float = 1e-3  # AdamW, of all that is not a linear layer; warm-up, constant, linear decay to zero
-    muon_learning_rate: float = 2e-3  # Muon, of the linear layers; the same schedule
+    images: int = 16  # scenes per step
+    boxes: int = 4  # prompted objects per scene; an object repeats if a scene has fewer
+    learning_rate: float = 1e-3  # AdamW, for all but linear layers; warm-up, constant, linear decay to zero
+    muon_learning_rate: float = 2e-3  # Muon, for linear layers; the same schedule
     warmup_steps: int = 150
     decay_share: float = 0.4  # of all steps
     weight_decay: float = 0.05
@@ -51,7 +50,7 @@ class PretrainingConfig:
     bf16: bool = True  # autocast of the encoder; the decoder's small heads are slower in bf16 than in float32 on a CPU
     seed: int = 0
     evaluate_every: int = 250  # steps
-    evaluation_scenes: int = 100  # a domain
+    evaluation_scenes: int = 100  # per domain
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def mirror_scene(scene: Scene) -> Scene:
 
 
 def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor, "6 hm wm"]:
-    """What the auxiliary head must tell of each cell: is it an object, is it a boundary, where is that object's box."""
+    """Targets of the auxiliary head for each cell: foreground, boundary, and the box of the object under it."""
     share = torch.cat([1 - low.sum(0, keepdim=True), low])
     owner = share.argmax(0)  # hm wm, 0 is the background
     boundary = torch.zeros_like(owner, dtype=torch.bool)
@@ -112,7 +111,7 @@ def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor,
 
 
 class DenseHead(nn.Module):
-    """The auxiliary head: one linear map of the image embedding to 4 x 4 cells a patch. Not part of the model."""
+    """The auxiliary head: one linear map from the image embedding to 4 x 4 cells per patch. Not part of the model."""
 
     def __init__(self, embedding_dim: int):
         super().__init__()
@@ -256,10 +255,10 @@ def drawn_batches(
 
 
 def claim_folder(folder: Path, config: Any) -> None:
-    """Make a run's folder; write the recipe, a dataclass with `steps`, to its config.json, environment.json beside it.
+    """Make a run folder with config.json (the recipe, a dataclass with `steps`) and environment.json.
 
     Raises:
-        InputError: another recipe's run lies there, or what lies there cannot be read; the folder cannot be made.
+        InputError: the folder holds another recipe's run, or an unreadable one, or cannot be made.
     """
     make_folder(folder)
     path, recipe = folder / "config.json", asdict(config)

@@ -110,7 +110,7 @@ class BatchSampler:
         self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
-        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
+        """A row per data set: its images, its probability (0..1), and its actual share of the draws of a run."""
         drawn = np.zeros(len(self.sets), int)
         for iteration in range(iterations):
             drawn += np.bincount(self._sources(iteration), minlength=len(self.sets))
@@ -144,7 +144,7 @@ class BatchSampler:
         return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
-        """Images of a batch; the (set, image, object) that are prompted in each; and their boxes."""
+        """The images of a batch, the prompted (set, image, object) of each, and their boxes."""
         sources = self._sources(iteration)
         images: list[AmodalImage] = []
         objects, boxes = [], []
@@ -170,7 +170,7 @@ class BatchSampler:
         return images, objects, boxes
 
     def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
-        """Places of the objects of an image that are prompted; one comes again only where there are too few."""
+        """The numbers of the prompted objects of an image; objects repeat only if there are too few."""
         items = rng.permutation(len(self.sets[source][index].instances)).tolist()
         share = self.recipe.unoccluded_share
         if share is None:
@@ -196,9 +196,9 @@ class BatchSampler:
 
 
 def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[AmodalImage], limit: int) -> None:
-    """Add the image file that an error is about to those left out: file -> why.
+    """Add the image file of an error to those left out, with the reason.
 
-    The error is raised again if `limit` other files are left out already, or if it is about none of the images.
+    The error is raised again if `limit` other files are left out already, or if it concerns none of the images.
     """
     if error.file not in [str(image.path) for image in images]:
         raise error
@@ -210,7 +210,7 @@ def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[Amod
 
 
 def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
-    """Warn of the image files that a run went without."""
+    """Warn of the image files that a run left out."""
     if left_out:
         told = "".join(f"\n  {file}: {rule}" for file, rule in left_out.items())
         warnings.warn(f"{folder}: {len(left_out)} images were left out:{told}", stacklevel=3)
@@ -219,11 +219,10 @@ def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
 def shrink_masks(
     masks: Bool[np.ndarray, "n h w"], size: tuple[int, int], inner: tuple[int, int] = (1, 1), side: int = 1
 ) -> Float[Tensor, "n hm wm"]:
-    """Masks at the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+    """Masks at the decoder's resolution `size` = (hm, wm): roughly the share of each cell that is object, 0..1.
 
-    They are stretched to it; where the image covers `inner` = (height, width) of a square of `side` pixels only, to
-    that part of it. An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays
-    below 1.
+    They are stretched to it, or, if the image covers only `inner` = (height, width) of a square of `side` pixels, to
+    that part. The antialiased (triangle) filter reaches beyond a cell, so a full cell at an edge stays below 1.
     """
     pixels = torch.from_numpy(masks)[:, None].float()
     if inner != (side, side):
