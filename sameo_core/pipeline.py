@@ -1,6 +1,6 @@
-"""From a profile to its data sets, its Amodal-LVIS, the teacher that made it, and the weights.
+"""From a profile to its data sets, its Amodal-LVIS, the teacher behind it, and the weights.
 
-Work that takes time is kept in the profile's run folders, and found there by later runs.
+Results that take time are kept in the profile's run folders, where later runs find them.
 """
 
 import os
@@ -26,20 +26,14 @@ from sameo_core.runs.distributed import broadcast_bool, rank_zero_first
 from sameo_core.runs.folders import locked
 from sameo_core.synthesis import Pool, collect_complete_objects, join_pools, synthesize
 from sameo_core.training import EmbeddingCache, fine_tune
-from sameo_core.training.loop import starting_model
+from sameo_core.training.fine_tuning import starting_model
 
 
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
-    """Open a data set without cleaning it; `mini` draws its files if they are missing.
-
-    Args:
-        name: e.g. "cocoa_cls".
-        split: "train" or "val".
-        profile: gives the folder and the number of images to draw: `val_images`, or `train_images` x
-            `miniature.RELATIVE_SIZE`.
+    """Open split "train" or "val" of a data set without cleaning it; `mini` draws its files if they are missing.
 
     Raises:
-        InputError: the files are missing (paper), damaged, or the set is unknown; `mini` without a number of images.
+        InputError: the files are missing or damaged, or the set is unknown; `mini` without a number of images.
     """
     root = profile.data_folder / name
     if profile.name == "mini":
@@ -54,13 +48,10 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
 
 
 def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """Open those of several data sets that are here, without cleaning them.
-
-    Args:
-        splits: data set -> "train" or "val".
+    """Open those of several data sets (name -> split) that are here, without cleaning them.
 
     Returns:
-        data set -> its images, and data set -> the error of each missing one.
+        the present ones by name, and the error of each missing one by name.
 
     Raises:
         InputError: none of them is here.
@@ -110,12 +101,8 @@ def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
 def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split: str = "train") -> Pool:
     """The objects of the profile's visible-only sets with the teacher's masks, collected once.
 
-    Sets that are missing are named and left out.
-
-    Args:
-        profile: the sets, their folder and the thresholds.
-        teacher_weights: from `teacher(profile)`; None: geometry alone judges.
-        split: of the source sets.
+    Missing sets are printed and left out. `teacher_weights` are those of `teacher(profile)`; None: geometry alone
+    decides.
 
     Raises:
         InputError: none of the sets is here; see `collect_complete_objects`.
@@ -130,17 +117,18 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
             print(f"{name} is left out: {error}")
             missing.append(error)
     if not datasets:
-        if missing:
-            raise missing[0]
         rule = "at least one set of visible masks to take objects from, found none"
-        raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
+        none = InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
+        raise next(iter(missing), none)
     teacher = Sameo.load(teacher_weights, limits=profile.evaluation) if teacher_weights else None
-    folder = profile.runs / "pools"
-    config = profile.synthesis.complete
-    judges = [None if dataset.name in config.whole_sets else teacher for dataset in datasets]
-    pairs = zip(judges, datasets, strict=True)
+    config, folder = profile.synthesis.complete, profile.runs / "pools"
     with locked(profile.runs / "preparation"):
-        return join_pools([collect_complete_objects(judge, dataset, config, folder) for judge, dataset in pairs])
+        return join_pools(
+            [
+                collect_complete_objects(None if each.name in config.whole_sets else teacher, each, config, folder)
+                for each in datasets
+            ]
+        )
 
 
 def synthetic_set(
@@ -157,8 +145,8 @@ def synthetic_set(
     Args:
         profile: sources, thresholds, curriculum and number of images.
         teacher_weights: from `teacher(profile)`.
-        out: its folder; `data/runs/<profile>/amodal_lvis-<hash>` if None.
-        images: instead of the profile's number.
+        out: None: `data/runs/<profile>/amodal_lvis-<hash>`.
+        images: None: the profile's number.
         split: of the sources and of the result.
         seed: of the set.
         how: workers, scheduler, shard, shards: see `synthesize`.
@@ -179,18 +167,18 @@ def synthetic_set(
 
 
 def amodal_lvis_folder(profile: Profile) -> Path:
-    """The folder of the profile's Amodal-LVIS: beside the other data sets, or else synthesised with its teacher, once.
+    """The folder of the profile's Amodal-LVIS: beside the other data sets, else synthesised once, with its teacher.
 
     Raises:
         InputError: as `teacher` and `synthetic_set`.
     """
-    told = replace(profile, training=teacher_profile(profile).training)  # of the training, the teacher's part counts
-    return _amodal_lvis_folder(told, profile.runs, profile.data_folder)
+    key = replace(profile, training=teacher_profile(profile).training)  # of the training, only the teacher's matters
+    return _amodal_lvis_folder(key, profile.runs, profile.data_folder)
 
 
 @lru_cache(maxsize=32)
 def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
-    """`folders`, of runs and data sets, are part of the key: they may be others the next time."""
+    """`folders`, of runs and data sets, are part of the key: they may change between calls."""
     here = _distributed(profile)
     return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
 
@@ -208,7 +196,7 @@ def _made(profile: Profile, teacher_weights: Path | None) -> Path:
 def teacher(profile: Profile) -> Path:
     """The weights of Amodal-LVIS's teacher, a SAMEO fine-tuned on the other amodal sets (paper); trained once.
 
-    Without such sets it learns from a first Amodal-LVIS, of objects that geometry alone finds complete.
+    Without such sets, it learns from a first Amodal-LVIS of objects that are complete by geometry alone.
 
     Raises:
         InputError, FloatingPointError, KeyboardInterrupt: as `training.fine_tune`, by all ranks together.
@@ -265,8 +253,8 @@ def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tu
 def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
     """The profile's test sets by name, cleaned.
 
-    "photo_pairs" is an Amodal-LVIS of val photographs, which no training has seen. Geometry alone chooses its objects,
-    so that no model under test influences them.
+    "photo_pairs" is an Amodal-LVIS of val photographs, which no training has seen. Geometry alone selects its objects,
+    so no model under test influences them.
 
     Raises:
         InputError: as `open_clean_dataset` and `synthetic_set`.
@@ -291,10 +279,6 @@ def train(profile: Profile, seed: int = 0) -> Path:
     The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` make the
     same call.
 
-    Args:
-        profile: data sets and recipe.
-        seed: of batches and prompts; the decoder starts from the pre-trained one.
-
     Raises:
         InputError: weights or data sets are missing or damaged, or as `training.fine_tune`.
         FloatingPointError, KeyboardInterrupt: as `training.fine_tune`.
@@ -318,9 +302,9 @@ def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
 
 
 def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`train` for several (profile, seed), on a CPU as many at once as there are cores; the weights, in order.
+    """`train` for several (profile, seed), on a CPU one process per core; returns the weights in order.
 
-    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on how many run at once.
+    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on the number of processes.
 
     Raises:
         InputError, FloatingPointError: as `train`.
@@ -332,7 +316,7 @@ def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
 
 
 def runs_at_once(runs: int) -> int:
-    """How many trainings run in parallel: on a CPU one per core, on a GPU one."""
+    """How many trainings run at once: on a CPU one per core, on a GPU one."""
     return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
 
 
@@ -354,10 +338,6 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
 
     The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`; see `front_ends.amodal_rcnn.fit_amodal_rcnn`.
 
-    Args:
-        profile: data sets and recipe.
-        seed: of batches, sampled proposals and the new head's first weights.
-
     Raises:
         InputError: weights or data sets are missing or damaged.
         FloatingPointError: the loss is not finite; the message names the images of the batch.
@@ -373,7 +353,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
-    """`train_amodal_rcnn` for each seed of the profile, on a CPU as many at once as there are cores: seed -> weights.
+    """`train_amodal_rcnn` for each seed of the profile, on a CPU one process per core; returns seed -> weights.
 
     Raises:
         InputError, FloatingPointError: as `train_amodal_rcnn`.

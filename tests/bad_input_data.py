@@ -212,6 +212,7 @@ CASES = [
     ("pipeline.training_sets", lambda d: Given(d.paper), "none.pt"),
     ("pipeline.amodal_lvis_folder", lambda d: Given(d.paper), "none.pt"),
     ("pipeline.teacher", lambda d: Given(d.paper), "none.pt"),
+    ("training.loop.train_once", lambda d: Given(d.file("a") / "w", {}, None, int), "a"),
     ("training.fine_tune", lambda d: Given([], d.paper.training, d.folder / "r"), "none.pt"),
     ("front_ends.amodal_rcnn.fit_amodal_rcnn", lambda d: Given([], YOLO, d.paper.training, d.folder), "rcnn_detector"),
     ("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt"),

@@ -18,7 +18,7 @@ from sameo_core.masks import encode_mask
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import AmodalPrediction, EfficientSam, Sameo, build_efficient_sam, sameo
 from sameo_core.synthesis import collect_complete_objects, synthesize
-from sameo_core.training import loop
+from sameo_core.training import fine_tuning
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.
 hypothesis.settings.register_profile("sameo", deadline=None, derandomize=True)
@@ -93,7 +93,7 @@ def world(drawn, tmp_path, monkeypatch) -> World:
     """A copy of the drawn world of its own for each test; the package's paths lead there."""
     root = shutil.copytree(drawn, tmp_path / "repository")
     monkeypatch.setattr(profiles, "RUNS", root / "data/runs")
-    for module in (profiles, sameo, loop):
+    for module in (profiles, sameo, fine_tuning):
         monkeypatch.setattr(module, "WEIGHTS", root / "data/weights")
     return World(root)
 

@@ -1,9 +1,7 @@
 """The end-to-end baseline: its four masks, what it is taught, and runs that are found again."""
 
-import csv
 import json
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import torch
 from conftest import plain_dataset, rectangle
 from PIL import Image as PILImage
+from test_training import Killed, interrupt
 from torch import nn
 
 from sameo_core import pipeline
@@ -29,10 +28,10 @@ from sameo_core.front_ends.amodal_rcnn import (
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
-from sameo_core.model.checkpoints import read_weights
 from sameo_core.pipeline import train_all_amodal_rcnn, train_amodal_rcnn
-from sameo_core.training import set_probabilities
+from sameo_core.training import set_probabilities, training_log
 from sameo_core.training.detectors import save_detector
+from sameo_core.training.loop import TrainingRun
 
 
 @pytest.fixture
@@ -122,22 +121,6 @@ def test_parameters_are_counted(model):
         p.numel() for name, p in start.roi_heads.named_parameters() if "mask" not in name
     )
     assert model.backbone.state_dict().keys() == start.backbone.state_dict().keys()
-
-
-def test_the_detector_s_settings_are_kept(model):
-    start = build_nano_detector()
-    for name in ("score_thresh", "nms_thresh", "detections_per_img"):
-        assert getattr(model.roi_heads, name) == getattr(start.roi_heads, name)
-    for mine, its in ((model.rpn, start.rpn), (model.roi_heads, start.roi_heads)):
-        assert vars(mine.fg_bg_sampler) == vars(its.fg_bg_sampler)
-        assert mine.proposal_matcher.high_threshold == its.proposal_matcher.high_threshold
-        assert mine.proposal_matcher.low_threshold == its.proposal_matcher.low_threshold
-    assert (
-        model.rpn._pre_nms_top_n == start.rpn._pre_nms_top_n and model.rpn._post_nms_top_n == start.rpn._post_nms_top_n
-    )
-    assert model.rpn.nms_thresh == start.rpn.nms_thresh
-    assert model.transform.fixed_size == start.transform.fixed_size == (256, 256)
-    assert model.transform.image_mean == start.transform.image_mean
 
 
 def test_answers_are_torchvision_s_and_visible_masks(model):
@@ -279,11 +262,6 @@ def test_in_the_place_of_a_damaged_image_comes_the_next_of_its_set(tmp_path):
 TINY = {"rcnn_iterations": 4, "rcnn_batch_images": 1, "rcnn_warmup_iterations": 1, "log_every": 2}
 
 
-def log_of(weights):
-    with (weights.parent / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds_a_step"} for row in csv.DictReader(file)]
-
-
 def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkeypatch):
     profile = world.profile(**TINY)
     weights = train_amodal_rcnn(profile)
@@ -293,10 +271,10 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     assert stated["amodal_rcnn"]["rcnn_iterations"] == 4 and stated["training"]["seed"] == 0
     there = json.loads((weights.parent / "environment.json").read_text())
     assert there["threads"] == stated["training"]["cpu_threads"]
-    log = log_of(weights)
-    assert [row["step"] for row in log] == ["2", "4"]
+    log = (weights.parent / "log.csv").read_bytes()
+    assert [row["step"] for row in training_log(weights)] == [2, 4]
     with monkeypatch.context() as patch:
-        patch.setattr(amodal_rcnn, "run_detector_training", None)
+        interrupt(patch, 0, amodal_rcnn, "detector_losses")
         assert train_amodal_rcnn(profile) == weights  # found, not made
     model = load_amodal_rcnn(weights)
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
@@ -309,45 +287,17 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
         weights.name,
     }
     weights.unlink()
-    draw = amodal_rcnn.draw_batch
-
-    def killed(sets, recipe, seed, iteration, *left_out):
-        if iteration == 3:
-            raise KeyboardInterrupt
-        return draw(sets, recipe, seed, iteration, *left_out)
-
     with monkeypatch.context() as patch:
-        patch.setattr(amodal_rcnn, "draw_batch", killed)
-        with pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 3, amodal_rcnn, "draw_batch")
+        with pytest.raises(Killed):
             train_amodal_rcnn(profile)
-    assert [row["step"] for row in log_of(weights)] == ["2"]
+    assert [row["step"] for row in training_log(weights)] == [2]
     assert train_amodal_rcnn(profile).read_bytes() == written
-    assert log_of(weights) == log
-
-
-def test_what_another_process_has_trained_meanwhile_is_taken(world, monkeypatch):
-    @contextmanager
-    def locked_after_the_other(folder):
-        folder.mkdir(parents=True)
-        save_detector(nn.Linear(1, 1), folder / "amodal_rcnn.safetensors")
-        yield
-
-    monkeypatch.setattr(amodal_rcnn, "locked", locked_after_the_other)
-    monkeypatch.setattr(amodal_rcnn, "run_detector_training", None)
-    found = train_amodal_rcnn(world.profile(**TINY))
-    assert set(read_weights(found)) == {"weight", "bias"}  # the other's; ours would be a whole network
-
-
-def test_a_cut_short_result_is_trained_again(world, monkeypatch):
-    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *_, **__: None)
-    result = train_amodal_rcnn(world.profile(**TINY))
-    whole = result.read_bytes()
-    result.write_bytes(whole[:1000])
-    assert train_amodal_rcnn(world.profile(**TINY)).read_bytes() == whole
+    assert (weights.parent / "log.csv").read_bytes() == log
 
 
 def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
-    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(TrainingRun, "run", lambda *_: None)
     made = [
         train_amodal_rcnn(world.profile(**TINY)),
         train_amodal_rcnn(world.profile(**TINY), seed=1),
@@ -359,7 +309,7 @@ def test_another_seed_or_recipe_is_another_run(world, monkeypatch):
 
 
 def test_several_runs(world, monkeypatch):
-    monkeypatch.setattr(amodal_rcnn, "run_detector_training", lambda *a, **k: None)
+    monkeypatch.setattr(TrainingRun, "run", lambda *_: None)
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 1)  # one after the other, in this process
     profile = world.profile(**TINY, seeds=(0, 1))
     assert train_all_amodal_rcnn(profile) == {seed: train_amodal_rcnn(profile, seed) for seed in (0, 1)}
@@ -379,12 +329,3 @@ def test_as_a_front_end_it_gives_amodal_and_visible_masks(tmp_path):
         for mask, row in zip(masks, rows, strict=True):
             assert mask_iou(decode_rle(mask), (whole[name][row, 0] >= 0.5).numpy()) > 0.98
     assert found.masks != found.amodal_masks
-
-
-def test_a_loss_that_is_not_finite_names_its_images(world, monkeypatch):
-    profile = world.profile(**TINY)
-    judge = amodal_rcnn.four_masks
-    monkeypatch.setattr(amodal_rcnn, "four_masks", lambda *a: judge(*a) * float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0: the loss is nan, with images cocoa"):
-        train_amodal_rcnn(profile)
-    assert not list(profile.runs.glob("amodal_rcnn-*/checkpoint.pt"))

@@ -44,6 +44,9 @@ def test_shrunken_masks_are_soft_at_the_border():
     assert torch.equal(shrink_masks(left_half[None], (4, 4))[0] >= 0.5, torch.from_numpy(left_half))
 
 
+SIDE = 64  # of the square input: images have 40 x 60 pixels, targets 16 x 16
+
+
 class Numbered(EmbeddingCache):
     """Instead of embeddings, the image's number everywhere: "2 4 4"."""
 
@@ -58,13 +61,12 @@ class Numbered(EmbeddingCache):
 def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, bad_images=0, **recipe):
     sets = [plain_dataset(size, f"set{size}") for size in sizes]
     recipe = TrainingConfig(**{"batch_images": 4, "boxes_per_image": 2} | recipe)
-    about = recipe, 120, seed, rank, ranks, None, bad_images  # from 40 x 60 pixels: x 3 and x 2
-    return BatchSampler(sets, Numbered(), *about)
+    return BatchSampler(sets, Numbered(), recipe, SIDE, seed, rank, ranks, None, bad_images)
 
 
 def equal(a, b):
     tensors = all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("embedding", "boxes", "targets"))
-    return tensors and a.image_ids == b.image_ids
+    return tensors and a.names == b.names
 
 
 def test_a_batch_depends_on_seed_and_iteration_alone():
@@ -95,8 +97,8 @@ def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
     early.left_out = {str(early.sets[1][place].path): "damaged" for place in (3, 4)}  # known from before
     for iteration in range(5):
         before, batch = whole.batch(iteration), late.batch(iteration)
-        assert equal(batch, early.batch(iteration)) and not {"set7 3", "set7 4"} & set(batch.image_ids)
-        others = [pair for pair in zip(before.image_ids, batch.image_ids, strict=True) if pair[0] != pair[1]]
+        assert equal(batch, early.batch(iteration)) and not {"set7 3", "set7 4"} & set(batch.names)
+        others = [pair for pair in zip(before.names, batch.names, strict=True) if pair[0] != pair[1]]
         assert {pair for pair in others} <= {("set7 3", "set7 5"), ("set7 4", "set7 5")}
     assert list(late.left_out.values()) == ["damaged"] * 2 and late.left_out.keys() == early.left_out.keys()
     late.embeddings = Damaged(3, 4, 5)
@@ -119,8 +121,8 @@ def test_shapes_of_a_batch():
 def test_ranks_share_a_batch_and_miss_nothing():
     whole = plain_sampler().batch(3)
     shares = [plain_sampler(rank=rank, ranks=2).batch(3) for rank in (0, 1)]
-    assert [len(share.image_ids) for share in shares] == [2, 2]
-    assert tuple(name for share in shares for name in share.image_ids) == whole.image_ids
+    assert [len(share.names) for share in shares] == [2, 2]
+    assert tuple(name for share in shares for name in share.names) == whole.names
     for name in ("embedding", "boxes", "targets"):
         assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name))
 
@@ -145,7 +147,7 @@ def test_a_target_is_made_once_and_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(batches, "TARGET_BYTES", 3 * 16 * 16 * 2)
     bounded = plain_sampler()
     assert all(equal(bounded.batch(i), expected[i]) for i in range(30))
-    assert len(bounded._targets) == 3
+    assert bounded._target.cache_info().currsize == 3
 
 
 def drawn_objects(sampler, iterations):
@@ -160,8 +162,8 @@ def drawn_objects(sampler, iterations):
                 found = objects.setdefault((dataset.name, image.image_id), [])
                 found += [(box, target, number, "both" if both else kind) for kind, box in boxes.items()]
     for batch in map(sampler.batch, range(iterations)):
-        boxes = batch.boxes.numpy() / np.array([2, 3, 2, 3], np.float32)
-        for name, embedding, box, targets in zip(batch.image_ids, batch.embedding, boxes, batch.targets, strict=True):
+        boxes = batch.boxes.numpy() / np.array([SIDE / 60, SIDE / 40] * 2, np.float32)
+        for name, embedding, box, targets in zip(batch.names, batch.embedding, boxes, batch.targets, strict=True):
             source, image_id = name.split()
             assert (embedding == int(image_id)).all()
             for prompt, target in zip(box, targets, strict=True):
@@ -193,7 +195,7 @@ def test_share_of_amodal_prompts(share):
 def test_realised_frequencies_are_those_of_the_batches():
     sampler = plain_sampler((7, 1), seed=3)
     rows = sampler.frequencies(20)
-    drawn = Counter(name.split()[0] for i in range(20) for name in sampler.batch(i).image_ids)
+    drawn = Counter(name.split()[0] for i in range(20) for name in sampler.batch(i).names)
     assert [(row["data set"], row["images"], row["drawn"]) for row in rows] == [
         ("set7", 7, drawn["set7"]),
         ("set1", 1, drawn["set1"]),

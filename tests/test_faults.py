@@ -154,11 +154,11 @@ BESIDE = """
     import torch
     from sameo_core import pipeline
     from sameo_core.config import load_profile
-    from sameo_core.training import loop
+    from sameo_core.training import fine_tuning
 
     torch.set_num_threads({threads})
-    loss, steps = loop.training_loss, []
-    loop.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
+    loss, steps = fine_tuning.training_loss, []
+    fine_tuning.training_loss = lambda *arguments: steps.append(1) or loss(*arguments)
     profile = load_profile(**{profile})
     print("ready", flush=True)
     input()
@@ -234,25 +234,24 @@ def images(world):
 ENCODING = """
     import os, signal, sys
     from pathlib import Path
-    from sameo_core.training import embeddings
+    from sameo_core.training import EmbeddingCache
     from sameo_core.pipeline import open_clean_dataset
     from sameo_core.config import load_profile
     from sameo_core.model import build_efficient_sam
 
     images = list(open_clean_dataset("cocoa", "train", load_profile("mini", train_images=6)))
     model = build_efficient_sam("nano", Path(sys.argv[1])).eval()
-    checksum, calls = embeddings._checksum, []
+    replace, calls = os.replace, []
 
-    def killed(content):  # in the middle of the fourth file: the values are written, the checksum is not
-        calls.append(content)
+    def killed(partial, path):  # in the middle of the fourth file
+        calls.append(path)
         if len(calls) == 4:
-            (partial,) = Path(sys.argv[2]).rglob("*.partial")
-            os.sync()
+            os.truncate(partial, 1000)
             os.kill(os.getpid(), signal.SIGKILL)
-        return checksum(content)
+        replace(partial, path)
 
-    embeddings._checksum = killed
-    embeddings.EmbeddingCache(model, sys.argv[2]).embed(images)
+    os.replace = killed
+    EmbeddingCache(model, sys.argv[2]).embed(images)
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import rectangle
+from test_training import Killed, interrupt
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -28,7 +29,8 @@ from sameo_core.miniature.nano_detector import (
 )
 from sameo_core.model import build_efficient_sam
 from sameo_core.model.checkpoints import read_weights
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training
+from sameo_core.runs.folders import read_log
+from sameo_core.training.detectors import DetectionBatch, detector_optimiser
 
 # Of the first ten scenes; measured 0.88 and 0.78, 0.69 and 0.69
 RECALL = {"cocoa_cls": 0.75, "d2sa": 0.65}
@@ -157,15 +159,9 @@ def test_scenes_are_drawn_objects_with_their_visible_boxes():
             assert box.tolist() == mask_box(mask).tolist()
         assert target["labels"].tolist() == [1] * len(scene.visible)
     assert set(mirrored) == {False, True}
-    assert len(scenes) == DetectorConfig().steps * DetectorConfig().images
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
-
-
-def log_of(folder):
-    with (folder / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds_a_step"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -176,22 +172,25 @@ def whole(tmp_path_factory):
 def test_a_run_leaves_weights_and_a_log(whole):
     assert whole.name == NANO_DETECTOR
     load_nano_detector(whole)
-    log = log_of(whole.parent)
-    assert [row["step"] for row in log] == ["1", "2"]
+    log = read_log(whole.with_name("log.csv"))
+    assert [row["step"] for row in log] == [1, 2]
     losses = ("loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg")
-    assert all(float(row[name]) > 0 for row in log for name in losses)
-    assert all(0 <= float(row[name]) <= 1 for row in log for name in ("box_ap50_seen", "box_ap50_unseen"))
+    for row in log:
+        assert row["total"] == pytest.approx(sum(row[name] for name in losses), abs=1e-5)
+        assert 0 <= row["box_ap50_seen"] <= 1 and 0 <= row["box_ap50_unseen"] <= 1
     start = build_efficient_sam("nano", WEIGHTS / TINY.encoder).image_encoder.state_dict()
     after = read_weights(whole)
     drift = max((after[f"backbone.encoder.{key}"] - value).abs().max() for key, value in start.items())
     assert 0 < drift < 0.01  # it started from the pre-trained encoder, and the encoder learns
 
 
-def test_two_halves_are_a_whole(whole, tmp_path):
-    assert pretrain_detector(TINY, tmp_path, until=1) == tmp_path / "checkpoint.pt"
-    assert not list(tmp_path.glob("*.safetensors"))
+def test_a_stopped_run_ends_as_an_undisturbed_one(whole, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, 1, nano_detector, "detector_losses")
+        with pytest.raises(Killed):
+            pretrain_detector(TINY, tmp_path)
     assert pretrain_detector(TINY, tmp_path).read_bytes() == whole.read_bytes()
-    assert log_of(tmp_path) == log_of(whole.parent)
+    assert (tmp_path / "log.csv").read_bytes() == whole.with_name("log.csv").read_bytes()
     with pytest.raises(InputError, match="belongs to one recipe"):
         pretrain_detector(replace(TINY, images=3), tmp_path)
 
@@ -211,44 +210,18 @@ def test_the_command_line_takes_the_shipped_recipe_and_can_be_interrupted(tmp_pa
     assert main(["pretrain-detector", "--out", str(tmp_path)]) == 130
 
 
-def one_scene(config=TINY):
-    pixels, target = DetectionScenes(config)[0]
-    return DetectionBatch((pixels,), (target,), ("scene 0",))
+def train_on_one_scene(monkeypatch, folder, **recipe):
+    pixels, target = DetectionScenes(TINY)[0]
+    same = itertools.repeat(DetectionBatch((pixels,), (target,), ("scene 0",)))
+    monkeypatch.setattr(nano_detector, "_batches", lambda config, start: same)
+    pretrain_detector(replace(TINY, **recipe), folder)
 
 
-def train_on_one_scene(folder, model, steps, batch, log_every=1):
-    run_detector_training(
-        model.train(),
-        detector_optimiser(model, 1e-3, 0.3, 0.0),
-        lambda start: itertools.repeat(batch, steps - start),
-        folder,
-        end=steps,
-        factor=lambda step: 1.0,
-        seed=0,
-        clip=1.0,
-        log_every=log_every,
-    )
-
-
-def test_what_is_learnt_of_one_scene(tmp_path):
-    torch.manual_seed(0)
-    model = build_nano_detector()
-    encoder = build_efficient_sam("nano", WEIGHTS / TINY.encoder).image_encoder
-    model.backbone.encoder.load_state_dict(encoder.state_dict())
-    model.backbone.bf16 = True
-    train_on_one_scene(tmp_path, model, 8, one_scene(), log_every=2)
-    first, *_, last = log_of(tmp_path)
+def test_what_is_learnt_of_one_scene(tmp_path, monkeypatch):
+    train_on_one_scene(monkeypatch, tmp_path, steps=8, encoder_rate=0.3, decay_share=0.01, evaluate_every=2)
+    first, *_, last = read_log(tmp_path / "log.csv")
     for name in ("loss_classifier", "loss_mask", "loss_objectness"):  # boxes are regressed for ever more anchors
-        assert float(last[name]) < 0.85 * float(first[name]), name
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_images(tmp_path):
-    model = build_nano_detector()
-    nn.init.constant_(model.rpn.head.cls_logits.weight, float("nan"))
-    batch = replace(one_scene(), names=("cocoa 7",))
-    with pytest.raises(FloatingPointError, match=r"step 0: the loss is nan, with images cocoa 7"):
-        train_on_one_scene(tmp_path, model, 1, batch)
-    assert not (tmp_path / "checkpoint.pt").exists()
+        assert last[name] < 0.85 * first[name], name
 
 
 def test_the_encoder_learns_slower_and_vectors_do_not_decay():

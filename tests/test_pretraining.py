@@ -1,12 +1,12 @@
 """Pre-training of nano: scenes as tensors, the auxiliary targets by hand, and runs that go on where they stopped."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import rectangle
+from test_training import Killed, interrupt
 
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box
@@ -16,13 +16,14 @@ from sameo_core.miniature.pretraining import (
     DrawnScenes,
     PretrainingConfig,
     dense_loss,
-    learning_rate_factor,
     pretrain,
     visible_ious,
 )
 from sameo_core.model import build_efficient_sam
 from sameo_core.model.variants import VARIANTS
+from sameo_core.runs.folders import read_log
 from sameo_core.training import shrink_masks
+from sameo_core.training.loop import linear_factor
 
 SIDE = 256
 
@@ -81,7 +82,6 @@ def test_a_scene_depends_on_its_number_alone():
     assert all(torch.equal(a, b) for a, b in zip(first[3], second[3], strict=True))
     assert not torch.equal(first[3][0], first[4][0])
     assert not torch.equal(first[3][0], DrawnScenes(PretrainingConfig(seed=1), SIDE)[3][0])
-    assert len(first) == PretrainingConfig().steps * PretrainingConfig().images
 
 
 # ---------------------------------------------------------------------------------------------------- dense targets
@@ -133,22 +133,16 @@ def test_dense_loss_by_hand():
 
 
 def test_learning_rate_rises_stays_and_falls():
-    config = PretrainingConfig(steps=100, warmup_steps=10, decay_share=0.3)
-    factors = [learning_rate_factor(step, config) for step in range(100)]
+    factors = [linear_factor(step, 100, 10, 0.3) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert set(factors[9:71]) == {1.0}
     assert factors[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
-    assert learning_rate_factor(100, config) == 0
+    assert linear_factor(100, 100, 10, 0.3) == 0
 
 
 # --------------------------------------------------------------------------------------------------------------- runs
 
 TINY = PretrainingConfig(steps=4, images=2, boxes=2, warmup_steps=1, evaluate_every=2, evaluation_scenes=1)
-
-
-def log_of(folder):
-    with (folder / "log.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds_a_step"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -163,20 +157,22 @@ def test_a_run_leaves_weights_and_a_log(whole):
     learnt = [key for key in before if not torch.equal(before[key].half().float(), after[key])]
     assert {key.split(".")[0] for key in learnt} == {"image_encoder", "prompt_encoder", "mask_decoder"}
     assert sum(value.numel() for value in after.values()) * 2 < whole.stat().st_size < 8e6  # half precision
-    log = log_of(whole.parent)
-    assert [(row["step"], row["scenes"]) for row in log] == [("2", "4"), ("4", "8")]
-    assert all(float(row[name]) > 0 for row in log for name in ("dice", "focal", "iou", "dense"))
-    assert all(0 <= float(row[name]) <= 1 for row in log for name in ("visible_miou_seen", "visible_miou_unseen"))
+    log = read_log(whole.with_name("log.csv"))
+    assert [row["step"] for row in log] == [2, 4]
+    for row in log:
+        weighted = row["dice"] + 20 * row["focal"] + row["iou"] + row["dense"]
+        assert row["total"] == pytest.approx(weighted, abs=1e-4)
+        assert 0 <= row["visible_miou_seen"] <= 1 and 0 <= row["visible_miou_unseen"] <= 1
 
 
-def test_two_halves_are_a_whole(whole, tmp_path):
-    checkpoint = pretrain(TINY, tmp_path, until=2)
-    assert checkpoint == tmp_path / "checkpoint.pt" and not list(tmp_path.glob("*.safetensors"))
-    second = pretrain(TINY, tmp_path)
-    assert second.read_bytes() == whole.read_bytes()
-    assert log_of(tmp_path) == log_of(whole.parent)
-    assert pretrain(TINY, tmp_path).read_bytes() == whole.read_bytes()  # there is nothing left to do
-    assert log_of(tmp_path) == log_of(whole.parent)
+def test_a_stopped_run_ends_as_an_undisturbed_one(whole, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, 3, pretraining, "pretraining_losses")
+        with pytest.raises(Killed):
+            pretrain(TINY, tmp_path)
+    for _ in range(2):  # the second time there is nothing left to do
+        assert pretrain(TINY, tmp_path).read_bytes() == whole.read_bytes()
+        assert (tmp_path / "log.csv").read_bytes() == whole.with_name("log.csv").read_bytes()
 
 
 def test_a_folder_belongs_to_one_recipe(tmp_path):
@@ -195,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path, monkeypatch):
     losses = pretraining.pretraining_losses
     spoilt = lambda *arguments: losses(*arguments) | {"dice": torch.tensor(float("nan"))}  # noqa: E731
     monkeypatch.setattr(pretraining, "pretraining_losses", spoilt)
-    with pytest.raises(FloatingPointError, match="the loss of step 0 is nan"):
+    with pytest.raises(FloatingPointError, match="step 0: the loss is nan, with images scene 0, scene 1"):
         pretrain(TINY, tmp_path)
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -203,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path, monkeypatch):
 def test_a_share_of_the_steps_trains_three_masks(monkeypatch):
     config = PretrainingConfig(images=1, boxes=2, bf16=False)
     image, boxes, targets, dense = DrawnScenes(config, SIDE)[0]
-    batch = pretraining.PromptedScenes(image[None], boxes[None], targets[None], dense[None])
+    batch = pretraining.PromptedScenes(("scene 0",), image[None], boxes[None], targets[None], dense[None])
     model, head = build_efficient_sam("nano"), DenseHead(VARIANTS["nano"].embedding_dim)
     for share, expected in ((0.0, False), (1.0, True)):
         asked, decode = [], model.decode_boxes

@@ -18,10 +18,17 @@ from joblib.externals.loky import get_reusable_executor
 from sameo_core import pipeline
 from sameo_core.__main__ import main
 from sameo_core.config import RECIPES, TrainingConfig, load_profile, recipe
-from sameo_core.errors import InputError
 from sameo_core.model import build_efficient_sam
 from sameo_core.pipeline import train, train_all, training_sets
-from sameo_core.training import BatchSampler, build_optimiser, learning_rate_factor, loop, sampling, training_log
+from sameo_core.training import (
+    BatchSampler,
+    build_optimiser,
+    fine_tuning,
+    learning_rate_factor,
+    loop,
+    sampling,
+    training_log,
+)
 
 # ------------------------------------------------------------------------------------------------- rate and optimiser
 
@@ -73,9 +80,9 @@ class Killed(BaseException):
     """What a test raises in place of a kill."""
 
 
-def interrupt(monkeypatch, after, name="training_loss"):
-    """The function `name` of the module stops the run at call number `after`."""
-    original, calls = getattr(loop, name), []
+def interrupt(monkeypatch, after, module=fine_tuning, name="training_loss"):
+    """The function `name` of a module stops the run at call number `after`."""
+    original, calls = getattr(module, name), []
 
     def stopping(*arguments):
         if len(calls) == after:
@@ -83,7 +90,7 @@ def interrupt(monkeypatch, after, name="training_loss"):
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(loop, name, stopping)
+    monkeypatch.setattr(module, name, stopping)
     return calls
 
 
@@ -195,18 +202,18 @@ def undisturbed(world, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("where", "after"),
+    ("module", "name", "after"),
     [
-        ("training_loss", 1),  # before the first checkpoint
-        ("training_loss", 2),  # right after it
-        ("training_loss", 5),  # between two
-        ("save_checkpoint", 0),  # logged, but not saved: nothing to resume
-        ("save_checkpoint", 1),  # the same, with an older checkpoint
+        (fine_tuning, "training_loss", 1),  # before the first checkpoint
+        (fine_tuning, "training_loss", 2),  # right after it
+        (fine_tuning, "training_loss", 5),  # between two
+        (loop, "save_checkpoint", 0),  # logged, but not saved: nothing to resume
+        (loop, "save_checkpoint", 1),  # the same, with an older checkpoint
     ],
 )
-def test_a_stopped_run_ends_as_an_undisturbed_one(world, undisturbed, where, after):
+def test_a_stopped_run_ends_as_an_undisturbed_one(world, undisturbed, module, name, after):
     with pytest.MonkeyPatch.context() as patch:
-        interrupt(patch, after, where)
+        interrupt(patch, after, module, name)
         with pytest.raises(Killed):
             train(world.profile())
     path = train(world.profile())
@@ -220,7 +227,7 @@ def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
         saved.append({"step": state["iteration"], "decoder": {k: v.clone() for k, v in state["decoder"].items()}})
         save(state, path)
 
-    calls, loss = iter(range(99)), loop.training_loss
+    calls, loss = iter(range(99)), fine_tuning.training_loss
 
     def interrupted(model, batch, recipe):
         number = next(calls)
@@ -232,7 +239,7 @@ def test_an_interrupted_run_leaves_its_best_weights(world, undisturbed):
     profile = world.profile(iterations=8, log_every=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_checkpoint", recorded)
-        patch.setattr(loop, "training_loss", interrupted)
+        patch.setattr(fine_tuning, "training_loss", interrupted)
         with pytest.raises(KeyboardInterrupt, match=r"up to iteration 4\): .*best.safetensors; the same call goes on"):
             train(profile)
     (folder,) = [path.parent for path in profile.runs.glob("sameo-*/best.safetensors")]
@@ -248,7 +255,7 @@ def test_the_best_weights_outlive_a_kill(world):
     """Interrupted in a later process, before anything better came: the best are those of the killed one."""
     profile = world.profile(iterations=8, log_every=2)
 
-    calls, loss = iter(range(99)), loop.training_loss
+    calls, loss = iter(range(99)), fine_tuning.training_loss
 
     def lucky(model, batch, recipe):
         number = next(calls)
@@ -258,7 +265,7 @@ def test_the_best_weights_outlive_a_kill(world):
         return terms._replace(total=terms.total - (10 if number < 2 else 0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "training_loss", lucky)
+        patch.setattr(fine_tuning, "training_loss", lucky)
         with pytest.raises(Killed):
             train(profile)
         with pytest.raises(KeyboardInterrupt, match="up to iteration 2"):
@@ -269,7 +276,7 @@ def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypat
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "training_loss", interrupted)
+    monkeypatch.setattr(fine_tuning, "training_loss", interrupted)
     with pytest.raises(KeyboardInterrupt, match="^$"):
         train(world.profile())
     assert not list(world.profile().runs.glob("sameo-*/*.safetensors"))
@@ -351,7 +358,7 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed):
-    loss, batches = loop.training_loss, []
+    loss, batches = fine_tuning.training_loss, []
 
     def spoilt(model, batch, recipe):
         terms = loss(model, batch, recipe)
@@ -359,10 +366,10 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(world, undisturbed
         return terms._replace(total=terms.total * float("nan")) if len(batches) == 4 else terms
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "training_loss", spoilt)
-        with pytest.raises(FloatingPointError, match="iteration 3: the loss is nan") as error:
+        patch.setattr(fine_tuning, "training_loss", spoilt)
+        with pytest.raises(FloatingPointError, match="step 3: the loss is nan") as error:
             train(world.profile())
-    assert len(batches[3].image_ids) == 2 and all(name in str(error.value) for name in batches[3].image_ids)
+    assert len(batches[3].names) == 2 and all(name in str(error.value) for name in batches[3].names)
     (folder,) = world.profile().runs.glob("sameo-*")
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["iteration"] == 2 and all(value.isfinite().all() for value in state["decoder"].values())
@@ -393,12 +400,6 @@ def test_a_supervised_recipe_trains_on_the_training_split_of_its_set_alone(world
     (dataset,) = training_sets(profile)
     assert (dataset.name, dataset.split) == ("cocoa_cls", "train")
     assert len(training_log(train(profile))) == 2
-
-
-def test_missing_weights_are_named(world):
-    with pytest.raises(InputError, match="must exist") as error:
-        train(world.profile(weights="absent.safetensors"))
-    assert error.value.file == str(world.root / "data/weights/absent.safetensors")
 
 
 VERB = ["train", "--override", "train=cocoa,", "train_images=6", "iterations=2", "batch_images=2", "log_every=1"]

@@ -1,4 +1,4 @@
-"""Other values for fields of nested config dataclasses, each by its own name and checked against its type."""
+"""Overrides of config fields by name, in nested dataclasses; values are checked against the field's type."""
 
 import ast
 import difflib
@@ -11,7 +11,7 @@ from sameo_core.errors import InputError
 
 
 def override(config: Any, key: str, value: object, file: str) -> Any:
-    """The config with another value of one field, its own or of one of its sections; `file` names it in an error."""
+    """The config with another value for one field, also of a nested section; `file` names the config in an error."""
     declared = dict(_fields(config))
     if key not in declared:
         close = difflib.get_close_matches(key, declared, n=1)
@@ -35,12 +35,12 @@ def _replace(config: Any, key: str, value: object) -> Any:
     if hasattr(config, key):
         return replace(config, **{key: value})
     sections = {item.name: getattr(config, item.name) for item in fields(config)}
-    (owner,) = (name for name, section in sections.items() if is_dataclass(section) and key in dict(_fields(section)))
-    return replace(config, **{owner: _replace(sections[owner], key, value)})
+    changed = {name: _replace(section, key, value) for name, section in sections.items() if is_dataclass(section)}
+    return replace(config, **changed)
 
 
 def _fields(config: Any) -> Iterator[tuple[str, Any]]:
-    """Name and type of every field that is not a config itself, `name` excepted."""
+    """Name and type of every field, also of nested sections; without the sections themselves and `name`."""
     for name, kind in get_type_hints(type(config)).items():
         if is_dataclass(kind):
             yield from _fields(getattr(config, name))
@@ -49,7 +49,7 @@ def _fields(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fits(value: object, declared: object) -> bool:
-    """Is a value of the type that a field declares: a plain type, `tuple[t, ...]`, one of several, or some words."""
+    """True if a value has a field's type: a plain type, `tuple[t, ...]`, a union, or a Literal."""
     if get_origin(declared) is Literal:
         return value in get_args(declared)
     if isinstance(declared, UnionType):

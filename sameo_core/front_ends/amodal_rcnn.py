@@ -1,14 +1,13 @@
 """The end-to-end baseline: a Mask R-CNN with an amodal mask head. Ours, AISFormer-style, not AISFormer.
 
-What SAMEO leaves frozen learns here: backbone, proposals, boxes and masks, together, on the same data sets. Taken from
-"AISFormer: Amodal Instance Segmentation with Transformer" (BMVC 2022): boxes are amodal; RoI features of 14 x 14; a
-transformer encoder for what is far apart in them, a decoder with one learnable query a mask (occluder, visible,
-amodal, hidden); each query's embedding times the features of 28 x 28 is that mask; binary cross-entropy on all four.
+All that SAMEO freezes learns here: backbone, proposals, boxes and masks, together, on the same data sets. From
+"AISFormer: Amodal Instance Segmentation with Transformer" (BMVC 2022): boxes are amodal; RoI features are 14 x 14; a
+transformer encoder for long-range relations, a decoder with one learnable query per mask (occluder, visible, amodal,
+hidden); a mask is its query's embedding times the 28 x 28 features; binary cross-entropy on all four.
 Ours: one class; attention before the up-sampling instead of after it; hidden has a query like the others, where
 AISFormer computes its embedding from those of amodal and visible.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,12 +33,9 @@ from sameo_core.front_ends.live import LiveDetector, load_detector
 from sameo_core.miniature.nano_detector import build_nano_detector, load_nano_detector
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.sameo import default_device
-from sameo_core.runs.atomic import atomic_write
-from sameo_core.runs.folders import locked, write_environment
-from sameo_core.training import learning_rate_factor, set_probabilities
-from sameo_core.training.batches import leave_out, warn_left_out
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
-from sameo_core.training.loop import cpu_threads, is_complete
+from sameo_core.training.batches import leave_out, set_probabilities, warn_left_out
+from sameo_core.training.detectors import DetectionBatch, detector_losses, detector_optimiser, save_detector
+from sameo_core.training.loop import TrainingRun, learning_rate_factor, train_once
 
 NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
@@ -48,7 +44,7 @@ PARTLY_ANNOTATED = ("amodal_lvis", "pix2gestalt")  # one or two objects an image
 
 # --------------------------------------------------------------------------------------------------------- the network
 class QueryMaskHead(nn.Module):
-    """Four masks of each RoI. Convolutions and up-sampling are those of the detector's own mask head."""
+    """Four masks per RoI; convolutions and up-sampling come from the detector's own mask head."""
 
     def __init__(self, convolutions: nn.Module, upsampling: nn.ConvTranspose2d, cells: int, heads: int = 4):
         super().__init__()
@@ -74,21 +70,21 @@ class QueryMaskHead(nn.Module):
 
 
 class AmodalRoIHeads(RoIHeads):
-    """Boxes as in torchvision, then four masks a box; `masks` of a target are the amodal ones, then the visible."""
+    """Boxes as in torchvision, then four masks per box; `masks` of a target: first all amodal, then all visible."""
 
     def forward(
         self,
         features: dict[str, Tensor],
         proposals: list[Tensor],
         image_shapes: list[tuple[int, int]],
-        targets: Any = None,  # while training a dict for each image
+        targets: Any = None,  # in training mode, a dict per image
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """torchvision's signature: (answers, losses)."""
         if self.training:
             proposals, matched, labels, offsets = map(list, self.select_training_samples(proposals, targets))
             for sampled in (proposals, matched, offsets, labels):  # labels last: they decide
                 for i, target in enumerate(targets):
-                    if target["partly_annotated"]:  # what is not annotated need not be background
+                    if target["partly_annotated"]:  # a region without annotation may hold an object
                         sampled[i] = sampled[i][labels[i] > 0]
         pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
         class_logits, box_offsets = self.box_predictor(pooled)
@@ -126,10 +122,10 @@ class AmodalRoIHeads(RoIHeads):
 def four_masks(
     masks: UInt8[Tensor, "_ h w"], boxes: Float[Tensor, "k 4"], objects: Tensor, size: int
 ) -> Float[Tensor, "k 4 {size} {size}"]:
-    """What each RoI must show, in the order of `MASKS`, as the share of each cell (0..1).
+    """The target masks of each RoI, in the order of `MASKS`, as the share of each cell (0..1).
 
-    The occluder mask is what is visible of all other annotated objects, as in AISFormer: it tells where the RoI's
-    object could be behind something. Hidden is amodal minus visible.
+    The occluder mask is the visible region of all other annotated objects, as in AISFormer: where the RoI's object may
+    be hidden. Hidden is amodal minus visible.
 
     Args:
         masks: of the image's n objects, the amodal ones, then the visible ones.
@@ -144,7 +140,7 @@ def four_masks(
 
 
 class LenientRpn(RegionProposalNetwork):
-    """In an image that is annotated in part, what lies outside the annotated objects is not taught as background."""
+    """In a partly annotated image, regions outside the annotated objects do not count as background."""
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
@@ -157,7 +153,7 @@ class LenientRpn(RegionProposalNetwork):
 
 
 class AmodalTransform(GeneralizedRCNNTransform):
-    """Brings the visible masks, too, back into the image."""
+    """Pastes the visible masks into the image, too."""
 
     def postprocess(
         self,
@@ -166,64 +162,32 @@ class AmodalTransform(GeneralizedRCNNTransform):
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Tensor]]:
         result = super().postprocess(result, image_shapes, original_image_sizes)  # pastes "masks", scales the boxes
-        for answer, size in zip(result, original_image_sizes, strict=False):  # no answers in training mode
-            if "visible_masks" not in answer:  # taken away to be pasted one by one
+        for answer, size in zip(result, original_image_sizes, strict=False):  # empty in training mode
+            if "visible_masks" not in answer:  # removed by LiveDetector, which pastes them one by one
                 continue
             answer["visible_masks"] = paste_masks_in_image(answer["visible_masks"], answer["boxes"], size)
         return result
 
 
 def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
-    """The baseline on top of a torchvision Mask R-CNN, whose modules it takes over; the four masks' head is new.
+    """Turn a torchvision Mask R-CNN into the baseline: its mask head becomes one of four masks.
 
     In training mode it takes targets with `boxes` (amodal), `labels` (all 1), `masks` UInt8 "2*n h w" (amodal, then
     visible) and `partly_annotated` (Bool, one), and returns the losses. In evaluation mode it answers as torchvision
     does: `boxes` (amodal, xyxy pixels of the image), `labels`, `scores`, `masks` "n 1 h w" (amodal, 0..1), and
     `visible_masks`.
     """
-    heads, rpn, transform = detector.roi_heads, detector.rpn, detector.transform
+    heads = detector.roi_heads
     (cells, _) = heads.mask_roi_pool.output_size
-    anchors, proposals, sampler = rpn.proposal_matcher, heads.proposal_matcher, heads.fg_bg_sampler
-    detector.roi_heads = AmodalRoIHeads(
-        heads.box_roi_pool,
-        heads.box_head,
-        heads.box_predictor,
-        proposals.high_threshold,
-        proposals.low_threshold,
-        sampler.batch_size_per_image,
-        sampler.positive_fraction,
-        heads.box_coder.weights,
-        heads.score_thresh,
-        heads.nms_thresh,
-        heads.detections_per_img,
-        mask_roi_pool=heads.mask_roi_pool,
-        mask_head=QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells),
-    )
-    detector.rpn = LenientRpn(
-        rpn.anchor_generator,
-        rpn.head,
-        anchors.high_threshold,
-        anchors.low_threshold,
-        rpn.fg_bg_sampler.batch_size_per_image,
-        rpn.fg_bg_sampler.positive_fraction,
-        rpn._pre_nms_top_n,
-        rpn._post_nms_top_n,
-        rpn.nms_thresh,
-        rpn.score_thresh,
-    )
-    detector.transform = AmodalTransform(
-        transform.min_size,
-        transform.max_size,
-        transform.image_mean,
-        transform.image_std,
-        transform.size_divisible,
-        transform.fixed_size,
-    )
+    heads.mask_head = QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells)
+    heads.mask_predictor = None
+    # Modules and settings stay; torchvision's constructors would ask for each of them again
+    heads.__class__, detector.rpn.__class__, detector.transform.__class__ = AmodalRoIHeads, LenientRpn, AmodalTransform
     return detector
 
 
 def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
-    """The baseline with the weights that `train_amodal_rcnn` left, in evaluation mode.
+    """The baseline with the weights of `train_amodal_rcnn`, in evaluation mode.
 
     Args:
         path: of the weights.
@@ -262,7 +226,7 @@ def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
 
 
 def starting_amodal_rcnn(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
-    """What the baseline learns from: a trained detector, and a mask head by the seed."""
+    """The baseline before training: a trained detector, and a mask head initialised by the seed."""
     name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of what is new
@@ -289,62 +253,66 @@ def fit_amodal_rcnn(
     bad_images: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The weights of the baseline, trained on data sets now unless the folder has them.
+    """Train the baseline on data sets, unless the folder holds the weights already; returns their path.
 
     The run folder holds config.json, environment.json, log.csv, checkpoint.pt while it trains, and
-    amodal_rcnn.safetensors (half precision) when it is done. A second process that asks for the same folder waits for
-    the first, and takes what it finds.
+    amodal_rcnn.safetensors (half precision) when it is done.
 
     Args:
         sets: with amodal and visible masks.
         recipe: of the baseline.
-        shared: of SAMEO's recipe schedule, `clip`, `cpu_threads` and `log_every` count here, too.
-        folder: of this run alone: of these sets, these recipes and this seed.
+        shared: SAMEO's recipe, of which schedule, `clip`, `cpu_threads` and `log_every` apply here, too.
+        folder: of this run alone: these sets, these recipes and this seed.
         seed: of batches, sampled proposals and the new head's first weights.
-        model: what it starts from; `starting_amodal_rcnn` by default.
-        bad_images: so many image files may be missing or damaged; those left out are told at the end.
-        about: JSON values to stand in config.json, beside the recipe.
+        model: None: `starting_amodal_rcnn`.
+        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        about: JSON values for config.json, beside the recipe.
 
     Raises:
-        InputError: weights are missing or damaged; the disk is full or not writable; more than `bad_images` image
-            files are missing or damaged.
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
+        InputError: weights are missing or damaged; more than `bad_images` image files are missing or damaged. This and
+            other errors as `train_once` and `TrainingRun.run`.
     """
     result = folder / "amodal_rcnn.safetensors"
-    if is_complete(result):
-        return result
-    model = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
-    model.backbone.bf16 = recipe.rcnn_bf16  # looked at by the nano backbone alone
-    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
-    with locked(folder), cpu_threads(shared.cpu_threads):
-        if is_complete(result):  # another process has been at work on it
-            return result
-        common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
-        config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
-        with atomic_write(folder / "config.json") as partial:
-            partial.write_text(json.dumps(config, indent=1))
-        write_environment(folder)
-        left_out: dict[str, str] = {}
+    model = model or starting_amodal_rcnn(recipe, seed)
 
-        def draw(iteration: int) -> DetectionBatch:
-            return draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
-
-        run_detector_training(
-            model,
-            detector_optimiser(model, recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate, recipe.rcnn_weight_decay),
-            lambda start: (draw(iteration) for iteration in range(start, recipe.rcnn_iterations)),
-            folder,
-            end=recipe.rcnn_iterations,
-            factor=lambda iteration: learning_rate_factor(iteration, schedule),
-            seed=seed,
-            clip=shared.clip,
-            log_every=shared.log_every,
-        )
-        warn_left_out(left_out, folder)
+    def work() -> None:
+        run = _training_run(model.to(default_device()).train(), sets, recipe, shared, seed, bad_images)
+        run.run(folder)
+        warn_left_out(run.left_out, folder)
         save_detector(model, result)
-        for name in ("checkpoint.pt", "checkpoint.pt.corrupt"):
-            (folder / name).unlink(missing_ok=True)
-    return result
+
+    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
+    config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
+    return train_once(result, config, shared.cpu_threads, work)
+
+
+def _training_run(
+    model: MaskRCNN,
+    sets: Sequence[AmodalDataset],
+    recipe: AmodalRcnnConfig,
+    shared: TrainingConfig,
+    seed: int,
+    bad_images: int,
+) -> TrainingRun:
+    model.backbone.bf16 = recipe.rcnn_bf16  # only the nano backbone reads it
+    schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
+    rates = recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate
+    left_out: dict[str, str] = {}
+    return TrainingRun(
+        task="training the baseline",
+        modules={"model": model},
+        optimisers={"optimiser": detector_optimiser(model, *rates, recipe.rcnn_weight_decay)},
+        batches=lambda start: (
+            draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
+            for iteration in range(start, recipe.rcnn_iterations)
+        ),
+        losses=lambda iteration, batch: detector_losses(model, batch, iteration, seed),
+        iterations=recipe.rcnn_iterations,
+        rate_factor=lambda iteration: learning_rate_factor(iteration, schedule),
+        clip=shared.clip,
+        log_every=shared.log_every,
+        left_out=left_out,
+    )
 
 
 def draw_batch(
@@ -355,9 +323,9 @@ def draw_batch(
     left_out: dict[str, str] | None = None,
     bad_images: int = 0,
 ) -> DetectionBatch:
-    """The images of an iteration, by (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO.
+    """The images of an iteration, from (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO.
 
-    In the place of an image that cannot be read comes the next of its set; `left_out` receives file -> why.
+    The next image of its set takes the place of an unreadable one; `left_out` receives its file and the reason.
     """
     left_out = {} if left_out is None else left_out
     rng = np.random.default_rng([seed, iteration])

@@ -3,7 +3,7 @@
 It finds objects of one class by their visible boxes, with visible masks, and has seen nothing but the scenes that
 EfficientSAM-nano was pre-trained on (domain "pretraining"), starting from that encoder. Layout: a plain ViT with a
 simple feature pyramid ("Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022) under
-torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * images - 1`, none is seen twice.
+torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * images - 1`, each seen once.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -31,13 +31,14 @@ from sameo_core.arrays import Images
 from sameo_core.config import WEIGHTS
 from sameo_core.masks import mask_box, xyxy_to_xywh
 from sameo_core.miniature.drawing import draw_scene
-from sameo_core.miniature.pretraining import claim_folder, learning_rate_factor, mirror_scene
+from sameo_core.miniature.pretraining import claim_folder, drawn_batches, mirror_scene
 from sameo_core.model import build_efficient_sam
 from sameo_core.model.checkpoints import load_exactly, read_weights
 from sameo_core.model.efficient_sam import IMAGENET_MEAN, IMAGENET_STD
 from sameo_core.model.image_encoder import ChannelNorm, ImageEncoder
 from sameo_core.model.variants import VARIANTS
-from sameo_core.training.detectors import DetectionBatch, detector_optimiser, run_detector_training, save_detector
+from sameo_core.training.detectors import DetectionBatch, detector_losses, detector_optimiser, save_detector
+from sameo_core.training.loop import TrainingRun, linear_factor
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
 STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
@@ -55,7 +56,7 @@ class DetectorConfig:
     """
 
     steps: int = 1600
-    images: int = 8  # scenes a step
+    images: int = 8  # scenes per step
     encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: what the image encoder starts from
     learning_rate: float = 1e-3  # AdamW; warm-up, constant, linear decay to zero
     encoder_rate: float = 0.3  # share of the learning rate for the pre-trained encoder
@@ -66,7 +67,7 @@ class DetectorConfig:
     bf16: bool = True  # autocast of encoder and pyramid while training
     seed: int = 0
     evaluate_every: int = 200  # steps
-    evaluation_scenes: int = 100  # a domain
+    evaluation_scenes: int = 100  # per domain
 
 
 class NanoPyramid(nn.Module):
@@ -141,9 +142,9 @@ def build_nano_detector() -> MaskRCNN:
 def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
     """The shipped detector, or that of a file, in evaluation mode.
 
-    It takes a list of images, Float "3 h w", RGB in [0, 1], any size, and answers with a dict an image: `boxes`
-    "n 4" (xyxy pixels of the image, of what is visible), `labels` "n" (all 1), `scores` "n" (0..1, best first),
-    `masks` "n 1 h w" (visible masks, probability 0..1).
+    It takes a list of images, Float "3 h w", RGB in [0, 1], any size, and returns a dict per image: `boxes` "n 4"
+    (visible boxes, xyxy pixels of the image), `labels` "n" (all 1), `scores` "n" (0..1, best first), `masks`
+    "n 1 h w" (visible masks, probability 0..1).
 
     Args:
         path: `.safetensors` as `pretrain_detector` writes it; data/weights/detector_nano.safetensors by default.
@@ -160,14 +161,11 @@ def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
 class DetectionScenes(Dataset):
     """Scenes by number, as torchvision's detectors take them: image Float "3 h w", and a dict of its objects."""
 
-    def __init__(self, config: DetectorConfig, domain: str = "pretraining"):
-        self.config, self.domain = config, domain
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.images
+    def __init__(self, config: DetectorConfig):
+        self.config = config
 
     def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
-        scene = draw_scene(self.domain, index, self.config.seed)
+        scene = draw_scene("pretraining", index, self.config.seed)
         if np.random.default_rng([self.config.seed, index, 1]).random() < 0.5:
             scene = mirror_scene(scene)
         target = {
@@ -178,17 +176,16 @@ class DetectionScenes(Dataset):
         return torch.from_numpy(scene.image).permute(2, 0, 1) / 255, target
 
 
-def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = None) -> Path:
+def pretrain_detector(config: DetectorConfig, folder: Path) -> Path:
     """Train the nano detector on drawn scenes; resumes from `folder` where an earlier run stopped.
 
     Args:
         config: the recipe.
         folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
             detector_nano.safetensors.
-        until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
-        the path of the weights (half precision), or of the checkpoint where it stopped early.
+        the path of the weights (half precision).
 
     Raises:
         InputError: the folder holds another recipe's run or cannot be made, or the encoder's weights are missing.
@@ -197,7 +194,7 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
     claim_folder(folder, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = build_nano_detector()
+        model = build_nano_detector().train()
     encoder = build_efficient_sam("nano", WEIGHTS / config.encoder).image_encoder
     model.backbone.encoder.load_state_dict(encoder.state_dict())
     model.backbone.bf16 = config.bf16
@@ -207,34 +204,25 @@ def pretrain_detector(config: DetectorConfig, folder: Path, until: int | None = 
         scenes = config.evaluation_scenes
         return {name: round(box_average_precision(model, of, scenes, config.seed), 4) for name, of in domains.items()}
 
-    end = min(until or config.steps, config.steps)
-    run_detector_training(
-        model.train(),
-        detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay),
-        lambda start: _batches(config, start, end),
-        folder,
-        end=end,
-        factor=lambda step: learning_rate_factor(step, config),
-        seed=config.seed,
+    TrainingRun(
+        task="training the detector",
+        modules={"model": model},
+        optimisers={
+            "optimiser": detector_optimiser(model, config.learning_rate, config.encoder_rate, config.weight_decay)
+        },
+        batches=lambda start: _batches(config, start),
+        losses=lambda step, batch: detector_losses(model, batch, step, config.seed),
+        iterations=config.steps,
+        rate_factor=lambda step: linear_factor(step, config.steps, config.warmup_steps, config.decay_share),
         clip=config.clip,
         log_every=config.evaluate_every,
         measure=measure,
-    )
-    return save_detector(model, folder / NANO_DETECTOR) if end == config.steps else folder / "checkpoint.pt"
+    ).run(folder)
+    return save_detector(model, folder / NANO_DETECTOR)
 
 
-def _batches(config: DetectorConfig, start: int, end: int) -> Iterator[DetectionBatch]:
-    scenes = range(start * config.images, end * config.images)
-    loader = DataLoader(
-        DetectionScenes(config),
-        config.images,
-        sampler=scenes,
-        collate_fn=list,
-        num_workers=1,
-        prefetch_factor=4 if scenes else None,
-    )
-    for step, pairs in enumerate(loader, start):
-        names = tuple(f"scene {step * config.images + i}" for i in range(len(pairs)))
+def _batches(config: DetectorConfig, start: int) -> Iterator[DetectionBatch]:
+    for names, pairs in drawn_batches(DetectionScenes(config), config, start, collate=list):
         images, targets = zip(*pairs, strict=True)
         yield DetectionBatch(images, targets, names)
 
@@ -250,41 +238,29 @@ def box_average_precision(model: nn.Module, domain: str, scenes: int, seed: int 
     """
     mode = model.training
     model.eval()
-    images = []
     objects: list[dict] = []
     found: list[dict] = []
-    for number in range(1, scenes + 1):
-        scene = draw_scene(domain, number - 1, seed, split="val")
-        images.append({"id": number})
-        objects += [_record(number, mask_box(mask), len(objects) + i) for i, mask in enumerate(scene.visible, 1)]
+    for number in range(scenes):
+        scene = draw_scene(domain, number, seed, split="val")
         (answer,) = model([torch.from_numpy(scene.image).permute(2, 0, 1) / 255])
-        boxes, scores = answer["boxes"].numpy(), answer["scores"].tolist()
-        found += [
-            _record(number, box, len(found) + i) | {"score": score}
-            for i, (box, score) in enumerate(zip(boxes, scores, strict=True), 1)
-        ]
+        objects += [_record(number, mask_box(mask)) for mask in scene.visible]
+        pairs = zip(answer["boxes"].numpy(), answer["scores"].tolist(), strict=True)
+        found += [_record(number, box) | {"score": score} for box, score in pairs]
     model.train(mode)
     truth, predicted = COCO(), COCO()
     with contextlib.redirect_stdout(io.StringIO()):  # COCOeval talks
         for coco, records in ((truth, objects), (predicted, found)):
-            coco.dataset = {"images": images, "categories": [{"id": 1}], "annotations": records}
+            numbered = [{"id": i, **record} for i, record in enumerate(records, 1)]
+            images = [{"id": number} for number in range(scenes)]
+            coco.dataset = {"images": images, "categories": [{"id": 1}], "annotations": numbered}
             coco.createIndex()
         run = COCOeval(truth, predicted, "bbox")
         run.params.iouThrs = np.array([iou])
         run.evaluate()
         run.accumulate()
-    precision = run.eval["precision"][0, :, 0, 0, -1]
-    return float(np.mean(precision))
+    return float(run.eval["precision"][0, :, 0, 0, -1].mean())
 
 
-def _record(image_id: int, box: np.ndarray, number: int) -> dict:
-    x, y, width, height = (float(value) for value in xyxy_to_xywh(box))
-    area = width * height
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": 1,
-        "bbox": [x, y, width, height],
-        "area": area,
-        "iscrowd": 0,
-    }
+def _record(image_id: int, box: np.ndarray) -> dict:
+    bbox = xyxy_to_xywh(box).tolist()
+    return {"image_id": image_id, "category_id": 1, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}

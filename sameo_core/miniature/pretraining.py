@@ -1,17 +1,15 @@
 """Pre-training of EfficientSAM-nano on the drawn world: visible masks from visible boxes, the stand-in for SA-1B.
 
-The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, none seen twice.
-An auxiliary dense head (foreground, boundaries, the box of the object under each cell) teaches the encoder faster and
-is thrown away afterwards. Step `s` draws scenes `s * batch ... (s + 1) * batch - 1`, so a resumed run sees what an
-undisturbed one would have seen.
+The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, each seen once. An
+auxiliary dense head (foreground, boundaries, the box of the object under each cell) speeds up the encoder's training
+and is discarded afterwards. Step `s` draws scenes `s * images ... (s + 1) * images - 1`.
 """
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images
 from sameo_core.errors import InputError
@@ -28,22 +25,9 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
 from sameo_core.runs.atomic import atomic_write, make_folder
-from sameo_core.runs.folders import append_log, load_checkpoint, save_checkpoint, write_environment
+from sameo_core.runs.folders import write_environment
 from sameo_core.training import shrink_masks
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """What `learning_rate_factor` asks of a recipe."""
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def warmup_steps(self) -> int: ...
-
-    @property
-    def decay_share(self) -> float: ...  # of all steps
+from sameo_core.training.loop import TrainingRun, linear_factor
 
 
 @dataclass(frozen=True)
@@ -51,10 +35,10 @@ class PretrainingConfig:
     """The recipe of the shipped nano weights."""
 
     steps: int = 3900
-    images: int = 16  # scenes a step
-    boxes: int = 4  # objects of a scene that are prompted; an object may come twice where a scene has fewer
-    learning_rate: float = 1e-3  # AdamW, of all that is not a linear layer; warm-up, constant, linear decay to zero
-    muon_learning_rate: float = 2e-3  # Muon, of the linear layers; the same schedule
+    images: int = 16  # scenes per step
+    boxes: int = 4  # prompted objects per scene; an object repeats if a scene has fewer
+    learning_rate: float = 1e-3  # AdamW, for all but linear layers; warm-up, constant, linear decay to zero
+    muon_learning_rate: float = 2e-3  # Muon, for linear layers; the same schedule
     warmup_steps: int = 150
     decay_share: float = 0.4  # of all steps
     weight_decay: float = 0.05
@@ -66,13 +50,14 @@ class PretrainingConfig:
     bf16: bool = True  # autocast of the encoder; the decoder's small heads are slower in bf16 than in float32 on a CPU
     seed: int = 0
     evaluate_every: int = 250  # steps
-    evaluation_scenes: int = 100  # a domain
+    evaluation_scenes: int = 100  # per domain
 
 
 @dataclass(frozen=True)
 class PromptedScenes:
     """A batch as the network takes it: everything stretched to the square input."""
 
+    names: tuple[str, ...]  # of the scenes, to name in an error
     images: Images  # b 3 side side
     boxes: BoxPrompts  # b q 4, visible boxes in pixels of the square input
     targets: Float[Tensor, "b q hm wm"]  # visible masks at the decoder's resolution, share of each cell
@@ -82,14 +67,11 @@ class PromptedScenes:
 class DrawnScenes(Dataset):
     """Scenes by number, as tensors; what is prompted, and its jitter, depends on the number alone."""
 
-    def __init__(self, config: PretrainingConfig, side: int, domain: str = "pretraining"):
-        self.config, self.side, self.domain = config, side, domain
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.images
+    def __init__(self, config: PretrainingConfig, side: int):
+        self.config, self.side = config, side
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        scene = draw_scene(self.domain, index, self.config.seed)
+        scene = draw_scene("pretraining", index, self.config.seed)
         rng = np.random.default_rng([self.config.seed, index, 1])
         order = rng.permutation(len(scene.visible))
         chosen = np.resize(order, self.config.boxes)
@@ -116,7 +98,7 @@ def mirror_scene(scene: Scene) -> Scene:
 
 
 def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor, "6 hm wm"]:
-    """What the auxiliary head must tell of each cell: is it an object, is it a boundary, where is that object's box."""
+    """Targets of the auxiliary head for each cell: foreground, boundary, and the box of the object under it."""
     share = torch.cat([1 - low.sum(0, keepdim=True), low])
     owner = share.argmax(0)  # hm wm, 0 is the background
     boundary = torch.zeros_like(owner, dtype=torch.bool)
@@ -129,7 +111,7 @@ def _dense_targets(scene: Scene, low: Float[Tensor, "n hm wm"]) -> Float[Tensor,
 
 
 class DenseHead(nn.Module):
-    """The auxiliary head: one linear map of the image embedding to 4 x 4 cells a patch. Not part of the model."""
+    """The auxiliary head: one linear map from the image embedding to 4 x 4 cells per patch. Not part of the model."""
 
     def __init__(self, embedding_dim: int):
         super().__init__()
@@ -147,24 +129,16 @@ def dense_loss(predicted: Float[Tensor, "b 6 hm wm"], target: Float[Tensor, "b 6
     return classes + 2 * boxes
 
 
-def learning_rate_factor(step: int, config: Schedule) -> float:
-    """Share of the full learning rate at a step: linear warm-up, constant, linear decay to zero at the end."""
-    rise = (step + 1) / config.warmup_steps
-    fall = (config.steps - step) / (config.decay_share * config.steps)
-    return min(1.0, rise, fall)
-
-
-def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) -> Path:
+def pretrain(config: PretrainingConfig, folder: Path) -> Path:
     """Pre-train EfficientSAM-nano; resumes from `folder` where an earlier run stopped.
 
     Args:
         config: the recipe.
         folder: receives config.json, environment.json, log.csv, checkpoint.pt (to resume), and at last
             efficient_sam_nano.safetensors.
-        until: stop after this many steps (a later call goes on); all of them by default.
 
     Returns:
-        the path of the weights (half precision), or of the checkpoint where it stopped early.
+        the path of the weights (half precision).
 
     Raises:
         InputError: the folder holds another recipe's run, or cannot be made.
@@ -174,54 +148,34 @@ def pretrain(config: PretrainingConfig, folder: Path, until: int | None = None) 
     torch.manual_seed(config.seed)
     model = build_efficient_sam("nano")
     head = DenseHead(model.config.embedding_dim)
-    optimisers = _optimisers(nn.ModuleList([model, head]), config)
-    rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
-    checkpoint, start = folder / "checkpoint.pt", 0
-    if (state := load_checkpoint(checkpoint)) is not None:
-        model.load_state_dict(state["model"])
-        head.load_state_dict(state["head"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        start = state["step"]
-    end = min(until or config.steps, config.steps)
-    running: dict[str, float] = {}
-    logged, began = start, time.perf_counter()
-    bar = tqdm(_batches(config, model.config.image_size, start, end), desc="pre-training", initial=start, total=end)
-    for step, batch in bar:
-        for optimiser, rate in zip(optimisers, rates, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * learning_rate_factor(step, config)
+    scenes = DrawnScenes(config, model.config.image_size)
+    weights = {"focal": config.focal_weight, "dense": config.dense_weight}
+
+    def losses(step: int, batch: PromptedScenes) -> tuple[Tensor, dict[str, Tensor]]:
         terms = pretraining_losses(model, head, batch, config, step)
-        weights = {"focal": config.focal_weight, "dense": config.dense_weight}
-        loss = cast(Tensor, sum(weights.get(name, 1.0) * term for name, term in terms.items()))
-        if not loss.isfinite():
-            raise FloatingPointError(f"{folder}: the loss of step {step} is {loss.item()}. Lower the learning rate.")
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], config.clip)
-        for optimiser in optimisers:
-            optimiser.step()
-        for name, value in terms.items():
-            running[name] = running.get(name, 0.0) + value.item()
-        done = step + 1
-        if done % config.evaluate_every == 0 or done == end:
-            row: dict[str, int | float] = {"step": done, "scenes": done * config.images}
-            row |= {name: round(total / (done - logged), 5) for name, total in running.items()}
-            for name, domain in (("visible_miou_seen", "pretraining"), ("visible_miou_unseen", "cocoa_cls")):
-                row[name] = round(float(visible_ious(model, domain, config.evaluation_scenes, config.seed).mean()), 4)
-            row["seconds_a_step"] = round((time.perf_counter() - began) / (done - logged), 3)
-            append_log(folder / "log.csv", row)
-            modules = {"model": model.state_dict(), "head": head.state_dict()}
-            state = {**modules, "optimisers": [optimiser.state_dict() for optimiser in optimisers], "step": done}
-            save_checkpoint(state, checkpoint)
-            running, logged, began = {}, done, time.perf_counter()
-    if end < config.steps:
-        return checkpoint
+        return cast(Tensor, sum(weights.get(name, 1.0) * term for name, term in terms.items())), terms
+
+    def measure() -> dict[str, float]:
+        domains = {"visible_miou_seen": "pretraining", "visible_miou_unseen": "cocoa_cls"}
+        ious = {name: visible_ious(model, of, config.evaluation_scenes, config.seed) for name, of in domains.items()}
+        return {name: round(float(values.mean()), 4) for name, values in ious.items()}
+
+    TrainingRun(
+        task="pre-training",
+        modules={"model": model, "head": head},
+        optimisers=_optimisers(nn.ModuleList([model, head]), config),
+        batches=lambda start: (PromptedScenes(names, *of) for names, of in drawn_batches(scenes, config, start)),
+        losses=losses,
+        iterations=config.steps,
+        rate_factor=lambda step: linear_factor(step, config.steps, config.warmup_steps, config.decay_share),
+        clip=config.clip,
+        log_every=config.evaluate_every,
+        measure=measure,
+    ).run(folder)
     return Sameo(model.half(), "nano").save(folder / "efficient_sam_nano.safetensors")
 
 
-def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.optim.Optimizer]:
+def _optimisers(modules: nn.Module, config: PretrainingConfig) -> dict[str, torch.optim.Optimizer]:
     """Muon for the weights of linear layers, AdamW for everything else.
 
     With AdamW alone a first run, on slightly harder scenes, stood at 0.57 held-out mIoU after 500 steps, not at 0.67.
@@ -232,7 +186,8 @@ def _optimisers(modules: nn.Module, config: PretrainingConfig) -> list[torch.opt
     muon = torch.optim.Muon(
         matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
-    return [muon, torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)]
+    adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return {"muon": muon, "adamw": adamw}
 
 
 def pretraining_losses(
@@ -282,20 +237,28 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
     return np.array(values)
 
 
-def _batches(config: PretrainingConfig, side: int, start: int, end: int) -> Iterator[tuple[int, PromptedScenes]]:
-    scenes = range(start * config.images, end * config.images)
-    loader = DataLoader(
-        DrawnScenes(config, side), config.images, sampler=scenes, num_workers=1, prefetch_factor=4 if scenes else None
-    )
-    for step, tensors in enumerate(loader, start):
-        yield step, PromptedScenes(*tensors)
+def drawn_batches(
+    scenes: Dataset, config: Any, start: int, collate: Callable[[list], Any] | None = None
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Names of the scenes and content of each batch from a step on, drawn in another process.
+
+    Args:
+        scenes: by number.
+        config: a recipe with `steps` and `images` (per step).
+        start: the first step.
+        collate: makes a batch of a list of scenes; None: stacked tensors.
+    """
+    numbers = range(start * config.images, config.steps * config.images)
+    loader = DataLoader(scenes, config.images, sampler=numbers, num_workers=1, prefetch_factor=4, collate_fn=collate)
+    for step, batch in enumerate(loader, start):
+        yield tuple(f"scene {step * config.images + i}" for i in range(config.images)), batch
 
 
 def claim_folder(folder: Path, config: Any) -> None:
-    """Make a run's folder; write the recipe, a dataclass with `steps`, to its config.json, environment.json beside it.
+    """Make a run folder with config.json (the recipe, a dataclass with `steps`) and environment.json.
 
     Raises:
-        InputError: another recipe's run lies there, or what lies there cannot be read; the folder cannot be made.
+        InputError: the folder holds another recipe's run, or an unreadable one, or cannot be made.
     """
     make_folder(folder)
     path, recipe = folder / "config.json", asdict(config)

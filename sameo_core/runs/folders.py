@@ -25,10 +25,10 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder and lock it for this process; waits, and says so, while another process holds it.
+    """Make a folder and lock it for this process; wait, and say so, while another process holds it.
 
-    The lock is a file, `lock`, which the operating system releases when the process dies; its partial files are then
-    removed. A process may lock a folder twice. On a read-only file system this is a no-op.
+    The operating system releases the lock, the file `lock`, when its process dies; the next holder removes partial
+    files. A process may lock a folder twice. On a read-only file system this is a no-op.
 
     Raises:
         InputError: the folder cannot be made: full disk, or a file in its place.
@@ -37,9 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=5, poll_interval=0.2)  # seconds; what is quicker is not worth a word
+            lock.acquire(timeout=5, poll_interval=0.2)  # seconds
         except Timeout:
-            print(f"{folder.name}: another process is at work on it; waiting for what it finds", file=sys.stderr)
+            print(f"{folder.name}: another process is at work on it; waiting for its result", file=sys.stderr)
             lock.acquire(poll_interval=0.2)
         if lock.lock_counter == 1:
             for leftover in folder.glob("*.partial"):
@@ -55,25 +55,25 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint atomically, together with the current content of the log beside it, `log.csv`.
+    """Write a checkpoint atomically, with the current content of `log.csv` beside it.
 
     Raises:
         InputError: the disk is full, or nothing may be written there.
     """
     log = path.with_name("log.csv")
     state = state | {"log": log.read_bytes().decode() if log.exists() else ""}
-    with atomic_write(path) as partial, partial.open("wb") as file:  # left open, it would keep its room on the disk
+    with atomic_write(path) as partial, partial.open("wb") as file:  # closed after an error, it frees the disk
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # PyTorch's words for a full disk are "unexpected pos"
+        except RuntimeError as error:  # on a full disk: "unexpected pos"
             raise OSError(f"PyTorch says {error}") from error
 
 
 def load_checkpoint(path: Path) -> dict | None:
     """Load a checkpoint to the CPU and restore the log that was saved with it; None if there is none.
 
-    A damaged checkpoint is renamed to `<name>.corrupt` with a warning, and the run begins again. Checksums are checked
-    here because `torch.load` does not.
+    A damaged checkpoint is renamed to `<name>.corrupt` with a warning, and the run starts over. `torch.load` does not
+    verify checksums, so this does.
 
     Raises:
         InputError: the log cannot be written.
@@ -86,7 +86,7 @@ def load_checkpoint(path: Path) -> dict | None:
                     raise ValueError(f"{damaged} has another checksum")
             state = torch.load(path, weights_only=True, map_location="cpu")
             lines = state.pop("log").encode()
-        except Exception as error:  # zip, pickle and torch each have errors of their own
+        except Exception as error:  # zip, pickle and torch each have their own errors
             aside, state = path.with_name(f"{path.name}.corrupt"), None
             os.replace(path, aside)
             found = f"{path}: the checkpoint is damaged ({error}); it is put aside as {aside.name}"
@@ -122,7 +122,7 @@ def _whole_lines(path: Path) -> list[str]:
     return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
 
 
-# --------------------------------------------------------------------- environment: what numbers may also depend on
+# ----------------------------------------------------------------------- environment: what else results depend on
 
 ENVIRONMENT = "environment.json"  # in the run folder
 PACKAGES = ("torchvision", "numpy", "pycocotools")
@@ -159,7 +159,7 @@ def write_environment(folder: Path) -> Path:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         known = [*before.pop("earlier", []), before]
-    except (OSError, ValueError, AttributeError, TypeError):  # none, or one that is of no use: it is written anew
+    except (OSError, ValueError, AttributeError, TypeError):  # missing or damaged: written again
         known = []
     earlier = [one for one in known if one != now]
     with atomic_write(path) as partial:

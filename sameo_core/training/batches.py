@@ -1,11 +1,10 @@
-"""What the decoder learns from: images of several data sets, two objects each, boxes that are visible or amodal.
+"""Training batches: images of several data sets, two objects each, prompted by visible or amodal boxes.
 
-Each image of a batch is drawn from the seed, the iteration and its place in the batch alone: any rank can make its
-share of any batch, and a resumed run sees what an undisturbed one would have seen.
+Each image is drawn from the seed, the iteration and its place in the batch alone, so any rank can make its share of any
+batch, and a resumed run sees the batches of an undisturbed one.
 """
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,19 +23,19 @@ from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.training.embeddings import EmbeddingCache
 
-# What is made of the RLEs of whole images is kept in memory, for objects come again; the last that were used
+# Decoding the RLEs of whole images takes long and objects come again: the most recent results stay in memory
 TARGET_BYTES = 2**29  # of targets
-KEPT_BOXES = 100_000  # and as many images whose objects are known as occluded or not
+KEPT_BOXES = 100_000  # and of as many images, which of their objects are occluded
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What the decoder learns from in one iteration; everything in the frame of the square network input."""
+    """What the decoder learns from in one iteration, in the frame of the square network input."""
 
     embedding: ImageEmbedding  # b c he we, in the precision it is kept in
     boxes: BoxPrompts  # b q 4
     targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
-    image_ids: tuple[str, ...]  # data set and image, to name in an error
+    names: tuple[str, ...]  # data set and image, to name in an error
 
 
 def set_probabilities(
@@ -64,20 +63,20 @@ def set_probabilities(
 class BatchSampler:
     """Batches by number: which images, which of their objects, visible or amodal box.
 
-    With `unoccluded_share` a prompted object is un-occluded with that probability, where its image has both kinds.
-    It is for collections without the paper's dual annotation (each object shown occluded and whole), on which the
-    decoder learns to invent hidden parts of objects that nothing hides.
+    With `unoccluded_share`, a prompted object is un-occluded with that probability if its image has both kinds. It is
+    for collections without the paper's dual annotation (each object occluded and whole), from which the decoder learns
+    to invent hidden parts of un-occluded objects.
 
     Args:
         sets: data sets with amodal masks.
         embeddings: of their images.
-        recipe: sizes of a batch, and how it is drawn.
+        recipe: size and sampling of the batches.
         side: of the network's square input, in pixels.
-        seed: of everything that is drawn.
-        input_size: of an image's (height, width), its size in the square; None: it fills the square.
+        seed: of all sampling.
         rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
-        bad_images: how many image files that cannot be read are left out. In the place of one comes the next image of
-            its set, so that a batch is the same whenever that is found out; `left_out` says which they are, and why.
+        input_size: from an image's (height, width) to its size in the square; None: it fills the square.
+        bad_images: how many unreadable image files are left out; `left_out` has them, with the reason. The next image
+            of the set takes the place of each, so a batch does not depend on when the damage is noticed.
 
     Raises:
         InputError: a batch that cannot be divided among the ranks.
@@ -106,12 +105,12 @@ class BatchSampler:
         self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
         self.bad_images = bad_images
         self.left_out: dict[str, str] = {}
-        self._targets: OrderedDict[tuple[int, int, int], Tensor] = OrderedDict()
+        self._target = lru_cache(TARGET_BYTES // (2 * (side // 4) ** 2))(self._find_target)
         self._box = lru_cache(KEPT_BOXES)(self._find_box)
         self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
-        """A row a data set: its images, its probability (0..1), and which share of the draws of a run it really has."""
+        """A row per data set: its images, its probability (0..1), and its actual share of the draws of a run."""
         drawn = np.zeros(len(self.sets), int)
         for iteration in range(iterations):
             drawn += np.bincount(self._sources(iteration), minlength=len(self.sets))
@@ -140,17 +139,12 @@ class BatchSampler:
                 break
             except InputError as error:
                 leave_out(self.left_out, error, images, self.bad_images)
-        height, width = embedding.shape[-2:]
-        size = 4 * height, 4 * width  # the decoder's resolution
-        targets = [
-            torch.stack([self._target(image, key, size) for key in keys])
-            for image, keys in zip(images, objects, strict=True)
-        ]
+        targets = [torch.stack([self._target(*key) for key in keys]) for keys in objects]
         names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
         return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
-        """Images of a batch; the (set, image, object) that are prompted in each; and their boxes."""
+        """The images of a batch, the prompted (set, image, object) of each, and their boxes."""
         sources = self._sources(iteration)
         images: list[AmodalImage] = []
         objects, boxes = [], []
@@ -176,7 +170,7 @@ class BatchSampler:
         return images, objects, boxes
 
     def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
-        """Places of the objects of an image that are prompted; one comes again only where there are too few."""
+        """The numbers of the prompted objects of an image; objects repeat only if there are too few."""
         items = rng.permutation(len(self.sets[source][index].instances)).tolist()
         share = self.recipe.unoccluded_share
         if share is None:
@@ -193,23 +187,18 @@ class BatchSampler:
         item = self.sets[source][index].instances[number]
         return item.amodal_box if amodal else item.visible_box
 
-    def _target(self, image: AmodalImage, key: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
-        """The mask of the object `key` = (set, image, object), shrunk; in half precision, kept in memory or not."""
-        if key in self._targets:
-            self._targets.move_to_end(key)
-            return self._targets[key]
+    def _find_target(self, source: int, index: int, number: int) -> Float[Tensor, "hm wm"]:
+        """An object's amodal mask at the decoder's resolution, a quarter of the input's; in half precision."""
+        image = self.sets[source][index]
         inner = self.input_size((image.height, image.width))
-        target = shrink_masks(image.instances[key[2]].amodal[None], size, inner, self.side)[0].half()
-        self._targets[key] = target
-        if len(self._targets) * target.nbytes > TARGET_BYTES:
-            self._targets.popitem(last=False)
-        return target
+        size = self.side // 4, self.side // 4
+        return shrink_masks(image.instances[number].amodal[None], size, inner, self.side)[0].half()
 
 
 def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[AmodalImage], limit: int) -> None:
-    """Add the image file that an error is about to those left out: file -> why.
+    """Add the image file of an error to those left out, with the reason.
 
-    The error is raised again if `limit` other files are left out already, or if it is about none of the images.
+    The error is raised again if `limit` other files are left out already, or if it concerns none of the images.
     """
     if error.file not in [str(image.path) for image in images]:
         raise error
@@ -221,7 +210,7 @@ def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[Amod
 
 
 def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
-    """Warn of the image files that a run went without."""
+    """Warn of the image files that a run left out."""
     if left_out:
         told = "".join(f"\n  {file}: {rule}" for file, rule in left_out.items())
         warnings.warn(f"{folder}: {len(left_out)} images were left out:{told}", stacklevel=3)
@@ -230,11 +219,10 @@ def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
 def shrink_masks(
     masks: Bool[np.ndarray, "n h w"], size: tuple[int, int], inner: tuple[int, int] = (1, 1), side: int = 1
 ) -> Float[Tensor, "n hm wm"]:
-    """Masks at the decoder's resolution `size` = (hm, wm): about how much of each cell is object, 0..1.
+    """Masks at the decoder's resolution `size` = (hm, wm): roughly the share of each cell that is object, 0..1.
 
-    They are stretched to it; where the image covers `inner` = (height, width) of a square of `side` pixels only, to
-    that part of it. An antialiased (triangle) filter looks a little beyond the cell, so a full cell at an edge stays
-    below 1.
+    They are stretched to it, or, if the image covers only `inner` = (height, width) of a square of `side` pixels, to
+    that part. The antialiased (triangle) filter reaches beyond a cell, so a full cell at an edge stays below 1.
     """
     pixels = torch.from_numpy(masks)[:, None].float()
     if inner != (side, side):

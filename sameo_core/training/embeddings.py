@@ -1,11 +1,11 @@
-"""Image embeddings kept on disk: the encoder is frozen, so that no image need be encoded twice.
+"""Image embeddings on disk: the encoder is frozen, so no image need be encoded twice.
 
-An embedding is named by the bytes of the image file and the weights of the encoder alone: it serves all data sets that
-hold the image, and all decoders. One file an image; any number of processes may share a folder.
+A file's name depends on the bytes of the image file and the weights of the encoder alone, so it serves all data sets
+with that image, and all decoders. One file per image; any number of processes may share a folder.
 """
 
 import hashlib
-import os
+import math
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -20,26 +20,26 @@ from sameo_core.arrays import ImageEmbedding
 from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.model import EfficientSam
+from sameo_core.runs.atomic import atomic_write
 
 ENCODING_BATCH = 16  # images encoded at once
 CHECKSUM_BYTES = 4
 
 
 class EmbeddingCache:
-    """The embeddings of images: read where they are kept, made and kept where not.
+    """The embeddings of images: read from disk, or computed and written.
 
-    A file that is cut short or damaged is made anew. Where nothing can be written (full disk, no permission), every
-    image is encoded when it is needed, and a warning says so once. Whether an embedding comes from disk or not, it is
-    rounded alike: no result depends on what is kept, where one thread computes. With more of them, or on a GPU, the
-    last digit may change with the images that are encoded together, and those are the ones that are not kept.
+    A truncated or damaged file is computed again. If nothing can be written (full disk, no permission), one warning
+    says so, and each image is encoded whenever it is needed. Cached or not, an embedding is rounded alike, so no result
+    depends on the cache where one thread computes. With more threads, or on a GPU, the last digit may depend on which
+    images are encoded together, that is, on which are not cached.
 
     Args:
-        model: whose encoder is used; it stays where it is (CPU or GPU).
-        folder: of all embeddings, whatever the encoder; None: none are kept.
+        model: whose encoder is used, on its device.
+        folder: of all embeddings, whatever the encoder; None: nothing is written.
         half: half precision; False: single.
-        gigabytes: 10^9 bytes that the folder holds at most, give or take 5 % per process; when it is full, no more are
-            kept, and the others are made as needed: a training draws images at random, so that no order of leaving
-            would serve it better. None: no bound.
+        gigabytes: 10^9 bytes that the folder holds at most, give or take 5 % per process; None: no bound. A full cache
+            keeps what it has: images are drawn at random, so no order of eviction would be better.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class EmbeddingCache:
         self.limit = None if gigabytes is None else int(gigabytes * 1e9)
         self.encoded = 0  # images, since the cache was opened
         precision = "half" if half else "single"
-        self.root = Path(folder) if folder is not None and self.limit != 0 else None
-        self.folder = self.root / f"{model.encoder_fingerprint()}-{precision}" if self.root else None
-        self._bytes: int | None = None  # in the whole folder, as far as this process knows
-        self._written = 0  # bytes by this process since it last looked at the folder
+        self.folder: Path | None = None
+        if folder is not None and self.limit != 0:
+            self.folder = Path(folder) / f"{model.encoder_fingerprint()}-{precision}"
+        self._bytes = 0  # in the whole folder, as far as this process knows
+        self._written: float = math.inf  # bytes by this process since it last looked at the folder
 
     def embed(self, images: Sequence[AmodalImage]) -> ImageEmbedding:
         """The embeddings of some images "b c he we", on the CPU, in half (or single) precision.
@@ -82,7 +83,7 @@ class EmbeddingCache:
         return config.embedding_dim, grid, grid
 
     def _path(self, image: AmodalImage) -> Path | None:
-        """Where the embedding of an image is kept; None where the image file cannot be read, which `_encode` tells."""
+        """The file of an image's embedding; None without a cache, or if the image is unreadable: `_encode` says so."""
         if self.folder is None:
             return None
         try:
@@ -107,7 +108,7 @@ class EmbeddingCache:
     # ------------------------------------------------------------------------------------------------------ on disk
 
     def _read(self, path: Path) -> Tensor | None:
-        """What is kept there; None where there is nothing, or not all of it."""
+        """The embedding of a file; None if it is missing or damaged."""
         shape = self._shape
         size = shape[0] * shape[1] * shape[2] * self.dtype.itemsize
         content = bytearray(size + CHECKSUM_BYTES + 1)  # one more than there should be
@@ -122,32 +123,24 @@ class EmbeddingCache:
         return torch.frombuffer(values, dtype=self.dtype).view(shape)
 
     def _write(self, path: Path, embedding: Tensor) -> None:
-        content = embedding.contiguous().numpy().tobytes()
-        size = len(content) + CHECKSUM_BYTES
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        values = embedding.contiguous().numpy().tobytes()
+        content = values + _checksum(values)
+        if not self._has_room(path.parents[2], len(content)):
+            return
         try:
-            if self.root is None or not self._has_room(self.root, size):
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    file.write(content)
-                    file.write(_checksum(content))
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
-            if self._bytes is not None:
-                self._bytes += size
-                self._written += size
-        except OSError as error:
+            with atomic_write(path) as partial:
+                partial.write_bytes(content)
+        except InputError as error:
             self.folder = None
-            warnings.warn(f"image embeddings are not kept: {error}. Every image is encoded anew", stacklevel=3)
+            warnings.warn(f"image embeddings are not kept: {error.rule}. Every image is encoded anew", stacklevel=3)
+        self._bytes += len(content)
+        self._written += len(content)
 
     def _has_room(self, root: Path, size: int) -> bool:
-        """True if the folder holds another file; it is counted anew after every 5 % of the bound, for others write."""
+        """True if another file fits. Other processes write, too: recounted after every 5 % of the bound."""
         if self.limit is None:
             return True
-        if self._bytes is None or self._written > self.limit // 20:
+        if self._written > self.limit // 20:
             self._bytes, self._written = 0, 0
             for path in root.glob("*/*/*"):
                 with suppress(OSError):  # another process has renamed it

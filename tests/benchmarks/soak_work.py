@@ -22,7 +22,7 @@ from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import read_table, write_table
 from sameo_core.synthesis import Pool, collect_complete_objects, synthesize
-from sameo_core.training import EmbeddingCache, loop, training_loss
+from sameo_core.training import EmbeddingCache, fine_tuning, training_loss
 
 DAMAGES = ("cut short", "zeros", "another byte", "gone")
 
@@ -78,7 +78,7 @@ class Training(Work):
         pipeline.training_sets = lambda profile: [self.set]
         pipeline.starting_model = lambda recipe: self.start
         pipeline.embedding_cache = lambda _, model: EmbeddingCache(model, self.embeddings)
-        loop.training_loss = self._counted
+        fine_tuning.training_loss = self._counted
         path = pipeline.train(World(folder).profile(), seed=0)
         Sameo.load(path)
         return {name: (path.parent / name).read_bytes() for name in ("sameo.safetensors", "log.csv", "config.json")}
@@ -94,15 +94,15 @@ class Training(Work):
     def targets(self, folder):
         found = {}
         for path in super().targets(folder):
-            names = ["checkpoint.pt", loop.RESULT]
-            if not (path.parent / loop.RESULT).exists():
+            names = ["checkpoint.pt", fine_tuning.RESULT]
+            if not (path.parent / fine_tuning.RESULT).exists():
                 names += ["log.csv", "config.json"]
             if path.name in names or path.suffix == ".partial":
                 found[path] = DAMAGES
         return found
 
     def finished(self, folder):
-        return list(folder.rglob(loop.RESULT))
+        return list(folder.rglob(fine_tuning.RESULT))
 
 
 class Embeddings(Work):

@@ -1,0 +1,156 @@
+"""Fine-tuning of the mask decoder on boxes that are half visible, half amodal (paper, section "Training").
+
+The image encoder is frozen, so what learns works on embeddings that are made once. On several GPUs,
+`torchrun ... -m sameo_core train` shares each batch among them: plain DistributedDataParallel.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sameo_core.config import WEIGHTS, TrainingConfig
+from sameo_core.datasets import AmodalDataset
+from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
+from sameo_core.model.sameo import build_model, default_device
+from sameo_core.runs.atomic import atomic_write
+from sameo_core.runs.distributed import rank, ranks
+from sameo_core.runs.folders import read_log
+from sameo_core.training.batches import Batch, BatchSampler, warn_left_out
+from sameo_core.training.embeddings import EmbeddingCache
+from sameo_core.training.loop import TrainingRun, learning_rate_factor, train_once
+
+RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
+
+
+def fine_tune(
+    sets: Sequence[AmodalDataset],
+    recipe: TrainingConfig,
+    folder: Path,
+    seed: int = 0,
+    *,
+    embeddings: EmbeddingCache | None = None,
+    bad_images: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Fine-tune SAMEO's mask decoder on data sets, unless the folder holds the weights already; returns their path.
+
+    The run folder holds config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
+    checkpoint.pt while it trains, and sameo.safetensors when it is done.
+
+    Interrupted (Ctrl-C), it leaves best.safetensors: the weights after the `log_every` iterations with the lowest mean
+    loss so far; nearly all objects of those are new to the decoder, so the loss is as good as that of a validation set.
+    The same call resumes from the last checkpoint. A finished run keeps its last weights.
+
+    Args:
+        sets: with amodal masks.
+        recipe: starting weights, batches, length and learning rate.
+        folder: of this run alone: these sets, this recipe and this seed.
+        seed: of batches and prompts; the decoder starts from the pre-trained one.
+        embeddings: of the images, by the model that the recipe starts from; its decoder is trained. None: each image is
+            encoded whenever it is drawn.
+        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        about: JSON values for config.json, beside the recipe.
+
+    Raises:
+        InputError: weights are missing or damaged; a batch that the ranks cannot share equally; more than `bad_images`
+            image files are missing or damaged. This and other errors as `train_once` and `TrainingRun.run`.
+    """
+    recipe = replace(recipe, seeds=(seed,))
+    embeddings = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
+    model = embeddings.model
+    share = rank(), ranks(), model.input_size, bad_images
+    sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
+    sameo = Sameo(model, recipe.variant)
+
+    def work() -> None:
+        if rank() == 0:
+            with atomic_write(folder / "sampling.json") as partial:
+                partial.write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
+        _training_run(sameo, sampler, recipe).run(folder)
+        warn_left_out(sampler.left_out, folder)
+        if rank() == 0:
+            sameo.save(folder / RESULT)
+
+    return train_once(folder / RESULT, {**(about or {}), "training": asdict(recipe)}, recipe.cpu_threads, work)
+
+
+class _Step(nn.Module):
+    """The loss of a batch as a module, which is what DistributedDataParallel takes."""
+
+    def __init__(self, model: EfficientSam, recipe: TrainingConfig):
+        super().__init__()
+        self.model, self.recipe = model, recipe
+
+    def forward(self, batch: Batch) -> SameoLoss:
+        return training_loss(self.model, batch, self.recipe)
+
+
+def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig) -> TrainingRun:
+    optimiser = build_optimiser([*sameo.trainable_parameters()], recipe)
+    step: nn.Module = _Step(sameo.model, recipe)
+    if ranks() > 1:  # three of the four masks do not learn: "unused"
+        step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
+
+    def losses(_: int, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        terms = step(batch)._asdict()
+        return terms["total"], terms
+
+    return TrainingRun(
+        task="fine-tuning",
+        modules={"decoder": sameo.model.mask_decoder},
+        optimisers={"optimiser": optimiser},
+        batches=lambda start: map(sampler.batch, range(start, recipe.iterations)),
+        losses=losses,
+        iterations=recipe.iterations,
+        rate_factor=lambda iteration: learning_rate_factor(iteration, recipe),
+        clip=recipe.clip,
+        log_every=recipe.log_every,
+        measure=lambda: {"learning_rate": optimiser.param_groups[0]["lr"]},
+        left_out=sampler.left_out,
+        save_best=sameo.save,
+    )
+
+
+def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> SameoLoss:
+    """Dice + focal + 0.05 x L1 of the predicted IoU, on the single-mask output.
+
+    Which of the decoder's outputs the paper trains is not published: the single one answers one box with one mask,
+    which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
+    """
+    side, device = model.config.image_size, model.pixel_mean.device
+    quick = device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and quick):
+        decoded = model.decode_boxes(batch.embedding.to(device), batch.boxes.to(device), (side, side))
+    logits, iou = decoded.logits[:, :, 0].float(), decoded.iou[:, :, 0].float()
+    return sameo_loss(logits, iou, batch.targets.to(device), recipe.iou_weight)
+
+
+def build_optimiser(parameters: Sequence[nn.Parameter], recipe: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser that `recipe.optimiser` names."""
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def starting_model(recipe: TrainingConfig) -> EfficientSam:
+    """The model with the weights that a recipe starts from, on the GPU if there is one."""
+    weights = WEIGHTS / recipe.weights if recipe.weights else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
+        return build_model(recipe.variant, weights).to(default_device())
+
+
+def training_log(weights: str | Path) -> list[dict[str, float]]:
+    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate."""
+    return read_log(Path(weights).parent / "log.csv")
+
+
+def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:
+    """How often the run that made `weights` drew from each data set: the rows of `BatchSampler.frequencies`."""
+    return json.loads((Path(weights).parent / "sampling.json").read_text())
