@@ -216,3 +216,14 @@ def test_share_of_unoccluded_objects(share):
     chosen = [item for _ in range(500) for item in sampler._choose(rng, 0, 0)]
     found = np.mean([dataset[0].instances[i].occlusion_rate == 0 for i in chosen])
     assert abs(found - share) <= 4 * (share * (1 - share) / len(chosen)) ** 0.5
+
+
+def test_half_of_the_boxes_are_inexact():
+    exact, inexact = plain_sampler(), plain_sampler(prompt_jitter=0.1)
+    pairs = [(exact.batch(i).boxes, inexact.batch(i).boxes) for i in range(40)]
+    boxes, moved = (torch.cat(kind).flatten(0, 1) for kind in zip(*pairs, strict=True))
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    shift = (moved - boxes) / sides
+    changed = shift.abs().amax(1) > 1e-6
+    assert changed.float().mean() == pytest.approx(0.5, abs=4 * 0.5 / len(boxes) ** 0.5)
+    assert 0.09 < shift.abs().max() <= 0.1 + 1e-6 and moved.min() >= 0 and moved.max() <= SIDE

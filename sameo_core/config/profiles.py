@@ -135,6 +135,7 @@ class TrainingConfig:
     sampling: Literal["log", "uniform", "size"] = "log"
     amodal_prompt_share: float = 0.5  # the others are visible boxes
     unoccluded_share: float | None = None  # of the prompted objects; None: as they come. See BatchSampler
+    prompt_jitter: float = 0.0  # half of the boxes: their sides move by up to this share of the box's width or height
     optimiser: Literal["adamw", "sgd"] = "adamw"  # the paper does not say; development used Adam, which AdamW is
     # without weight decay. "sgd": with momentum 0.9
     learning_rate: float = 1e-4  # development's; the paper does not say

@@ -101,7 +101,7 @@ def _teacher(profile: Profile) -> dict[str, object]:
     fields |= {"unoccluded_share": None, "dual_annotation": True, "iterations": profile.recipes.teacher_iterations}
     plain = TrainingConfig()
     fields |= {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
-    fields |= {"half_embeddings": plain.half_embeddings, "complete_objects": None}
+    fields |= {"half_embeddings": plain.half_embeddings, "prompt_jitter": 0.0, "complete_objects": None}
     if profile.data.teacher:
         return fields
     fields |= {"train": ("amodal_lvis",), "synthetic_images": FIRST_PAIRS, "learning_rate": plain.learning_rate}

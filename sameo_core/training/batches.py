@@ -164,10 +164,18 @@ class BatchSampler:
             prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
             height, width = self.input_size((image.height, image.width))
             scale = np.array([width / image.width, height / image.height] * 2, np.float32)
-            boxes.append(torch.from_numpy(np.stack(prompts) * scale))
+            boxes.append(torch.from_numpy(self._jittered(rng, np.stack(prompts), image) * scale))
             images.append(image)
             objects.append([(source, index, i) for i in chosen])
         return images, objects, boxes
+
+    def _jittered(self, rng: np.random.Generator, boxes: np.ndarray, image: AmodalImage) -> np.ndarray:
+        """Half of the boxes, at random, with inexact sides, as a detector's are."""
+        if not self.recipe.prompt_jitter:
+            return boxes
+        moved = (rng.random((len(boxes), 1)) < 0.5) * rng.uniform(-1, 1, boxes.shape)
+        boxes = boxes + self.recipe.prompt_jitter * moved * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        return boxes.clip(0, [image.width, image.height] * 2).astype(np.float32)
 
     def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
         """The numbers of the prompted objects of an image; objects repeat only if there are too few."""
