@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sameo_core.config import CleaningConfig, DataConfig
-from sameo_core.datasets.base import AmodalDataset, Census
+from sameo_core.datasets.dataset import AmodalDataset, Census
 
 # Tags that SeGAN, the paper of DYCE, maps to the background, and "objects", which it skips. Scene-sized things that it
 # keeps (carpet, rug, chimney, lights, cabinets, island, tablecover) are kept here too.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import is_int, own_file_name
 from sameo_core.datasets.coco_files import CocoFormat, find_key, has_visible_mask, index_coco, read_coco_files
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import check_split, find_file
 from sameo_core.errors import InputError
 
@@ -79,7 +79,7 @@ def read_muva(root: Path, split: str) -> AmodalDataset:
     """
     path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
     index = index_coco(path)
-    named = np.flatnonzero(index.tables["images"].flags[own_file_name.__name__])
+    named = np.flatnonzero(index.tables["images"][own_file_name.__name__])
     first = own_file_name(index.record("images", int(named[0]))) if len(named) else None
     from_root = first is not None and first.startswith("images/")
     form = CocoFormat(
@@ -193,7 +193,7 @@ def read_coco(
     defaults = [f"annotations/{split}.json", f"annotations/instances_{split}.json"]
     path = find_file(root, [annotation_file] if annotation_file else defaults, "coco")
     index = index_coco(path)
-    stored = bool(index.tables["annotations"].flags[has_visible_mask.__name__].any())
+    stored = bool(index.tables["annotations"][has_visible_mask.__name__].any())
     sources = ["visible_mask"] * stored + ["visible"] * (visible is not None) + ["depth_order"] * bool(depth_order)
     if len(index.tables["annotations"]) and len(sources) != 1:
         raise InputError(

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_int, own_file_name, records, visible_or_fully
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file, read_json, read_plain_pickle
 from sameo_core.datasets.images import inside
 from sameo_core.errors import InputError

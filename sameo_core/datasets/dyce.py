@@ -4,8 +4,8 @@ import math
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file
 from sameo_core.datasets.images import image_size, inside, read_mask_png
 from sameo_core.errors import InputError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import read_json
 from sameo_core.datasets.images import image_size, read_ids_png
 from sameo_core.errors import InputError

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, records
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.errors import InputError
 

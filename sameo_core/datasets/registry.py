@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sameo_core.config import DataConfig
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
-from sameo_core.datasets.base import AmodalDataset, AmodalImage
+from sameo_core.datasets.base import AmodalImage
 from sameo_core.datasets.coco import (
     read_coco,
     read_coco_photos,
@@ -23,6 +23,7 @@ from sameo_core.datasets.coco import (
     read_muva,
 )
 from sameo_core.datasets.cocoa import read_cocoa, read_mp3d_amodal
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.duts import read_duts
 from sameo_core.datasets.dyce import read_dyce
 from sameo_core.datasets.kitti360_aps import read_kitti360_aps

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, own_file_name, records
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import read_json
 from sameo_core.datasets.images import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
