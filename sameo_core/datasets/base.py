@@ -156,7 +156,7 @@ class AmodalImage:
         """The pixels as RGB; see `read_image`.
 
         Raises:
-            InputError: the file is missing, cannot be decoded, or its size is not that of its record.
+            InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.
         """
         return read_image(self.path, self.height, self.width, f"image {self.image_id}")
 

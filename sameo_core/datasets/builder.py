@@ -154,7 +154,7 @@ class DatasetBuilder:
 
     @contextmanager
     def skipping(self, record: str, prefix: str = "") -> Iterator[None]:
-        """An InputError in the block skips the record."""
+        """Skip the record if the block raises an error about it."""
         try:
             yield
         except InputError as error:

@@ -110,9 +110,10 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
 
 
 def check_lists(path: Path, kind: str, found: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Raise InputError unless a JSON file holds an object (`kind` "dict") that has a list under each of `keys`.
+    """Refuse a JSON file for `read_json`, unless it holds an object with a list under each of `keys`.
 
     Args:
+        kind: Python's type of what the file holds.
         found: the object's keys, and the type of each value.
     """
     if kind != "dict":
@@ -129,9 +130,16 @@ def check_split(split: str, known: Iterable[str], name: str) -> None:
     """Raise InputError unless the data set has this split."""
     known = list(known)
     if split not in known:
-        raise InputError(
-            file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
-        )
+        rule = f"{name} has the splits {', '.join(known)}; found {split!r}"
+        raise InputError(file="split", rule=rule, remedy="Give one of these")
+
+
+def check_option(name: str, value: str | None, known: Iterable[str]) -> None:
+    """Refuse the value of a reader's option that is neither None nor one of `known`."""
+    known = list(known)
+    if value is not None and value not in known:
+        rule = f"{name} can be {' or '.join(map(repr, known))}, found {value!r}"
+        raise InputError(file=name, rule=rule, remedy="Give one of these, or leave it out")
 
 
 _NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}

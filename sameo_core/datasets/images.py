@@ -213,12 +213,9 @@ def _too_large(found: str, name: str) -> InputError:
 
 
 def read_image(path: Path, height: int, width: int, record: str) -> Image:
-    """The image of a record as RGB; greyscale, palette and CMYK are converted, alpha is dropped.
+    """What `AmodalImage.read` returns: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
 
     EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright image.
-
-    Raises:
-        InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.
     """
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
