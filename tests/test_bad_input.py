@@ -471,7 +471,7 @@ ROWS = [
     ),
     *(
         Row(
-            f"datasets.sources.{function}",
+            f"datasets.photo_ids.{function}",
             lambda d, give=give: give(d),
             "instances_train2017.json",
             rule,
