@@ -210,7 +210,7 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         self.order = str(state[1]).replace("|", "=")
 
-    def decode(self, raw: bytes | str) -> np.ndarray:
+    def decode(self, raw: bytes | bytearray | str) -> np.ndarray:
         dtype = np.dtype(self.order + self.code)
         if dtype.kind not in "biuf":
             raise ValueError(f"numpy array of {dtype}, only numbers are read")
