@@ -190,7 +190,8 @@ class AmodalDataset(Sequence):
         columns = {name: column[rows] for name, column in census.columns().items()} | {"image": image.astype(np.int64)}
         images = _Selection(self.images, numbers, counts, np.append(starts, len(rows)), positions)
         about = self.name, self.root, self.split, self.categories
-        return AmodalDataset(*about, images, self._skipped, self.frequencies, replace(census, **columns))
+        selected = _census(columns, census.names, census.skipped)
+        return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
 
     def _contents(self) -> str:
         """Changes with any record or mask. Nothing is decoded for it, and images are not looked at."""

@@ -226,7 +226,7 @@ class _Array(list):
 
 
 def _frombuffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple, order: str) -> list:
-    return dtype.decode(raw).reshape(shape, order=order).tolist()
+    return dtype.decode(raw).reshape(shape, order="F" if order == "F" else "C").tolist()
 
 
 _STAND_INS: dict[tuple[str, str], Callable] = {

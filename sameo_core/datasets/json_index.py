@@ -12,6 +12,7 @@ import json
 import os
 import re
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,6 @@ VERSION = 3  # of the format on disk and of the readers' flags
 CHUNK = 2**22  # bytes read at once
 KEPT_FROM = 2**20  # bytes; smaller files are parsed again in milliseconds
 RACE = 50_000_000  # ns; a file changed so recently may change again with the same time stamp: its index is not stored
-BATCH = 8192  # records converted to arrays at once
 
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # there, though not documented
 _space = re.compile(r"[ \t\n\r]*").match
@@ -41,7 +41,7 @@ class Columns:
     """What to keep of each record of a list, besides its place."""
 
     whole: tuple[str, ...] = ()  # keys of whole numbers
-    flags: tuple[Callable[[Mapping], object], ...] = ()  # yes/no questions; the column is named after the function
+    flags: tuple[Callable[[Mapping], object], ...] = ()  # yes/no questions, false of {}; columns have their names
 
 
 @dataclass(frozen=True)
@@ -284,51 +284,32 @@ class _Text:
 
 
 def _table(text: _Text, kept: Columns | None) -> Table:
-    """The list that begins at `at`; its records are only checked where `kept` is None."""
-    columns = kept or Columns()
-    rows: list[tuple] = []
-    batches: list[dict[str, np.ndarray]] = []
+    """The list that begins at `at`; its records are only checked if `kept` is None."""
+    whole, flags = (kept.whole, kept.flags) if kept else ((), ())
+    numbers = {key: array("q") for key in ("offset", "length", *whole)}
+    truths = {key: array("b") for key in ("is_object", *(f"has {key}" for key in whole), *(f.__name__ for f in flags))}
+    whole_columns = [(key, numbers[key].append, truths[f"has {key}"].append) for key in whole]
+    flag_columns = [(flag, truths[flag.__name__].append) for flag in flags]
     keys: dict[str, None] = {}
-    nothing = (False, *[None] * len(columns.whole), *[False] * len(columns.flags))
     for value, offset, length in text.elements():
         if kept is None:
             continue
-        if type(value) is dict:
-            flags = [bool(flag(value)) for flag in columns.flags]
-            rows.append((offset, length, True, *map(value.get, columns.whole), *flags))
-            if not value.keys() <= keys.keys():
-                keys.update(dict.fromkeys(value))
-        else:
-            rows.append((offset, length, *nothing))
-        if len(rows) == BATCH:
-            batches.append(_arrays(rows, columns))
-            rows.clear()
-    batches.append(_arrays(rows, columns))
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    return Table(arrays, tuple(map(_as_utf8, keys)))
-
-
-def _arrays(rows: list[tuple], columns: Columns) -> dict[str, np.ndarray]:
-    names = ["offset", "length", "is_object", *columns.whole, *(flag.__name__ for flag in columns.flags)]
-    by_name = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
-    arrays = {name: np.array(values, bool) for name, values in by_name.items() if name not in columns.whole}
-    for name in ("offset", "length"):
-        arrays[name] = np.array(by_name[name], np.int64)
-    for key in columns.whole:
-        arrays[key], arrays[f"has {key}"] = _whole_numbers(by_name[key])
-    return arrays
-
-
-def _whole_numbers(values: tuple) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The values that are whole numbers of 64 bits, 0 in place of others, and which those are."""
-    try:
-        if set(map(type, values)) <= {int}:
-            return np.array(values, np.int64), np.ones(len(values), bool)
-    except OverflowError:
-        pass
-    fits = [type(value) is int and -(2**63) <= value < 2**63 for value in values]
-    numbers = [value if fit else 0 for value, fit in zip(values, fits, strict=True)]
-    return np.array(numbers, np.int64), np.array(fits, bool)
+        record = value if type(value) is dict else {}
+        numbers["offset"].append(offset)
+        numbers["length"].append(length)
+        truths["is_object"].append(record is value)
+        for key, add, add_truth in whole_columns:
+            number: Any = record.get(key)
+            fits = type(number) is int and -(2**63) <= number < 2**63
+            add(number if fits else 0)
+            add_truth(fits)
+        for flag, add in flag_columns:
+            add(bool(flag(record)))
+        if not record.keys() <= keys.keys():
+            keys.update(dict.fromkeys(record))
+    columns = {key: np.frombuffer(column, np.int64) for key, column in numbers.items()}
+    columns |= {key: np.frombuffer(column, bool) for key, column in truths.items()}
+    return Table(columns, tuple(map(_as_utf8, keys)))
 
 
 def _as_utf8(key: str) -> str:
@@ -356,9 +337,9 @@ def _load(cache: Path, path: Path, stamp: tuple[int, ...]) -> JsonIndex | None:
     if any(header.get(key) != value for key, value in wanted.items()):
         return None
     tables = {name: Table({}, tuple(keys)) for name, keys in header["keys"].items()}
-    for key, array in arrays.items():
+    for key, values in arrays.items():
         name, column = key.split("/", 1)
-        tables[name].columns[column] = array
+        tables[name].columns[column] = values
     return JsonIndex(JsonFile(path, stamp), header["sha256"], tables)
 
 
