@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sameo_core.config import CleaningConfig, DataConfig, load_profile, profiles
 from sameo_core.datasets import AmodalDataset, base, builder, clean, json_index, load_dataset
+from sameo_core.datasets import dataset as dataset_module
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature import draw_dataset
@@ -73,7 +74,7 @@ def kept(monkeypatch, tmp_path):
     monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
     monkeypatch.setattr(json_index, "RACE", -(10**18))
-    monkeypatch.setattr(base, "CENSUS_KEPT_FROM", 0)
+    monkeypatch.setattr(dataset_module, "CENSUS_KEPT_FROM", 0)
     return tmp_path / "runs" / "index"
 
 
@@ -209,7 +210,7 @@ def test_of_two_annotations_with_one_id_the_first_keeps_it(tmp_path):
     assert (data["annotations"][0]["image_id"], 100) in found and len(set(found)) == 20 and dataset.skipped == {}
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(some_images, some_annotations)
 def test_ids_are_decided_as_record_by_record(tmp_path, images, annotations):
     masks = {"category_id": 1, "segmentation": [0, 0, 4, 0, 4, 4], "visible_mask": [0, 0, 4, 0, 4, 4]}
@@ -251,11 +252,6 @@ def two_files(root, first, second):
 )
 def test_ids_of_a_later_file_are_shifted_where_one_is_taken(tmp_path, second, expected):
     assert two_files(tmp_path, ([1, 2], [4, 5]), second) == [(1, [4, 5]), (2, []), *expected]
-
-
-def test_ids_that_leave_no_room_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"augmented.json: ids of 64 bits, found no room for new ones behind 5"):
-        two_files(tmp_path, ([1], [4, 5]), ([1], [4, 2**63 - 1]))
 
 
 # ------------------------------------------------------------------------------------------------ census
@@ -303,9 +299,8 @@ def test_an_image_may_have_more_objects_than_eight_bits_count(tmp_path):
 
 
 def census_equal(first, second):
-    return first.skipped == second.skipped and first.names == second.names and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in base._COLUMNS
-    )  # fmt: skip
+    columns = zip(first.columns().values(), second.columns().values(), strict=True)
+    return first.skipped == second.skipped and first.names == second.names and all(np.array_equal(*c) for c in columns)
 
 
 def test_a_kept_census_spares_the_masks_until_the_file_changes(tmp_path, kept, decoded):
@@ -343,7 +338,7 @@ def test_the_census_of_mask_files_follows_the_files(drawn, tmp_path, kept, monke
     dataset = load_dataset("pix2gestalt", tmp_path, "val")
     census, fingerprint = dataset.census(), dataset.fingerprint()
     with monkeypatch.context() as patch:
-        patch.setattr(base, "_take_census", None)
+        patch.setattr(dataset_module, "_take_census", None)
         again = load_dataset("pix2gestalt", tmp_path, "val")
         assert census_equal(again.census(), census) and again.fingerprint() == fingerprint
     path = sorted((tmp_path / "val" / "whole_mask").rglob("*.png"))[2]
@@ -356,7 +351,7 @@ def test_the_census_of_mask_files_follows_the_files(drawn, tmp_path, kept, monke
 # ------------------------------------------------------------------------------------------------ cleaning
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**16), st.integers(0, 40), st.floats(0, 1), st.floats(0, 0.2))
 def test_cleaning_keeps_what_the_thresholds_say_in_order(tmp_path, seed, pixels, share, most):
     dataset = load(tmp_path, document(seed=seed))
@@ -382,7 +377,7 @@ def test_cleaning_keeps_what_the_thresholds_say_in_order(tmp_path, seed, pixels,
 def _renamed(census, names):
     """The same census, with the category names in another order."""
     places = np.array([names.index(name) for name in census.names], np.int64)
-    return base.replace(census, names=names, name=places[census.name])
+    return replace(census, names=names, name=places[census.name])
 
 
 def test_cleaning_measures_each_mask_once(tmp_path, decoded):

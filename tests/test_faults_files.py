@@ -249,5 +249,5 @@ def test_an_index_is_right_whatever_the_clock_says(tmp_path, monkeypatch, day):
             os.utime(kept, (time.time() + 86400 * (day or 1000),) * 2)  # nobody looks at the time of the index itself
         for _ in range(2):
             index = json_index.index_json(path, LISTS)
-            assert index.tables["images"].whole["id"].tolist() == list(range(images))
+            assert index.tables["images"]["id"].tolist() == list(range(images))
     assert len(reads) == (4 if day > 0 else 2)

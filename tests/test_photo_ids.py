@@ -14,12 +14,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameo_core.datasets import downloads, load_dataset, load_sources, sources
-from sameo_core.datasets.sources import cut_annotations, fetch_photographs, listed_ids, take_from
+from sameo_core.datasets import downloads, fetching, load_dataset, load_sources, photo_ids
+from sameo_core.datasets.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
 from sameo_core.errors import InputError
 
 fetch = partial(downloads.fetch, page="https://example.org")
-ANNOTATIONS, FOLDER = sources.LAYOUT["coco_photos"]["train"][0], "train2017"
+ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"][0], "train2017"
 
 
 def jpeg(height, width):
@@ -49,8 +49,8 @@ def server(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.asked, server.states = {}, [], []
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr(sources, "POLITENESS", 0.0)
-    monkeypatch.setattr(downloads, "PAUSE", 0.0)
+    monkeypatch.setattr(photo_ids, "POLITENESS", 0.0)
+    monkeypatch.setattr(fetching, "PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield server
     server.shutdown()
@@ -61,7 +61,7 @@ def server(monkeypatch):
 def listed(monkeypatch):
     """Three train ids and one of val instead of the repository's."""
     ids = {"coco_photos": {"train": [1, 2, 3], "val": [9]}, "cocoa_photos": {"val": [7]}}
-    monkeypatch.setattr(sources, "listed_ids", ids.__getitem__)
+    monkeypatch.setattr(photo_ids, "listed_ids", ids.__getitem__)
 
 
 def annotations(ids, server=None, year=2017):
@@ -85,7 +85,7 @@ def annotations(ids, server=None, year=2017):
 
 
 def write(folder, split, content):
-    path = folder / sources.LAYOUT["coco_photos"][split][0]
+    path = folder / photo_ids.LAYOUT["coco_photos"][split][0]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -136,7 +136,7 @@ def test_what_fails_for_all_is_not_tried_400_times(tmp_path, listed, ends):
 
     with pytest.raises(InputError):
         fetch_photographs("coco_photos", tmp_path, failing)
-    assert len(asked) == sources.GIVEN_UP
+    assert len(asked) == photo_ids.GIVEN_UP
 
 
 def test_an_interrupted_run_goes_on(tmp_path, listed):
@@ -177,7 +177,7 @@ def test_taken_from_a_folder(tmp_path, listed):
     for _ in range(2):
         assert downloads.download("coco_photos", tmp_path / "sets", local=local) == []
     for split, ids in (("train", [1, 2, 3]), ("val", [9])):
-        kept = json.loads((folder / sources.LAYOUT["coco_photos"][split][0]).read_text())
+        kept = json.loads((folder / photo_ids.LAYOUT["coco_photos"][split][0]).read_text())
         assert [i["id"] for i in kept["images"]] == [a["image_id"] for a in kept["annotations"]] == ids
         assert sorted(path.name for path in (folder / f"{split}2017").iterdir()) == [f"{i:012d}.jpg" for i in ids]
         assert [image.image_id for image in load_dataset("coco_photos", folder, split)] == ids
@@ -200,7 +200,7 @@ def archive(server):
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as content:
         content.writestr(ANNOTATIONS, json.dumps(annotations([1, 2, 4, 9], server)))
-        content.writestr(sources.LAYOUT["coco_photos"]["val"][0], json.dumps(annotations([3, 11], server)))
+        content.writestr(photo_ids.LAYOUT["coco_photos"]["val"][0], json.dumps(annotations([3, 11], server)))
         content.writestr("annotations/captions_train2017.json", "{}")
     server.files["/a.zip"] = file.getvalue()
     source = load_sources()["coco_photos"]
@@ -218,7 +218,7 @@ def test_annotations_are_cut_from_the_archive(tmp_path, server, listed, monkeypa
         return json.dumps(content) if len(written) == 1 else sys.exit(1)
 
     with monkeypatch.context() as broken:  # between the annotations of train and of val
-        broken.setattr("sameo_core.datasets.sources.json", SimpleNamespace(dumps=dumps))
+        broken.setattr("sameo_core.datasets.photo_ids.json", SimpleNamespace(dumps=dumps))
         with pytest.raises(SystemExit):
             downloads.download("coco_photos", tmp_path, sources=sources)
     assert downloads.download("coco_photos", tmp_path, sources=sources) == []

@@ -1,7 +1,8 @@
 """Amodal data sets, each read from its files as distributed: `load_dataset(name, root, split)`."""
 
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, Census
+from sameo_core.datasets.base import AmodalImage, AmodalInstance
 from sameo_core.datasets.cleaning import clean, cleaning_table
+from sameo_core.datasets.dataset import AmodalDataset, Census
 from sameo_core.datasets.registry import READERS, load_dataset
 from sameo_core.datasets.sources import load_sources
 

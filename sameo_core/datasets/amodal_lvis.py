@@ -37,8 +37,8 @@ the two folders lies synthesis_{split}/ with recipe.json and pool.npz, the objec
 import re
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file
 from sameo_core.errors import InputError
 

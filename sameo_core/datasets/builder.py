@@ -1,11 +1,12 @@
 """How data sets are built: a reader walks through its format and hands every record to `DatasetBuilder`.
 
-It holds the invariants: visible is part of amodal, ids are unique, unusable records are skipped and counted by rule.
-Boxes, areas and rates come from the masks, see `base`. Faults of a whole file are an InputError; so is a data set of
-which nothing is left.
+The builder keeps the invariants: visible is part of amodal, ids are unique, unusable records are skipped and counted by
+rule. Boxes, areas and rates come from the masks. A faulty file, or one of which nothing is left, is an InputError.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TypeGuard
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
+from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, mask_area, segmentation_to_rle, subtract_rle, union_rle
 
@@ -25,8 +27,8 @@ FULLY_VISIBLE = "fully visible"  # in place of a visible mask: the format says s
 class DatasetBuilder:
     """Collects the records of an annotation file. The `add_*` methods skip and count what breaks a rule.
 
-    Whatever `add_instance` gets is checked and brought to RLE at once, in 50 us (LVIS) to 180 us (COCOA, whose regions
-    are larger and come in pairs of masks); `add_instances_later` puts that off until the image is looked at.
+    `add_instance` checks masks and converts them to RLE at once, in 50 us (LVIS) to 180 us (COCOA) per object;
+    `add_instances_later` postpones that until somebody asks for the image's objects. A reader uses one or the other.
     """
 
     name: str
@@ -34,7 +36,7 @@ class DatasetBuilder:
     split: str
     source: Path  # the annotation file, for error messages
     categories: dict[int, str] = field(default_factory=dict)
-    label: str = ""  # in front of a skipped record's name: its file, where there are several
+    label: str = ""  # in front of a skipped record's name: its file, if there are several
     skipped: dict[str, list[str]] = field(default_factory=dict)
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class DatasetBuilder:
             amodal: segmentation in any encoding; None in a visible-only data set.
             visible: segmentation in any encoding, or FULLY_VISIBLE.
             order: kept where it is a whole number.
-            boxes: the file's own, xywh pixels; only checked, boxes come from the masks. None: the file has none.
+            boxes: the file's own, xywh pixels, or None; only checked.
         """
         if not is_int(image_id) or image_id not in self._images:
             return self.skip("annotation without image", record)
@@ -128,7 +130,7 @@ class DatasetBuilder:
         try:
             masks = self._masks(record, amodal, visible, height, width)
         except InputError as error:
-            return self.skip(error.rule.split(":")[0], record)  # masks.py: the rule's name stands before the colon
+            return self.skip(rule_name(error), record)
         except RecursionError:
             return self.skip("segmentation nested too deeply", record)
         self._instance_ids.add(instance_id)
@@ -138,10 +140,7 @@ class DatasetBuilder:
         self._instances[image_id].append(instance)
 
     def stack_instances(self, image_id: int, front_first: bool) -> None:
-        """Visible masks from the order of an image's objects: what the ones in front leave of each.
-
-        An object of which nothing is left is skipped.
-        """
+        """Set visible masks from the order of an image's objects; objects of which nothing is visible are skipped."""
         instances, covered, seen = self._instances[image_id], None, []
         for instance in instances if front_first else instances[::-1]:
             amodal = instance.known_amodal_rle()
@@ -153,33 +152,35 @@ class DatasetBuilder:
                 self.skip("empty visible mask", f"annotation {instance.instance_id}")
         self._instances[image_id] = seen if front_first else seen[::-1]
 
+    @contextmanager
+    def skipping(self, record: str, prefix: str = "") -> Iterator[None]:
+        """Skip the record if the block raises an error about it."""
+        try:
+            yield
+        except InputError as error:
+            self.skip(prefix + rule_name(error), record)
+
     def add_instances_later(
         self, image_id: int, read: Callable[["DatasetBuilder"], None], files: Callable[[], Iterable[Path]]
     ) -> None:
-        """The objects of an image are added when somebody asks for them.
+        """Add the objects of an image when somebody asks for them.
 
         Args:
-            image_id: of an image that `add_image` was given; nothing happens if that was skipped.
+            image_id: of an image that `add_image` was given; does nothing if that was skipped.
             read: called with a builder that knows this image alone; it calls `add_instance` and `skip` as usual, with
-                instance ids that no other image uses. Picklable: worker processes may do the reading. A `partial`,
-                where something of the annotation file goes in, so that its arguments tell when that changes.
-            files: the files that `read` reads; when one of them changes, so have the masks. Picklable.
+                instance ids that no other image uses. A picklable `partial`: worker processes may call it, and the
+                data set's fingerprint changes with its arguments.
+            files: the files that `read` reads; the fingerprint changes with their sizes and times. Picklable.
         """
         if image_id in self._images:
-            self._later.setdefault(image_id, (read, partial(_stamps, files, read)))
+            self._later.setdefault(image_id, (read, files))
 
     def instances_on_demand(
-        self,
-        image_id: int,
-        height: int,
-        width: int,
-        read: Callable[["DatasetBuilder"], None],
-        contents: Callable[[], str],
+        self, image_id: int, height: int, width: int, read: Callable[["DatasetBuilder"], None]
     ) -> InstancesOnDemand:
         """What `read` will add to an image, see `add_instances_later`."""
         about = self.name, self.root, self.split, self.source, self.categories, self.label
-        size = {"height": height, "width": width}
-        return InstancesOnDemand(partial(_read_instances, about, image_id, size, read), contents)
+        return InstancesOnDemand(partial(_read_instances, about, image_id, {"height": height, "width": width}, read))
 
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
         """Amodal and visible RLE, neither empty, the second part of the first."""
@@ -187,7 +188,7 @@ class DatasetBuilder:
         def to_rle(segmentation: object, which: str) -> RLE:
             segmentation = self._without_degenerate_polygons(segmentation, record)
             rle = segmentation_to_rle(segmentation, height, width)
-            if coco_mask.area(rle) == 0:  # checked a line above: mask_area would check once more
+            if coco_mask.area(rle) == 0:  # mask_area would check it again
                 raise InputError(file=self.source, record=record, rule=f"empty {which} mask", remedy="Leave it out")
             return rle
 
@@ -203,7 +204,7 @@ class DatasetBuilder:
         return amodal_rle, visible_rle
 
     def _without_degenerate_polygons(self, segmentation: object, record: str) -> object:
-        """Of several polygons, those with area: a stray point or line does not cost the object. Each one is counted."""
+        """Drop and count the stray points and lines among several polygons; the object stays."""
         if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
             return segmentation
         kept = [polygon for polygon in segmentation if len(polygon) >= 6]
@@ -214,16 +215,18 @@ class DatasetBuilder:
         return kept
 
     def finish(self, images: LazyImages | None = None) -> AmodalDataset:
-        """The data set. Raises InputError if no object is left; images to be read on demand are until one is found.
+        """The data set of the added images, or of `images`.
 
-        Args:
-            images: instead of those that were added.
+        Raises:
+            InputError: no object is left; images on demand are read until one is found.
         """
-        images = _BuiltImages(self) if images is None else images
-        in_memory = isinstance(images, _BuiltImages) and not self._later
+        if images is None and self._later:
+            images = _MaskFileImages(self)
+        ready = [AmodalImage(i, instances=tuple(self._instances[i]), **about) for i, about in self._images.items()]
         about = self.name, self.root, self.split, self.categories
-        dataset = AmodalDataset(*about, list(images) if in_memory else images, self.skipped)
-        if not any(len(images[number].instances) for number in images.occupied().tolist()):
+        dataset = AmodalDataset(*about, ready if images is None else images, self.skipped)
+        numbers = range(len(ready)) if images is None else images.occupied().tolist()
+        if not any(len(dataset[number].instances) for number in numbers):
             counts = [f"{rule}: {len(records)} (first {records[0]})" for rule, records in dataset.skipped.items()]
             raise InputError(
                 file=self.source,
@@ -234,8 +237,8 @@ class DatasetBuilder:
         return dataset
 
 
-class _BuiltImages(LazyImages):
-    """The images of a builder, with instances that were added or will be."""
+class _MaskFileImages(LazyImages):
+    """The images of a builder whose instances are read later."""
 
     def __init__(self, builder: DatasetBuilder):
         super().__init__()
@@ -247,11 +250,20 @@ class _BuiltImages(LazyImages):
     def _make(self, number: int) -> AmodalImage:
         image_id, builder = self.ids[number], self.builder
         about = builder._images[image_id]
-        instances: tuple[AmodalInstance, ...] | InstancesOnDemand = tuple(builder._instances[image_id])
-        if image_id in builder._later:
-            read, contents = builder._later[image_id]
-            instances = builder.instances_on_demand(image_id, about["height"], about["width"], read, contents)
-        return AmodalImage(image_id=image_id, instances=instances, **about)
+        read, _ = builder._later[image_id]
+        instances = builder.instances_on_demand(image_id, about["height"], about["width"], read)
+        return AmodalImage(image_id, instances=instances, **about)
+
+    def contents(self) -> str:
+        """Names, sizes and times of the mask files, and the arguments of their readers."""
+        digest = hashlib.sha256()
+        for image_id, about in self.builder._images.items():
+            identity = f"{image_id} {about['file_name']} {about['height']} {about['width']}"
+            digest.update(identity.encode("utf-8", "backslashreplace"))
+            read, files = self.builder._later[image_id]
+            stamps = [getattr(read, "args", ()), *map(_stamp, files())]
+            digest.update(repr(stamps).encode("utf-8", "backslashreplace"))
+        return digest.hexdigest()
 
 
 def _read_instances(
@@ -266,16 +278,17 @@ def _read_instances(
     return tuple(alone._instances[image_id]), alone.skipped
 
 
-def _stamps(files: Callable[[], Iterable[Path]], read: Callable) -> str:
-    """Names, sizes and times of files, and what is read of them."""
-    stamps = [getattr(read, "args", ())]
-    for path in files():
-        try:
-            status = path.stat()
-            stamps.append((str(path), status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # there is none, or the name cannot be one
-            stamps.append((str(path), -1, -1))
-    return repr(stamps)
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+        return str(path), status.st_size, status.st_mtime_ns
+    except (OSError, ValueError):  # there is none, or the name cannot be one
+        return str(path), -1, -1
+
+
+def rule_name(error: InputError) -> str:
+    """The name under which an error is counted: what stands before the colon of its rule."""
+    return error.rule.split(":")[0]
 
 
 def visible_or_fully(record: Mapping, key: str) -> object:
@@ -313,7 +326,7 @@ def is_int(value: object) -> TypeGuard[int]:
 
 
 def shown(value: object, text: Callable[[object], str] = str) -> str:
-    """The beginning of a value that was found where an id, say, should be."""
+    """The beginning of a value, for messages."""
     try:
         return text(value)[:60]
     except RecursionError:

@@ -1,7 +1,8 @@
-"""The paper's filters, each under a name, and the report of what each one removed.
+"""The paper's filters, by name, and a report of what each one removed.
 
-The paper says what is filtered (stuff, architecture, tiny objects, unnatural occlusion in WALT) and gives no threshold;
-ours stand in `config.CleaningConfig`, each with its reason. An instance is counted for the first rule that removes it.
+The paper says what is filtered (stuff, architecture, tiny objects, unnatural occlusion in WALT) but gives no
+thresholds; ours are in `config.CleaningConfig`, each with its reason. An instance counts for the first rule that
+removes it.
 """
 
 import re
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from sameo_core.config import CleaningConfig, DataConfig
-from sameo_core.datasets.base import AmodalDataset, Census
+from sameo_core.datasets.dataset import AmodalDataset, Census
 
 # Tags that SeGAN, the paper of DYCE, maps to the background, and "objects", which it skips. Scene-sized things that it
 # keeps (carpet, rug, chimney, lights, cabinets, island, tablecover) are kept here too.
@@ -39,7 +40,7 @@ MPCAT40_ARCHITECTURE = {
 
 
 def normalised(category: str) -> str:
-    """A tag without what tells copies apart: "Wall (2)", "wall 3", " wall" are all "wall"; "_" is a space."""
+    """A tag without the number of the copy: "Wall (2)", "wall 3", " wall" are all "wall"; "_" is a space."""
     category = re.sub(r"[\s_]+", " ", category.casefold()).strip()
     return re.sub(r"( \(\d+\)| \d+)+$", "", category)
 
@@ -47,7 +48,7 @@ def normalised(category: str) -> str:
 # ------------------------------------------------------------------------------------- predicates: True is removed
 
 
-Removed = Bool[np.ndarray, " n"]  # an instance each, in the order of the census
+Removed = Bool[np.ndarray, " n"]  # one per instance, in the order of the census
 
 
 def is_stuff(census: Census, config: CleaningConfig) -> Removed:
@@ -61,7 +62,7 @@ def is_dyce_architecture(census: Census, config: CleaningConfig) -> Removed:
 
 
 def is_mp3d_architecture(census: Census, config: CleaningConfig) -> Removed:
-    """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number where the file has no names."""
+    """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number if the file has no names."""
     names = {*MPCAT40_ARCHITECTURE.values(), *map(str, MPCAT40_ARCHITECTURE)}
     return _named(census, names) & config.drop_architecture
 
@@ -128,7 +129,7 @@ class CleaningReport:
     removed: dict[str, int] = field(default_factory=dict)  # by rule, in the order of RULES; 0 where it found nothing
 
     def rows(self) -> list[dict[str, str | int]]:
-        """One row a step, ready for a table: dataset, split, step, instances."""
+        """One row per step, ready for a table: dataset, split, step, instances."""
         steps = {"in": self.instances_in} | {rule: -count for rule, count in self.removed.items()}
         steps |= {"out": self.instances_out}
         return [{"dataset": self.name, "split": self.split, "step": step, "instances": n} for step, n in steps.items()]
@@ -169,7 +170,7 @@ def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, Cl
 
 
 def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:
-    """One row a data set: instances in, removed by each rule (None where a rule does not apply), out."""
+    """One row per data set: instances in, removed by each rule (None where a rule does not apply), out."""
     rules = dict.fromkeys(rule for report in reports for rule in report.removed)
     return [
         {

@@ -1,20 +1,19 @@
-"""Sets in COCO's format: images, categories, and flat annotations; what each calls its files and masks.
+"""Sets in COCO's format (images, categories, flat annotations): their file names and the keys of their masks.
 
-COCOA-cls is the shortest to start from. MUVA's schema is not published, and no public loader was found: the keys of its
-masks are looked up among those that amodal data sets use. The first person with the real files should compare them with
-this reader.
+COCOA-cls is the shortest to start from. MUVA's schema is not published, and there is no public loader: its mask keys
+are looked up among those that amodal data sets use. Whoever has the real files should compare them with this reader.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import is_int, own_file_name
 from sameo_core.datasets.coco_files import CocoFormat, find_key, has_visible_mask, index_coco, read_coco_files
-from sameo_core.datasets.files import check_split, find_file
+from sameo_core.datasets.dataset import AmodalDataset
+from sameo_core.datasets.files import check_option, check_split, find_file
 from sameo_core.errors import InputError
 
 # ----------------------------------- COCOA-cls (Follmann et al., WACV 2019): COCOA's things with the 80 classes of COCO
@@ -45,9 +44,8 @@ def read_d2sa(root: Path, split: str) -> AmodalDataset:
     """D2SA as distributed: d2s_amodal_annotations_v1/D2S_amodal_{...}.json, images in d2s_amodal_images_v1/images/.
 
     `train` (training_rot0, hardly occluded), `augmented` (items pasted over each other), `val` (validation), or several
-    of them as in "train+augmented", which is what is usually trained on. The files of D2SA count their images and
-    annotations independently, so their ids collide: those of each later part are shifted. The published test file has
-    no masks, hence evaluation is on `val`. `extras` of an instance may hold "occl_depth".
+    of them: training is usually on "train+augmented". Ids of the files collide; those of each later file are shifted.
+    The published test file has no masks, so evaluation is on `val`. `extras` of an instance may hold "occl_depth".
 
     Raises:
         InputError: see `index_coco`, `find_file`, `read_coco_files`; a split that is not one of the above.
@@ -68,18 +66,17 @@ MUVA_VISIBLE_KEYS = ("visible_mask", "inmodal_seg", "i_segm", "visible_segm")
 
 
 def read_muva(root: Path, split: str) -> AmodalDataset:
-    """MUVA as distributed: annotations/AiFi-MUVA_{split}.json, images in images/ (file names may begin with that: the
-    first one decides).
+    """MUVA as distributed: annotations/AiFi-MUVA_{split}.json, images in images/.
 
-    `extras` hold what ties the views of a scene together, where the file has it: "scene_id" and "view" of an image,
-    "object_id" of an instance (the same in all views).
+    File names may begin with "images/"; the first one decides. `extras` tie the views of a scene together: "scene_id"
+    and "view" of an image, "object_id" of an instance (the same in all views), if the file has them.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `read_coco_files`; no known key for amodal or for visible masks.
     """
     path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
     index = index_coco(path)
-    named = np.flatnonzero(index.tables["images"].flags[own_file_name.__name__])
+    named = np.flatnonzero(index.tables["images"][own_file_name.__name__])
     first = own_file_name(index.record("images", int(named[0]))) if len(named) else None
     from_root = first is not None and first.startswith("images/")
     form = CocoFormat(
@@ -125,22 +122,17 @@ KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
 def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDataset:
     """KINS as distributed: annotation files in `root` or `root`/annotations, images in training/ and testing/image_2/.
 
-    `val` is KITTI's testing folder: the set that everyone reports on. An image's id is not the number in its file name.
+    `val` is KITTI's testing folder, on which everyone reports. An image's id is not the number in its file name.
 
     Args:
         version: "2019" (instances_{train,val}.json) or "2020" (update_{train,test}_2020.json). None: the edition whose
-            file is there, 2019 if both are, because published numbers are on that one.
+            file is there; 2019 if both are, because published numbers are on that one.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `find_key`, `read_coco_files`; another split or version.
     """
     check_split(split, KINS_FOLDERS, "kins")
-    if version is not None and version not in KINS_EDITIONS:
-        raise InputError(
-            file="version",
-            rule=f"kins has the versions {', '.join(KINS_EDITIONS)}; found {version!r}",
-            remedy="Give one of these, or leave it out",
-        )
+    check_option("version", version, KINS_EDITIONS)
     candidates = {
         folder + edition.files[split]: edition
         for name, edition in KINS_EDITIONS.items()
@@ -157,9 +149,6 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
 
 # --------------------------------------------------------------------- plain COCO files of one's own, with amodal masks
 
-VISIBLE = ("same",)
-DEPTH_ORDERS = ("front to back", "back to front")
-
 
 def read_coco(
     root: Path,
@@ -170,30 +159,28 @@ def read_coco(
     depth_order: str | None = None,
     crowds: bool = False,
 ) -> AmodalDataset:
-    """COCO annotations whose `segmentation` (any encoding) is the amodal mask, and `visible_mask` what is seen of it.
+    """COCO annotations whose `segmentation` (any encoding) is the amodal mask, and `visible_mask` its visible part.
 
-    Where no annotation has a `visible_mask`, one of two things must be said, for neither can be seen in the file:
-    `visible="same"`, that nothing is occluded, or `depth_order`, the order in which an image's annotations are stacked;
-    then an object's visible mask is what the objects in front of it leave, and one that they hide wholly is skipped.
-    Where some have one, those without are skipped.
+    If no annotation has a `visible_mask`, give `visible="same"` (nothing is occluded) or `depth_order` (how an image's
+    annotations are stacked); in the latter case an object's visible mask is what the objects in front of it leave, and
+    wholly hidden objects are skipped. If some annotations have one, those without are skipped.
 
     Args:
         annotation_file: relative to `root`; by default annotations/{split}.json or annotations/instances_{split}.json.
         image_folder: relative to `root`; file names are relative to it.
         visible: "same".
         depth_order: "front to back" or "back to front".
-        crowds: take what has `iscrowd` as objects, too: CVAT sets it for every mask that is no polygon.
+        crowds: take `iscrowd` annotations as objects, too: CVAT sets it for every mask that is not a polygon.
 
     Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; visible masks that are neither there nor
-            explained, or both.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; visible masks from no source, or from two.
     """
-    _check_option("visible", visible, VISIBLE)
-    _check_option("depth_order", depth_order, DEPTH_ORDERS)
+    check_option("visible", visible, ["same"])
+    check_option("depth_order", depth_order, ["front to back", "back to front"])
     defaults = [f"annotations/{split}.json", f"annotations/instances_{split}.json"]
     path = find_file(root, [annotation_file] if annotation_file else defaults, "coco")
     index = index_coco(path)
-    stored = bool(index.tables["annotations"].flags[has_visible_mask.__name__].any())
+    stored = bool(index.tables["annotations"][has_visible_mask.__name__].any())
     sources = ["visible_mask"] * stored + ["visible"] * (visible is not None) + ["depth_order"] * bool(depth_order)
     if len(index.tables["annotations"]) and len(sources) != 1:
         raise InputError(
@@ -207,25 +194,16 @@ def read_coco(
     return read_coco_files("coco", root, split, [(index, root / image_folder)], form)
 
 
-def _check_option(name: str, value: str | None, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        raise InputError(
-            file=name,
-            rule=f"{name} can be {' or '.join(map(repr, known))}, found {value!r}",
-            remedy="Give one of these, or leave it out",
-        )
-
-
 # -------- visible masks only: LVIS (Gupta et al., CVPR 2019), the source of Amodal-LVIS; photographs of COCO 2017 by id
 
 
 def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """LVIS as distributed: lvis_v1_{split}.json or lvis_{split}.json in `root` or `root`/annotations.
 
-    Images lie in train2017/ and val2017/, as the last two parts of `coco_url` say: v1 has no `file_name`, v0.5 has one
-    that names COCO 2014, and both draw their val set from either folder. `dataset.frequencies` maps category id to
-    "r", "c" or "f". Not every object of an image is annotated. In a few images polygons and boxes of the file differ
-    by a quarter turn (3 of 100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); here the polygons count.
+    Images lie in train2017/ and val2017/, as the last two parts of `coco_url` say: v1 has no `file_name`, that of v0.5
+    names COCO 2014, and both draw their val set from either folder. `dataset.frequencies` maps category id to "r", "c"
+    or "f". Not every object of an image is annotated. In a few images polygons and boxes differ by a quarter turn (3 of
+    100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); the polygons count.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -258,8 +236,7 @@ def read_coco_photos(root: Path, split: str) -> AmodalDataset:
     """COCO's layout: annotations/instances_{split}2017.json, images in {split}2017/.
 
     Images lie in the folder of our split, whatever their `coco_url` says: some of our train images are of COCO's
-    val2017. Crowd regions are skipped. Images whose photograph is not there are left out, so that one which its server
-    no longer has does not end a run.
+    val2017. Crowd regions are skipped, and so are images whose photograph is not there: the server may lack one.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `read_coco_files`.

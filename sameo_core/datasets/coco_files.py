@@ -1,9 +1,9 @@
-"""Flat COCO-like annotation files, one record an object, read on demand: what their formats have in common.
+"""Flat COCO-like annotation files, one record per object, read on demand: what their formats have in common.
 
-Opening needs the file's index only (see `json_index`). What can be told from ids is decided there and then, for all
-records at once; the rest when an image's objects are asked for. A record with several faults counts for the first of:
-not an object, crowd, image, visible mask missing, category, box, mask. Annotations without an id of their own (none, no
-whole number, or that of an earlier one) are objects as others: they get new ids behind the file's largest.
+Opening needs the file's index only (see `json_index`). Rules about ids are applied then, for all records at once; the
+others when an image's objects are asked for. A record with several faults counts for the first of: not an object,
+crowd, image, visible mask missing, category, box, mask. Annotations without an id of their own (none, not a whole
+number, or that of an earlier one) are kept: they get new ids above the file's largest.
 """
 
 import warnings
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from jaxtyping import Int8, Int64
+from jaxtyping import Int64
 
-from sameo_core.datasets.base import AmodalDataset, AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
+from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
 from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder, is_crowd, own_file_name, shown, visible_or_fully
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.json_index import Columns, JsonFile, JsonIndex, Table, index_json
 from sameo_core.errors import InputError
 
@@ -27,19 +28,19 @@ class CocoFormat:
     """How the records of a format are read."""
 
     amodal_key: str | None = "segmentation"  # None in a visible-only data set
-    visible_key: str | None = "visible_mask"  # None to take every object as fully visible
-    visible_required: bool = False  # skip an object without visible mask, where False takes it as fully visible unless
-    # the record says that it is occluded
-    box_keys: tuple[str, ...] = ()  # xywh boxes that must meet the image, where the record has them
-    image_keys: tuple[str, ...] = ()  # what to keep in `AmodalImage.extras`
-    instance_keys: tuple[str, ...] = ()  # what to keep in `AmodalInstance.extras`
-    file_name: Callable[[Mapping], str | None] = own_file_name  # of an image's record, below the folder of images
+    visible_key: str | None = "visible_mask"  # None: every object is fully visible
+    visible_required: bool = False  # skip objects without visible mask; else they are fully visible, unless the record
+    # says that they are occluded
+    box_keys: tuple[str, ...] = ()  # xywh boxes that must overlap the image, if the record has them
+    image_keys: tuple[str, ...] = ()  # kept in `AmodalImage.extras`
+    instance_keys: tuple[str, ...] = ()  # kept in `AmodalInstance.extras`
+    file_name: Callable[[Mapping], str | None] = own_file_name  # of an image record, below the image folder
     nameless: str = "image without file name"  # the rule that an image without `file_name` breaks
     crowds: bool = False  # take crowd regions as objects
     depth_order: str | None = None  # "front to back", "back to front": visible is what those in front leave
 
     def described(self) -> str:
-        """A text that is another for every other format."""
+        """A text that differs for every other format; part of fingerprints."""
         return repr(asdict(self) | {"file_name": self.file_name.__qualname__})
 
 
@@ -48,7 +49,7 @@ def has_visible_mask(annotation: Mapping) -> bool:
 
 
 def index_coco(path: Path, file_name: Callable[[Mapping], str | None] = own_file_name) -> JsonIndex:
-    """The index of a file with images, annotations and categories; what it keeps is what `read_coco_files` needs.
+    """The index of a file with images, annotations and categories, as `read_coco_files` needs it.
 
     Raises:
         InputError: see `index_json`.
@@ -64,10 +65,10 @@ def index_coco(path: Path, file_name: Callable[[Mapping], str | None] = own_file
 
 
 def find_key(annotations: Table, candidates: Sequence[str], what: str, path: Path) -> str:
-    """The first of `candidates` that any annotation has; of a file without annotations, the first.
+    """The first of `candidates` that any annotation has; the first if there are no annotations.
 
     Raises:
-        InputError: none of them is there; it lists the keys that are.
+        InputError: none of them is there; the error lists the keys that are.
     """
     for candidate in candidates:
         if candidate in annotations.keys or not annotations.keys:
@@ -83,167 +84,151 @@ def find_key(annotations: Table, candidates: Sequence[str], what: str, path: Pat
 def read_coco_files(
     name: str, root: Path, split: str, files: Sequence[tuple[JsonIndex, Path]], form: CocoFormat
 ) -> AmodalDataset:
-    """One data set of one or several files.
+    """One data set from one or several files.
 
-    Ids remain the file's own, unless one of them is taken by an earlier file: then all of this file's (of its images,
-    or of its annotations) are shifted past the largest so far. What is skipped or numbered anew is told as a warning.
+    Ids remain the file's own, unless an earlier file has one of them: then all ids of this file (of its images, or of
+    its annotations) are shifted above the largest so far. Skipped and renumbered records are told in a warning.
 
     Args:
         files: from `index_coco`, each with the folder of its images.
 
     Raises:
-        InputError: no object is left; two names for one category; ids that leave no room for those of a later file.
+        InputError: no object is left, or two names for one category.
     """
     builder = DatasetBuilder(name, root, split, files[0][0].path)
     parts: list[_Part] = []
+    skipped: dict[str, list[str]] = {}
+    renumbered = 0
     for index, folder in files:
         builder.source, builder.label = index.path, f"{index.path.name}: " if len(files) > 1 else ""
         builder.add_categories(index.records("categories"))
-        parts.append(_part(index, folder, parts, replace(builder, skipped={}), form))
+        part_builder = replace(builder, skipped=skipped)
+        part, new_ids = _part(index, folder, part_builder, parts, form)
+        parts.append(part)
+        renumbered += new_ids
     builder.source, builder.label = files[0][0].path, ""
-    images = _RecordedImages(parts, form)
-    dataset = builder.finish(images)
-    told = [f"{len(records)} skipped: {rule} (first {records[0]})" for rule, records in images.skipped().items()]
-    if anew := sum(part.numbered_anew for part in parts):
-        told.append(f"{anew} annotations without an id of their own have new ones")
+    dataset = builder.finish(_RecordedImages(parts, form, skipped))
+    told = [f"{len(records)} skipped: {rule} (first {records[0]})" for rule, records in skipped.items()]
+    if renumbered:
+        told.append(f"{renumbered} annotations without an id of their own have new ones")
     if told:
-        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # of who calls load_dataset
+        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # of the caller of load_dataset
     return dataset
 
 
 # ------------------------------------------------------------------------------------------- decided at opening
 
-# Why a record is not used; the number is its code in `_Part`, 0 means that it is.
-_IMAGE_RULES = (
-    "",
-    "image is not an object",
-    "",  # CocoFormat.nameless
-    "image without a whole-number id",
-    "image id used twice",
-    "image without height and width",
-)
-_ANNOTATION_RULES = (
-    "",
-    "annotation is not an object",
-    "crowd region",
-    "annotation without image",
-)
-
 
 @dataclass(frozen=True)
 class _Part:
-    """What one file gives."""
+    """The usable images and annotations of one file."""
 
     index: JsonIndex
     folder: Path  # of its images
     builder: DatasetBuilder  # empty, with the file's label
-    image_codes: Int8[np.ndarray, " images_of_file"]
-    annotation_codes: Int8[np.ndarray, " annotations_of_file"]
-    images: Int64[np.ndarray, " used"]  # rows of the images that are used
-    starts: Int64[np.ndarray, " used+1"]  # image i of these has the annotations `rows[starts[i] : starts[i + 1]]`
+    images: Int64[np.ndarray, " images"]  # their rows in the file
+    image_ids: Int64[np.ndarray, " images"]
+    starts: Int64[np.ndarray, " images+1"]  # image i has the annotations `rows[starts[i] : starts[i + 1]]`
     rows: Int64[np.ndarray, " objects"]
-    image_ids: Int64[np.ndarray, " used"]
     instance_ids: Int64[np.ndarray, " objects"]
-    numbered_anew: int  # annotations
 
 
-def _part(index: JsonIndex, folder: Path, earlier: Sequence[_Part], builder: DatasetBuilder, form: CocoFormat) -> _Part:
-    images, annotations = index.tables["images"], index.tables["annotations"]
-    image_codes, used = _images_used(images)
-    ids = images.whole["id"][used]
+def _part(
+    index: JsonIndex, folder: Path, builder: DatasetBuilder, earlier: Sequence[_Part], form: CocoFormat
+) -> tuple[_Part, int]:
+    """The part, and how many annotations got new ids; unusable records are skipped in `builder`."""
+    table = index.tables["annotations"]
+    images = _usable_images(index, builder, form)
+    ids = index.tables["images"]["id"][images]
     by_id = np.argsort(ids)
-    codes, place = _annotations_used(annotations, ids[by_id], form.crowds)
-    rows = np.flatnonzero(codes == 0)
-    number = by_id[place[rows]]  # of the image, among those that are used
-    order = np.argsort(number, kind="stable")
-    counts = np.bincount(number, minlength=len(used))
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    instance_ids, anew = _numbered(annotations, rows, index.path)
-    ids = ids + _shift(ids, [part.image_ids for part in earlier], index.path)
-    instance_ids += _shift(instance_ids, [part.instance_ids for part in earlier], index.path)
-    about = index, folder, builder, image_codes, codes
-    return _Part(*about, used, starts, rows[order], ids, instance_ids[order], anew)
+    rows, position = _usable_annotations(index, builder, ids[by_id], form.crowds)
+    image = by_id[position]
+    order = np.argsort(image, kind="stable")
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(image, minlength=len(images)))])
+    own = np.zeros(len(rows), bool)  # has an id that no earlier annotation has
+    with_id = np.flatnonzero(table["has id"][rows])
+    own[with_id[np.unique(table["id"][rows[with_id]], return_index=True)[1]]] = True
+    largest = int(table["id"][table["has id"]].max(initial=0))
+    instance_ids = np.where(own, table["id"][rows], largest + np.cumsum(~own))
+    instance_ids += _shift(instance_ids, [part.instance_ids for part in earlier])
+    ids = ids + _shift(ids, [part.image_ids for part in earlier])
+    about = index, folder, replace(builder, skipped={})
+    return _Part(*about, images, ids, starts, rows[order], instance_ids[order]), int((~own).sum())
 
 
-def _images_used(images: Table) -> tuple[Int8[np.ndarray, " images"], Int64[np.ndarray, " used"]]:
-    """A code for each image, and the rows of those that are used: of several with one id, the first that is fine."""
-    (named,) = images.flags.values()
-    ids, height, width = (images.whole[key] for key in ("id", "height", "width"))
-    sized = images.is_whole["height"] & images.is_whole["width"] & (height > 0) & (width > 0)
-    codes = np.select([~images.is_object, ~named, ~images.is_whole["id"], ~sized], [1, 2, 3, 5], 0).astype(np.int8)
-    fine = np.flatnonzero(codes == 0)
-    used_ids, first = np.unique(ids[fine], return_index=True)
-    rows = fine[first]  # in the order of `used_ids`
-    doubtful = np.flatnonzero((codes == 0) | (codes == 5))
-    place = _places(used_ids, ids[doubtful])
-    again = (place >= 0) & (doubtful > rows[place]) if len(rows) else np.zeros(len(doubtful), bool)
-    codes[doubtful[again]] = 4
-    return codes, np.sort(rows)
+def _usable_images(index: JsonIndex, builder: DatasetBuilder, form: CocoFormat) -> Int64[np.ndarray, " used"]:
+    """Rows of the usable images; of several with one id, the first that is fine."""
+    table = index.tables["images"]
+    sized = table["has height"] & table["has width"] & (table["height"] > 0) & (table["width"] > 0)
+    fine = table["is_object"] & table[form.file_name.__name__] & table["has id"]
+    rows = np.flatnonzero(fine & sized)
+    used_ids, first = np.unique(table["id"][rows], return_index=True)
+    used = rows[first]  # in the order of `used_ids`
+    position = _positions(used_ids, table["id"])
+    again = fine & (position >= 0)
+    again[again] = np.flatnonzero(again) > used[position[again]]
+    rules = {
+        "image is not an object": ~table["is_object"],
+        form.nameless: ~table[form.file_name.__name__],
+        "image without a whole-number id": ~table["has id"],
+        "image id used twice": again,
+        "image without height and width": ~sized,
+    }
+    _skip_rows(index, builder, "image", rules)
+    return np.sort(used)
 
 
-def _annotations_used(
-    annotations: Table, image_ids: Int64[np.ndarray, " images"], crowds: bool
-) -> tuple[Int8[np.ndarray, " annotations"], Int64[np.ndarray, " annotations"]]:
-    """A code for each annotation, and the place of its image in `image_ids` (ascending), -1 for none."""
-    place = _places(image_ids, annotations.whole["image_id"])
-    astray = ~annotations.is_whole["image_id"] | (place < 0)
-    crowd = annotations.flags["is_crowd"] & (not crowds)
-    return np.select([~annotations.is_object, crowd, astray], [1, 2, 3], 0).astype(np.int8), place
+def _usable_annotations(
+    index: JsonIndex, builder: DatasetBuilder, image_ids: Int64[np.ndarray, " images"], crowds: bool
+) -> tuple[Int64[np.ndarray, " used"], Int64[np.ndarray, " used"]]:
+    """Rows of the usable annotations, and the position of their image in `image_ids` (ascending)."""
+    table = index.tables["annotations"]
+    position = _positions(image_ids, table["image_id"])
+    rules = {
+        "annotation is not an object": ~table["is_object"],
+        "crowd region": table["is_crowd"] & (not crowds),
+        "annotation without image": ~table["has image_id"] | (position < 0),
+    }
+    rows = _skip_rows(index, builder, "annotation", rules)
+    return rows, position[rows]
 
 
-def _numbered(
-    annotations: Table, rows: Int64[np.ndarray, " objects"], path: Path
-) -> tuple[Int64[np.ndarray, " objects"], int]:
-    """An id for each of some annotations, and how many are not the file's: those get the next ones."""
-    ids, whole = annotations.whole["id"][rows], annotations.is_whole["id"]
-    own = np.flatnonzero(whole[rows])
-    anew = np.ones(len(rows), bool)
-    anew[own[np.unique(ids[own], return_index=True)[1]]] = False
-    count, largest = int(anew.sum()), int(annotations.whole["id"][whole].max(initial=0))
-    if count:
-        _check_room(largest + count, largest, path)
-        ids[anew] = largest + 1 + np.arange(count)
-    return ids, count
+def _skip_rows(
+    index: JsonIndex, builder: DatasetBuilder, kind: str, rules: Mapping[str, np.ndarray]
+) -> Int64[np.ndarray, " used"]:
+    """Skip the rows that break a rule, each for the first one that it breaks; returns the others."""
+    table = index.tables[f"{kind}s"]
+    codes = np.select(list(rules.values()), list(range(1, len(rules) + 1)), 0)
+    for row in np.flatnonzero(codes).tolist():
+        name = f"number {row + 1}"
+        if table["is_object"][row]:
+            name = str(table["id"][row]) if table["has id"][row] else shown(index.record(f"{kind}s", row).get("id"))
+        builder.skip(list(rules)[codes[row] - 1], f"{kind} {name}")
+    return np.flatnonzero(codes == 0)
 
 
-def _places(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """Where each value stands among others, -1 where it does not."""
+def _positions(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """The position of each value in an ascending array, -1 if it is not there."""
     if not len(ascending):
         return np.full(len(values), -1)
-    place = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
-    return np.where(ascending[place] == values, place, -1)
+    position = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
+    return np.where(ascending[position] == values, position, -1)
 
 
-def _shift(ids: Int64[np.ndarray, " n"], taken: Sequence[Int64[np.ndarray, " _"]], path: Path) -> int:
-    """What to add to a file's ids so that none of them is taken; 0 if none is."""
-    taken = [others for others in taken if len(others)]
-    largest = max((int(others.max()) for others in taken), default=None)
-    if (
-        largest is None
-        or not len(ids)
-        or ids.min() > largest
-        or not any(np.isin(ids, others).any() for others in taken)
-    ):
-        return 0
-    shift = largest + 1 - int(ids.min())
-    _check_room(int(ids.max()) + shift, largest, path)
-    return shift
-
-
-def _check_room(wanted: int, largest: int, path: Path) -> None:
-    if wanted >= 2**63:
-        rule = f"ids of 64 bits, found no room for new ones behind {largest}"
-        raise InputError(file=path, rule=rule, remedy="Number the records anew")
+def _shift(ids: Int64[np.ndarray, " n"], earlier: Sequence[Int64[np.ndarray, " _"]]) -> int:
+    """What to add to a file's ids so that no earlier file has them; 0 if none has."""
+    taken = np.concatenate([*earlier, np.zeros(0, np.int64)])
+    return int(taken.max()) + 1 - int(ids.min()) if np.isin(ids, taken).any() else 0
 
 
 # ------------------------------------------------------------------------------------------- read on demand
 
 
 class _RecordedImages(LazyImages):
-    """The images of one or several files; an image's record is read when it is asked for, its objects' records then."""
+    """The images of one or several files; image records are read when asked for, then annotation records."""
 
-    def __init__(self, parts: Sequence[_Part], form: CocoFormat):
-        super().__init__()
+    def __init__(self, parts: Sequence[_Part], form: CocoFormat, skipped: dict[str, list[str]]):
+        super().__init__(skipped)
         self.parts, self.form = parts, form
         self.ends = np.cumsum([len(part.images) for part in parts])
 
@@ -257,17 +242,6 @@ class _RecordedImages(LazyImages):
     def contents(self) -> str:
         return repr([(part.index.sha256, str(part.folder), self.form.described()) for part in self.parts])
 
-    def skipped(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for part in self.parts:
-            image_rules = [*_IMAGE_RULES[:2], self.form.nameless, *_IMAGE_RULES[3:]]
-            kinds = ("image", image_rules, part.image_codes), ("annotation", _ANNOTATION_RULES, part.annotation_codes)
-            for kind, rules, codes in kinds:
-                for row in np.flatnonzero(codes).tolist():
-                    record = part.builder.label + _name_of(part.index, kind, row)
-                    found.setdefault(rules[codes[row]], []).append(record)
-        return found
-
     def _make(self, number: int) -> AmodalImage:
         at = int(np.searchsorted(self.ends, number, side="right"))
         part = self.parts[at]
@@ -279,28 +253,13 @@ class _RecordedImages(LazyImages):
         instances: tuple[AmodalInstance, ...] | InstancesOnDemand = ()
         if len(rows):
             table = part.index.tables["annotations"]
-            places = list(zip(table.offset[rows].tolist(), table.length[rows].tolist(), strict=True))
+            places = list(zip(table["offset"][rows].tolist(), table["length"][rows].tolist(), strict=True))
             ids = part.instance_ids[objects].tolist()
             read = partial(_read_annotations, part.index.file, places, image_id, ids, self.form)
-            contents = partial(_contents, part.index.sha256, places, self.form)
-            instances = part.builder.instances_on_demand(image_id, height, width, read, contents)
-        name = cast(str, self.form.file_name(record))  # those without one were left out
+            instances = part.builder.instances_on_demand(image_id, height, width, read)
+        name = cast(str, self.form.file_name(record))  # images without one are skipped
         extras = {key: record[key] for key in self.form.image_keys if key in record}
         return AmodalImage(image_id, name, part.folder / name, height, width, instances, extras=extras)
-
-
-def _name_of(index: JsonIndex, kind: str, row: int) -> str:
-    """What a record is called in the list of those that were skipped."""
-    table = index.tables[f"{kind}s"]
-    if not table.is_object[row]:
-        return f"{kind} number {row + 1}"
-    if table.is_whole["id"][row]:
-        return f"{kind} {table.whole['id'][row]}"
-    return f"{kind} {shown(index.record(f'{kind}s', row).get('id'))}"
-
-
-def _contents(sha256: str, places: list[tuple[int, int]], form: CocoFormat) -> str:
-    return f"{sha256} {places} {form.described()}"
 
 
 def _read_annotations(
@@ -311,7 +270,7 @@ def _read_annotations(
     form: CocoFormat,
     builder: DatasetBuilder,
 ) -> None:
-    """The objects of one image."""
+    """Add the objects of one image."""
     for annotation, instance_id in zip(file.read(places), instance_ids, strict=True):
         record = f"annotation {shown(annotation.get('id'))}"
         visible = _visible(annotation, form)
@@ -335,7 +294,7 @@ def _read_annotations(
 
 
 def _visible(annotation: Mapping, form: CocoFormat) -> object:
-    """The visible mask, FULLY_VISIBLE, or None where the record should have one."""
+    """The visible mask, FULLY_VISIBLE, or None if the record should have one."""
     if form.visible_key is None:
         return FULLY_VISIBLE
     if form.amodal_key is None:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_int, own_file_name, records, visible_or_fully
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file, read_json, read_plain_pickle
 from sameo_core.datasets.images import inside
 from sameo_core.errors import InputError
@@ -18,9 +18,9 @@ UNNAMED = "unnamed"
 def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """COCOA as distributed: annotations/COCO_amodal_{split}2014.json, images in {split}2014/.
 
-    Of several annotators of an image the first counts. A region is an instance; its free-text name, stripped, is its
-    category, numbered in alphabetical order, so that ids (unlike names) mean something within one file only. Instance
-    ids count the regions of the file from 1. Region masks stop at the frame.
+    Of several annotators of an image the first counts. A region is an instance; its free-text name is its category,
+    numbered alphabetically: ids (unlike names) are comparable within one file only. Instance ids count the regions of
+    the file from 1. Region masks end at the frame.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -104,10 +104,10 @@ MPCAT40 = tuple(  # Matterport's categories; their numbers are the places in thi
 def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """MP3D-Amodal as distributed: MP3D_seleted_{split}_10.29.pkl (sic), images in mp3d_{split}/.
 
-    Splits are "train" and "eval" ("val" stands for it). The pickle is not run (`read_plain_pickle`). Its lists
-    ``images`` and ``annotations`` belong together by position. Only occluded objects are listed, so all have a visible
-    mask. Categories are taken for Matterport's 40 by number; names are kept where the file has names. Image ids are the
-    file's own where all images have one, else positions from 1; instance ids count regions from 1.
+    Splits are "train" and "eval" ("val" stands for it). The pickle's code is not run (`read_plain_pickle`). Its lists
+    ``images`` and ``annotations`` correspond by position. Only occluded objects are listed, so all have a visible mask.
+    Category numbers are assumed to be Matterport's; names are kept. Image ids are the file's own if all images have
+    one, else positions from 1; instance ids count regions from 1.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -179,11 +179,9 @@ def _lists(data: object, path: Path) -> tuple[list, list]:
 def _add_image(builder: DatasetBuilder, image: dict, folder: Path, depth_constraint: object) -> None:
     if not isinstance(image.get("file_name"), str):
         return builder.skip("image without file name", f"image {image['id']}")
-    try:
+    with builder.skipping(f"image {image['id']}"):
         inside(folder, image["file_name"])
-    except InputError as error:
-        return builder.skip(error.rule.split(":")[0], f"image {image['id']}")
-    builder.add_image(image, image["file_name"], folder, depth_pairs(depth_constraint))
+        builder.add_image(image, image["file_name"], folder, depth_pairs(depth_constraint))
 
 
 def _image_folder(root: Path, split: str, images: list) -> Path:

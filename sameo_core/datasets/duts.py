@@ -1,11 +1,11 @@
-"""DUTS (L. Wang et al., CVPR 2017): photographs with one salient object each; its mask is taken as the whole object."""
+"""DUTS (L. Wang et al., CVPR 2017): photographs with one salient object each, assumed to be whole."""
 
 import csv
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file
 from sameo_core.datasets.images import read_mask_png
 from sameo_core.errors import InputError
@@ -44,9 +44,7 @@ def read_duts(root: Path, split: str) -> AmodalDataset:
 
 
 def _read_object(mask: Path, number: int, size: tuple[int, int], builder: DatasetBuilder) -> None:
-    try:
-        visible = encode_mask(read_mask_png(mask, *size))
-    except InputError as error:
-        return builder.skip(error.rule.split(":")[0], f"image {number}")
     record = f"image {number}"
-    builder.add_instance(record, image_id=number, instance_id=number, category_id=1, amodal=None, visible=visible)
+    with builder.skipping(record):
+        visible = encode_mask(read_mask_png(mask, *size))
+        builder.add_instance(record, image_id=number, instance_id=number, category_id=1, amodal=None, visible=visible)

@@ -4,8 +4,8 @@ import math
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file
 from sameo_core.datasets.images import image_size, inside, read_mask_png
 from sameo_core.errors import InputError
@@ -15,11 +15,10 @@ from sameo_core.masks import encode_mask
 def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """DYCE as distributed: annotations/{split}.txt, Images/, modal/ and amodal/; splits train, val, test.
 
-    A line is ``image modal-mask amodal-mask x y x y tag full-object``, where tags may contain spaces. The visible mask
-    is the amodal mask's name with "amodal" replaced by "modal": the name in the line may be a predicted mask. The tag
-    as it stands is the category, numbered in alphabetical order within one file; walls and floors are among them.
-    Instance ids are line numbers. The line's box (in 1000 x 1000 units) is not used. Masks are read on demand, the
-    size of each image when the index is.
+    A line is ``image modal-mask amodal-mask x y x y tag full-object``; tags may contain spaces. The visible mask's name
+    is the amodal mask's with "amodal" replaced by "modal": the name in the line may be that of a predicted mask. The
+    tag is the category, numbered alphabetically within one file. Instance ids are line numbers. The box (in 1000 x 1000
+    units) is not used. Image sizes are read at once, masks on demand.
 
     Args:
         annotation_file: another index of the same format, relative to `root`.
@@ -29,18 +28,14 @@ def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> Amo
             no box and whose masks are inverted.
     """
     if "_real" in (annotation_file or split):
-        raise InputError(
-            file="split",
-            rule=f"the natural images of dyce are another format, found {annotation_file or split!r}",
-            remedy="Give one of train, val, test",
-        )
+        rule = f"the natural images of dyce are another format, found {annotation_file or split!r}"
+        raise InputError(file="split", rule=rule, remedy="Give one of train, val, test")
     path = find_file(root, [annotation_file or f"annotations/{split}.txt"], "dyce")
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise InputError(
-            file=path, rule=f"not text: byte {error.start} is not UTF-8", remedy="Fetch the file again"
-        ) from error
+        rule = f"not text: byte {error.start} is not UTF-8"
+        raise InputError(file=path, rule=rule, remedy="Fetch the file again") from error
     builder = DatasetBuilder("dyce", root, split, path)
 
     lines: dict[str, list[tuple[int, str, str]]] = {}  # image -> (line number, amodal mask, tag)
@@ -57,20 +52,17 @@ def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> Amo
     builder.categories = dict(enumerate(tags, start=1))
     category_ids = {tag: i for i, tag in builder.categories.items()}
     for image_id, (name, found) in enumerate(lines.items(), start=1):
-        try:
+        with builder.skipping(f"image {name}", prefix="image "):
             height, width = image_size(inside(root / "Images", name))
-        except InputError as error:
-            builder.skip(f"image {error.rule.split(':')[0]}", f"image {name}")
-            continue
-        builder.add_image({"id": image_id, "height": height, "width": width}, name, root / "Images")
-        objects = [(number, amodal, category_ids[tag]) for number, amodal, tag in found]
-        read = partial(_read_objects, root, image_id, (height, width), objects)
-        builder.add_instances_later(image_id, read, partial(_mask_files, root, objects))
+            builder.add_image({"id": image_id, "height": height, "width": width}, name, root / "Images")
+            objects = [(number, amodal, category_ids[tag]) for number, amodal, tag in found]
+            read = partial(_read_objects, root, image_id, (height, width), objects)
+            builder.add_instances_later(image_id, read, partial(_mask_files, root, objects))
     return builder.finish()
 
 
 def _mask_files(root: Path, objects: list[tuple[int, str, int]]) -> list[Path]:
-    """As `_read_objects` reads them; a name that leads elsewhere is kept, it is only looked at."""
+    """The files that `_read_objects` reads."""
     return [root / path for _, name, _ in objects for path in (f"amodal/{name}", f"modal/{_visible_name(name)}")]
 
 
@@ -82,20 +74,15 @@ def _read_objects(
     root: Path, image_id: int, size: tuple[int, int], objects: list[tuple[int, str, int]], builder: DatasetBuilder
 ) -> None:
     for number, amodal, category_id in objects:
-        try:
-            amodal_mask = read_mask_png(inside(root / "amodal", amodal), *size)
-            visible_mask = read_mask_png(inside(root / "modal", _visible_name(amodal)), *size)
-        except InputError as error:
-            builder.skip(error.rule.split(":")[0], f"line {number}")
-            continue
-        builder.add_instance(
-            f"line {number}",
-            image_id=image_id,
-            instance_id=number,
-            category_id=category_id,
-            amodal=encode_mask(amodal_mask),
-            visible=encode_mask(visible_mask),
-        )
+        with builder.skipping(f"line {number}"):
+            builder.add_instance(
+                f"line {number}",
+                image_id=image_id,
+                instance_id=number,
+                category_id=category_id,
+                amodal=encode_mask(read_mask_png(inside(root / "amodal", amodal), *size)),
+                visible=encode_mask(read_mask_png(inside(root / "modal", _visible_name(amodal)), *size)),
+            )
 
 
 def _is_box(tokens: list[str]) -> bool:

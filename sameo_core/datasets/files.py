@@ -1,27 +1,26 @@
-"""Finding, reading and keeping files: JSON, pickles of plain data, and arrays that took long to compute."""
+"""Find and read files (JSON, pickles of plain data), and cache arrays that took long to compute."""
 
 import codecs
 import hashlib
 import io
 import json
-import os
 import pickle
-import pickletools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from sameo_core.config import profiles
 from sameo_core.errors import InputError
+from sameo_core.runs.atomic import atomic_write
 
-MAX_BYTES = 2**32  # of a JSON file that is held in memory as a whole; LV-VIS has the largest, below 1 GiB
-HEAD = 4096  # bytes that tell what a file is
+HEAD = 4096  # bytes, enough to tell what a file is
 
-# How a file begins that somebody took for JSON -> what to do; the first that fits
+# How a file begins that is not JSON -> what to do; the first match counts
 _REMEDIES = {
     rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "This is an archive: unpack it, and give the file in it",
     rb"\x89PNG|\xff\xd8\xff|RIFF|GIF8|%PDF": "This is a picture or a document: give the file of annotations",
@@ -30,12 +29,12 @@ _REMEDIES = {
     rb"\xff\xfe|\xfe\xff|[{[\"]\x00|\x00[{[\"]": "This is UTF-16 text: save it as UTF-8",
     rb"\s*\d+([ \t]+[-+.\deE]+){4,}(\s|$)": "This looks like labels of YOLO: convert them to COCO JSON",
     rb"\s*[\[{]\s*'": "This is Python's notation: write it with json.dump",
-    rb"\s*[^\s{\[\"\-\dtfnNI]": "This is no JSON: give the file of annotations, as COCO JSON",
+    rb"\s*[^\s{\[\"\-\dtfnNI]": "This is not JSON: give the file of annotations, as COCO JSON",
 }
 
 
 def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
-    """The first of `candidates` (paths below `root`) that exists. InputError names what was looked for and found."""
+    """The first of `candidates` (paths below `root`) that exists; the InputError names what was sought and found."""
     if not root.is_dir():
         raise InputError(
             file=root,
@@ -61,18 +60,13 @@ def parse_json(path: Path) -> object:
     """What a JSON file holds.
 
     Raises:
-        InputError: missing or unreadable; not JSON (with the byte where it breaks), nested too deeply, or larger than
-            `MAX_BYTES`.
+        InputError: missing or unreadable; not JSON (with the byte where it breaks), or nested too deeply.
     """
     try:
-        size = path.stat().st_size
-        text = path.read_bytes() if size <= MAX_BYTES else b""
+        text = path.read_bytes()
     except (OSError, ValueError) as error:
         rule = f"the file must exist and be readable ({getattr(error, 'strerror', error)})"
         raise InputError(file=path, rule=rule, remedy="Check the path") from error
-    if size > MAX_BYTES:
-        rule = f"a JSON file has at most {MAX_BYTES:,} bytes, found {size:,}"
-        raise InputError(file=path, rule=rule, remedy="Split it, or look whether this is the right file")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -87,15 +81,15 @@ def parse_json(path: Path) -> object:
 
 
 def not_json(path: Path, where: str, head: bytes) -> InputError:
-    """The error for a file that is no JSON, with what it seems to be instead.
+    """The error for a file that is not JSON; the remedy depends on what it seems to be.
 
     Args:
-        where: the place at which it breaks, and how.
+        where: where it breaks, and how.
         head: its first bytes.
     """
     remedy = "The file is damaged or incomplete: fetch it again"
     if "Extra data" in where:
-        remedy = "If this is a JSON value a line, join them to one list, [..., ...]; else fetch it again"
+        remedy = "If this is one JSON value per line, join them to one list, [..., ...]; else fetch it again"
     elif "not UTF-8" in where:
         remedy = "If it was saved in another encoding (GBK, Latin-1), save it as UTF-8; else fetch it again"
     head = head.removeprefix(codecs.BOM_UTF8)
@@ -107,38 +101,52 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
     """A JSON object whose `keys` hold lists.
 
     Raises:
-        InputError: not JSON (see `parse_json`), not an object, or without one of the keys.
+        InputError: see `parse_json`, `check_lists`.
     """
     data = parse_json(path)
-    if not isinstance(data, dict):
-        raise InputError(
-            file=path,
-            rule=f"the file must be a JSON object with {', '.join(keys)}, found a {type(data).__name__}",
-            remedy="Use the annotation file as distributed",
-        )
+    found = {key: type(value).__name__ for key, value in data.items()} if isinstance(data, dict) else {}
+    check_lists(path, type(data).__name__, found, keys)
+    return cast(dict, data)
+
+
+def check_lists(path: Path, kind: str, found: Mapping[str, str], keys: Sequence[str]) -> None:
+    """Refuse a JSON file for `read_json`, unless it holds an object with a list under each of `keys`.
+
+    Args:
+        kind: Python's type of what the file holds.
+        found: the object's keys, and the type of each value.
+    """
+    if kind != "dict":
+        rule = f"the file must be a JSON object with {', '.join(keys)}, found a {kind}"
+        raise InputError(file=path, rule=rule, remedy="Use the annotation file as distributed")
     for key in keys:
-        if not isinstance(data.get(key), list):
-            found = f"a {type(data[key]).__name__}" if key in data else f"only the keys {', '.join(data) or '(none)'}"
-            raise InputError(
-                file=path, rule=f'needs a list under "{key}", found {found}', remedy="Use the file as distributed"
-            )
-    return data
+        if found.get(key) != "list":
+            there = f"a {found[key]}" if key in found else f"only the keys {', '.join(list(found)[:40]) or '(none)'}"
+            rule = f'needs a list under "{key}", found {there}'
+            raise InputError(file=path, rule=rule, remedy="Use the file as distributed")
 
 
 def check_split(split: str, known: Iterable[str], name: str) -> None:
-    """Raises InputError unless `split` is one of those that the data set has."""
+    """Raise InputError unless the data set has this split."""
     known = list(known)
     if split not in known:
-        raise InputError(
-            file="split", rule=f"{name} has the splits {', '.join(known)}; found {split!r}", remedy="Give one of these"
-        )
+        rule = f"{name} has the splits {', '.join(known)}; found {split!r}"
+        raise InputError(file="split", rule=rule, remedy="Give one of these")
+
+
+def check_option(name: str, value: str | None, known: Iterable[str]) -> None:
+    """Refuse the value of a reader's option that is neither None nor one of `known`."""
+    known = list(known)
+    if value is not None and value not in known:
+        rule = f"{name} can be {' or '.join(map(repr, known))}, found {value!r}"
+        raise InputError(file=name, rule=rule, remedy="Give one of these, or leave it out")
 
 
 _NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: "number", str: "text", list: "list"}
 
 
 def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
-    """Raises InputError for the first of some JSON records that lacks a key, or holds another type under it."""
+    """Raise InputError for the first JSON record that lacks a key or holds another type under it."""
     for i, record in enumerate(records):
         for key, form in wanted.items():
             value = record.get(key) if isinstance(record, Mapping) else None
@@ -152,49 +160,38 @@ HEADER = "header"
 
 
 def cache_file(*parts: object) -> Path:
-    """Where the arrays named by `parts` (their `repr`) are kept, in `data/runs/index`; whether they are or not."""
+    """The file in `data/runs/index` for the arrays that `parts` (their `repr`) identify; it need not exist."""
     name = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
     return profiles.RUNS / "index" / f"{name}.npz"
 
 
 def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
-    """The header and the arrays of a cache file; None where it is missing or damaged in whatever way."""
+    """The header and the arrays of a cache file; None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(HEADER).tobytes())
-    except Exception:  # zip, zlib, npy and JSON each have errors of their own; they all mean: not to be used
+    except Exception:  # zip, zlib, npy and JSON each raise errors of their own
         return None
     return (header, arrays) if isinstance(header, dict) else None
 
 
 def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a cache file in one step. Where that is not possible (full disk, no permission) there is just none.
+    """Write a cache file atomically; if that fails (full disk, no permission) there is none.
 
     Args:
         header: JSON values.
-        arrays: by name, none of them "header".
+        arrays: by name; "header" is taken.
     """
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     content = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # as if a name were allow_pickle
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError:
-        pass
+    with suppress(InputError), atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
 
 
 # ------------------------------------------------------------------------------------------------ pickles of plain data
-# A pickle is a program. This reader refuses, by name, every global that the program wants to import, except a few that
-# real data needs (numpy numbers and arrays, the bytes of old protocols), for which it has harmless stand-ins. What
-# comes out is dicts, lists, tuples, strings, bytes and numbers, no larger than the file can account for.
+# A pickle is a program. The reader refuses, by name, every global that the program wants to import, except those that
+# arrays and numbers of numpy and the bytes of old protocols need.
 
-MAX_DEPTH = 50  # of lists in lists; real annotation files have 8
 _MODULES = {  # names that numpy and Python have used for the same thing
     "numpy.core.multiarray": "numpy",
     "numpy._core.multiarray": "numpy",
@@ -204,121 +201,73 @@ _MODULES = {  # names that numpy and Python have used for the same thing
 }
 
 
-def read_plain_pickle(path: Path) -> object:
-    """The data of a pickle of any protocol.
+class _Dtype:
+    """A numpy dtype of numbers: "i8" and the byte order."""
 
-    Raises:
-        InputError: a forbidden global (it is named), anything else than plain data, a damaged file, or a small file
-            that unfolds into a large structure.
-    """
-    data = path.read_bytes()
-    try:
-        _check_memo(data)
-        value = _PlainUnpickler(data, path).load()
-    except InputError:
-        raise
-    except Exception as error:  # the byte code can go wrong in any way
-        raise _error(path, f"not a pickle of plain data: {str(error)[:200] or type(error).__name__}") from error
-    budget = [2 * len(data) + 1000]
-    return _plain(value, path, budget, 0)
+    def __init__(self, code: str, *_: object):
+        self.code, self.order = str(code), "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = str(state[1]).replace("|", "=")
+
+    def decode(self, raw: bytes | bytearray | str) -> np.ndarray:
+        dtype = np.dtype(self.order + self.code)
+        if dtype.kind not in "biuf":
+            raise ValueError(f"numpy array of {dtype}, only numbers are read")
+        return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype)
 
 
-def _check_memo(data: bytes) -> None:
-    """A pickle may number its memos at will, and Python reserves memory up to the largest number."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument is not None and argument > count:
-            raise ValueError(f"memo number {argument} at instruction {count}")
+class _Array(list):
+    """A numpy array as nested lists."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, raw = state
+        self[:] = dtype.decode(raw).reshape(shape, order="F" if fortran else "C").tolist()
+
+
+def _frombuffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple, order: str) -> list:
+    return dtype.decode(raw).reshape(shape, order="F" if order == "F" else "C").tolist()
+
+
+_STAND_INS: dict[tuple[str, str], Callable] = {
+    ("numpy", "scalar"): lambda dtype, raw: dtype.decode(raw)[0].item(),
+    ("numpy", "_reconstruct"): lambda *_: _Array(),
+    ("numpy", "_frombuffer"): _frombuffer,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+    ("builtins", "bytes"): lambda: b"",
+    ("collections", "OrderedDict"): dict,
+}
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def __init__(self, data: bytes, path: Path):
         super().__init__(io.BytesIO(data), encoding="latin1")  # Python 2 wrote numpy's bytes as text
-        self.path, self.stand_ins = path, _stand_ins()
+        self.path = path
 
     def find_class(self, module: str, name: str) -> Callable:
-        known = self.stand_ins.get((_MODULES.get(module, module), name))
+        known = _STAND_INS.get((_MODULES.get(module, module), name))
         if known is None:
-            raise _error(
-                self.path,
-                f"pickle asks for a forbidden global: {module}.{name}",
-                "Do not load this file with anything else: a pickle can run code. Use the file as distributed",
+            raise InputError(
+                file=self.path,
+                rule=f"pickle asks for a forbidden global: {module}.{name}",
+                remedy="Do not load this file with anything else: a pickle can run code. Use the file as distributed",
             )
         return known
 
-    def persistent_load(self, pid: object) -> None:
-        raise pickle.UnpicklingError("pickle refers to objects outside the file")
 
+def read_plain_pickle(path: Path) -> object:
+    """The data of a pickle of any protocol: dicts, lists, tuples, strings, bytes and numbers; arrays become lists.
 
-def _stand_ins() -> dict[tuple[str, str], Callable]:
-    """Made anew for each file: its program may alter what it is given, which must not outlive it."""
-
-    class Dtype:
-        def __init__(self, code: str, *_: object):
-            self.code, self.order = str(code), "="
-
-        def __setstate__(self, state: tuple) -> None:
-            self.order = str(state[1])
-
-        def decode(self, raw: bytes | bytearray | str) -> np.ndarray:
-            dtype = np.dtype(self.order.replace("|", "=") + self.code)
-            if dtype.kind not in "biuf":
-                raise ValueError(f"numpy array of {dtype}, only numbers are read")
-            return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype)
-
-    class Array(list):
-        def __setstate__(self, state: tuple) -> None:
-            _, shape, dtype, fortran, raw = state
-            values = dtype.decode(raw)
-            if len(shape) > 8 or values.size != np.prod(shape, dtype=float):
-                raise ValueError("numpy array whose bytes do not fill its shape")
-            self[:] = values.reshape(shape, order="F" if fortran else "C").tolist() if values.size and shape else []
-
-    def scalar(dtype: Dtype, raw: bytes | str) -> int | float | bool:
-        return dtype.decode(raw)[0].item()
-
-    def reconstruct(*_: object) -> Array:
-        return Array()
-
-    def frombuffer(raw: bytes | bytearray, dtype: Dtype, shape: tuple, order: str) -> Array:
-        array = Array()
-        array.__setstate__((1, shape, dtype, order == "F", raw))
-        return array
-
-    def latin1(text: str, encoding: str) -> bytes:
-        return text.encode("latin1")
-
-    def empty_bytes() -> bytes:
-        return b""
-
-    return {
-        ("numpy", "scalar"): scalar,
-        ("numpy", "_reconstruct"): reconstruct,
-        ("numpy", "_frombuffer"): frombuffer,
-        ("numpy", "ndarray"): Array,
-        ("numpy", "dtype"): Dtype,
-        ("_codecs", "encode"): latin1,
-        ("builtins", "bytes"): empty_bytes,
-        ("collections", "OrderedDict"): dict,
-    }
-
-
-def _plain(value: object, path: Path, budget: list[int], depth: int) -> object:
-    """A copy that shares no lists, so that cycles and lists of lists of the same list are found while it is made."""
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise _error(path, "pickle unfolds into more than its size accounts for: lists within themselves, or too deep")
-    if isinstance(value, dict):
-        return {
-            _plain(key, path, budget, depth + 1): _plain(item, path, budget, depth + 1) for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, path, budget, depth + 1) for item in value]
-    if value is None or type(value) in (str, bytes, bool, float) or (type(value) is int and abs(value) < 2**63):
-        return value
-    raise _error(path, f"pickle with something else than plain data: found {type(value).__name__}")
-
-
-def _error(
-    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
-) -> InputError:
-    return InputError(file=path, rule=rule, remedy=remedy)
+    Raises:
+        InputError: a forbidden global (it is named), or a damaged file.
+    """
+    try:
+        return _PlainUnpickler(path.read_bytes(), path).load()
+    except InputError:
+        raise
+    except Exception as error:  # the byte code can go wrong in any way
+        rule = f"not a pickle of plain data: {str(error)[:200] or type(error).__name__}"
+        remedy = "The file is damaged or not as distributed: fetch it again"
+        raise InputError(file=path, rule=rule, remedy=remedy) from error

@@ -1,11 +1,12 @@
-"""Image files: photographs, whatever they are, and masks as PNG or npz."""
+"""Image files: photographs of any kind, the images of data sets, and masks as PNG or npz."""
 
 import io
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import IO
 
 import numpy as np
 import PIL.ExifTags
@@ -16,25 +17,11 @@ from jaxtyping import Bool, UInt8, UInt16
 from sameo_core.arrays import Image
 from sameo_core.errors import InputError
 
-# -------------------------------------- photographs: whatever the file, the upright 8-bit RGB array that the model sees
+# ------------------------------------------------ photographs of any kind: the upright 8-bit RGB array for the model
 
 MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on
-ENDINGS = (
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".jpe",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; of others it would run programs (EPS)
+ENDINGS = tuple(".jpg .jpeg .jfif .jpe .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split())
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; for EPS it would run a program
 RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would find their thumbnail
 AGAIN = "The file is damaged or incomplete: copy or download it again"
 EXPORT = "Export it as JPEG or PNG"
@@ -43,19 +30,19 @@ EXPORT = "Export it as JPEG or PNG"
 def read_photograph(source: object, name: str = "photograph") -> Image:
     """The picture as an image viewer shows it: uint8 RGB "h w 3".
 
-    The orientation in the file's EXIF is applied, so boxes are pixels of the upright picture. Transparent parts are
-    laid on white. Of an animation it is the first frame, of several pages the first. CMYK becomes RGB without a colour
-    profile. Greyscale of more than 8 bits is divided by the smallest 2^n - 1 that its largest value does not exceed
-    (12-bit data in a 16-bit file is not dark); float is taken as 0..1, or as 0..255 if a value is larger than 1.
+    EXIF orientation is applied, so boxes are pixels of the upright picture. Transparent parts become white. Of several
+    frames or pages the first counts. CMYK becomes RGB without a colour profile. Greyscale of more than 8 bits is
+    divided by the smallest 2^n - 1 that its largest value does not exceed (12-bit data in a 16-bit file is not dark);
+    float is taken as 0..1, or as 0..255 if a value is larger than 1.
 
     Args:
         source: a path; the bytes of a file, e.g. of an upload widget; a PIL image; or an array "h w", "h w 1",
-            "h w 3" (RGB, not OpenCV's BGR, which nothing can tell apart) or "h w 4" (RGBA).
-        name: what to call it in errors, where there is no path.
+            "h w 3" (RGB; OpenCV's BGR cannot be recognised) or "h w 4" (RGBA).
+        name: its name in errors, if there is no path.
 
     Raises:
-        InputError: nothing, or something else than a picture, is there; it is damaged, of a format that cannot be read,
-            or larger than `MAX_PIXELS`, which is found out before it is decoded.
+        InputError: missing, not a picture, damaged, of an unknown format, or larger than `MAX_PIXELS` (checked before
+            it is decoded).
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -72,9 +59,9 @@ def read_photograph(source: object, name: str = "photograph") -> Image:
 
 
 def orientation(picture: PIL.Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) .. 8, of a picture that Pillow does not turn itself, as it does TIFF.
+    """EXIF's orientation, 1 (upright) .. 8; 1 where there is none that can be read. Nothing is decoded.
 
-    1 where there is none, or none that can be read. Nothing is decoded.
+    1 for TIFF, too, which Pillow turns itself.
     """
     try:
         stated = PIL.Image.Image.getexif(picture).get(PIL.ExifTags.Base.Orientation)  # PNG's own would decode
@@ -84,7 +71,7 @@ def orientation(picture: PIL.Image.Image) -> int:
 
 
 def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture as viewers and annotation tools show it: every reader of images turns it so."""
+    """The picture as viewers and annotation tools show it."""
     return picture if orientation(picture) == 1 else PIL.ImageOps.exif_transpose(picture)
 
 
@@ -94,7 +81,7 @@ def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
 
 
 def find_photographs(folder: str | Path) -> list[Path]:
-    """The photographs that lie in a folder, not deeper, by name; formats that cannot be read (HEIC) are among them.
+    """The photographs in a folder (not deeper), sorted by name; unreadable formats (HEIC) are among them.
 
     Raises:
         InputError: no such folder, no photograph in it, or two that differ only in their ending.
@@ -124,12 +111,10 @@ def _content(path: Path) -> bytes:
         raise InputError(file=path, rule=rule, remedy="Develop it in the camera's software and export a JPEG")
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(file=path, rule="the photograph must exist", remedy="Check the path") from error
     except OSError as error:
-        raise InputError(
-            file=path, rule=f"cannot be read ({error.strerror})", remedy="Check its permissions"
-        ) from error
+        missing = isinstance(error, FileNotFoundError)
+        rule = "the photograph must exist" if missing else f"cannot be read ({error.strerror})"
+        raise InputError(file=path, rule=rule, remedy="Check the path and its permissions") from error
 
 
 def _from_bytes(content: bytes, name: str) -> Image:
@@ -137,7 +122,7 @@ def _from_bytes(content: bytes, name: str) -> Image:
         raise InputError(file=name, rule="the file is empty (0 bytes)", remedy="Copy or download it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # MAX_PIXELS stands in for it
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
             with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 _check_size(*picture.size, name)
                 return _from_picture(picture, name)
@@ -153,7 +138,7 @@ def _from_bytes(content: bytes, name: str) -> Image:
 
 
 def _diagnosis(content: bytes) -> tuple[str, str]:
-    """What a file is that Pillow does not recognise: rule and remedy."""
+    """Rule and remedy for a file that Pillow does not recognise."""
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         return "HEIC pictures are not read here", f"{EXPORT}; iPhones do so with Settings, Camera, Formats, Compatible"
     if content[:4] == b"%PDF":
@@ -165,7 +150,7 @@ def _diagnosis(content: bytes) -> tuple[str, str]:
 
 
 def _from_picture(picture: PIL.Image.Image, name: str) -> Image:
-    """A PIL image that is within the size limit, decoded here."""
+    """Decode a PIL image that is within the size limit."""
     try:
         picture = upright(picture)
         if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would cut off at 255
@@ -223,17 +208,44 @@ def _too_large(found: str, name: str) -> InputError:
     return InputError(file=name, rule=rule, remedy="Scale it down first: the model sees no more than 1024 x 1024 of it")
 
 
-# ------------------------------------------------------------------------ masks: PNG and npz, read one object at a time
-# A file says how large it is before it is decoded, so that a small file cannot ask for more memory than its image has.
+# ------------------------------------------------------------------------------ files of data sets: images and masks
 # Rules of errors read "name of the rule: what was found", as in `masks`.
 
-MAX_MASK_PIXELS = 2 * 89_478_485  # of an image; beyond, Pillow takes it for a decompression bomb
-MAX_NPZ_OBJECTS = 1000  # of one npz; CWALT pastes 30
-MAX_NPZ_BYTES = 2**32  # of one npz, unpacked; 30 objects at 4K are 0.7 GiB
+
+def read_image(path: Path, height: int, width: int, record: str) -> Image:
+    """What `AmodalImage.read` returns: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
+
+    EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright image.
+    """
+    try:
+        with PIL.Image.open(path, formats=FORMATS) as image:
+            if (size := upright_size(image)) != (height, width):
+                raise _wrong_size(path, record, size, (height, width), orientation(image))
+            if image.mode == "F" or image.mode.startswith("I"):
+                rule = f"image must have 8 bits a channel, found mode {image.mode}"
+                raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
+            return np.array(upright(image).convert("RGB"))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        remedy = f"Download the images to {path.parent}, see data/README.md"
+        raise InputError(file=path, record=record, rule="the image file must exist", remedy=remedy) from error
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged or incomplete: fetch it again"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+
+
+def _wrong_size(path: Path, record: str, size: tuple[int, int], stated: tuple[int, int], turned: int) -> InputError:
+    rule = f"image of another size: the file's (h, w) is {size}, the annotations' {stated}"
+    remedy = "Use the original images, not resized or rotated ones"
+    if turned != 1:
+        rule += f"; upright, for its EXIF orientation is {turned}"
+        remedy = "Correct height and width; or, if it was annotated as stored, remove its EXIF orientation"
+    return InputError(file=path, record=record, rule=rule, remedy=remedy)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of the upright image, as the file's header says; pixels are not decoded.
+    """(height, width) of the upright image, from the file's header; pixels are not decoded.
 
     Raises:
         InputError: missing, not an image, or larger than Pillow is willing to decode.
@@ -246,14 +258,14 @@ def read_mask_png(path: Path, height: int, width: int) -> Bool[np.ndarray, "{hei
     """A mask of one object: greyscale of any depth, or the first channel of RGB(A); object where it is not 0.
 
     Raises:
-        InputError: missing, damaged, of another size, or of a mode whose zero is a matter of guessing (palette, CMYK).
+        InputError: missing, damaged, of another size, or of a mode whose zero is ambiguous (palette, CMYK).
     """
     pixels = _read_png(path, height, width, ("1", "L", "I;16", "I", "RGB", "RGBA"))
     return (pixels if pixels.ndim == 2 else pixels[..., 0]) > 0
 
 
 def read_ids_png(path: Path, height: int, width: int) -> UInt16[np.ndarray, "{height} {width}"]:
-    """Instance ids, 16 bits a pixel.
+    """Instance ids, 16 bits per pixel.
 
     Raises:
         InputError: missing, damaged, of another size, or not single-channel 16 bits: 8 bits cannot hold the ids.
@@ -262,7 +274,7 @@ def read_ids_png(path: Path, height: int, width: int) -> UInt16[np.ndarray, "{he
 
 
 def npz_shape(path: Path, key: str) -> tuple[int, int, int]:
-    """(objects, height, width) of a CWALT array, from the header alone. Raises InputError as `npz_layers`."""
+    """(objects, height, width) of a CWALT array, from its header. Raises InputError as `npz_layers`."""
     with _npz_member(path, key) as (_, shape):
         return shape
 
@@ -270,11 +282,10 @@ def npz_shape(path: Path, key: str) -> tuple[int, int, int]:
 def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
     """The first channel of each object of a uint8 array (objects, h, w, 3), one after the other.
 
-    Only one object is in memory at a time; nothing is unpickled.
+    One object is in memory at a time; nothing is unpickled.
 
     Raises:
-        InputError: missing, damaged, without the key, of another type or shape (Python objects in particular), or
-            absurdly large.
+        InputError: missing, damaged, without the key, or of another type or shape.
     """
     with _npz_member(path, key) as (member, (objects, height, width)):
         for _ in range(objects):
@@ -295,86 +306,48 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-class _opened:
-    """`PIL.Image.open` whose every failure, up to the end of the with block, is an InputError."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> PIL.Image.Image:
-        try:
-            self.image = PIL.Image.open(self.path, formats=FORMATS)
-        except Exception as error:
-            raise _unreadable(self.path, error) from error
-        return self.image
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        self.image.close()
-        if isinstance(error, Exception) and not isinstance(error, InputError):  # Pillow's decoders raise many types
-            raise _unreadable(self.path, error) from error
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+    """`PIL.Image.open`; every failure up to the end of the with block is an InputError."""
+    try:
+        with PIL.Image.open(path, formats=FORMATS) as image:
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many types
+        raise _unreadable(path, error) from error
 
 
 def _read_png(path: Path, height: int, width: int, modes: tuple[str, ...]) -> np.ndarray:
     with _opened(path) as image:
-        if (image.height, image.width) != (height, width):
-            raise _error(
-                path,
-                f"mask file of another size: its (h, w) is ({image.height}, {image.width}), "
-                f"the image's ({height}, {width})",
-            )
+        if (size := (image.height, image.width)) != (height, width):
+            raise _error(path, f"mask file of another size: its (h, w) is {size}, the image's {height, width}")
         if image.mode not in modes:
             raise _error(path, f"mask file of unknown mode: found {image.mode}, known are {', '.join(modes)}")
         return np.array(image)
 
 
-class _npz_member:
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
+
+
+@contextmanager
+def _npz_member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, int, int]]]:
     """The opened array of an npz, behind its header, and its (objects, height, width)."""
-
-    def __init__(self, path: Path, key: str):
-        self.path, self.key = path, key
-
-    def __enter__(self) -> tuple[zipfile.ZipExtFile, tuple[int, int, int]]:
-        self.archive = self.member = None
-        try:
-            self.archive = zipfile.ZipFile(self.path)
-            names = self.archive.namelist()
-            if f"{self.key}.npy" not in names:
-                raise _error(self.path, f"npz without key {self.key}: found {', '.join(names[:20]) or 'nothing'}")
-            self.member = self.archive.open(f"{self.key}.npy")
-            version = np.lib.format.read_magic(self.member)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read_header is None:
-                raise _error(self.path, f"npy version unknown: found {version}")
-            return cast(zipfile.ZipExtFile, self.member), self._checked(*read_header(self.member))
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-
-    def _checked(self, shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> tuple[int, int, int]:
-        if dtype.hasobject:
-            raise _error(self.path, f"npz with Python objects: {self.key} could run code, it is not loaded")
-        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or (fortran and 0 not in shape):
-            raise _error(
-                self.path,
-                f"npz array of another kind: {self.key} must be uint8 (objects, h, w, 3) in C order, found {dtype} "
-                f"{shape}{' in Fortran order' if fortran else ''}",
-            )
-        objects, height, width = shape[:3]
-        if min(shape) < 0 or not (height and width) or height * width > MAX_MASK_PIXELS:
-            raise _error(self.path, f"npz array of impossible size: {shape}")
-        if objects > MAX_NPZ_OBJECTS or objects * height * width * 3 > MAX_NPZ_BYTES:
-            raise _error(self.path, f"npz array too large: {shape}, more than {MAX_NPZ_OBJECTS} objects or 4 GiB")
-        return objects, height, width
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        for opened in (self.member, self.archive):
-            if opened is not None:
-                opened.close()
-        if isinstance(error, Exception) and not isinstance(error, InputError):  # decompressors raise many types
-            raise _unreadable(self.path, error) from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if f"{key}.npy" not in (names := archive.namelist()):
+                raise _error(path, f"npz without key {key}: found {', '.join(names[:20]) or 'nothing'}")
+            with archive.open(f"{key}.npy") as member:
+                shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
+                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 0 or fortran:
+                    kind = f"{dtype} {shape}{' in Fortran order' if fortran else ''}"
+                    rule = f"npz array of another kind: {key} must be uint8 (objects, h, w, 3) in C order, found {kind}"
+                    raise _error(path, rule)
+                yield member, shape[:3]
+    except InputError:
+        raise
+    except Exception as error:  # decompressors raise many types
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

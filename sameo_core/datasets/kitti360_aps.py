@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core.datasets.base import AmodalDataset
-from sameo_core.datasets.builder import DatasetBuilder, is_crowd
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd, rule_name
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import read_json
 from sameo_core.datasets.images import image_size, read_ids_png
 from sameo_core.errors import InputError
@@ -27,32 +27,29 @@ FIRST_THING_CATEGORY = 24
 def read_kitti360_aps(root: Path, split: str, sequences: Sequence[str] | None = None) -> AmodalDataset:
     """KITTI-360-APS, in the layout of AmodalSynthDrive, the sister set whose files the official evaluation reads.
 
-    That the two agree is not verified. Looked for are ``<frame>_ampano.png`` with ``<frame>_ampano.json``, at any depth
-    below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/; or, given `sequences`, below the folders of
-    these names anywhere in amodal_panoptic_seg/. Images are those of KITTI-360 (data_2d_raw/<sequence>/image_00/
+    That the two agree is not verified. The reader looks for ``<frame>_ampano.png`` with ``<frame>_ampano.json``, at any
+    depth below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/; or, given `sequences`, below the folders
+    of these names anywhere in amodal_panoptic_seg/. Images are those of KITTI-360 (data_2d_raw/<sequence>/image_00/
     data_rect/<frame>.png), or lie as the PNGs do, with images/ for amodal_panoptic_seg/.
 
-    A thing is visible where the PNG has its id; amodal and visible mask are equal where the JSON has no amodal mask for
-    it. Its category is id // 1000. Stuff (ids below 1000) is only read where the JSON lists it. Image ids count frames
-    from 1. Frames are read on demand, the size of each when the data set is loaded.
+    A thing is visible where the PNG has its id; without amodal mask in the JSON it is fully visible. Its category is
+    id // 1000. Stuff (ids below 1000) is read if the JSON lists it. Image ids count frames from 1. Image sizes are read
+    at once, masks on demand.
 
     Args:
-        sequences: the split's sequences, for a download without a folder of its own for each split.
+        sequences: the split's sequences, for a download without a folder per split.
 
     Raises:
-        InputError: none of these layouts is there (says what is), see `DatasetBuilder.finish`.
+        InputError: no frame is found (lists what is there); see `DatasetBuilder.finish`.
     """
     frames = _frames(root, split, sequences)
     builder = DatasetBuilder("kitti360_aps", root, split, frames[0].parent, CATEGORIES)
     for image_id, path in enumerate(frames, start=1):
-        try:
+        with builder.skipping(f"frame {path.parent.name}/{path.name}"):
             height, width = image_size(path)
-        except InputError as error:
-            builder.skip(error.rule.split(":")[0], f"frame {path.parent.name}/{path.name}")
-            continue
-        builder.add_image({"id": image_id, "height": height, "width": width}, _image_of(root, path), root)
-        read = partial(_read_frame, path, image_id, (height, width))
-        builder.add_instances_later(image_id, read, partial(list, [path, path.with_suffix(".json")]))
+            builder.add_image({"id": image_id, "height": height, "width": width}, _image_of(root, path), root)
+            read = partial(_read_frame, path, image_id, (height, width))
+            builder.add_instances_later(image_id, read, partial(list, [path, path.with_suffix(".json")]))
     return builder.finish()
 
 
@@ -93,7 +90,7 @@ def _read_frame(path: Path, image_id: int, size: tuple[int, int], builder: Datas
             return builder.skip("frame without JSON", frame)
         listed = read_json(json_path, [])
     except InputError as error:
-        return builder.skip(error.rule.split(":")[0].split(",")[0], frame)
+        return builder.skip(rule_name(error).split(",")[0], frame)
     seen = set(np.unique(ids).tolist())
     for key, item in listed.items():
         record = f"{frame}, object {key[:20]}"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, records
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file, read_json
 from sameo_core.errors import InputError
 
@@ -12,9 +12,9 @@ from sameo_core.errors import InputError
 def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every_nth_frame: int = 1) -> AmodalDataset:
     """LV-VIS as distributed: {split}_instances.json, frames in {split}/JPEGImages/<video>/<frame>.jpg.
 
-    Each frame in which at least one object has a mask becomes an image. Image ids count all frames of the file from 1,
-    instance ids all places for a mask, so that neither depends on which frames are taken. Videos of "train" are not
-    annotated exhaustively. Labels of "test" are not public.
+    Each frame with at least one mask becomes an image. Image ids count all frames of the file from 1, instance ids all
+    frames of all objects, so neither depends on which frames are taken. "train" is not annotated exhaustively; labels
+    of "test" are not public.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.

@@ -4,8 +4,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder
+from sameo_core.datasets.dataset import AmodalDataset
+from sameo_core.datasets.files import check_split
 from sameo_core.datasets.images import image_size, read_mask_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -20,23 +21,19 @@ FOLDERS = {  # folder -> how its files' names end; whole/ holds pictures of the 
 def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
     """The release as distributed: occlusion/, whole_mask/ and visible_object_mask/, with or without sub-folders.
 
-    Files belong together by the id their names begin with. The release has no split: of the complete ids, sorted by
-    name, the first 99 % are "train" and the rest, at least one, "val". Where `root` has a folder {split} with the
-    folders in it, all of that is the split. All pictures have the size of the first (256 x 256); one of another size
-    is skipped when its masks are read, which is on demand. Only one object of a picture is annotated: no ground truth
-    for detection.
+    The id at the beginning of the names says which files belong together. The release has no split: of the complete
+    ids, sorted by name, the first 99 % are "train" and the rest, at least one, "val"; but if `root` has a folder
+    {split} with the three folders, that is the split. All pictures are assumed to have the size of the first (256 x
+    256). Masks are read on demand. Only one object per picture is annotated: no ground truth for detection.
 
     Raises:
         InputError: a folder is missing, fewer than 2 complete ids, see `DatasetBuilder.finish`.
     """
-    if (root / split / "occlusion").is_dir():
-        root, whole = root / split, True
-    elif split in ("train", "val"):
-        whole = False
+    whole = (root / split / "occlusion").is_dir()
+    if whole:
+        root = root / split
     else:
-        raise InputError(
-            file="split", rule=f"pix2gestalt has train and val, found {split!r}", remedy="Give one of them"
-        )
+        check_split(split, ["train", "val"], "pix2gestalt")
     builder = DatasetBuilder("pix2gestalt", root, split, root / "occlusion", {1: "object"})
     found = {folder: _files(root, folder, ending) for folder, ending in FOLDERS.items()}
     every = set().union(*found.values())
@@ -60,36 +57,26 @@ def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
     for position, name in enumerate(complete, start=1):
         image_id = int(name) if numeric else position
         picture, whole_mask, visible = (files[name] for files in found.values())
-        try:
+        with builder.skipping(f"id {name}", prefix="image "):
             size = size or image_size(root / picture)
-        except InputError as error:
-            builder.skip(f"image {error.rule.split(':')[0]}", f"id {name}")
-            continue
-        builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
-        read = partial(_read_object, root, image_id, size, name, whole_mask, visible)
-        builder.add_instances_later(image_id, read, partial(_below, root, [whole_mask, visible]))
+            builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
+            read = partial(_read_object, root, image_id, size, name, whole_mask, visible)
+            builder.add_instances_later(image_id, read, partial(list, [root / whole_mask, root / visible]))
     return builder.finish()
-
-
-def _below(root: Path, names: list[str]) -> list[Path]:
-    return [root / name for name in names]
 
 
 def _read_object(
     root: Path, image_id: int, size: tuple[int, int], name: str, whole: str, visible: str, builder: DatasetBuilder
 ) -> None:
-    try:
-        amodal_mask, visible_mask = read_mask_png(root / whole, *size), read_mask_png(root / visible, *size)
-    except InputError as error:
-        return builder.skip(error.rule.split(":")[0], f"id {name}")
-    builder.add_instance(
-        f"id {name}",
-        image_id=image_id,
-        instance_id=image_id,
-        category_id=1,
-        amodal=encode_mask(amodal_mask),
-        visible=encode_mask(visible_mask),
-    )
+    with builder.skipping(f"id {name}"):
+        builder.add_instance(
+            f"id {name}",
+            image_id=image_id,
+            instance_id=image_id,
+            category_id=1,
+            amodal=encode_mask(read_mask_png(root / whole, *size)),
+            visible=encode_mask(read_mask_png(root / visible, *size)),
+        )
 
 
 def _files(root: Path, folder: str, ending: str) -> dict[str, str]:

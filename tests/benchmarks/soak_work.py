@@ -16,7 +16,8 @@ from conftest import IMAGES, SMALL, AgreeingTeacher, World, dataset_of, photogra
 
 from sameo_core import pipeline
 from sameo_core.config import CompletenessConfig, profiles
-from sameo_core.datasets import base, json_index, load_dataset
+from sameo_core.datasets import dataset as datasets_dataset
+from sameo_core.datasets import json_index, load_dataset
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset
@@ -204,7 +205,7 @@ class Index(Work):
 
     def run(self, folder):
         profiles.RUNS = folder
-        json_index.KEPT_FROM = base.CENSUS_KEPT_FROM = 0
+        json_index.KEPT_FROM = datasets_dataset.CENSUS_KEPT_FROM = 0
         dataset = load_dataset("lvis", self.root, "train")
         census = dataset.census()
         dataset = load_dataset("lvis", self.root, "train")  # what was kept serves
@@ -212,7 +213,7 @@ class Index(Work):
         assert census.names == again.names and np.array_equal(census.amodal_area, again.amodal_area)
         assert len(list((folder / "index").glob("*.npz"))) == 2, "index and census are kept"
         records = [(image.image_id, image.file_name, len(image.instances)) for image in dataset]
-        columns = {name: getattr(again, name).tobytes() for name in base._COLUMNS}
+        columns = {name: column.tobytes() for name, column in again.columns().items()}
         return columns | {"records": json.dumps([records, again.names, again.skipped]).encode()}
 
     def finished(self, folder):

@@ -1,0 +1,337 @@
+"""The data set, and its census: a table of numbers that answers questions about all instances.
+
+Counts, areas, skipped records and what cleaning removes come from the census, so masks are read once for all of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import SupportsIndex, overload
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
+from sameo_core.datasets.files import cache_file, load_arrays, save_arrays
+from sameo_core.errors import InputError
+from sameo_core.masks import RLE, xyxy_to_xywh
+
+CENSUS_VERSION = 2  # of its format and of the rules that instances are checked by
+CENSUS_KEPT_FROM = 500  # images; the census of fewer takes a second
+_LENIENT = "utf-8", "backslashreplace"  # names in files may hold half of a surrogate pair
+
+ImageSequence = Sequence  # of AmodalImage; a type argument would make the tests' type checker read an image
+
+
+@dataclass(frozen=True)
+class Census:
+    """All instances of a data set as rows of numbers, in its order; and all records that were skipped."""
+
+    image: Int64[np.ndarray, " n"]  # number of the image in the data set, ascending
+    instance_id: Int64[np.ndarray, " n"]
+    category_id: Int64[np.ndarray, " n"]
+    name: Int64[np.ndarray, " n"]  # of the category: position in `names`
+    is_stuff: Bool[np.ndarray, " n"]
+    image_area: Int64[np.ndarray, " n"]  # pixels of the image
+    amodal_area: Int64[np.ndarray, " n"]  # pixels; -1 in visible-only data sets
+    visible_area: Int64[np.ndarray, " n"]  # pixels
+    names: tuple[str, ...]
+    skipped: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def occlusion_rates(self) -> Float64[np.ndarray, " n"]:
+        """Hidden pixels / amodal pixels, in [0, 1); NaN in visible-only data sets."""
+        amodal = np.where(self.amodal_area < 0, np.nan, self.amodal_area)
+        return (amodal - self.visible_area) / amodal
+
+    def columns(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+_COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_area", "amodal_area", "visible_area")
+
+
+def _take_census(images: ImageSequence, skipped: dict[str, list[str]], title: str) -> Census:
+    """Read all masks once. Rules and records are added to `skipped`."""
+    names: dict[str, int] = {}
+    tables = [np.zeros((0, len(_COLUMNS)), np.int64)]
+    numbers = images.occupied().tolist() if isinstance(images, LazyImages) else range(len(images))
+    few = len(images) < CENSUS_KEPT_FROM
+    for number in tqdm(numbers, desc=f"measuring {title}", unit="image", disable=few, delay=2):
+        image = images[number]
+        items = list(image.instances)
+        amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))
+        rows = [
+            (
+                *(number, item.instance_id, item.category_id, names.setdefault(item.category, len(names))),
+                *(item.is_stuff, image.height * image.width),
+                *(-1 if item.amodal_rle is None else next(amodal), visible),
+            )
+            for item, visible in zip(items, _areas([item.visible_rle for item in items]), strict=True)
+        ]
+        tables.append(np.array(rows, np.int64).reshape(-1, len(_COLUMNS)))
+        if isinstance(image.instances, InstancesOnDemand):
+            _add_skipped(skipped, image.instances.skipped)
+    columns = dict(zip(_COLUMNS, np.concatenate(tables).T.copy(), strict=True))
+    return _census(columns, names, skipped)
+
+
+def _areas(rles: list[RLE]) -> list[int]:
+    few = (rles[i : i + 255] for i in range(0, len(rles), 255))  # pycocotools counts the masks of a list in 8 bits
+    return [area for part in few for area in coco_mask.area(part).tolist()]
+
+
+def _add_skipped(skipped: dict[str, list[str]], more: Mapping[str, list[str]]) -> None:
+    for rule, records in more.items():
+        skipped.setdefault(rule, []).extend(records)
+
+
+def _census(columns: Mapping[str, np.ndarray], names: Iterable[str], skipped: dict[str, list[str]]) -> Census:
+    columns = {name: columns[name] for name in _COLUMNS} | {"is_stuff": columns["is_stuff"] > 0}
+    return Census(**columns, names=tuple(names), skipped=skipped)
+
+
+class AmodalDataset(Sequence):
+    """A sequence of `AmodalImage`s.
+
+    Args:
+        images: a list, or `LazyImages`.
+        skipped: unusable records by rule, as far as the images do not know them.
+        frequencies: LVIS: category id -> "r", "c" or "f".
+        census: if it is known already.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        split: str,
+        categories: dict[int, str],
+        images: ImageSequence,
+        skipped: dict[str, list[str]],
+        frequencies: dict[int, str] | None = None,
+        census: Census | None = None,
+    ):
+        self.name, self.root, self.split = name, root, split
+        self.categories, self.frequencies = categories, frequencies or {}
+        self.images = images if isinstance(images, LazyImages) else list(images)
+        self._skipped, self._census = skipped, census
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> AmodalImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AmodalImage]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> AmodalImage | list[AmodalImage]:
+        if isinstance(index, slice):
+            return [self.images[i] for i in range(*index.indices(len(self)))]
+        return self.images[index]
+
+    def __iter__(self) -> Iterator[AmodalImage]:
+        return iter(self.images)
+
+    def __repr__(self) -> str:
+        return f"AmodalDataset({self.name!r}, split={self.split!r}, {len(self)} images)"
+
+    @property
+    def skipped(self) -> dict[str, list[str]]:
+        """The records that could not be used, by rule; takes the census."""
+        return self.census().skipped
+
+    def census(self) -> Census:
+        """All instances in numbers, and what was skipped; the first call reads all masks.
+
+        The census of a large data set is kept on disk until the files change.
+
+        Raises:
+            InputError: an annotation file changed after the data set was loaded.
+        """
+        if self._census is None:
+            self._census = self._kept_census()
+        return self._census
+
+    def _kept_census(self) -> Census:
+        lazy = isinstance(self.images, LazyImages)
+        cache = None
+        if lazy and len(self) >= CENSUS_KEPT_FROM:
+            cache = cache_file("census", CENSUS_VERSION, self._contents())
+            header, columns = load_arrays(cache) or ({}, {})
+            with suppress(KeyError):  # not there, or incomplete
+                return _census(columns, header["names"], header["skipped"])
+        skipped: dict[str, list[str]] = {}
+        _add_skipped(skipped, self._skipped)
+        _add_skipped(skipped, self.images.skipped if isinstance(self.images, LazyImages) else {})
+        census = _take_census(self.images, skipped, f"{self.name} {self.split}")
+        if cache:
+            save_arrays(cache, {"names": census.names, "skipped": census.skipped}, census.columns())
+        return census
+
+    def select(self, kept: Bool[np.ndarray, " n"]) -> "AmodalDataset":
+        """The data set with the marked instances, in the order of `census`, and the images that have any.
+
+        Nothing is read; `skipped` stays the same.
+        """
+        census = self.census()
+        rows = np.flatnonzero(kept)
+        numbers, starts, image = np.unique(census.image[rows], return_index=True, return_inverse=True)
+        first, counts = (np.searchsorted(census.image, numbers, side) for side in ("left", "right"))
+        counts -= first
+        positions = rows - np.repeat(first, np.diff(starts, append=len(rows)))
+        columns = {name: column[rows] for name, column in census.columns().items()} | {"image": image.astype(np.int64)}
+        images = _Selection(self.images, numbers, counts, np.append(starts, len(rows)), positions)
+        about = self.name, self.root, self.split, self.categories
+        selected = _census(columns, census.names, census.skipped)
+        return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
+
+    def _contents(self) -> str:
+        """Changes with any record or mask. Nothing is decoded for it, and images are not looked at."""
+        digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*_LENIENT))
+        digest.update(_contents_of(self.images).encode(*_LENIENT))
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the images' names, sizes and bytes per file, and with the masks.
+
+        It names what was computed from the data set. Pixels are not read, nor masks that are read on demand: for these
+        the contents of the annotation file count, or size and time of the mask file.
+        """
+        digest = hashlib.sha256(f"{self.root} {self._contents()}".encode(*_LENIENT))
+        for image in self.images:
+            about = f"{_identity(image)} {_file_size(image.path)}"
+            digest.update(about.encode(*_LENIENT))
+        return digest.hexdigest()[:16]
+
+    def to_coco(self) -> dict:
+        """COCO ground truth whose `segmentation` is the amodal mask; JSON-ready, accepted by pycocotools.
+
+        Besides COCO's keys each annotation has `visible_mask` (RLE) and `occlude_rate`. Annotation ids are the
+        instances' own, shifted if the file counts from 0, because pycocotools takes id 0 for "no match".
+
+        Raises:
+            InputError: the data set has no amodal masks (LVIS, LV-VIS).
+        """
+        images, annotations = [], []
+        for image in self.images:
+            about = {"file_name": image.file_name, "height": image.height, "width": image.width}
+            images.append({"id": image.image_id, **about})
+            annotations += [_coco_annotation(image, instance) for instance in image.instances]
+        shift = max(0, 1 - min((annotation["id"] for annotation in annotations), default=1))
+        for annotation in annotations:
+            annotation["id"] += shift
+        return {
+            "info": {"description": f"{self.name} {self.split}: amodal ground truth"},
+            "images": images,
+            "categories": [{"id": i, "name": name} for i, name in self.categories.items()],
+            "annotations": annotations,
+        }
+
+    def summary(self) -> dict:
+        """Counts: images, instances, occluded_share and mean_occlusion_rate (NaN without amodal masks), skipped."""
+        census = self.census()
+        rates = census.occlusion_rates
+        known = len(rates) and not np.isnan(rates).any()
+        return {
+            "name": self.name,
+            "split": self.split,
+            "images": len(self),
+            "instances": len(census),
+            "occluded_share": float((rates > 0).mean()) if known else float("nan"),
+            "mean_occlusion_rate": float(rates.mean()) if known else float("nan"),
+            "skipped": {rule: len(records) for rule, records in census.skipped.items()},
+        }
+
+
+def _coco_annotation(image: AmodalImage, instance: AmodalInstance) -> dict:
+    return {
+        "id": instance.instance_id,
+        "image_id": image.image_id,
+        "category_id": instance.category_id,
+        "iscrowd": 0,
+        "bbox": xyxy_to_xywh(instance.amodal_box).tolist(),
+        "area": instance.area,
+        "segmentation": dict(instance.amodal_rle or {}),
+        "visible_mask": dict(instance.visible_rle),
+        "occlude_rate": instance.occlusion_rate,
+    }
+
+
+class _Selection(LazyImages):
+    """Some images of `source`, each with some of its objects.
+
+    Args:
+        numbers: of the images in `source`.
+        counts: objects that each of them has there.
+        starts: image i has the objects `positions[starts[i] : starts[i + 1]]` of the image `numbers[i]`.
+    """
+
+    def __init__(
+        self,
+        source: ImageSequence,
+        numbers: Int64[np.ndarray, " images"],
+        counts: Int64[np.ndarray, " images"],
+        starts: Int64[np.ndarray, " images+1"],
+        positions: Int64[np.ndarray, " n"],
+    ):
+        super().__init__()
+        self.source, self.numbers, self.counts, self.starts, self.positions = source, numbers, counts, starts, positions
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def _make(self, number: int) -> AmodalImage:
+        image = self.source[int(self.numbers[number])]
+        positions = self.positions[self.starts[number] : self.starts[number + 1]].tolist()
+        chosen = partial(_chosen, image, positions, int(self.counts[number]))
+        return replace(
+            image, instances=chosen()[0] if isinstance(image.instances, tuple) else InstancesOnDemand(chosen)
+        )
+
+    def contents(self) -> str:
+        chosen = [hashlib.sha256(array.tobytes()).hexdigest() for array in (self.numbers, self.starts, self.positions)]
+        return f"{_contents_of(self.source)} {chosen}"
+
+
+def _chosen(image: AmodalImage, positions: list[int], count: int) -> tuple[tuple[AmodalInstance, ...], dict]:
+    if len(image.instances) != count:
+        raise InputError(
+            file=image.path,
+            record=f"image {image.image_id}",
+            rule=f"it had {count} objects when they were counted, now {len(image.instances)}: the masks have changed",
+            remedy="Load the data set again",
+        )
+    return tuple(image.instances[position] for position in positions), {}
+
+
+def _contents_of(images: Iterable) -> str:
+    """See `LazyImages.contents`; of a list, the masks themselves."""
+    if isinstance(images, LazyImages):
+        return images.contents()
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(_identity(image).encode(*_LENIENT))
+        for item in image.instances:
+            about = f"{item.instance_id} {item.category_id} {item.is_stuff} {item.amodal_rle} {item.visible_rle}"
+            digest.update(about.encode(*_LENIENT))
+    return digest.hexdigest()
+
+
+def _identity(image: AmodalImage) -> str:
+    return f"{image.image_id} {image.file_name} {image.height} {image.width}"
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file; -1 if there is none, or the name cannot be one."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return -1

@@ -1,0 +1,172 @@
+"""Photographs by id: which of COCO's and COCOA's images the profile `photo` uses (data/photo_ids.json).
+
+They are fetched one by one from COCO's image server; annotation files are cut to them. A photograph that the server no
+longer has, or has in another size, is named and left out.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import PIL.Image
+from tqdm import tqdm
+
+from sameo_core.config import DATA
+from sameo_core.datasets.files import find_file, read_json
+from sameo_core.datasets.images import upright_size
+from sameo_core.datasets.sources import SourceFile
+from sameo_core.errors import InputError, Refused
+from sameo_core.runs.atomic import atomic_write, make_folder
+
+IDS = DATA / "photo_ids.json"
+SERVER = "http://images.cocodataset.org"  # of records without an address
+DISTRIBUTED = "distributed"  # subfolder of the annotations before they are cut
+POLITENESS = 0.05  # seconds between two photographs
+GIVEN_UP = 3  # photographs in a row that fail for another reason than the server's refusal: no network, no disk
+
+# set -> split -> (annotation file, photographs), below the set's folder
+LAYOUT = {
+    "coco_photos": {
+        split: (f"annotations/instances_{split}2017.json", f"{split}2017/{{:012d}}.jpg") for split in ("train", "val")
+    },
+    "cocoa_photos": {"val": ("annotations/COCO_amodal_val2014.json", "val2014/COCO_val2014_{:012d}.jpg")},
+}
+
+
+def listed_ids(name: str) -> dict[str, list[int]]:
+    """The ids of a set's photographs by split."""
+    return json.loads(IDS.read_text())[name]
+
+
+def take_from(name: str, local: Path, folder: Path) -> None:
+    """Cut the annotations of a set in COCO's layout, and link or copy its photographs as far as they are there.
+
+    Args:
+        name: of the set.
+        local: folder that holds the files, as distributed or cut; it is not changed.
+        folder: where they go.
+
+    Raises:
+        InputError: as `cut_annotations`; nothing can be written to `folder`.
+    """
+    for split, content in cut_annotations(name, local).items():
+        annotations, photograph = LAYOUT[name][split]
+        for image in content["images"]:
+            size, target = _stated_size(image), folder / photograph.format(image["id"])
+            for _, elsewhere in LAYOUT[name].values():
+                source = local / elsewhere.format(image["id"])
+                if source.exists() and _size(target) != size == _size(source):
+                    with atomic_write(target) as partial:
+                        try:
+                            os.link(source.resolve(), partial)
+                        except OSError:  # another disk
+                            shutil.copyfile(source, partial)
+        with atomic_write(folder / annotations) as partial:
+            partial.write_text(json.dumps(content))
+
+
+def cut_annotations(name: str, folder: Path) -> dict[str, dict]:
+    """What the annotation files of a set say of the listed images: split -> content of a COCO or COCOA file.
+
+    Our splits are not COCO's: some of our train images are of its val2017, and the other way round.
+
+    Args:
+        name: of the set.
+        folder: of the files, as distributed or cut.
+
+    Raises:
+        InputError: a file is missing or damaged, or no file has an image that is listed, under its name and with its
+            size: it is of another year.
+    """
+    paths = {split: find_file(folder, [annotations], name) for split, (annotations, _) in LAYOUT[name].items()}
+    contents = {split: read_json(path, ["images", "annotations"]) for split, path in paths.items()}
+    images = {_id(image, "id"): image for content in contents.values() for image in content["images"]}
+    cut = {}
+    for split, ids in listed_ids(name).items():
+        for i in ids:
+            image = images.get(i, {})
+            names = [Path(photograph.format(i)).name for _, photograph in LAYOUT[name].values()]
+            if image.get("file_name") not in names or any(type(n) is not int or n < 1 for n in _stated_size(image)):
+                found = {key: image.get(key) for key in ("file_name", "height", "width")} if image else "no such image"
+                rule = f"it must list {names[0]} with height and width, found {str(found):.200}"
+                remedy = "Use the files of the year in their names, as COCO distributes them"
+                raise InputError(file=paths[split], record=f"image {i}", rule=rule, remedy=remedy)
+        wanted = set(ids)
+        cut[split] = contents[split] | {
+            "images": [images[i] for i in ids],
+            "annotations": [a for c in contents.values() for a in c["annotations"] if _id(a, "image_id") in wanted],
+        }
+    return cut
+
+
+def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str, Path], None]) -> list[SourceFile]:
+    """Fetch the photographs of a set that are not there yet; print which ones could not be had, and why.
+
+    Args:
+        name: of the set.
+        folder: of its files; the annotations are there.
+        fetch: brings a file from an address to a path.
+
+    Returns:
+        those that are missing; runs go on without them.
+
+    Raises:
+        InputError: as `cut_annotations`; the annotations have other images, too; the network or the disk fails
+            `GIVEN_UP` times in a row.
+    """
+    images: dict[str, dict] = {}
+    for split, content in cut_annotations(name, folder).items():
+        annotations, photograph = LAYOUT[name][split]
+        if len(read_json(folder / annotations, ["images"])["images"]) != len(content["images"]):
+            rule = "it must list the images of data/photo_ids.json and no others"
+            remedy = "Move the files to another folder and name that with --from"
+            raise InputError(file=folder / annotations, rule=rule, remedy=remedy)
+        images |= {photograph.format(image["id"]): image for image in content["images"]}
+    missing, failures = [], 0
+    for inside, image in tqdm(images.items(), desc=f"photographs of {name}", unit="photograph"):
+        path, size, stated = folder / inside, _stated_size(image), str(image.get("coco_url"))
+        if _size(path) == size:
+            continue
+        url = stated if re.match("https?://", stated) else f"{SERVER}/{inside}"
+        make_folder(path.parent)
+        path.unlink(missing_ok=True)
+        file = SourceFile(path.name, url)
+        try:
+            fetch(file, url, path)
+            if (found := _size(path)) != size:
+                os.replace(path, path.with_name(f"{path.name}.corrupt"))
+                rule = f"(height, width) is {found or 'not to be read'}, the annotations say {size}"
+                raise Refused(file=url, rule=rule, remedy="It was changed at the server: look at it")
+            failures = 0
+        except InputError as error:
+            failures = 0 if isinstance(error, Refused) else failures + 1
+            if failures == GIVEN_UP:
+                raise
+            missing.append(file)
+            tqdm.write(f"left out: {error}")
+        time.sleep(POLITENESS)
+    without = f"; runs go on without the other {len(missing)}" if missing else ""
+    print(f"{name}: {len(images) - len(missing)} of {len(images)} photographs are here{without}")
+    return missing
+
+
+def _id(record: object, key: str) -> int | None:
+    return record[key] if isinstance(record, dict) and isinstance(record.get(key), int) else None
+
+
+def _stated_size(image: dict) -> tuple:
+    return image.get("height"), image.get("width")
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a JPEG that is there and can be decoded to its end."""
+    try:
+        with PIL.Image.open(path, formats=["JPEG"]) as image:
+            image.load()
+            return upright_size(image)
+    except Exception:  # Pillow's decoders raise many types for damaged files
+        return None
