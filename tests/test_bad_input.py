@@ -825,10 +825,8 @@ ROWS = [
     ),
     Row("apps.exports.from_label_studio", g({}), "Label Studio", "found none", "leave it out"),
     Row("apps.exports.from_label_studio", g([1]), "Label Studio", "not a task", '"JSON", not'),
-    Row("apps.exports.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
-    Row("apps.exports.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
-    Row("apps.exports.decode_brush", g([1], -6, 8), "Label Studio", "-6", "Correct the size"),
-    Row("apps.exports.cut_outs", lambda d: Given(d.exported, "red"), "hidden", "found 'red'", "one of these"),
+    Row("apps.brush.decode_brush", g([1, 2], 6, 8), "Label Studio", "ends before", "Export the task again"),
+    Row("apps.brush.decode_brush", g([0] * 9, 6, 8), "Label Studio", "0 values", "belong together"),
     Row("apps.exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), "", "different names", "Rename"),
     # evaluation
     Row("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth", "keys .'images'", "predictions second"),

@@ -31,7 +31,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from sameo_core.apps.exports import decode_brush, from_labelme
+from sameo_core.apps.brush import decode_brush
+from sameo_core.apps.exports import from_label_studio
 from sameo_core.config import profiles
 from sameo_core.datasets import READERS, AmodalImage, downloads, images, load_dataset, load_sources
 from sameo_core.datasets.downloads import download, unpack
@@ -396,15 +397,10 @@ def test_a_brush_mask_that_unfolds_is_refused():
     assert not decode_brush(brush_of_zeros(2**14), 2**7, 2**7).any()
     rle = brush_of_zeros(2**29)
     assert len(rle) < 2**17
+    value = {"format": "rle", "rle": rle, "brushlabels": ["a"]}
+    region = {"type": "brushlabels", "original_height": 2**15, "original_width": 2**14, "value": value}
     with pytest.raises(InputError, match="at most 178,000,000 in a picture"):
-        decode_brush(rle, 2**15, 2**14)
-
-
-def test_a_few_polygons_that_ask_for_more_masks_than_there_is_memory():
-    triangle = {"shape_type": "polygon", "label": "a", "points": [[1, 1], [9, 1], [9, 9]]}
-    document = {"imageHeight": 10_000, "imageWidth": 10_000, "shapes": [triangle] * 100}
-    with pytest.raises(InputError, match="found .10000, 10000. and 100 masks"):
-        from_labelme(document)
+        from_label_studio({"annotations": [{"result": [region]}]})
 
 
 def test_a_mask_that_is_read_takes_no_more_than_its_picture(tmp_path):
