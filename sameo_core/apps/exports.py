@@ -390,7 +390,8 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     pictures = {}
     for photograph in renamed:
         stem = Path(photograph.name).stem
-        files.append(write_json(to_labelme(photograph, f"../images/{photograph.name}"), folder / f"labelme/{stem}.json"))
+        document = to_labelme(photograph, f"../images/{photograph.name}")
+        files.append(write_json(document, folder / f"labelme/{stem}.json"))
         pictures[folder / "images" / photograph.name] = photograph.image
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
     for path, pixels in pictures.items():
