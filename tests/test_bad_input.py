@@ -788,7 +788,6 @@ ROWS = [
     ),
     Row("apps.predict.box_source", g("b.json", "nano"), "boxes", "found both", "one of the two"),
     Row("apps.predict.box_source", g("b.json", None, "w.pt"), "detector weights", "found boxes from b.json", "Leave"),
-    Row("apps.predict.box_source", g(5, None), "boxes", "found 5", "as text"),
     Row("apps.predict.box_source", g(None, "nano", None, 50), "min_score", "found 50", "Give 0.5"),
     Row("apps.predict.predict_photographs", g("a", "b", "c", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
