@@ -671,7 +671,6 @@ ROWS = [
     Row("front_ends.load_detector", g(SMALL, "COCO_V9"), "detector weights", "found 'COCO_V9'", "Give one of these"),
     Row("front_ends.load_detector", lambda d: Given(SMALL, d.folder / "x.pt"), "x.pt", "must exist", "download"),
     Row("front_ends.load_detector", g("nano", categories={"cup": 1}), "categories", "labels from 1, found", '1: "cup"'),
-    Row("front_ends.load_detector", g("nano", categories=[1]), "categories", r"found \[1\]", '1: "cup"'),
     Row("front_ends.load_detector", g("nano", min_score=50), "min_score", "found 50", "Give 0.5"),
     Row(
         "front_ends.load_detector",
@@ -701,7 +700,6 @@ ROWS = [
     ),
     Row("front_ends.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
     Row("front_ends.from_supervision", lambda d: Given(found(), {2: 1}), "detections", r"1 \(2 times\)", "Add them"),
-    Row("front_ends.supervision_front_end", g(5), "detect", "called on an image, found int", "model itself"),
     Row("front_ends.supervision_front_end", g(print, max_per_image=-1), "max_per_image", "found -1", "Give 100"),
     Row("front_ends.supervision_front_end", lambda d: no_supervision(d), "supervision", "the package", "pip install"),
     Row("front_ends.ground_truth_boxes", g("whole"), "kind", "found 'whole'", "visible, amodal"),
