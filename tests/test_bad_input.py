@@ -1194,7 +1194,7 @@ ROWS = [
     Row("reproduction.reproduce", g("full"), "profile", "found 'full'", "one of these"),
     Row(
         "reproduction.report.write_report",
-        lambda d: Given([NotebookRun("01")], "mini", 1, (), (), d.file("a") / "report.html"),
+        lambda d: Given([NotebookRun("01")], "mini", "", (), d.file("a") / "report.html"),
         "a",
         "cannot be made",
         "another folder",
