@@ -170,20 +170,14 @@ def test_a_box_that_leaves_the_frame_is_cut(explorer):
 
 
 def test_the_sliders_draw_too(models, dataset, world, counted):
-    explorer = DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset}, drag=False)
-    assert explorer.canvas is None
-    picture = explorer.pictures["after"].value
+    explorer = DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset})
+    picture = explorer.canvas.image_bytes
     explorer.x.value, explorer.y.value = (10, 60), (20, 100)
     np.testing.assert_array_equal(explorer.box, [10, 20, 60, 100])
-    assert explorer.pictures["after"].value != picture
+    assert explorer.canvas.image_bytes != picture
     answers = counted["decode_embedded"]
     explorer.y.value = (50, 50)
     assert counted["decode_embedded"] == answers, "no area, no answer"
-
-
-def test_without_the_bbox_widget_there_are_sliders(models, dataset, world, monkeypatch):
-    monkeypatch.setattr("sameo_core.apps.explorer.BBoxWidget", None)
-    assert DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset}).canvas is None
 
 
 def test_a_box_around_an_object_is_compared_with_it_and_elsewhere_nothing_is_claimed(explorer, dataset):

@@ -143,7 +143,7 @@ WRITERS = {
     "weights": write_weights,
     "mask": write_mask,
     "report": lambda folder, value: write_report(
-        [NotebookRun("01", error=f"{value}" * 9999)], "mini", 1, (), (), folder / "report.html"
+        [NotebookRun("01", error=f"{value}" * 9999)], "mini", "", (), folder / "report.html"
     ),
 }
 

@@ -99,7 +99,7 @@ def test_a_detector_s_boxes(nano):
     )
     answer = predict_photograph(nano, pixels(), found)
     assert np.array_equal(answer.prediction.scores, found.scores * answer.prediction.iou)
-    assert answer.found is found and set(answer.categories) == {1, 3}
+    assert np.array_equal(answer.found.boxes, found.boxes) and answer.found.category_ids.tolist() == [3, 1, 3]
 
 
 def test_boxes_in_a_file(nano, boxes):
@@ -427,11 +427,11 @@ def test_objects_that_were_given_are_not_lost_without_a_word(photo, weights, tmp
     write_json(data, given)
     code, _, err = run_main(capsys, *arguments)
     assert code == 2 and "image 1: all its 1 annotations are crowd regions" in err and "--crowds" in err
-    for further, flag, words in ((["--crowds"], 1, "another type"), ([], "0", "another type")):
+    for further, flag in ((["--crowds"], 1), ([], "0")):
         record["iscrowd"] = flag
         write_json(data, given)
         code, _, err = run_main(capsys, *arguments, *further)
-        assert code == 0 and words in err and len(json.loads((tmp_path / "out/photo.json").read_text())) == 1
+        assert code == 0 and len(json.loads((tmp_path / "out/photo.json").read_text())) == 1
     write_json(data | {"annotations": [record | {"image_id": 2}]}, given)
     assert run_main(capsys, *arguments)[0] == 2
 

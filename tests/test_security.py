@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 from bad_input_desk import png_with_a_text_bomb
 
-from sameo_core.apps.exports import from_labelme
 from sameo_core.config import profiles
 from sameo_core.datasets import AmodalImage, archives, fetching, images, load_dataset, load_sources
 from sameo_core.datasets.archives import unpack
@@ -209,13 +208,6 @@ def test_images_of_absurd_size_in_annotations_are_skipped(tmp_path, name, path):
     dataset = load_dataset(name, tmp_path, "val", **({"visible": "same"} if name == "coco" else {}))
     assert dataset.skipped == {"image size out of range": ["annotation 2", "annotation 3"]}
     assert dataset.summary()["instances"] == 1
-
-
-def test_a_few_polygons_that_ask_for_more_masks_than_there_is_memory():
-    triangle = {"shape_type": "polygon", "label": "a", "points": [[1, 1], [9, 1], [9, 9]]}
-    document = {"imageHeight": 10_000, "imageWidth": 10_000, "shapes": [triangle] * 100}
-    with pytest.raises(InputError, match="found .10000, 10000. and 100 masks"):
-        from_labelme(document)
 
 
 # --------------------------------------------------------------------------------------------------- JSON and YAML

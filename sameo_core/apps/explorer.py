@@ -17,6 +17,7 @@ from typing import Any
 import ipywidgets as W
 import numpy as np
 import torch
+from jupyter_bbox_widget import BBoxWidget
 from numpy.typing import ArrayLike
 from torchvision.ops import box_iou
 
@@ -30,11 +31,6 @@ from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
 from sameo_core.reporting import object_picture
-
-try:
-    from jupyter_bbox_widget import BBoxWidget
-except ImportError:  # the sliders are always there
-    BBoxWidget = None
 
 PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
 SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
@@ -95,7 +91,6 @@ class Explorer(W.VBox):
         self,
         models: Mapping[str, Sameo],
         pictures: Mapping[str, Callable[[], Picture]],
-        drag: bool = True,
         click: BoxFromPoint | None = None,
     ):
         """
@@ -103,16 +98,15 @@ class Explorer(W.VBox):
             models: name -> SAMEO, one or two that share the image encoder; the last answers on the drawn picture.
                 Without a known truth, the first one's mask stands in for the visible part.
             pictures: name -> function that opens it; the first is shown first. Uploads are added.
-            drag: draw on the picture if `jupyter_bbox_widget` is installed; else sliders only.
             click: (first model, embedding, image size, pixel (x, y)) -> box; None: clicks are no prompts.
 
         Raises:
             InputError: models whose image encoders differ; the first picture cannot be opened.
         """
         self.sources = dict(pictures)
-        self._start(models, drag, click)
+        self._start(models, click)
 
-    def _start(self, models: Mapping[str, Sameo], drag: bool, click: BoxFromPoint | None) -> None:
+    def _start(self, models: Mapping[str, Sameo], click: BoxFromPoint | None) -> None:
         for model in models.values():
             check_same_encoder(next(iter(models.values())), model)
         self.models, self.click = dict(models), click
@@ -123,14 +117,14 @@ class Explorer(W.VBox):
         self.item: AmodalInstance | None = None
         self._quiet = True  # until the first picture is shown
         self._pressed: tuple[float, float] | None = None  # where the mouse button went down
-        self._make_widgets(drag and BBoxWidget is not None)
+        self._make_widgets()
         super().__init__(self._laid_out())
         self._open_first()
         self._quiet = False
 
     # ------------------------------------------------------------------------------------------------ widgets
 
-    def _make_widgets(self, drag: bool) -> None:
+    def _make_widgets(self) -> None:
         self.object = W.Dropdown(description="object", style=WIDE)
         self.threshold = W.FloatSlider(0.5, min=0.02, max=0.98, step=0.02, description="threshold", style=WIDE)
         self.sliders = W.HBox()  # of the box, see `_make_sliders`
@@ -145,9 +139,7 @@ class Explorer(W.VBox):
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
         self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in self.models}
-        self.canvas: Any = _canvas(self._from_canvas) if drag else None
-        if self.canvas is not None:
-            self.pictures[drawn_on] = self.canvas
+        self.pictures[drawn_on] = self.canvas = _canvas(self._from_canvas)
         self.labels = {name: W.HTML() for name in self.models}
         for name, picture in self.pictures.items():
             picture.add_class("sameo-canvas" if name == drawn_on else "sameo-picture")
@@ -165,10 +157,10 @@ class Explorer(W.VBox):
         return []
 
     def _laid_out(self) -> list[W.Widget]:
-        hint = "Drag a box on the first picture; it can be moved and resized. " if self.canvas is not None else ""
-        hint += "A click is enough, too. " if self.canvas is not None and self.click else ""
-        hint += "Keys: Tab goes from one to the next, arrows move sliders"
-        hint += "; on the picture W A S D move a drawn box, Q E R F resize it." if self.canvas is not None else "."
+        hint = "Drag a box on the first picture; it can be moved and resized. "
+        hint += "A click is enough, too. " if self.click else ""
+        hint += "Keys: Tab goes from one to the next, arrows move sliders; "
+        hint += "on the picture W A S D move a drawn box, Q E R F resize it."
         *others, drawn_on = self.models
         panels = [self._panel(f"{drawn_on}: draw here", self.pictures[drawn_on], self.labels[drawn_on])]
         self.beside = [self._panel(name, self.pictures[name], self.labels[name]) for name in others]
@@ -296,15 +288,14 @@ class Explorer(W.VBox):
 
     def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
         """Show a box and answer it. A drawn one can be moved; of another the canvas is free for a click anywhere."""
-        self.box, self.on_canvas = box, on_canvas and self.canvas is not None
+        self.box, self.on_canvas = box, on_canvas
         scale = PICTURE / max(self.pixels.shape[:2])
         x0, y0, x1, y1 = (float(v) for v in box)
         place = {"x": x0 * scale, "y": y0 * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
         with self._silence():
             self.x.value, self.y.value = (math.floor(x0), math.ceil(x1)), (math.floor(y0), math.ceil(y1))
-        if self.canvas is not None:
-            drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
-            self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if self.on_canvas else ([], -1)
+        drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
+        self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if on_canvas else ([], -1)
         self._answer()
 
     def _answer(self) -> None:
@@ -326,14 +317,13 @@ class Explorer(W.VBox):
         visible = None if self.item is None else self.item.visible
         amodal = None if self.item is None or self.item.amodal_rle is None else self.item.amodal
         *others, drawn_on = self.models
-        for name in [*(others if self.compare.value else []), drawn_on]:
+        for name in [*(others if self.compare.value else []), drawn_on]:  # `others` first: see `seen`
             mask = self.masks[name] = self.logits[name] >= limit
             seen = self.masks[others[0]] if visible is None and others and self.compare.value else visible
             boxed = name == drawn_on and self.on_canvas
             shown = {"truth": amodal if self.truth.value else None, "box": None if boxed else self.box}
             picture = object_picture(self.pixels, mask, seen, **shown, longest=PICTURE)
-            drawn = name == drawn_on and self.canvas is not None
-            self.pictures[name].set_trait("image_bytes" if drawn else "value", picture)
+            self.pictures[name].set_trait("image_bytes" if name == drawn_on else "value", picture)
             self.labels[name].value = " \N{MIDDLE DOT} ".join(self._words(name, mask, amodal, visible))
 
     def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> list[str]:

@@ -1,9 +1,9 @@
 """Predicted masks for annotation tools (COCO, labelme, Label Studio, CVAT) and back again, and as cut-outs.
 
-All coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into
-COCO (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only.
-RLE is exact. Polygons are simplified for editing by hand; their IoU with the mask stays at least `LEAST_IOU`. Polygons
-have no holes: a mask with holes becomes several adjacent parts.
+Coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into COCO
+(`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only. RLE is exact. Polygons
+are simplified for editing by hand and keep an IoU of at least `LEAST_IOU` with the mask. They have no holes: a mask
+with holes becomes several adjacent parts.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
+from sameo_core.apps.brush import decode_brush, encode_brush
 from sameo_core.apps.predict import PhotographPrediction, write_json
 from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
 from sameo_core.datasets.builder import is_int
@@ -43,8 +44,7 @@ CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
 TOLERANCES = (2.0, 1.0, 0.5)  # pixels that an outline may move, tried in this order
 LABELME_VERSION = "5.5.0"  # whose format is written
-MAX_MASKS = 2**33  # pixels of all masks of a picture together: a small file can ask for more than there is memory
-RUN_BITS = (3, 4, 8, 16)  # Label Studio's RLE: bits for the length of a run
+ABOUT = "amodal masks by SAMEO, not corrected by hand"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LabelledMasks:
 
     labels: tuple[str, ...]
     masks: AmodalMasks
-    left_out: Mapping[str, int] = field(default_factory=dict)  # what was drawn and is no mask: kind -> how many
+    left_out: Mapping[str, int] = field(default_factory=dict)  # regions that are no mask: kind -> how many
 
 
 class _Object(NamedTuple):
@@ -78,7 +78,7 @@ def _objects(photograph: PhotographPrediction) -> Iterator[_Object]:
 
 
 def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
-    """Every category under a name of its own, since the tools know them by name only; the first keeps a shared one."""
+    """Categories with unique names, as the tools know them by name only; the first keeps a shared one."""
     names: dict[str, int] = {}
     for category, name in sorted(categories.items()):
         while name in names:
@@ -87,26 +87,16 @@ def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
     return {category: name for name, category in names.items()}
 
 
-# ------------------------------------------------------------------------------------------------------ polygons
-
-
-def editable_polygons(mask: AmodalMask, least_iou: float | int = LEAST_IOU) -> list[list[float]]:
-    """COCO polygons of a mask with as few corners as its IoU with them allows; with 1 they give the mask again.
-
-    Simplified by Douglas and Peucker's algorithm. An empty mask gives an empty list.
-    """
+def editable_polygons(mask: AmodalMask) -> list[list[float]]:
+    """COCO polygons with as few corners as `LEAST_IOU` allows (Douglas-Peucker); none for an empty mask."""
     exact = mask_to_polygons(mask)
-    for tolerance in TOLERANCES if exact and least_iou < 1 else ():
-        fewer = [_simplified(polygon, tolerance) for polygon in exact]
+    closed = [np.array(polygon + polygon[:2]).reshape(-1, 2) for polygon in exact]
+    for tolerance in TOLERANCES if exact else ():
+        fewer = [approximate_polygon(outline, tolerance)[:-1].ravel().tolist() for outline in closed]
         fewer = [polygon for polygon in fewer if len(polygon) >= 6]
-        if fewer and mask_iou(decode_segmentation(fewer, *mask.shape), mask) >= least_iou:
+        if fewer and mask_iou(decode_segmentation(fewer, *mask.shape), mask) >= LEAST_IOU:
             return fewer
     return exact
-
-
-def _simplified(polygon: list[float], tolerance: float) -> list[float]:
-    points = np.array(polygon).reshape(-1, 2)
-    return approximate_polygon(np.concatenate([points, points[:1]]), tolerance)[:-1].ravel().tolist()
 
 
 # ------------------------------------------------------------------------------------------------------ COCO and CVAT
@@ -121,9 +111,6 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
     Raises:
         InputError: two photographs with the same id, or two names for one category.
     """
-    unknown = sum(photograph.visible is None for photograph in photographs)
-    text = "amodal masks by SAMEO, not corrected by hand"
-    text += f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
 
     def masks(item: _Object) -> dict:
         amodal = {"segmentation": dict(encode_mask(item.amodal))}
@@ -132,10 +119,12 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
         rate = occlusion_rate(item.amodal, item.visible)
         return amodal | {"visible_mask": dict(encode_mask(item.visible)), "occlude_rate": rate}
 
-    return _coco(photographs, text, masks)
+    unknown = sum(photograph.visible is None for photograph in photographs)
+    text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
+    return _coco(photographs, ABOUT + text, masks)
 
 
-def to_cvat(photographs: Sequence[PhotographPrediction], least_iou: float | int = LEAST_IOU) -> dict:
+def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
     """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
 
     The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
@@ -147,13 +136,12 @@ def to_cvat(photographs: Sequence[PhotographPrediction], least_iou: float | int 
     """
 
     def polygons(item: _Object) -> dict:
-        amodal = {"segmentation": editable_polygons(item.amodal, least_iou)}
+        amodal = {"segmentation": editable_polygons(item.amodal)}
         if item.visible is None:
             return amodal
         return amodal | {"attributes": {"occluded": bool((item.amodal & ~item.visible).any())}}
 
-    text = "amodal masks by SAMEO, not corrected by hand; for CVAT's importer COCO 1.0"
-    document = _coco(photographs, text, polygons)
+    document = _coco(photographs, f"{ABOUT}; for CVAT's importer COCO 1.0", polygons)
     shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
     for category in document["categories"]:
         category |= {"id": category["id"] + shift, "supercategory": ""}
@@ -165,15 +153,13 @@ def to_cvat(photographs: Sequence[PhotographPrediction], least_iou: float | int 
 def _coco(
     photographs: Sequence[PhotographPrediction], description: str, segmentation: Callable[[_Object], dict]
 ) -> dict:
-    """COCO annotations; `segmentation` gives an object's mask in the tool's own encoding, and the keys beside it."""
+    """COCO annotations; `segmentation` gives an object's mask in the tool's encoding, and the keys beside it."""
     images: dict[int, dict] = {}
     categories: dict[int, str] = {}
     annotations: list[dict] = []
     for photograph in photographs:
         given, name = photograph.image_id, photograph.name
         image_id = given if isinstance(given, int) and 0 <= given < LARGEST_ID else number_of(name)
-        if image_id in images and image_id == number_of(name) and images[image_id]["file_name"] != name:  # 1 and 01
-            image_id = number_of(f"image {name}")
         if image_id in images:
             rule = f"image ids are unique, {image_id} belongs to {images[image_id]['file_name']} and {name}"
             raise InputError(file="photographs", rule=rule, remedy="Export each photograph once, under its own name")
@@ -184,7 +170,7 @@ def _coco(
                 rule = f"a category has one name, {category_id} is {categories[category_id]!r} and {label!r}"
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
-            categories.setdefault(item.category_id, f"category {item.category_id}")
+            categories.setdefault(item.category_id, item.label)
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
@@ -208,9 +194,7 @@ def _coco(
 # ------------------------------------------------------------------------------------------------------ labelme
 
 
-def to_labelme(
-    photograph: PhotographPrediction, image_path: str | None = None, least_iou: float | int = LEAST_IOU
-) -> dict:
+def to_labelme(photograph: PhotographPrediction, image_path: str | None = None) -> dict:
     """labelme's JSON: a polygon per part; the parts of an object share their `group_id`.
 
     Args:
@@ -227,7 +211,7 @@ def to_labelme(
             "mask": None,
         }
         for item in _objects(photograph)
-        for polygon in editable_polygons(item.amodal, least_iou)
+        for polygon in editable_polygons(item.amodal)
     ]
     height, width = photograph.image.shape[:2]
     return {
@@ -258,34 +242,28 @@ def from_labelme(document: Mapping) -> LabelledMasks:
             group = shape.get("group_id")
             key = shape["label"], ("alone", i) if group is None else group
             parts.setdefault(key, []).append(np.array(shape["points"], float).ravel().tolist())
-    _check_size(size, len(parts), "labelme")
-    return _labelled([(label, decode_segmentation(part, *size)) for (label, _), part in parts.items()], size)
+    _check_size(size, "labelme")
+    masks = [decode_segmentation(part, *size) for part in parts.values()]
+    return LabelledMasks(tuple(label for label, _ in parts), np.array(masks, bool).reshape(-1, *size))
 
 
 @contextmanager
 def _parsing(tool: str, rule: str, remedy: str) -> Iterator[None]:
-    """Say what a file should be, where reading it breaks."""
+    """Raise InputError where reading a tool's file fails."""
     try:
         yield
-    except InputError:
-        raise
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         rule = f"{rule} ({type(error).__name__}: {error})"
         raise InputError(file=tool, rule=rule, remedy=remedy) from error
 
 
-def _check_size(size: tuple, masks: int, file: str) -> None:
-    """Raise InputError unless (height, width) is the size of a picture, and that many of its masks fit into memory."""
-    whole = all(is_int(side) and side > 0 for side in size)
-    if not whole or size[0] * size[1] > MAX_PIXELS or size[0] * size[1] * masks > MAX_MASKS:
-        rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture and {MAX_MASKS:,} in all its masks, "
-        rule += f"found {size!r:.60} and {masks} masks"
-        raise InputError(file=file, rule=rule, remedy="Correct the size, or export fewer objects at once")
-
-
-def _labelled(found: Sequence[tuple[str, AmodalMask]], size: tuple[int, int]) -> LabelledMasks:
-    masks = np.array([mask for _, mask in found]) if found else np.zeros((0, *size), bool)
-    return LabelledMasks(tuple(label for label, _ in found), masks)
+def _check_size(size: tuple, file: str) -> None:
+    """Raise InputError unless (height, width) is the size of a picture."""
+    if not all(is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
+        rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture, found {size!r:.60}"
+        raise InputError(file=file, rule=rule, remedy="Correct the size")
 
 
 # ------------------------------------------------------------------------------------------------------ Label Studio
@@ -295,8 +273,6 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
     """Label Studio's tasks with pre-annotations: `brushlabels` in its own exact RLE.
 
     The project needs the labelling interface of `label_studio_interface`.
-    Source: Label Studio's documentation of BrushLabels, and `brush.py` of its converter, which reads this.
-
     Args:
         image_url: prefix of the percent-encoded file name, so that Label Studio can fetch the picture.
     """
@@ -344,9 +320,9 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
         answers = answers or task.get("predictions") or [{"result": []}]
         regions = answers[0]["result"]
         drawn = [region for region in regions if region["type"] in ("brushlabels", "polygonlabels")]
-        left_out = Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn)
+        left_out = dict(Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn))
         if not drawn:
-            rule = f"a task with brush masks or polygons, found {dict(left_out) or 'none'}"
+            rule = f"a task with brush masks or polygons, found {left_out or 'none'}"
             raise InputError(file="Label Studio", rule=rule, remedy="Without a mask its size is unknown: leave it out")
         keys = ("original_height", "original_width")
         pictures = {(*(r[key] for key in keys), r.get("to_name"), r.get("item_index")) for r in drawn}
@@ -354,90 +330,28 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
         if others:
             rule = f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}"
             raise InputError(file="Label Studio", rule=rule, remedy="Make a task of each picture's regions")
-        _check_size((height, width), len(drawn), "Label Studio")
-        found = [(region["value"][region["type"]][0], _region(region, height, width)) for region in drawn]
-    return replace(_labelled(found, (height, width)), left_out=dict(left_out))
+        _check_size((height, width), "Label Studio")
+        labels = tuple(region["value"][region["type"]][0] for region in drawn)
+        return LabelledMasks(labels, np.array([_region(region, height, width) for region in drawn]), left_out)
 
 
 def _region(region: Mapping, height: int, width: int) -> AmodalMask:
-    """The mask of a region of Label Studio: a brush's RLE, or a polygon in per cent of the sides."""
+    """The mask of a region: a brush's RLE, or a polygon in per cent of the sides."""
     if region["type"] == "brushlabels":
         return decode_brush(region["value"]["rle"], height, width)
     points = np.array(region["value"]["points"], float).reshape(-1, 2) * (width / 100, height / 100)
     return decode_segmentation([points.ravel().tolist()], height, width)
 
 
-def encode_brush(mask: AmodalMask) -> list[int]:
-    """A mask in Label Studio's RLE: the bytes of a packed bit stream.
-
-    It encodes an RGBA picture, row by row, all four channels 0 or 255. Header: number of values (32 bits), bits per
-    value - 1 (5), four run-length sizes - 1 (4 bits each). Per run: 1, index of the size (2 bits), length - 1, value.
-    """
-    flat = mask.ravel()
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
-    bits = [f"{4 * flat.size:032b}", f"{8 - 1:05b}", *(f"{size - 1:04b}" for size in RUN_BITS)]
-    for end, length in zip(ends, 4 * np.diff(ends, prepend=0), strict=True):
-        value = "11111111" if flat[end - 1] else "00000000"
-        while length > 0:
-            run = min(int(length), 2 ** RUN_BITS[-1])
-            which = next(i for i, size in enumerate(RUN_BITS) if run <= 2**size)
-            bits.append(f"1{which:02b}{run - 1:0{RUN_BITS[which]}b}{value}")
-            length -= run
-    stream = "".join(bits)
-    stream += "0" * (-len(stream) % 8)
-    return list(int(stream, 2).to_bytes(len(stream) // 8, "big"))
+# ------------------------------------------------------------------------------------------------------ files
 
 
-def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
-    """The mask of Label Studio's RLE (see `encode_brush`): all pixels that are not transparent.
-
-    Raises:
-        InputError: the RLE is damaged, or of another size.
-    """
-    _check_size((height, width), 1, "Label Studio")
-    remedy = "Export the task again, and check that picture and annotation belong together"
-    with _parsing("Label Studio", "brush RLE is damaged: it ends before the picture is full", remedy):
-        stream = "".join(f"{byte:08b}" for byte in bytes(rle))
-        place = 0
-
-        def read(bits: int) -> int:
-            nonlocal place
-            place += bits
-            if place > len(stream):
-                raise ValueError("no more bits")
-            return int(stream[place - bits : place], 2)
-
-        count, value_bits = read(32), read(5) + 1
-        if count != 4 * height * width:
-            rule = f"brush RLE of {count} values, the picture {width} x {height} has {4 * height * width}"
-            raise InputError(file="Label Studio", rule=rule, remedy=remedy)
-        run_bits = [read(4) + 1 for _ in range(4)]
-        values, lengths, done = [], [], 0
-        while done < count:
-            repeated, length = read(1), read(run_bits[read(2)]) + 1
-            found = [read(value_bits)] if repeated else [read(value_bits) for _ in range(length)]
-            values += found
-            lengths += [length] if repeated else [1] * length
-            done += length
-        pixels = np.repeat(np.minimum(values, 255).astype(np.uint8), lengths).reshape(height, width, 4)
-    return pixels[..., 3] > 0
-
-
-# ------------------------------------------------------------------------------------------------------ cut-outs
-
-
-def cut_outs(photograph: PhotographPrediction, hidden: str = "tinted") -> dict[int, CutOut]:
+def cut_outs(photograph: PhotographPrediction) -> dict[int, CutOut]:
     """RGBA cut-out of each object's amodal box, by the object's number in the overlay.
 
-    If the visible mask is known, visible pixels are opaque, and the hidden region is half transparent orange ("tinted")
-    or transparent. If not, the whole amodal mask is opaque, occluders included.
-
-    Raises:
-        InputError: another word for `hidden`.
+    If the visible mask is known, visible pixels are opaque, and the hidden region is half transparent orange. If not,
+    the whole amodal mask is opaque, occluders included.
     """
-    if hidden not in ("tinted", "transparent"):
-        rule = f"the hidden region is tinted or transparent, found {hidden!r}"
-        raise InputError(file="hidden", rule=rule, remedy="Give one of these")
     tint = [round(255 * part) for part in to_rgb(PALETTE["hidden"])]
     found = {}
     for item in _objects(photograph):
@@ -445,14 +359,10 @@ def cut_outs(photograph: PhotographPrediction, hidden: str = "tinted") -> dict[i
         window = np.s_[y0:y1, x0:x1]
         opaque = (item.amodal if item.visible is None else item.visible)[window]
         cut = np.zeros((*opaque.shape, 4), np.uint8)
-        if hidden == "tinted":
-            cut[item.amodal[window] & ~opaque] = [*tint, 128]
+        cut[item.amodal[window] & ~opaque] = [*tint, 128]
         cut[opaque, :3], cut[opaque, 3] = photograph.image[window][opaque], 255
         found[item.number] = cut
     return found
-
-
-# ------------------------------------------------------------------------------------------------------ files
 
 
 def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Path, image_url: str = "") -> list[Path]:
@@ -466,27 +376,25 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     """
     folder = Path(folder)
     renamed = [replace(photograph, name=f"{Path(photograph.name).stem}.png") for photograph in photographs]
-    names = [photograph.name for photograph in renamed]
+    names = sorted(photograph.name for photograph in renamed)
     if len(set(names)) < len(names):
-        rule = f"photographs need different names before the ending, found {sorted(names)}"
+        rule = f"photographs need different names before the ending, found {names}"
         raise InputError(file=folder, rule=rule, remedy="Rename one: files are named after them")
     files = [
         write_json(to_coco(renamed), folder / "annotations" / "val.json"),
         write_json(to_cvat(renamed), folder / "cvat.json"),
         write_json(to_label_studio(renamed, image_url), folder / "label_studio.json"),
     ]
-    interface = folder / "label_studio.xml"
-    with atomic_write(interface) as partial:
+    with atomic_write(folder / "label_studio.xml") as partial:
         partial.write_text(label_studio_interface(renamed), encoding="utf-8")
-    files.append(interface)
+    pictures = {}
     for photograph in renamed:
         stem = Path(photograph.name).stem
         document = to_labelme(photograph, f"../images/{photograph.name}")
         files.append(write_json(document, folder / f"labelme/{stem}.json"))
-        pictures = {folder / "images" / photograph.name: photograph.image}
+        pictures[folder / "images" / photograph.name] = photograph.image
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
-        for path, pixels in pictures.items():
-            with atomic_write(path) as partial:
-                PIL.Image.fromarray(pixels).save(partial, "PNG")
-            files.append(path)
-    return files
+    for path, pixels in pictures.items():
+        with atomic_write(path) as partial:
+            PIL.Image.fromarray(pixels).save(partial, "PNG")
+    return [*files, folder / "label_studio.xml", *pictures]

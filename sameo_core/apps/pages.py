@@ -29,12 +29,11 @@ class DatasetExplorer(Explorer):
         profile: Profile,
         datasets: Mapping[str, AmodalDataset] | None = None,
         failures: Mapping[str, Sequence[Failure]] | None = None,
-        drag: bool = True,
         click: BoxFromPoint | None = None,
     ):
         """
         Args:
-            models, drag, click: as for `Explorer`.
+            models, click: as for `Explorer`.
             profile: names the data sets, of which the split "val" is shown.
             datasets: open ones; the first is shown first. The others are opened when chosen.
             failures: of data sets, as `evaluation.worst_hidden` gives them; else they are searched on demand.
@@ -43,8 +42,9 @@ class DatasetExplorer(Explorer):
             InputError: models whose image encoders differ; no data set that can be opened.
         """
         self.profile, self._rank = profile, -1
+        self._in_scene: tuple = ()  # image and object that `scene` shows
         self.opened, self.failures = dict(datasets or {}), {k: [*v] for k, v in (failures or {}).items()}
-        self._start(models, drag, click)
+        self._start(models, click)
 
     # ------------------------------------------------------------------------------------------------ widgets
 
@@ -126,9 +126,8 @@ class DatasetExplorer(Explorer):
 
     def _answer(self) -> None:
         super()._answer()
-        shown = self.image, self.object.value
-        if shown != getattr(self, "_in_scene", None):
-            self._in_scene = shown
+        if self._in_scene != (self.image, self.object.value):
+            self._in_scene = self.image, self.object.value
             self.scene.value = scene_picture(self.image, self.pixels, self.object.value, PICTURE)
             self.scene_label.value = html.escape(self.object.label)
 

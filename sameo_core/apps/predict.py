@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
@@ -33,6 +32,19 @@ SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker one
 PHOTO = "photo"  # the weights for photographs
 
 
+class _Masks(Sequence):
+    """RLE masks, decoded on access: a thousand masks of a photograph would fill the memory."""
+
+    def __init__(self, rles: Sequence[RLE]):
+        self.rles = rles
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def __getitem__(self, i: Any) -> Any:
+        return decode_rle(self.rles[i])
+
+
 @dataclass(frozen=True)
 class PhotographPrediction:
     """A photograph, its boxes, and SAMEO's answer."""
@@ -43,7 +55,7 @@ class PhotographPrediction:
     found: Detections
     prediction: AmodalPrediction
     categories: Mapping[int, str]
-    visible: VisibleMasks | None = None  # a live detector's; `dataclasses.replace` adds another model's
+    visible: VisibleMasks | _Masks | None = None  # a live detector's; `dataclasses.replace` adds another model's
 
 
 @dataclass
@@ -97,8 +109,6 @@ def box_source(
         rule = "boxes come from a file or from a detector, found both"
         raise InputError(file="boxes", rule=rule, remedy="Give one of the two")
     given = boxes or detector or EVERYTHING
-    if not isinstance(given, str | Path):
-        raise InputError(file="boxes", rule=f"a path or a name, found {given!r:.150}", remedy="Give it as text")
     if not (boxes or Path(given).suffix == ".json" or Path(given).is_dir()):
         return load_detector(str(given), weights, min_score=min_score)
     if weights:
@@ -132,9 +142,8 @@ def predict_photograph(
     """
     shot, embedding = _find_boxes(model, photograph, boxes, name, box_format, min_score=min_score)
     prediction = model.predict_embedded(embedding, shot.image.shape[:2], shot.found.boxes, shot.found.scores)
-    visible = _visible(boxes, shot.found)
-    kept = None if visible is None else np.array([*visible], bool).reshape(prediction.masks.shape)
-    return replace(shot, prediction=prediction, visible=kept)
+    visible = None if shot.visible is None else np.array([*shot.visible], bool).reshape(prediction.masks.shape)
+    return replace(shot, prediction=prediction, visible=visible)
 
 
 def _find_boxes(
@@ -152,69 +161,47 @@ def _find_boxes(
     image = read_photograph(photograph, name)
     if isinstance(boxes, str | Path):
         boxes = read_box_file(boxes, box_format)
-    size, image_id = image.shape[:2], None
-    categories: Mapping[int, str] = {1: "object"}
-    embedding = None
+    size, image_id, embedding = image.shape[:2], None, None
+    names: Mapping[int, str] = {1: "object"}
     if isinstance(boxes, EverythingDetector) and boxes.sameo.shares_encoder(model):
         embedding = model.embed(image)
         found = boxes.detect(image, embedding)
     elif isinstance(boxes, Detector):
         found = boxes.detect(image)
-        categories = {i: boxes.categories.get(i, f"category {i}") for i in np.unique(found.category_ids).tolist()}
+        names = {i: name for i, name in boxes.categories.items() if i in found.category_ids}
     elif isinstance(boxes, BoxFile):
-        found, categories, image_id = boxes.detections(name, size, alone), boxes.categories, boxes.image_id(name, alone)
+        found, names, image_id = boxes.detections(name, size, alone), boxes.categories, boxes.image_id(name, alone)
     elif isinstance(boxes, Detections):
-        found = boxes
-        categories = {int(i): f"category {i}" for i in np.unique(found.category_ids)}
+        found, names = boxes, {}
     else:
         found = Detections.of_boxes(boxes_in_pixels(boxes, size, box_format))
-    if min_score:
-        found = found.take(np.flatnonzero(found.scores >= min_score))
-    none = np.zeros(0, np.float32)
-    prediction = AmodalPrediction(np.zeros((0, *size), bool), none, none)
+    found = found.take(np.flatnonzero(found.scores >= min_score))
+    live = isinstance(boxes, Detector) and found.masks is not None  # masks of other sources may be amodal
+    visible = _Masks(found.masks or ()) if live else None
+    nothing = AmodalPrediction(np.zeros((0, *size), bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
     image_id = number_of(name) if image_id is None else image_id
-    shot = PhotographPrediction(name, image_id, image, found, prediction, categories)
+    shot = PhotographPrediction(name, image_id, image, found, nothing, names, visible)
     return shot, model.embed(image) if embedding is None else embedding
 
 
-class _Masks(Sequence):
-    """RLE masks, decoded on access: a thousand masks of a photograph would fill the memory."""
-
-    def __init__(self, rles: Sequence[RLE]):
-        self.rles = rles
-
-    def __len__(self) -> int:
-        return len(self.rles)
-
-    def __getitem__(self, i: Any) -> Any:
-        return decode_rle(self.rles[i])
-
-
-def _visible(boxes: object, found: Detections) -> _Masks | None:
-    """The visible masks of a live detector; those of other sources may be amodal."""
-    return None if found.masks is None or not isinstance(boxes, Detector) else _Masks(found.masks)
-
-
-def photograph_results(found: PhotographPrediction) -> Results:
+def photograph_results(shot: PhotographPrediction, part: AmodalPrediction | None = None, start: int = 0) -> Results:
     """As COCO results: the keys of `predict_dataset`, `bbox` (of the amodal mask) and `file_name`.
 
     If visible masks are known, `visible_mask` is their part inside the amodal mask.
+
+    Args:
+        shot: a photograph.
+        part: the prediction of some consecutive boxes, the first of them number `start`; by default that of all.
     """
-    return _results(found, found.prediction, 0, found.visible)
-
-
-def _results(
-    shot: PhotographPrediction, part: AmodalPrediction, start: int, visible: _Masks | VisibleMasks | None
-) -> Results:
-    """`photograph_results` of consecutive boxes, the first of them number `start`."""
+    part = shot.prediction if part is None else part
     results = result_records(shot.image_id, shot.found, part, start)
     for i, (result, mask) in enumerate(zip(results, part.masks, strict=True), start):
         del result["instance_id"]  # of annotated objects: there are none
         result.pop("visible_mask", None)  # the front-end's; only `visible` is known to be visible
         box = xyxy_to_xywh(mask_box(mask)).tolist() if mask.any() else [0.0] * 4
         result |= {"bbox": box, "file_name": shot.name}
-        if visible is not None:
-            result["visible_mask"] = encode_mask(visible[i] & mask)
+        if shot.visible is not None:
+            result["visible_mask"] = encode_mask(shot.visible[i] & mask)
     return results
 
 
@@ -253,7 +240,7 @@ def predict_photographs(
     given: Any = None if isinstance(boxes, Detector) else Path(boxes)  # a file or a folder of them
     alone = not photographs.is_dir()
     paths = [photographs] if alone else find_photographs(photographs)
-    apart = given is not None and given.is_dir()  # a JSON file for each photograph
+    apart = given is not None and given.is_dir()  # a JSON file per photograph
     sources = {path: given / f"{path.stem}.json" if apart else given for path in paths}
     _check_out(out, sources, None if alone else photographs)
     shared = live or (None if apart else read_box_file(given, box_format, crowds))
@@ -263,26 +250,22 @@ def predict_photographs(
     weights = default_weights() if weights is None else weights
     reuse_memory()
     model = Sameo.load(weights)
+    run = PredictionRun()
     notes = [weights_note(weights, model.variant)]
     if live and live.name == NANO:
         notes.append("the detector nano knows drawn shapes only: on photographs its boxes are a demonstration")
-    run = PredictionRun()
     recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
     for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
         try:
-            box_source = shared or read_box_file(sources[path], box_format, crowds)
-            notes += box_source.notes if isinstance(box_source, BoxFile) else ()
+            source = shared or read_box_file(sources[path], box_format, crowds)
+            notes += source.notes if isinstance(source, BoxFile) else ()
             mark = config_hash(*recipe, path.name, *(_bytes_hash(file) for file in (path, sources[path]) if file))
             if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
                 run.skipped.append(target)
                 continue
-            shot, embedding = _find_boxes(model, path, box_source, alone=alone or apart, min_score=min_score)
-            size, found, results = shot.image.shape[:2], shot.found, list[dict]()
-            for part in model.predict_in_passes(embedding, size, found.boxes, found.scores):
-                results += _results(shot, part, len(results), _visible(box_source, found))
-            write_json(results, target)
-            save_overlay(_overlay(shot, results, weights, model.variant), target.with_suffix(".png"), mark)  # it marks
+            shot, embedding = _find_boxes(model, path, source, alone=alone or apart, min_score=min_score)
+            _write(model, shot, embedding, target, weights, mark)
             run.written.append(target)
         except Exception as error:  # out of memory, a full disk, a driver: the other photographs go on
             if alone:
@@ -295,21 +278,33 @@ def predict_photographs(
     return run
 
 
+def _write(
+    model: Sameo,
+    shot: PhotographPrediction,
+    embedding: ImageEmbedding,
+    target: Path,
+    weights: str | Path,
+    mark: str,
+) -> None:
+    """Write the results, then the overlay, whose mark says that both are complete."""
+    results, size = list[dict](), shot.image.shape[:2]
+    for part in model.predict_in_passes(embedding, size, shot.found.boxes, shot.found.scores):
+        results += photograph_results(shot, part, len(results))
+    write_json(results, target)
+    drawn = ", which knows drawn shapes only" if model.variant == "nano" else ""
+    title = f"{shot.name}: amodal masks by {Path(weights).name}{drawn}"
+    labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
+    masks = _Masks([result["segmentation"] for result in results])
+    visible = None if shot.visible is None else _Masks([result["visible_mask"] for result in results])
+    figure = figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=visible, labels=labels)
+    save_overlay(figure, target.with_suffix(".png"), mark)
+
+
 def write_json(content: object, path: Path) -> Path:
     """Write JSON, whole or not at all. Raises InputError where it cannot be written."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
     return path
-
-
-def _overlay(shot: PhotographPrediction, results: Results, weights: str | Path, variant: str) -> Figure:
-    drawn = ", which knows drawn shapes only" if variant == "nano" else ""
-    title = f"{shot.name}: amodal masks by {Path(weights).name}{drawn}"
-    labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
-    masks = _Masks([result["segmentation"] for result in results])
-    seen = _Masks([result["visible_mask"] for result in results if "visible_mask" in result])
-    visible = seen if len(seen) == len(masks) else None
-    return figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=visible, labels=labels)
 
 
 def _check_out(out: Path, sources: Mapping[Path, Path | None], folder: Path | None) -> None:

@@ -8,7 +8,9 @@ from numbers import Real
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from jaxtyping import Bool
 
+from sameo_core.arrays import BoxesXYXY
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
@@ -26,35 +28,28 @@ class BoxFile:
 
     path: Path
     box_format: str | None  # what the person said; None: as the kind of file has it
-    boxes: list | None  # a plain list of [x0, y0, x1, y1]; None for COCO
+    plain: list | None  # [x0, y0, x1, y1] of one photograph; None for COCO
     records: Sequence[Mapping] = ()  # COCO: each with image_id, bbox or mask, and perhaps category_id, score
-    images: Sequence[Mapping] = ()  # COCO annotations: each with id, file_name and perhaps height, width
+    images: Mapping[str, Mapping] = field(default_factory=dict)  # id as text -> id, file_name, perhaps height, width
+    annotations: bool = False  # COCO annotations: images without objects are listed, too
     categories: Mapping[int, str] = field(default_factory=lambda: {1: "object"})
     crowds: bool = False  # crowd regions are taken as objects
-    notes: tuple[str, ...] = ()  # what was left out, or taken to be meant
+    notes: tuple[str, ...] = ()  # what was left out
 
     def image_id(self, name: str, alone: bool = False) -> int | str | None:
         """The file's own id of the photograph called `name` (with ending); None if it is not in the file.
 
-        COCO annotations name their images. A COCO result belongs to the photograph that its `file_name` names; without
-        one, to that whose name, stem or `file_number` is its `image_id`. The single image of a file also matches a
-        photograph that stands `alone`, whatever its name.
+        COCO's images are named by `file_name`; in results without one, by an `image_id` that is the photograph's name,
+        stem or `file_number`. The single image of a file also matches a photograph that stands `alone`.
         """
-        number = file_number(name)
-        names = {name} if self.images else {name, PurePosixPath(name).stem, name if number is None else str(number)}
-        known: dict[str, int | str] = {}
-        found = []
-        for record in self.images or self.records:
-            image_id = record["id" if self.images else "image_id"]
-            key, image_id = _key(image_id), int(image_id) if isinstance(image_id, float) else image_id
-            called = PurePosixPath(str(record["file_name"]).replace("\\", "/")).name if "file_name" in record else key
-            if key not in known and called in names:
-                found.append(image_id)
-            known.setdefault(key, image_id)
+        names = {name, PurePosixPath(name).stem, str(number_of(name))}
+        found = [image["id"] for image in self.images.values() if _base_name(image["file_name"]) in names]
         if len(found) > 1:
             rule = f"one image is called {name}, found {len(found)}"
             raise InputError(file=self.path, rule=rule, remedy="Make file names unique")
-        return found[0] if found else next(iter(known.values())) if alone and len(known) == 1 else None
+        if alone and len(self.images) == 1:
+            found = [image["id"] for image in self.images.values()]
+        return _whole(found[0]) if found else None
 
     def detections(self, name: str, image_size: tuple[int, int], alone: bool = False) -> Detections:
         """The boxes of the photograph called `name`; score and category default to 1.
@@ -63,48 +58,46 @@ class BoxFile:
 
         Raises:
             InputError: see `boxes_in_pixels`; a plain list for more than one photograph; a photograph that is not among
-                COCO annotations, or stands alone and is not among the results; sizes, scores, categories or masks that
-                are wrong; nothing but crowd regions.
+                COCO annotations, or stands alone and is not among the results; sizes, scores, categories, boxes or
+                masks that are wrong; nothing but crowd regions.
         """
-        if self.boxes is not None:
+        if self.plain is not None:
             if not alone:
                 rule, remedy = "a plain list of boxes belongs to one photograph", "Give COCO, or a folder of lists"
                 raise InputError(file=self.path, rule=rule, remedy=f"{remedy} named after the photographs")
-            return Detections.of_boxes(boxes_in_pixels(self.boxes, image_size, self.box_format, file=self.path))
+            return Detections.of_boxes(boxes_in_pixels(self.plain, image_size, self.box_format, file=self.path))
         image_id = self.image_id(name, alone)
-        if image_id is None and (self.images or alone):
+        if image_id is None and (self.annotations or alone):
             rule = f"no image here is called {name}"
             remedy = "Name the photograph as the file does, or give each record its file_name"
             raise InputError(file=self.path, rule=rule, remedy=remedy)
-        self._check_image_size(image_id, image_size)
-        own = [] if image_id is None else [r for r in self.records if _key(r["image_id"]) == _key(image_id)]
-        mine = [record for record in own if self.crowds or not is_crowd(record)]
-        if own and not mine:
-            rule = f"all its {len(own)} annotations are crowd regions (iscrowd 1)"
-            raise InputError(file=self.path, record=f"image {image_id}", rule=rule, remedy=TAKE_CROWDS)
-        where, boxed = f"image {image_id}", np.array([has_box(record) for record in mine], bool)
-        boxes = np.zeros((len(mine), 4), np.float32)
-        listed = [record["bbox"] for record in mine if has_box(record)]
-        boxes[boxed] = boxes_in_pixels(listed, image_size, self.box_format, usual="xywh", file=self.path)
+        where = f"image {image_id}"
+        records = [] if image_id is None else self._records(image_id, image_size)
+        records = [{"score": 1.0, "category_id": 1} | record for record in records]
+        check_records(self.path, records, f"{where}, box", {"score": Real, "category_id": int})
+        boxes, boxed, _ = record_boxes(self.path, records, f"{where}, box")
+        boxes[boxed] = boxes_in_pixels(boxes[boxed], image_size, self.box_format, usual="xywh", file=self.path)
         for row in np.flatnonzero(~boxed):
-            boxes[row] = mask_box(record_mask(mine[row], image_size, self.path, where))
-        scores, categories = [r.get("score", 1.0) for r in mine], [r.get("category_id", 1) for r in mine]
-        for score, category in zip(scores, categories, strict=True):
-            if not isinstance(score, Real) or not is_int(category):
-                rule = f"a score in 0..1 and a whole number as category_id, found {score!r} and {category!r}"
-                raise InputError(file=self.path, record=f"a box of {where}", rule=rule, remedy="Correct the record")
-        checked = check_scores(np.array(scores, np.float32), f"{self.path}, {where}")
-        return Detections(boxes, checked, np.array(categories, int), np.full(len(mine), -1))
+            boxes[row] = mask_box(record_mask(records[row], image_size, self.path, where))
+        scores = check_scores(np.array([r["score"] for r in records], np.float32), f"{self.path}, {where}")
+        categories = np.array([record["category_id"] for record in records], int)
+        return Detections(boxes, scores, categories, np.full(len(records), -1))
 
-    def _check_image_size(self, image_id: int | str | None, image_size: tuple[int, int]) -> None:
-        for image in self.images:
-            stated = (image.get("height"), image.get("width"))
-            if _key(image["id"]) == _key(image_id) and None not in stated and stated != image_size:
-                rule = f"its (height, width) is {stated}, the upright photograph's {image_size}"
-                remedy = "Use the photograph that was annotated, at its size"
-                if stated == image_size[::-1]:
-                    remedy = "It was annotated as stored, unrotated: remove its EXIF orientation, or turn the boxes"
-                raise InputError(file=self.path, record=f"image {image_id}", rule=rule, remedy=remedy)
+    def _records(self, image_id: int | str, image_size: tuple[int, int]) -> list[Mapping]:
+        """The objects of an image; InputError if it has another size than the file says, or only crowd regions."""
+        stated = tuple(self.images[_key(image_id)].get(side) for side in ("height", "width"))
+        record, remedy = f"image {image_id}", "Use the photograph that was annotated, at its size"
+        if None not in stated and stated != image_size:
+            if stated == image_size[::-1]:
+                remedy = "It was annotated as stored, unrotated: remove its EXIF orientation, or turn the boxes"
+            rule = f"its (height, width) is {stated}, the upright photograph's {image_size}"
+            raise InputError(file=self.path, record=record, rule=rule, remedy=remedy)
+        own = [record for record in self.records if _key(record["image_id"]) == _key(image_id)]
+        objects = [record for record in own if self.crowds or not is_crowd(record)]
+        if own and not objects:
+            rule = f"all its {len(own)} annotations are crowd regions (iscrowd 1)"
+            raise InputError(file=self.path, record=record, rule=rule, remedy=TAKE_CROWDS)
+        return objects
 
 
 def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool = False) -> BoxFile:
@@ -120,29 +113,50 @@ def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool 
     Raises:
         InputError: no such file, not JSON, or none of the three kinds; annotations of other images only.
     """
-    path = Path(path)
+    path, image_ids = Path(path), {"image_id": int | float | str}
     data = parse_json(path)
-    remedy = "Give [[x0, y0, x1, y1], ...], COCO results or COCO annotations"
-    if isinstance(data, dict):
-        parts = [data.get(key) for key in ("images", "annotations", "categories")]
-        if not (isinstance(parts[0], list) and isinstance(parts[1], list)):
-            rule = f"an object here is COCO annotations with images and annotations, found the keys {', '.join(data)}"
-            raise InputError(file=path, rule=rule, remedy=remedy)
-        images, records, categories = (part if isinstance(part, list) else [] for part in parts)
-        check_records(path, images, "image", {"id": int | float | str, "file_name": str})
-        check_records(path, categories, "category", {"id": int, "name": str})
-        _check_boxes(path, records, "annotation")
-        named = {category["id"]: category["name"] for category in categories}
-        notes = _notes(path, records, {_key(image["id"]): image["id"] for image in images}, crowds)
-        return BoxFile(path, box_format, None, records, images, named or {1: "object"}, crowds, notes)
-    if not isinstance(data, list):
-        raise InputError(file=path, rule=f"boxes are a list, found {type(data).__name__}", remedy=remedy)
-    if data and all(isinstance(item, dict) for item in data):
-        _check_boxes(path, data, "result")
+    if isinstance(data, list) and not (data and all(isinstance(item, dict) for item in data)):
+        return BoxFile(path, box_format, data)
+    if isinstance(data, list):
+        check_records(path, data, "result", image_ids)
+        named = ((_key(r["image_id"]), r) for r in data)
+        images = {key: {"id": r["image_id"], "file_name": r.get("file_name", key)} for key, r in named}
         ids = sorted({r["category_id"] for r in data if is_int(r.get("category_id"))} | {1})
-        named = {i: f"category {i}" if i != 1 else "object" for i in ids}
-        return BoxFile(path, box_format, None, data, categories=named)
-    return BoxFile(path, box_format, data)
+        categories = {i: f"category {i}" if i != 1 else "object" for i in ids}
+        return BoxFile(path, box_format, None, data, images, False, categories)
+    found = f"the keys {', '.join(data)}" if isinstance(data, dict) else type(data).__name__
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
+        rule = f"boxes are a list, or COCO annotations with images and annotations, found {found}"
+        raise InputError(file=path, rule=rule, remedy="Give [[x0, y0, x1, y1], ...], COCO results or COCO annotations")
+    records, listed = data["annotations"], data.get("categories") or []
+    check_records(path, data["images"], "image", {"id": int | float | str, "file_name": str})
+    check_records(path, listed, "category", {"id": int, "name": str})
+    check_records(path, records, "annotation", image_ids)
+    images = {_key(image["id"]): image for image in data["images"]}
+    categories = {category["id"]: category["name"] for category in listed} or {1: "object"}
+    notes = _notes(path, records, images, crowds)
+    return BoxFile(path, box_format, None, records, images, True, categories, crowds, notes)
+
+
+def _notes(path: Path, records: Sequence[Mapping], images: Mapping[str, Mapping], crowds: bool) -> tuple[str, ...]:
+    """The annotations that are left out. InputError where none belongs to an image of the file."""
+    astray = [record for record in records if _key(record["image_id"]) not in images]
+    if astray and len(astray) == len(records):
+        ids = ", ".join(repr(image["id"]) for image in [*images.values()][:3]) or "none"
+        rule = f"no annotation is of an image in it: image_id {shown(astray[0]['image_id'], repr)}, but the images are "
+        raise InputError(file=path, rule=rule + ids, remedy="Make image_id the id of the annotation's image")
+    crowd = [] if crowds else [record for record in records if is_crowd(record)]
+    kinds = {
+        "are of images that it does not list, and left out": astray,
+        f"are crowd regions, and left out. {TAKE_CROWDS}": crowd,
+    }
+    first = {what: shown(found[0].get("id")) for what, found in kinds.items() if found}
+    return tuple(
+        f"{path}: {len(kinds[what])} of {len(records)} annotations (first {first[what]}) {what}" for what in first
+    )
+
+
+# ---------------------------------------------------------------------------------------------- names and numbers
 
 
 def number_of(name: str) -> int:
@@ -157,21 +171,54 @@ def file_number(name: str) -> int | None:
     return int(number[1]) if number else None
 
 
+def _whole(image_id: int | float | str) -> int | float | str:
+    return int(image_id) if isinstance(image_id, float) and image_id.is_integer() else image_id
+
+
+def _key(image_id: int | float | str) -> str:
+    """An image's id as text: 7, 7.0 and "7" are one."""
+    return str(_whole(image_id)).strip()
+
+
+def _base_name(file_name: object) -> str:
+    return PurePosixPath(str(file_name).replace("\\", "/")).name
+
+
+# ---------------------------------------------------------------------------------------------- COCO's records
+
+
+def record_boxes(
+    file: str | Path, records: Sequence[Mapping], kind: str
+) -> tuple[BoxesXYXY, Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The `bbox` of each record as written (else zeros), which of them count, and which records have a mask.
+
+    Beside a mask, some tools write a box that is empty or without area: it does not count.
+
+    Raises:
+        InputError: a record with neither a box nor a mask; a box that is not 4 finite numbers.
+    """
+    masked = np.array([has_mask(record) for record in records], bool)
+    boxes, boxed = np.zeros((len(records), 4), np.float32), np.zeros(len(records), bool)
+    for row, record in enumerate(records):
+        box = record.get("bbox")
+        try:
+            numbers = np.array([] if box is None else box, np.float32)
+        except (TypeError, ValueError):
+            numbers = np.full(1, np.nan)
+        if masked[row] and numbers.size == 0:
+            continue
+        if numbers.shape != (4,) or not np.isfinite(numbers).all():
+            rule = "a bbox is 4 finite numbers" if box is not None else "a record has a bbox or a segmentation"
+            remedy = "Give [x, y, width, height] in pixels"
+            raise InputError(file=file, record=f"{kind} {row}", rule=f"{rule}, found {box!r}"[:200], remedy=remedy)
+        boxes[row], boxed[row] = numbers, not (masked[row] and numbers[2:].min() <= 0)
+    return boxes, boxed, masked
+
+
 def has_mask(record: Mapping) -> bool:
     """Whether a record has a `segmentation` that is not empty."""
     mask = record.get("segmentation")
     return mask is not None and not (isinstance(mask, list | tuple | dict | str) and not mask)
-
-
-def has_box(record: Mapping) -> bool:
-    """Whether a record's `bbox` counts: beside a mask, some tools write [] or zeros."""
-    box = record.get("bbox")
-    if box is None or not has_mask(record):
-        return box is not None
-    try:
-        return len(box) > 0 and not (len(box) == 4 and min(box[2:]) <= 0)
-    except (TypeError, ValueError):  # not a box, which its reader refuses
-        return True
 
 
 def record_mask(record: Mapping, image_size: tuple[int, int], file: str | Path, where: str) -> RLE:
@@ -180,35 +227,3 @@ def record_mask(record: Mapping, image_size: tuple[int, int], file: str | Path, 
         return segmentation_to_rle(record["segmentation"], *image_size)
     except InputError as error:
         raise InputError(file=file, record=where, rule=error.rule, remedy=error.remedy) from error
-
-
-def _check_boxes(path: Path, records: Sequence, kind: str) -> None:
-    check_records(path, records, kind, {"image_id": int | float | str})
-    boxes = [{"bbox": []} if has_mask(record) and not has_box(record) else record for record in records]
-    check_records(path, boxes, kind, {"bbox": list})
-
-
-def _key(image_id: object) -> str:
-    """An image's id as text: 7, 7.0 and "7" are one."""
-    return str(int(image_id) if isinstance(image_id, float) and image_id.is_integer() else image_id).strip()
-
-
-def _notes(path: Path, records: Sequence[Mapping], images: Mapping[str, object], crowds: bool) -> tuple[str, ...]:
-    """What is to be said of annotations. InputError where none belongs to an image of the file."""
-    astray = [record for record in records if _key(record["image_id"]) not in images]
-    otherwise = [r for r in records if images.get(_key(r["image_id"]), r["image_id"]) != r["image_id"]]
-    crowd = [] if crowds else [record for record in records if is_crowd(record)]
-    if astray and len(astray) == len(records):
-        rule = f"no annotation is of an image in it: image_id {shown(astray[0]['image_id'], repr)}, but the images are "
-        rule += ", ".join(map(repr, list(images.values())[:3])) or "none"
-        raise InputError(file=path, rule=rule, remedy="Make image_id the id of the annotation's image")
-    kinds = {
-        "are of images that it does not list, and left out": astray,
-        "have their image's id as another type, and are taken as its own": otherwise,
-        f"are crowd regions, and left out. {TAKE_CROWDS}": crowd,
-    }
-    return tuple(
-        f"{path}: {len(found)} of {len(records)} annotations (first {shown(found[0].get('id'))}) {what}"
-        for what, found in kinds.items()
-        if found
-    )

@@ -167,8 +167,7 @@ def load_detector(
             of another architecture or number of classes; labels that do not count from 1; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)  # before anything is fetched
-    labels = categories if isinstance(categories, Mapping) else {0: "none"}
-    if categories is not None and not all(isinstance(label, Integral) and label > 0 for label in labels):
+    if categories is not None and not all(isinstance(label, Integral) and label > 0 for label in categories):
         rule = f"a name for each label, labels from 1, found {categories!r:.150}"
         raise InputError(file="categories", rule=rule, remedy='Give {1: "cup", 2: "plate"}')
     if name not in DETECTORS:
@@ -182,20 +181,24 @@ def load_detector(
     if name == NANO:
         model = load_nano_detector(weights)
         return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)
+    model, coco = _torchvision_model(name, str(weights or "DEFAULT"), categories)
+    return LiveDetector(model, categories or coco, min_score, max_per_image, device, name)
+
+
+def _torchvision_model(
+    name: str, weights: str, categories: Mapping[int, str] | None
+) -> tuple[nn.Module, dict[int, str]]:
+    """A model of torchvision's with published weights or one's own, and COCO's label -> name."""
     published = get_model_weights(name)
     names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
     coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
-    weights = "DEFAULT" if weights is None else str(weights)
     if weights in published.__members__:
-        model = _published_model(name, published[weights])
-    elif Path(weights).suffix in (".pt", ".pth", ".safetensors") or Path(weights).exists():
-        model = _own_model(name, Path(weights), 1 + max(categories) if categories else len(names))
-    else:
-        rule = (
-            f"weights of {name} are {', '.join(published.__members__)} or the path of a checkpoint, found {weights!r}"
-        )
-        raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
-    return LiveDetector(model, categories or coco, min_score, max_per_image, device, name)
+        return _published_model(name, published[weights]), coco
+    if Path(weights).suffix in (".pt", ".pth", ".safetensors") or Path(weights).exists():
+        return _own_model(name, Path(weights), 1 + max(categories) if categories else len(names)), coco
+    known = ", ".join(published.__members__)
+    rule = f"weights of {name} are {known} or the path of a checkpoint, found {weights!r}"
+    raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
 
 
 def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
@@ -286,12 +289,9 @@ def supervision_front_end(
         min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: `detect` cannot be called; the package or the converter is missing; limits as `check_limits`.
+        InputError: the package or the converter is missing; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
-    if not callable(detect):
-        rule = f"something to be called on an image, found {type(detect).__name__}"
-        raise InputError(file="detect", rule=rule, remedy="Give the model itself, or `lambda image: ...`")
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:

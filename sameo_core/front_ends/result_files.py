@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from sameo_core.arrays import BoxesXYXY
+from sameo_core.arrays import Scores
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
@@ -30,10 +30,11 @@ from sameo_core.front_ends.base import (
     counted,
     map_categories,
 )
-from sameo_core.front_ends.boxes import has_box, has_mask, record_mask
+from sameo_core.front_ends.boxes import record_boxes, record_mask
 from sameo_core.masks import mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
+Rows = Int[np.ndarray, " _"]
 MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
 
 
@@ -93,17 +94,22 @@ def coco_results(
             limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
+    check_format(box_format)
     file, records = _read(results)
     needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
     check_records(file, records, "result", needed)
     scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
-    boxes, boxed, has_masks = _boxes(file, records)
+    boxes, boxed, masked = record_boxes(file, records, "result")
+    lacking = np.flatnonzero(~masked)
+    if masked.any() and len(lacking):
+        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(records):,} lack it"
+        remedy = "Write the results again, all in one way"
+        raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
     images = _image_numbers(file, records, dataset)
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
-    rows = np.flatnonzero(images >= 0)  # the records that are kept
+    rows = np.flatnonzero(images >= 0)
     left_out = {"of other images": len(records) - len(rows)}
 
-    check_format(box_format)
     given = rows[boxed[rows]]
     if box_format is None:
         check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
@@ -113,20 +119,15 @@ def coco_results(
     wanted = np.ones(len(records), bool)
     if not class_agnostic:
         categories[rows], wanted[rows] = _categories(file, categories[rows], category_map, dataset)
-    for why, bad in {
+    dropped = {
         "of categories that the map leaves out": ~wanted,
         "below the least score": scores < min_score,
         "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
-    }.items():
-        left_out[why] = int(bad[rows].sum())
-        rows = rows[~bad[rows]]
-    rows = rows[np.lexsort((-scores[rows], images[rows]))]
-    rank = np.arange(len(rows)) - np.searchsorted(images[rows], images[rows])
-    left_out["beyond the strongest of their image"] = int((rank >= max_per_image).sum())
-    rows = rows[rank < max_per_image]
+    }
+    rows = _strongest(rows, images, scores, max_per_image, dropped, left_out)
 
     masks = None
-    if has_masks:
+    if masked.any():
         bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
         rles = {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
         full = np.array([boxed[row] or mask_area(rle) > 0 for row, rle in rles.items()], bool)
@@ -146,82 +147,51 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
     file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
         file, content = str(results), parse_json(Path(results))
-    if isinstance(content, Mapping) and "annotations" in content:
-        rule = "these are COCO annotations; results are a list of records with a score"
-        raise InputError(file=file, rule=rule, remedy="For annotated boxes use ground_truth_boxes(), or give results")
     if not isinstance(content, Sequence):
         rule = f"COCO results are a list, found {type(content).__name__}"
-        raise InputError(file=file, rule=rule, remedy="Give [{image_id, category_id, bbox, score}, ...]")
+        remedy = "Give [{image_id, category_id, bbox, score}, ...]; for annotated boxes use ground_truth_boxes()"
+        raise InputError(file=file, rule=rule, remedy=remedy)
     return file, list(content)
 
 
-def _boxes(file: str, records: list) -> tuple[BoxesXYXY, Bool[np.ndarray, " n"], bool]:
-    """Boxes as written (zeros where only the mask is given), which of them are given, and whether there are masks."""
-    boxed = np.array([has_box(record) for record in records], bool)
-    masked = np.array([has_mask(record) for record in records], bool)
-    for bad, rule in (
-        (~boxed & ~masked, "a result has a bbox or a segmentation, found neither"),
-        (masked.any() & ~masked, "all results have a segmentation or none, found some"),
-    ):
-        if bad.any():
-            record, rule = f"result {np.flatnonzero(bad)[0]}", f"{rule}; {bad.sum():,} of {len(bad):,} lack it"
-            raise InputError(file=file, record=record, rule=rule, remedy="Write the results again, all in one way")
-    boxes = np.zeros((len(records), 4), np.float32)
-    for row in np.flatnonzero(boxed).tolist():
-        box = records[row]["bbox"]
-        try:
-            numbers = np.array(box, np.float32)
-        except (TypeError, ValueError):
-            numbers = np.zeros(0, np.float32)
-        if numbers.shape != (4,) or not np.isfinite(numbers).all():
-            rule, remedy = f"a bbox is 4 finite numbers, found {box!r}"[:200], "Give [x, y, width, height] in pixels"
-            raise InputError(file=file, record=f"result {row}", rule=rule, remedy=remedy)
-        boxes[row] = numbers
-    return boxes, boxed, bool(masked.any())
+def _strongest(
+    rows: Rows, images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any], left_out: dict[str, int]
+) -> Rows:
+    """The rows that are not `dropped`, by image and score, at most so many per image; counts the others."""
+    for why, bad in dropped.items():
+        left_out[why] = int(bad[rows].sum())
+        rows = rows[~bad[rows]]
+    rows = rows[np.lexsort((-scores[rows], images[rows]))]
+    rank = np.arange(len(rows)) - np.searchsorted(images[rows], images[rows])
+    left_out["beyond the strongest of their image"] = int((rank >= most).sum())
+    return rows[rank < most]
 
 
-# ---------------------------------------------------------------------------------------------------- which image
-
-
-def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Int[np.ndarray, " n"]:
+def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
     """The number of each record's image in the data set, -1 for images that it does not have."""
-    names = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
-    place: dict[int | str, int] = {image_id: number for number, (image_id, _) in enumerate(names)}
+    images = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
+    called = Counter(name for _, path in images for name in {str(path), path.name, path.stem})
+    place: dict[int | str, int] = {str(image_id): number for number, (image_id, _) in enumerate(images)}
+    for number, (image_id, path) in enumerate(images):
+        place |= dict.fromkeys((image_id, str(path), path.name, path.stem), number)
     given = Counter(record["image_id"] for record in records)
-    if any(isinstance(image_id, str) for image_id in given):
-        called = Counter(name for _, path in names for name in {str(path), path.name, path.stem})
-        for number, (_, path) in enumerate(names):
-            place |= {name: number for name in {str(path), path.name, path.stem} if called[name] == 1}
-        place |= {str(i): number for number, (i, _) in enumerate(names) if str(i) not in called}
     unknown = Counter({image_id: times for image_id, times in given.items() if image_id not in place})
-    if unknown:
-        _check_unknown(file, given, unknown, names, dataset)
-    return np.array([place.get(record["image_id"], -1) for record in records], int)
-
-
-def _check_unknown(
-    file: str, given: Counter, unknown: Counter, names: list[tuple[int, PurePosixPath]], dataset: AmodalDataset
-) -> None:
-    """Refuse unknown image ids, unless they may be those of other images."""
-    digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in names]
-    numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in names}
-    several = Counter({i: n for i, n in unknown.items() if any(i in (path.name, path.stem) for _, path in names)})
-    if len(given.keys() & numbers) > len(given.keys() & ids):
-        rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
-        remedy = "Replace each by the image_id of the image whose file name has that number"
-    elif several:
+    several = Counter({image_id: times for image_id, times in given.items() if called[image_id] > 1})
+    digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in images]
+    numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in images}
+    if several:
         rule = f"text as image_id is the name of one image's file, several are called {counted(several)}"
         remedy = "Write the file names with their folders, or the data set's own ids"
-    elif len(unknown) == len(given):
+    elif unknown and len(given.keys() & numbers) > len(given.keys() & ids):
+        rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
+        remedy = "Replace each by the image_id of the image whose file name has that number"
+    elif unknown and len(unknown) == len(given):
         rule = f"no image of the data set is among these results: found {counted(unknown)}"
         remedy = "Give the results for this data set and split, with its image ids or file names"
     else:
-        return
-    example = f"{names[0][0]} for {names[0][1]}" if names else "none at all"
+        return np.array([place.get(record["image_id"], -1) for record in records], int)
+    example = f"{images[0][0]} for {images[0][1]}" if images else "none at all"
     raise InputError(file=file, rule=f"{rule}; {dataset.name} {dataset.split} has ids like {example}", remedy=remedy)
-
-
-# ---------------------------------------------------------------------------------------------------- which category
 
 
 def _categories(
@@ -236,12 +206,13 @@ def _categories(
     remedy = "Map them with category_map={the file's id: the data set's id, or None to leave it out}"
     known = sorted(dataset.categories)
     guesses = {
-        repr(COCO80_TO_91): dict(enumerate(COCO_IDS)),
-        "dict(enumerate(sorted(dataset.categories)))": dict(enumerate(known)),
-        "dict(enumerate(sorted(dataset.categories), 1))": dict(enumerate(known, 1)),
+        repr(COCO80_TO_91): COCO_IDS,
+        "dict(enumerate(sorted(dataset.categories)))": known,
+        "dict(enumerate(sorted(dataset.categories), 1))": [None, *known],
     }
     for guess, meant in guesses.items() if category_map is None else ():
-        if all(meant.get(i) in dataset.categories for i in set(ids.tolist())):
-            remedy = f"They may be counted from {min(meant)}, not the data set's ids: then say category_map={guess}"
+        if all(0 <= i < len(meant) and meant[i] in dataset.categories for i in set(ids.tolist())):
+            start = int(meant[0] is None)
+            remedy = f"They may be counted from {start}, not the data set's ids: then say category_map={guess}"
             break
     raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, where classes play no part")

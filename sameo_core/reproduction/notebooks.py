@@ -4,7 +4,6 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import nbformat
 from papermill.translators import PythonTranslator
@@ -24,18 +23,14 @@ def find_notebooks(folder: Path = NOTEBOOKS, only: Sequence[str] | None = None) 
     """
     found = sorted(path for path in folder.glob("*.ipynb") if NUMBERED.fullmatch(path.name))
     if not found:
-        raise InputError(
-            file=folder, rule="no numbered notebook (01_name.ipynb) lies here", remedy="Check out notebooks/ again"
-        )
+        rule = "no numbered notebook (01_name.ipynb) lies here"
+        raise InputError(file=folder, rule=rule, remedy="Check out notebooks/ again")
     if only is None:
         return found
     unknown = [wanted for wanted in only if not any(wanted in _names(path) for path in found)]
     if unknown:
-        raise InputError(
-            file="--notebook",
-            rule=f"there is no notebook {unknown[0]!r}",
-            remedy=f"Choose from {', '.join(path.stem.split('_')[0] for path in found)}",
-        )
+        remedy = f"Choose from {', '.join(path.stem.split('_')[0] for path in found)}"
+        raise InputError(file="--notebook", rule=f"there is no notebook {unknown[0]!r}", remedy=remedy)
     return [path for path in found if any(wanted in _names(path) for wanted in only)]
 
 
@@ -58,14 +53,13 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, nbformat.Note
     return [(heading, cell) for heading, cell in sections(notebook) if cell.cell_type == "code" and cell.source.strip()]
 
 
-def count_asserts(source: str, before_line: int | None = None) -> int:
-    """Assert statements in a cell's source, or only those that end before a line."""
+def count_asserts(source: str) -> int:
+    """Assert statements in a cell's source."""
     try:
         tree = ast.parse(re.sub(r"^[%!?].*$", "", source, flags=re.MULTILINE))
     except SyntaxError:
         return 0
-    asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    return sum(before_line is None or cast(int, node.end_lineno) < before_line for node in asserts)
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
 def parameters_of(path: Path) -> set[str]:
@@ -80,11 +74,8 @@ def check_parameters(path: Path, parameters: dict) -> None:
     for name in parameters:
         if name not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise InputError(
-                file=path,
-                rule=f"the notebook has no parameter {name!r}; {has}",
-                remedy=f"Set {name!r} in its cell tagged 'parameters'",
-            )
+            rule, remedy = f"the notebook has no parameter {name!r}; {has}", f"Set {name!r} in its cell of parameters"
+            raise InputError(file=path, rule=rule, remedy=remedy)
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -96,10 +87,9 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def expected_minutes(path: Path, seeds: int = 1) -> int | float:
-    """What a notebook's run card says of `mini` with one seed and with three, drawn out to others; 0: nothing."""
-    found = re.search(
-        r"mini: (\d+) minutes? on 2 cores(?:, (\d+) with three seeds)?", read_notebook(path).cells[0].source
-    )
+    """The minutes of `mini` on a notebook's run card, for one seed and three; others by a straight line. 0: none."""
+    card = read_notebook(path).cells[0].source
+    found = re.search(r"mini: (\d+) minutes? on 2 cores(?:, (\d+) with three seeds)?", card)
     if not found:
         return 0
     one, three = (int(minutes or found[1]) for minutes in found.groups())
@@ -107,13 +97,9 @@ def expected_minutes(path: Path, seeds: int = 1) -> int | float:
 
 
 def save_outputs(path: Path, executed: Path) -> None:
-    """Takes the outputs of an executed copy into a notebook: of cells tagged ``keep_output``; all others are stripped.
+    """Copy the outputs of cells tagged ``keep_output`` from an executed copy into a notebook, except stderr.
 
-    For a reader on the web, after a ``mini`` run worth showing. What goes to stderr is left out.
-
-    Args:
-        path: the notebook, rewritten.
-        executed: its executed copy, ``NotebookRun.output``.
+    All other outputs are stripped.
     """
     notebook = read_notebook(path)
     shown = {cell.id: cell for cell in read_notebook(executed).cells}

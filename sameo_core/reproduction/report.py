@@ -42,7 +42,7 @@ def summary(
     figures: Sequence[Path],
     beside: Sequence[Table] = (),
 ) -> str:
-    """A line per notebook, the files that were written, and how the tables compare with the committed ones."""
+    """A line per notebook, the files written, and how the tables compare with the committed ones."""
     width = max(len(run.name) for run in done)
     rows = [("notebook", "runtime", "checks", "status")]
     rows += [(run.name, clock(run.seconds) if run.output else "-", str(run.checks), run.status) for run in done]
@@ -76,24 +76,24 @@ def short(path: Path) -> str:
     return str(path).removeprefix(f"{ROOT}{os.sep}")
 
 
-def write_report(
-    done: Sequence[NotebookRun],
-    profile: str,
-    elapsed: int | float,
-    tables: Sequence[Path],
-    figures: Sequence[Path],
-    path: Path,
-    beside: Sequence[Table] = (),
-) -> Path:
-    """One page with the summary and every executed notebook; it needs neither a network nor a second file.
+def write_report(done: Sequence[NotebookRun], profile: str, text: str, files: Sequence[Path], path: Path) -> Path:
+    """Write one HTML page with the summary and every executed notebook; it loads nothing from elsewhere.
 
-    Raises InputError where it cannot be written.
+    Args:
+        done: the notebooks.
+        profile: for the title.
+        text: of `summary`.
+        files: tables and figures to link to.
+        path: of the page.
+
+    Raises:
+        InputError: it cannot be written.
     """
     versions = [f"sameo {__version__}", *(f"{package} {version(package)}" for package in REPORTED_PACKAGES)]
     machine = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     errors = [run.error for run in done if run.error]
-    text = "\n\n".join([summary(done, profile, elapsed, tables, figures, beside), *errors])
-    links = [f"[{file.name}]({Path(os.path.relpath(file, path.parent)).as_posix()})" for file in (*tables, *figures)]
+    text = "\n\n".join([text, *errors])
+    links = [f"[{file.name}]({Path(os.path.relpath(file, path.parent)).as_posix()})" for file in files]
     cells: list[NotebookNode] = []
     contents = []
     for run in done:

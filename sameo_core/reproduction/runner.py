@@ -56,36 +56,27 @@ def reproduce(
     committed: Path = RESULTS,
     cell_timeout: int | float | None = None,
 ) -> list[NotebookRun]:
-    """Runs notebooks headlessly, stops at the first that fails, compares their tables with the committed ones.
+    """Run notebooks headlessly, stop at the first that fails, compare their tables with the committed ones.
 
-    All that it writes goes to ``runs/<profile>/``: executed copies, tables (``results/``), figures, ``report.html`` and
-    ``environment.json``. Nothing that is tracked is touched without `update`.
+    Everything is written to ``runs/<profile>/``: executed copies, tables (``results/``), figures, ``report.html`` and
+    ``environment.json``. Nothing tracked changes without `update`.
 
     Args:
-        profile: the parameter that every notebook gets: ``"mini"``, ``"photo"`` or ``"paper"``. One that has a
-            parameter `interactive` gets False for it.
-        notebooks: numbers or names of those to run; None means all, or those of the profile (`OF_PROFILE`).
-        seeds: how often each model is trained, for the notebooks with this parameter; None: as they say, once.
-        update: once all have passed, make their tables the committed ones and keep their outputs in the notebooks.
-        folder: where the notebooks lie.
+        profile: the parameter that every notebook gets; one with a parameter `interactive` gets False for it.
+        notebooks: numbers or names; None: all, or those of the profile (`OF_PROFILE`).
+        seeds: trainings of each model, for the notebooks with this parameter; None: as they say, once.
+        update: once all have passed, commit their tables and outputs.
+        folder: of the notebooks.
         runs: where a run may write.
-        committed: where the committed tables lie, a folder a profile.
-        cell_timeout: seconds that one cell may take; None means the profile's.
+        committed: of the committed tables, a folder per profile.
+        cell_timeout: seconds per cell; None: the profile's.
 
     Returns:
-        One NotebookRun a notebook, also for those that were not reached.
+        One NotebookRun per notebook, also for those that were not reached.
     """
     load_profile(profile)
     paths = find_notebooks(folder, notebooks or OF_PROFILE.get(profile))
-    parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
-    for path in paths:
-        check_parameters(path, parameters[path])
-        if "interactive" in parameters_of(path):  # nobody is there to drag a box
-            parameters[path]["interactive"] = False
-        if seeds and "seeds" in parameters_of(path):
-            parameters[path]["seeds"] = seeds
-    if seeds and not any("seeds" in given for given in parameters.values()):
-        check_parameters(paths[0], {"seeds": seeds})  # none has it: said, not ignored
+    parameters = _parameters(paths, profile, seeds)
     here = runs / profile
     numbers = [path.name[:2] for path in paths if path.name[:2] in TRAINING]
     ahead: AbstractContextManager = nullcontext()
@@ -116,8 +107,9 @@ def reproduce(
     tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
     beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
     done.sort(key=lambda run: run.name)
-    report = write_report(done, profile, elapsed, tables, figures, here / "report.html", beside)
-    print(f"\n{summary(done, profile, elapsed, tables, figures, beside)}\nReport: {short(report)}", flush=True)
+    text = summary(done, profile, elapsed, tables, figures, beside)
+    report = write_report(done, profile, text, [*tables, *figures], here / "report.html")
+    print(f"\n{text}\nReport: {short(report)}", flush=True)
     if update and all(run.status == "passed" for run in done):
         (committed / profile).mkdir(parents=True, exist_ok=True)
         for table in tables:
@@ -127,8 +119,22 @@ def reproduce(
     return done
 
 
+def _parameters(paths: Sequence[Path], profile: str, seeds: int | None) -> dict[Path, dict[str, object]]:
+    """Each notebook's parameters; InputError if one lacks `profile`, or all lack `seeds`."""
+    parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
+    for path, given in parameters.items():
+        check_parameters(path, given)
+        if "interactive" in parameters_of(path):  # nobody is there to drag a box
+            given["interactive"] = False
+        if seeds and "seeds" in parameters_of(path):
+            given["seeds"] = seeds
+    if seeds and not any("seeds" in given for given in parameters.values()):
+        check_parameters(paths[0], {"seeds": seeds})
+    return parameters
+
+
 def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
-    """A run's tables beside the committed ones, and its claims; nothing where none are committed."""
+    """A run's tables and claims beside the committed ones, if there are any."""
     if not tables or not committed.is_dir():
         return []
     claims = [path for path in tables if path.name == "claims.csv" and (committed / path.name).is_file()]
@@ -137,7 +143,7 @@ def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
 
 @contextmanager
 def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[None]:
-    """A process that trains what the notebooks of these numbers will ask for, while others run: no core waits."""
+    """Train in another process, while other notebooks run, what the notebooks of these numbers will ask for."""
     code = "import sys; from sameo_core.reproduction import train_ahead; train_ahead(sys.argv[2:], int(sys.argv[1]))"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
@@ -162,14 +168,13 @@ def train_ahead(numbers: Sequence[str], seeds: int) -> None:
 
 
 def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
-    """Runs one notebook with papermill and fills in its NotebookRun; nothing the notebook does is raised."""
+    """Run one notebook with papermill and fill in its NotebookRun; nothing that it raises is raised."""
     notebook = read_notebook(path)
     notebook.metadata.pop("widgets", None)
     output = cast(Path, run.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, output)
     cells, begun, started = len(code_cells(notebook)), 0, time.monotonic()
-    failing_line = None
 
     def cell_begins(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal begun
@@ -197,33 +202,17 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
         run.status, run.error = "interrupted", f"{run.name} was interrupted by Ctrl-C"
         logging.getLogger("asyncio").disabled = True  # else it may tell, with a traceback, of the cell that was cut
     except Exception as error:
-        failing_line = _failing_line(error)
-        run.status, run.error = "failed", _explain(error, run, notebook, begun, failing_line, timeout)
-    run.checks = _checks_held(notebook, begun - (run.status != "passed"), failing_line)
+        run.status, run.error = "failed", _explain(error, run, notebook, begun, timeout)
+    finished = code_cells(notebook)[: begun - (run.status != "passed")]
+    run.checks = sum(count_asserts(cell.source) for heading, cell in finished if heading == "Check")
     run.seconds = time.monotonic() - started
     print(f"{run.name:<{width}}  {run.status:<11}  {clock(run.seconds):>7}  {count_checks(run.checks)}", flush=True)
 
 
-def _checks_held(notebook: nbformat.NotebookNode, executed_cells: int, failing_line: int | None) -> int:
-    """Asserts under "## Check" in the first code cells, and in the failing one those before the failing line."""
-    checks = 0
-    for position, (heading, cell) in enumerate(code_cells(notebook), start=1):
-        if heading == "Check" and position <= executed_cells:
-            checks += count_asserts(cell.source)
-        elif heading == "Check" and position == executed_cells + 1 and failing_line:
-            checks += count_asserts(cell.source, before_line=failing_line)
-    return checks
-
-
 def _explain(
-    error: Exception,
-    run: NotebookRun,
-    notebook: nbformat.NotebookNode,
-    begun: int,
-    failing_line: int | None,
-    timeout: int | float,
+    error: Exception, run: NotebookRun, notebook: nbformat.NotebookNode, begun: int, timeout: int | float
 ) -> str:
-    """Notebook, cell, heading, line and error: what a reader needs to go and look."""
+    """Notebook, cell, heading, line and error."""
     match error:
         case PapermillExecutionError():
             what = f"{error.ename}: {_plain(str(error.evalue)).strip()}".rstrip(": ")
@@ -244,6 +233,7 @@ def _explain(
     if not 1 <= begun <= len(cells):
         return f"{run.name} failed before its first cell\n{what}"
     heading, cell = cells[begun - 1]
+    failing_line = _failing_line(error)
     where = f'{run.name} failed in code cell {begun} of {len(cells)}, under "{heading}"'
     if failing_line and failing_line <= len(cell.source.splitlines()):
         where += f", line {failing_line}:\n    {cell.source.splitlines()[failing_line - 1].strip()}"
@@ -260,7 +250,7 @@ def _failing_line(error: Exception) -> int | None:
 
 @contextmanager
 def kernel_environment(profile: str = "") -> Iterator[None]:
-    """What kernels inherit: this checkout's sameo_core, no progress bars; in `mini` one thread and AVX2 alone."""
+    """The environment of kernels: this checkout's sameo_core, no progress bars; in `mini` one thread and AVX2 only."""
     before = dict(os.environ)
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's warning at each start of a kernel
@@ -278,7 +268,7 @@ def kernel_environment(profile: str = "") -> Iterator[None]:
 
 @contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Errors are told here, once; papermill and asyncio would tell them again."""
+    """Silence papermill and asyncio: errors are reported here, once."""
     loggers = [logging.getLogger(name) for name in ("papermill", "asyncio", "traitlets")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -296,6 +286,6 @@ def _plain(text: str) -> str:
 
 
 def _files_since(started: float, folder: Path, pattern: str) -> list[Path]:
-    """Files written since then; a second of grace for coarse file systems."""
+    """Files written since then, with a second of grace for coarse file systems."""
     files = folder.rglob(pattern) if folder.is_dir() else ()
     return sorted(path for path in files if path.is_file() and path.stat().st_mtime >= started - 1)
