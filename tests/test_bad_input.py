@@ -689,13 +689,13 @@ ROWS = [
     *(
         Row("front_ends.from_supervision", lambda d, change=change: Given(found(**change)), "detections", rule, remedy)
         for change, rule, remedy in (
-            ({"xyxy": None}, r"xyxy has one entry per box, \(any, 4\), found \(\)", "x0, y0"),
-            ({"xyxy": [[1, 2, 3]]}, r"found \(1, 3\)", "x0, y0"),
-            ({"xyxy": "boxes"}, "array of numbers", "supervision"),
+            ({"xyxy": None}, "found SimpleNamespace", "from_ultralytics"),
+            ({"xyxy": [[1, 2, 3]]}, r"found the shapes \[\(1, 3\)", "x0, y0"),
+            ({"xyxy": "boxes"}, "could not convert", "from_ultralytics"),
             ({"xyxy": np.full((2, 4), np.nan)}, "finite, found NaN", "weights"),
-            ({"confidence": [0.5]}, r"confidence has one entry per box, \(2,\), found \(1,\)", "as many"),
-            ({"class_id": ["cup", "mug"]}, "class_id is an array of numbers", "supervision"),
-            ({"mask": np.zeros((1, 4, 4))}, r"mask has one entry per box, \(2, any, any\)", "as many"),
+            ({"confidence": [0.5]}, r"\(2, 4\), \(1,\)", "as many"),
+            ({"class_id": ["cup", "mug"]}, "invalid literal", "from_ultralytics"),
+            ({"mask": np.zeros((1, 4, 4))}, r"\(1, 4, 4\)", "as many"),
         )
     ),
     Row("front_ends.from_supervision", g({}), "detections", "found dict", "from_ultralytics"),
@@ -725,6 +725,7 @@ ROWS = [
         "xywh",
         "box 0",
     ),
+    Row("front_ends.boxes.record_boxes", g("b.json", [{}], "result"), "b.json", "bbox or a segm", "pixels", "result 0"),
     Row(
         "front_ends.boxes.record_mask",
         g({"segmentation": 5}, (4, 6), "b.json", "result 1"),

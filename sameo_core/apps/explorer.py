@@ -107,8 +107,7 @@ class Explorer(W.VBox):
         self._start(models, click)
 
     def _start(self, models: Mapping[str, Sameo], click: BoxFromPoint | None) -> None:
-        for model in models.values():
-            check_same_encoder(next(iter(models.values())), model)
+        check_same_encoder(*models.values())
         self.models, self.click = dict(models), click
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}

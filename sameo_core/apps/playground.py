@@ -101,10 +101,8 @@ class Frame:
 
         The picture is encoded once: the models share their image encoder.
         """
-        first, *others = models.values()
-        for other in others:
-            check_same_encoder(first, other)
-        embedding, answers = first.embed(self.image), {}
+        check_same_encoder(*models.values())
+        embedding, answers = next(iter(models.values())).embed(self.image), {}
         for name, model in models.items():
             prediction = model.predict_embedded(embedding, self.amodal.shape, mask_box(self.visible)[None])
             answers[name] = prediction, region_iou(prediction.masks[0], self.amodal, self.visible)
