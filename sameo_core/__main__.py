@@ -16,7 +16,7 @@ VERBS: dict[str, tuple[Run, str, tuple[Option, ...]]] = {}
 
 
 def verb(name: str, about: str, *options: Option) -> Callable[[Run], Run]:
-    """Register the function below as a verb."""
+    """Register a function as a verb."""
 
     def register(run: Run) -> Run:
         VERBS[name] = run, about, options
@@ -227,7 +227,7 @@ def _export_onnx(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return its exit code; 2: bad input, told in one line; 130: interrupted."""
+    """Run one verb and return its exit code; 2: bad input (one line on stderr), 130: interrupted."""
     parser = argparse.ArgumentParser(prog="python -m sameo_core", description="SAMEO in the open")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     recipes = "\n".join(["recipes:", *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])

@@ -111,14 +111,6 @@ def test_boxes_in_a_file(nano, boxes):
     assert np.allclose(found.found.boxes, BOXES)
 
 
-def test_boxes_that_are_written_otherwise(nano):
-    shares = np.array(BOXES) / [W, H, W, H]
-    found = predict_photograph(nano, pixels(), shares, box_format="normalised")
-    assert np.allclose(found.found.boxes, BOXES)
-    with pytest.raises(InputError, match="normalised"):
-        predict_photograph(nano, pixels(), shares)
-
-
 def test_results_say_what_was_predicted(nano):
     found = predict_photograph(nano, pixels(), BOXES, name="12.png")
     results = json.loads(json.dumps(photograph_results(found)))
@@ -446,26 +438,6 @@ def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch
     assert code == 130 and "run this again" in err
 
 
-@pytest.mark.parametrize(
-    ("content", "boxes", "words"),
-    [
-        (b"hello, this is no picture", BOXES, "photo.png: this is text"),
-        (b"", BOXES, "empty (0 bytes)"),
-        (None, [[50, 40, 20, 10]], "--box-format"),
-        (None, [[0.1, 0.1, 0.5, 0.5]], "--box-format normalised"),
-        (None, [[100, 10, 200, 40]], "box 0"),
-    ],
-)
-def test_bad_input_is_told_in_one_line(photo, weights, tmp_path, capsys, content, boxes, words):
-    if content is not None:
-        photo.write_bytes(content)
-    write_json(boxes, tmp_path / "boxes.json")
-    arguments = ["predict", photo, "--boxes", tmp_path / "boxes.json", "--out", tmp_path / "out", "--weights", weights]
-    code, out, err = run_main(capsys, *arguments)
-    assert code == 2 and out == "" and len(err.strip().splitlines()) == 1
-    assert words in err and not (tmp_path / "out").exists()
-
-
 @pytest.mark.usefixtures("small_overlay")
 def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(predict, "load_detector", lambda name, weights, min_score: stub(min_score=min_score))
@@ -477,11 +449,6 @@ def test_command_line_with_a_detector(photo, boxes, weights, tmp_path, capsys, m
     for options, kept in ((["--detector"], 1), (["--boxes"], 2), (["--min-score", "0.5", "--boxes"], 1)):
         assert run_main(capsys, *arguments, *options, boxes)[0] == 0
         assert len(json.loads((tmp_path / "out/photo.json").read_text())) == kept
-
-
-def test_boxes_or_a_detector(photo, tmp_path, capsys):
-    code, _, err = run_main(capsys, "predict", photo, "--out", tmp_path, "--detector", "x", "--boxes", "y")
-    assert code == 2 and "found both" in err
 
 
 @pytest.mark.parametrize(("box_format", "boxes"), [("xywh", [[5, 5, 35, 45]]), ("normalised", [[0.1, 0.1, 0.5, 0.9]])])

@@ -1,8 +1,8 @@
-"""Widgets of notebook 06: draw a box on a photograph, see the answer at once. Wiring only; `reporting` draws.
+"""Widgets of notebook 06: draw a box on a photograph, see the answer at once. `reporting` draws.
 
-No `Output` and no `interact`: a run without a browser could wait for them for ever. The keyboard does all that the
-mouse does: Tab goes from widget to widget, arrow keys move sliders, and on a focused picture W A S D move a drawn box
-and Q E R F resize it (with Shift by ten pixels).
+No `Output` and no `interact`: a run without a browser could wait for them for ever. Everything works from the keyboard:
+Tab changes the widget, arrow keys move sliders; on the picture W A S D move a drawn box, Q E R F resize it (with Shift
+by ten pixels).
 """
 
 import html
@@ -107,8 +107,7 @@ class Explorer(W.VBox):
         self._start(models, click)
 
     def _start(self, models: Mapping[str, Sameo], click: BoxFromPoint | None) -> None:
-        for model in models.values():
-            check_same_encoder(next(iter(models.values())), model)
+        check_same_encoder(*models.values())
         self.models, self.click = dict(models), click
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}
@@ -179,11 +178,11 @@ class Explorer(W.VBox):
         return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
     def _when(self, widget: W.Widget, react: Callable) -> None:
-        """React to a new value that somebody else sets."""
+        """Call `react` on a new value, unless it was set under `_silence`."""
         widget.observe(lambda change: None if self._quiet else self._guarded(react, change), "value")
 
     def _guarded(self, react: Callable, *arguments: object) -> None:
-        """Show errors on the page: a traceback in a callback would go to a log that nobody reads."""
+        """Show errors on the page; a traceback in a callback would be lost in a log."""
         try:
             react(*arguments)
         except InputError as error:
@@ -227,7 +226,7 @@ class Explorer(W.VBox):
         self._prompt_object()
 
     def _make_sliders(self, width: int, height: int) -> None:
-        """New ones: told another range, the browser cuts the value to the old one and sends that back."""
+        """New sliders, since the browser clips a new value to the old range and sends it back."""
         self.x, self.y = (
             W.IntRangeSlider(value=(0, side), max=side, description=f"box, {axis}", style=WIDE)
             for axis, side in (("x", width), ("y", height))
@@ -237,7 +236,7 @@ class Explorer(W.VBox):
         self.sliders.children = [self.x, self.y]
 
     def _prompt_object(self) -> None:
-        """The box of the chosen object; without one, that of the middle of the picture."""
+        """Prompt with the chosen object's box, or with the middle of the picture."""
         if self.object.value is None:
             height, width = self.pixels.shape[:2]
             self._prompt(np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32))
@@ -276,7 +275,7 @@ class Explorer(W.VBox):
         self._draw(click(first, self.embedding, self.pixels.shape[:2], point), on_canvas=False)
 
     def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
-        """Answer a box that somebody drew; InputError where it has no area."""
+        """Answer a drawn box; InputError if it has no area."""
         box = np.asarray(box, np.float32)
         overlaps = [_overlap(box, target) for target in self.targets]
         near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
@@ -287,7 +286,7 @@ class Explorer(W.VBox):
         self._prompt(box, on_canvas)
 
     def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
-        """Show a box and answer it. A drawn one can be moved; of another the canvas is free for a click anywhere."""
+        """Show a box and answer it. Only a drawn box stays on the canvas; without one a click anywhere is a click."""
         self.box, self.on_canvas = box, on_canvas
         scale = PICTURE / max(self.pixels.shape[:2])
         x0, y0, x1, y1 = (float(v) for v in box)
@@ -312,7 +311,7 @@ class Explorer(W.VBox):
         self.status.value = f"<span style='color: #555'>Answered in {milliseconds:.0f} ms.</span>"
 
     def _paint(self) -> None:
-        """Masks, pictures and words from the logits that are kept."""
+        """Masks, pictures and labels from the stored logits."""
         limit = math.log(self.threshold.value / (1 - self.threshold.value))
         visible = None if self.item is None else self.item.visible
         amodal = None if self.item is None or self.item.amodal_rle is None else self.item.amodal
@@ -338,7 +337,7 @@ class Explorer(W.VBox):
 
 
 def _canvas(received: Callable[[list], None]) -> W.Widget:
-    """A picture to draw on; `received` gets the boxes as often as the browser sends them, changed or not."""
+    """A picture to draw on; `received` gets the boxes whenever the browser sends them, even unchanged."""
 
     class Canvas(BBoxWidget):
         def set_state(self, sync_data: dict) -> None:
@@ -350,7 +349,7 @@ def _canvas(received: Callable[[list], None]) -> W.Widget:
 
 
 def _corners(record: Mapping) -> np.ndarray:
-    """xyxy of what the browser sends, drawn from whichever corner."""
+    """xyxy of the browser's box, which may have negative sides."""
     x, y = ([record[k], record[k] + record[size]] for k, size in (("x", "width"), ("y", "height")))
     return np.array([min(x), min(y), max(x), max(y)], float)
 

@@ -1,4 +1,4 @@
-"""More pages of the explorer: annotated data sets, worst answers first; and one object that moves over another."""
+"""Pages of notebook 06: the explorer of annotated data sets, and the occlusion playground."""
 
 import html
 import math
@@ -21,7 +21,7 @@ from sameo_core.reporting import figure_occlusion_curve, figure_png, object_pict
 
 
 class DatasetExplorer(Explorer):
-    """The explorer of annotated data sets: boxes of every object, the truth beside the answers, worst first."""
+    """The explorer of annotated data sets: every object's box, the truth beside the answers, worst answers first."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class DatasetExplorer(Explorer):
         Args:
             models, click: as for `Explorer`.
             profile: names the data sets, of which the split "val" is shown.
-            datasets: open ones; the first is shown first. The others are opened when chosen.
-            failures: of data sets, as `evaluation.worst_hidden` gives them; else they are searched on demand.
+            datasets: those already open; the first is shown first.
+            failures: of data sets, from `evaluation.worst_hidden`; by default searched on demand.
 
         Raises:
             InputError: models whose image encoders differ; no data set that can be opened.
@@ -109,7 +109,7 @@ class DatasetExplorer(Explorer):
         self._show(self.image.read(), targets, chosen)
 
     def _prompt_object(self) -> None:
-        """The box of the chosen object, of the chosen kind; a drawn box stays."""
+        """Prompt with the chosen object's box of the chosen kind; a drawn box stays."""
         self.item = self.targets[self.object.value].item
         if self.prompt.value == "drawn":
             self._answer()
@@ -137,7 +137,7 @@ class DatasetExplorer(Explorer):
         return [first, score, *others]
 
     def _step(self, by: int) -> None:
-        """Go to the next worst object, or one back."""
+        """Go on or back in the ranking of worst objects."""
         *_, model = self.models
         name = self.data_set.value
         if self.image.instances[0].amodal_rle is None:

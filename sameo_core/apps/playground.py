@@ -1,8 +1,8 @@
-"""The occlusion playground: a cut-out object moves over another one and hides more and more of it.
+"""The occlusion playground: a cut-out moves over another object and hides more and more of it.
 
 Both objects are unoccluded in their own pictures, so the truth is known at every position: the amodal mask of the one
-behind is constant, its visible mask is what the cut-out leaves. In annotated pictures (`stages`) the masks are the
-annotated ones; in photographs (`photograph_stages`) the un-tuned model predicts them from the whole objects.
+behind is constant, its visible mask is what the cut-out leaves. The masks are annotated (`stages`), or, in photographs,
+the un-tuned model's predictions for the whole objects (`photograph_stages`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,7 @@ from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import Comparison
 
-# ------------------------------------------------- sample photographs: inside the wheels of scikit-image and matplotlib
-# Read from the installed packages; nothing is fetched. Credits and terms: data/README.md.
+# Sample photographs in the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
 
 Box = tuple[int, int, int, int]  # xyxy pixels
 
@@ -46,7 +45,7 @@ SAMPLES = tuple(name for name, path in _FILES.items() if path.is_file())  # some
 
 @dataclass(frozen=True)
 class SampleObject:
-    """An object that nothing hides, and a box around it, drawn by hand."""
+    """An unoccluded object and a hand-drawn box around it."""
 
     photograph: str
     box: Box
@@ -63,11 +62,7 @@ OBJECTS = {
 
 
 def sample_path(name: str) -> Path:
-    """The file of a photograph, one of `SAMPLES`.
-
-    Raises:
-        InputError: there is none of this name.
-    """
+    """The file of a photograph; InputError if it is not one of `SAMPLES`."""
     if name not in SAMPLES:
         rule = f"one of {', '.join(SAMPLES)}, found {name!r:.150}"
         raise InputError(file="photograph", rule=rule, remedy="Choose one of these, or read_photograph(PATH)")
@@ -75,7 +70,7 @@ def sample_path(name: str) -> Path:
 
 
 def sample_photograph(name: str) -> Image:
-    """The pixels of a photograph, one of `SAMPLES`; raises as `sample_path`."""
+    """The pixels of a photograph; InputError if it is not one of `SAMPLES`."""
     return read_photograph(sample_path(name))
 
 
@@ -83,8 +78,8 @@ def sample_photograph(name: str) -> Image:
 
 AREA = (0.02, 0.15)  # of an object, as a share of the image
 LARGEST_RATE = 0.9  # beyond, too little is visible for a prompt
-SMALL_PART = 0.05  # of a cut-out: smaller parts and holes are faults of its mask
-LARGEST_MISS = 0.04  # between the occlusion rate asked for and the one shown
+SMALL_PART = 0.05  # of a cut-out's area: smaller parts and holes of its mask are removed
+LARGEST_MISS = 0.04  # between the occlusion rate asked for and the nearest one
 
 
 @dataclass(frozen=True)
@@ -97,14 +92,9 @@ class Frame:
     rate: float  # occlusion rate, 0..1
 
     def answers(self, models: Mapping[str, Sameo]) -> dict[str, tuple[AmodalPrediction, RegionIoU]]:
-        """Each model's prediction from the box of the visible part, and its IoU.
-
-        The picture is encoded once: the models share their image encoder.
-        """
-        first, *others = models.values()
-        for other in others:
-            check_same_encoder(first, other)
-        embedding, answers = first.embed(self.image), {}
+        """Each model's prediction from the box of the visible part, and its IoU; the picture is encoded once."""
+        check_same_encoder(*models.values())
+        embedding, answers = next(iter(models.values())).embed(self.image), {}
         for name, model in models.items():
             prediction = model.predict_embedded(embedding, self.amodal.shape, mask_box(self.visible)[None])
             answers[name] = prediction, region_iou(prediction.masks[0], self.amodal, self.visible)
@@ -164,9 +154,7 @@ class OcclusionPair:
 
 
 def stages(dataset: AmodalDataset, count: int) -> list[OcclusionPair]:
-    """The first `count` pairs of unoccluded objects from two images each.
-
-    Neither is hidden or cut by the frame, and the one in front can hide at least 0.7 of the one behind.
+    """The first `count` pairs of unoccluded objects of two images, of which one can hide at least 0.7 of the other.
 
     Raises:
         InputError: the data set has fewer; an image cannot be read.
@@ -217,21 +205,12 @@ PASTES = (
 
 
 def photograph_models() -> dict[str, Sameo]:
-    """The two decoders for photographs: un-tuned and fine-tuned.
-
-    Raises:
-        InputError: the image encoder was not fetched.
-    """
+    """The un-tuned and the fine-tuned decoder for photographs; InputError if the image encoder was not fetched."""
     return {"un-tuned": Sameo.load("photo_base"), "SAMEO": Sameo.load("photo")}
 
 
 def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, OcclusionPair]:
-    """Cut-outs of photographs over objects of other photographs; by name, such as "cat over cup".
-
-    Args:
-        model: the un-tuned one. Its masks of the unoccluded objects are cut-outs and truth.
-        pastes: what is pasted over what.
-    """
+    """Pasted scenes by name, such as "cat over cup"; the un-tuned model's masks of whole objects are the truth."""
     best = Sameo(model.model, model.variant, best_of_three=True)
     names = {name for paste in pastes for name in (paste.front, paste.behind)}
     whole = {name: _whole_object(best, OBJECTS[name]) for name in names}
@@ -239,7 +218,7 @@ def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[st
 
 
 def _whole_object(model: Sameo, item: SampleObject) -> tuple[Image, AmodalMask]:
-    """A sample photograph, and its object's mask by a model, without small parts and holes."""
+    """A sample photograph, and a model's mask of its object without small parts and holes."""
     pixels = sample_photograph(item.photograph)
     (mask,) = model.predict(pixels, [item.box]).masks
     return pixels, remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
@@ -260,14 +239,9 @@ def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> Occl
 def occlusion_curve(
     models: Mapping[str, Sameo], pairs: Sequence[OcclusionPair], rates: Sequence[float]
 ) -> list[dict[str, object]]:
-    """Each model's IoU as the occlusion grows: one row per pair, rate and model.
+    """Each model's IoU as the occlusion grows: one row per pair, rate (at most 0.9) and model.
 
     Rates that a pair misses by more than `LARGEST_MISS` are left out for that pair.
-
-    Args:
-        models: name -> SAMEO; they share the image encoder.
-        pairs: of objects.
-        rates: occlusion rates above 0, at most 0.9.
 
     Returns:
         `pair` (from 0), `model`, `rate` (asked for), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
@@ -289,10 +263,6 @@ def occlusion_curve(
 
 
 def compare_moment(frame: Frame, models: Mapping[str, Sameo]) -> Comparison:
-    """Each model's mask of a pasted scene, prompted by the box of the visible part.
-
-    Raises:
-        InputError: models whose image encoders differ.
-    """
+    """Each model's mask of a pasted scene from the visible box; InputError if their image encoders differ."""
     masks = {name: prediction.masks[0] for name, (prediction, _) in frame.answers(models).items()}
     return Comparison(frame.image, frame.visible, frame.amodal, mask_box(frame.visible), masks)

@@ -17,24 +17,24 @@ from sameo_core.masks import RLE
 from sameo_core.model.boxes import usable
 
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
-ROUNDING = 1e-5  # what a softmax in single precision may leave 0..1 by
+ROUNDING = 1e-5  # by so much a softmax in single precision may leave 0..1
 COCO80_TO_91 = "coco80_to_91"
 
-# A detector's category ids -> the data set's, None to leave one out. Or the word above: COCO's classes counted from
-# 0..79, as by mmdetection, detectron2 and ultralytics, -> COCO's own ids.
+# A detector's category ids -> the data set's, None to leave one out. Or the word above: COCO's classes 0..79, as of
+# mmdetection, detectron2 and ultralytics, -> COCO's own ids.
 CategoryMap = Mapping[int, int | None] | str
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a front-end found in one image."""
+    """Detections in one image."""
 
     boxes: BoxesXYXY  # "n 4", xyxy pixels
     scores: Scores  # "n", 0..1
     category_ids: Int[np.ndarray, " n"]
-    instance_ids: Int[np.ndarray, " n"]  # the ground-truth object each box was made from; -1 for a detector's own boxes
-    masks: tuple[RLE, ...] | None = None  # the front-end's own visible masks, one a box, of the image's size
-    amodal_masks: tuple[RLE, ...] | None = None  # where the front-end draws whole objects itself
+    instance_ids: Int[np.ndarray, " n"]  # the annotated object that each box was made from; -1 for a detector's
+    masks: tuple[RLE, ...] | None = None  # the front-end's visible masks, one per box, of the image's size
+    amodal_masks: tuple[RLE, ...] | None = None  # the front-end's amodal masks, if it predicts them
 
     @staticmethod
     def of_boxes(boxes: BoxesXYXY) -> "Detections":
@@ -97,13 +97,9 @@ def ground_truth_boxes(kind: str = "visible") -> FrontEnd:
 
 
 def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd:
-    """A front-end whose boxes are inexact: every side moves by up to `share` of the box's width or height.
+    """Uniform noise on a front-end's boxes: each side moves by up to `share` of the box's width or height.
 
-    The noise of an image depends on (seed, image id) alone. Boxes stay inside the image and keep at least one pixel.
-
-    Args:
-        front_end: what gives the exact boxes.
-        share: 0.1 for 10 %; the field's usual box error.
+    The noise depends on (seed, image id) alone. Boxes stay inside the image and keep at least one pixel.
 
     Raises:
         InputError: a share outside [0, 0.5).
@@ -120,8 +116,7 @@ def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd
         limits = np.array([image.width, image.height] * 2)
         low = np.minimum(np.maximum(boxes[:, :2], 0), limits[:2] - 1)
         high = np.maximum(np.minimum(boxes[:, 2:], limits[2:]), low + 1)
-        boxes = np.concatenate([low, high], 1).astype(np.float32)
-        return replace(found, boxes=boxes)
+        return replace(found, boxes=np.concatenate([low, high], 1).astype(np.float32))
 
     return detect
 
@@ -173,8 +168,7 @@ def map_categories(
     """A detector's category ids as the data set's, and which of them the map keeps; None: they are the same.
 
     Raises:
-        InputError: another word than "coco80_to_91"; a map to other values than whole numbers or None; ids that are not
-            in the map.
+        InputError: another word than "coco80_to_91"; ids that are not in the map, or map to no whole number.
     """
     if category_map is None:
         return ids, np.ones(len(ids), bool)

@@ -73,7 +73,7 @@ class BoxFile:
             raise InputError(file=self.path, rule=rule, remedy=remedy)
         where = f"image {image_id}"
         records = [] if image_id is None else self._records(image_id, image_size)
-        records = [{"score": 1.0, "category_id": 1} | record for record in records]
+        records = [{"score": 1.0, "category_id": 1, **record} for record in records]
         check_records(self.path, records, f"{where}, box", {"score": Real, "category_id": int})
         boxes, boxed, _ = record_boxes(self.path, records, f"{where}, box")
         boxes[boxed] = boxes_in_pixels(boxes[boxed], image_size, self.box_format, usual="xywh", file=self.path)
@@ -171,8 +171,10 @@ def file_number(name: str) -> int | None:
     return int(number[1]) if number else None
 
 
-def _whole(image_id: int | float | str) -> int | float | str:
-    return int(image_id) if isinstance(image_id, float) and image_id.is_integer() else image_id
+def _whole(image_id: int | float | str) -> int | str:
+    if isinstance(image_id, float):
+        return int(image_id) if image_id.is_integer() else str(image_id)
+    return image_id
 
 
 def _key(image_id: int | float | str) -> str:

@@ -1,11 +1,11 @@
-"""Everything mode: SAM's automatic masks as a front-end that needs neither boxes nor a detector, and clicks.
+"""Everything mode, SAM's automatic masks as a front-end without boxes or detector; and clicks.
 
     detector = load_detector("everything")                           # the un-tuned decoder of "photo_base"
     found = detector.detect(image)                                   # Detections, masks included
     box = box_from_point(detector.sameo, embedding, image_size, (x, y))
 
-Each point of a grid prompts three masks; those of high predicted IoU and stability are kept, without duplicates (NMS).
-Both uses need the un-tuned decoder: fine-tuning on boxes changes its answers to points.
+Each point of a grid prompts three masks; those of high predicted IoU and stability remain, after NMS. Both uses need
+the un-tuned decoder: fine-tuning on boxes changes its answers to points.
 """
 
 import numpy as np
@@ -27,17 +27,13 @@ MIN_STABILITY = 0.92  # SAM's default is 0.95; with an encoder as small as ours 
 POINTS_PER_SIDE = 16  # SAM: 32; four times as long
 POINTS_PER_PASS = 4  # more are no faster and need more memory
 MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene and no object
-# Of a mask's area; smaller parts and holes are removed. Where the decoder is undecided (logits near 0) the sign depends
-# on a pixel's place in its cell of 4 x 4, which shows as dots. On photographs all of them are below this.
-SMALL_REGION = 0.005
+SMALL_REGION = 0.005  # of a mask's area; smaller parts and holes are removed: dots where logits are near 0
 
 Point = tuple[float | int, float | int]
 
 
 class EverythingDetector(ImageDetector):
-    """SAM's automatic mask generation as a front-end: call it on an image of a data set, or `detect` in an array.
-
-    Scores are predicted IoU, masks are visible masks, and all objects have one category.
+    """SAM's automatic mask generation: scores are predicted IoU, masks are visible masks, there is one category.
 
     Args:
         sameo: an un-tuned model that takes points.

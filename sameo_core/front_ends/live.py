@@ -238,34 +238,27 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
         InputError: something else; columns that are no numbers or not one entry per box; boxes that are not finite;
             scores outside 0..1; a class that the map lacks.
     """
-    if not all(hasattr(found, name) for name in ("xyxy", "confidence", "class_id", "mask")):
-        rule = f"supervision.Detections, found {type(found).__name__}"
+    try:
+        boxes = as_array(found.xyxy, np.float32)
+        n = len(boxes)
+        scores = np.ones(n, np.float32) if found.confidence is None else as_array(found.confidence, np.float32)
+        ids = np.ones(n, int) if found.class_id is None else as_array(found.class_id, int)
+        masks = None if found.mask is None else as_array(found.mask, bool)
+    except (AttributeError, TypeError, ValueError) as error:
+        rule = f"supervision.Detections, found {type(found).__name__} ({error})"
         remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
-        raise InputError(file="detections", rule=rule, remedy=remedy)
-    boxes = _column(found, "xyxy", np.float32, (None, 4))
-    n = len(boxes)
+        raise InputError(file="detections", rule=rule, remedy=remedy) from error
+    shapes = [None if column is None else column.shape for column in (boxes, scores, ids, masks)]
+    if shapes[:3] != [(n, 4), (n,), (n,)] or (masks is not None and (masks.ndim, len(masks)) != (3, n)):
+        rule = f"xyxy (n, 4), confidence (n,), class_id (n,), mask (n, h, w), found the shapes {shapes}"
+        raise InputError(file="detections", rule=rule, remedy="Give x0, y0, x1, y1, and as many of the rest as boxes")
     if not np.isfinite(boxes).all():
         rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
         raise InputError(file="detections", rule=rule, remedy=remedy)
-    scores = np.ones(n, np.float32) if found.confidence is None else _column(found, "confidence", np.float32, (n,))
     scores = check_scores(scores, "detections")
-    ids = np.ones(n, int) if found.class_id is None else _column(found, "class_id", int, (n,))
     ids, kept = map_categories(ids, category_map, "detections")
-    masks = None if found.mask is None else tuple(map(encode_mask, _column(found, "mask", bool, (n, None, None))))
-    return Detections(boxes, scores, ids, np.full(n, -1), masks).take(np.flatnonzero(kept))
-
-
-def _column(found: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
-    """An attribute as an array of this shape, None standing for any length."""
-    try:
-        column = as_array(getattr(found, name), dtype)
-    except (TypeError, ValueError) as error:
-        rule, remedy = f"{name} is an array of numbers: {error}", "Convert the toolbox's own answer with supervision"
-        raise InputError(file="detections", rule=rule, remedy=remedy) from error
-    if column.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, column.shape, strict=True)):
-        rule = f"{name} has one entry per box, {shape}, found {column.shape}".replace("None", "any")
-        raise InputError(file="detections", rule=rule, remedy="Give boxes as x0, y0, x1, y1, and as many of the rest")
-    return column
+    rles = None if masks is None else tuple(map(encode_mask, masks))
+    return Detections(boxes, scores, ids, np.full(n, -1), rles).take(np.flatnonzero(kept))
 
 
 def supervision_front_end(

@@ -1,7 +1,4 @@
-"""Inference over a data set: each image is read and encoded once for all decoders and front-ends.
-
-The next images are read in the background. Only results are kept, with RLE masks.
-"""
+"""Inference over a data set: each image is read and encoded once for all decoders and front-ends."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +18,7 @@ from sameo_core.model.sameo import reuse_memory
 from sameo_core.training import EmbeddingCache
 
 Results = list[dict]  # COCO results
-OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # in the place of a model's name, see below
+OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # a front-end's, in place of a model's name
 AHEAD = 2  # images read before they are needed
 
 
@@ -29,7 +26,7 @@ class _Prepared(NamedTuple):
     """An image prepared in the background."""
 
     image: AmodalImage
-    pixels: Images | None  # what `stretch` makes of it; None: its embedding may be kept
+    pixels: Images | None  # stretched; None: its embedding may be cached
     found: dict[str, Detections]  # by the front-end's name
 
 
@@ -39,31 +36,28 @@ def predict_dataset(
     front_ends: Mapping[str, FrontEnd],
     embeddings: EmbeddingCache | None = None,
 ) -> dict[tuple[str, str], Results]:
-    """Amodal masks of every box of every front-end, by every model; all models share one image encoder.
+    """Amodal masks of every box of every front-end, by every model.
 
     Args:
-        models: name -> SAMEO; they may differ in the mask decoder only.
+        models: name -> SAMEO; they share the image encoder.
         dataset: images.
-        front_ends: name -> boxes of an image; called in another thread, one image after another.
-        embeddings: where the images' embeddings are kept, of the same encoder; None: they are made anew.
+        front_ends: name -> front-end; called in another thread, one image after another.
+        embeddings: cache of the images' embeddings by the same encoder.
 
     Returns:
-        (model's name, front-end's name) -> COCO results in the order of images and boxes: `image_id`, `category_id`,
-        `segmentation` (RLE), `score` = front-end score x predicted IoU (`without_rescoring` undoes that), and
-        `front_end_score`, `predicted_iou`, `box` (xyxy), `instance_id` (of the annotated object a box was made from,
-        else -1), and, of front-ends that have masks, `visible_mask` (RLE), their own. For such front-ends also
-        (`OWN_VISIBLE`, front-end's name), or `OWN_AMODAL` where it draws whole objects: its masks and scores as they
-        are, without SAMEO.
+        (model, front-end) -> COCO results in the order of images and boxes: `image_id`, `category_id`, `segmentation`
+        (RLE), `score` = front-end score x predicted IoU, `front_end_score`, `predicted_iou`, `box` (xyxy),
+        `instance_id` (of the annotated object that a box was made from, else -1) and, if the front-end has masks,
+        `visible_mask` (RLE). For such front-ends also (`OWN_VISIBLE`, front-end), or `OWN_AMODAL` if it predicts amodal
+        masks: its own masks and scores, without SAMEO.
 
     Raises:
-        InputError: no model; models whose image encoders differ; unreadable images; a front-end's masks that are not of
-            their image's size, as soon as there is one.
+        InputError: no model; different image encoders; unreadable images; a front-end's masks of another size.
     """
     if not models:
         raise InputError(file="models", rule="at least one model, found none", remedy="Pass {name: Sameo.load(...)}")
-    first, *others = models.values()
-    for other in others:
-        check_same_encoder(first, other)
+    check_same_encoder(*models.values())
+    first = next(iter(models.values()))
 
     def prepare(number: int) -> _Prepared:
         image = dataset[number]
@@ -83,7 +77,10 @@ def predict_dataset(
             for front_end, found in detections.items():
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
-                    results.setdefault((kind, front_end), []).extend(own_masks(image.image_id, found))
+                    own = found.amodal_masks or found.masks or ()
+                    entries = [_front_end_result(image.image_id, found, i) for i in range(len(own))]
+                    both = zip(entries, own, strict=True)
+                    results.setdefault((kind, front_end), []).extend(e | {"segmentation": mask} for e, mask in both)
                 annotated = "xyxy" if (found.instance_ids >= 0).all() else None  # pixels, however small the object
                 for name, model in models.items():
                     start = 0
@@ -107,26 +104,13 @@ def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detection
 
 
 def result_records(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:
-    """One image's objects as COCO results, in the order of the boxes; the keys as in `predict_dataset`.
-
-    Args:
-        image_id: of the image.
-        found: what the front-end found in it.
-        prediction: of all its boxes, or of some that follow each other.
-        start: which box is the first of `prediction`.
-    """
+    """COCO results, as of `predict_dataset`, of consecutive boxes of one image, the first of them number `start`."""
     results = []
     rows = zip(prediction.masks, prediction.iou, prediction.scores, strict=True)
     for i, (mask, iou, score) in enumerate(rows, start):
         own = {"segmentation": encode_mask(mask), "score": float(score), "predicted_iou": float(iou)}
         results.append(_front_end_result(image_id, found, i) | own)
     return results
-
-
-def own_masks(image_id: int | str, found: Detections) -> Results:
-    """A front-end's own masks as COCO results: amodal ones where it has them, else the visible ones as they are."""
-    masks = found.masks if found.amodal_masks is None else found.amodal_masks
-    return [_front_end_result(image_id, found, i) | {"segmentation": mask} for i, mask in enumerate(masks or ())]
 
 
 def without_rescoring(results: Results) -> Results:
@@ -162,8 +146,8 @@ def _prefetch(work: Callable[[int], _Prepared], numbers: Iterable[int]) -> Itera
             thread.shutdown(wait=False, cancel_futures=True)
 
 
-def check_same_encoder(a: Sameo, b: Sameo) -> None:
-    """Raise InputError unless the two models share their image encoder."""
-    if not a.shares_encoder(b):
+def check_same_encoder(first: Sameo, *others: Sameo) -> None:
+    """Raise InputError unless the models share their image encoder."""
+    if not all(first.shares_encoder(other) for other in others):
         rule = "models that are compared in one pass share their image encoder, found two different ones"
         raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")

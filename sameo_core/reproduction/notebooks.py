@@ -74,7 +74,10 @@ def check_parameters(path: Path, parameters: dict) -> None:
     for name in parameters:
         if name not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            rule, remedy = f"the notebook has no parameter {name!r}; {has}", f"Set {name!r} in its cell of parameters"
+            rule, remedy = (
+                f"the notebook has no parameter {name!r}; {has}",
+                f"Set {name!r} in its cell tagged 'parameters'",
+            )
             raise InputError(file=path, rule=rule, remedy=remedy)
 
 
