@@ -15,7 +15,7 @@ from sameo_core.apps.playground import OcclusionPair, occlusion_curve, stages
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
 from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
-from sameo_core.masks import decode_rle, mask_box
+from sameo_core.masks import mask_box
 from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset
 from sameo_core.reporting import object_picture
@@ -262,18 +262,6 @@ def test_failures_are_stepped_through_from_the_worst(explorer, dataset, models):
     assert f"Number {len(ranking) - 1} of" in explorer.status.value
 
 
-def test_worst_hidden_names_row_image_and_object(dataset, models):
-    results = predict_dataset(models, dataset, {"visible": ground_truth_boxes()})["after", "visible"]
-    objects = [(i, j) for i, image in enumerate(dataset) for j in range(len(image.instances))]
-    for failure in worst_hidden(dataset, results, least=0):
-        assert objects[failure.row] == (failure.image, failure.instance)
-        item = dataset[failure.image].instances[failure.instance]
-        predicted = decode_rle(results[failure.row]["segmentation"])
-        assert region_iou(predicted, item.amodal, item.visible).hidden == pytest.approx(failure.hidden)
-    occluded = sum(item.occlusion_rate > 0 for image in dataset for item in image.instances)
-    assert len(worst_hidden(dataset, results, least=0)) == occluded
-
-
 # ------------------------------------------------------------------------------------------------------- data sets
 
 
@@ -304,11 +292,6 @@ def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypa
     assert explorer.data_set.value == "cocoa_cls" and explorer.dataset is dataset
     draw(explorer, 20, 30, 70, 90)
     assert "Answered" in explorer.status.value
-
-
-def test_models_with_different_encoders_are_refused(nano, dataset, world):
-    with pytest.raises(InputError, match="share their image encoder"):
-        DatasetExplorer({"a": nano, "b": Sameo(seeded_nano(1), "nano")}, world.profile(), {"cocoa_cls": dataset})
 
 
 # ------------------------------------------------------------------------------------------------------- playground

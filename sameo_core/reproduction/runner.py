@@ -213,39 +213,30 @@ def _explain(
     error: Exception, run: NotebookRun, notebook: nbformat.NotebookNode, begun: int, timeout: int | float
 ) -> str:
     """Notebook, cell, heading, line and error."""
-    match error:
-        case PapermillExecutionError():
-            what = f"{error.ename}: {_plain(str(error.evalue)).strip()}".rstrip(": ")
-            places = re.findall(r"^File (.+?:\d+)", _plain("\n".join(error.traceback)), re.MULTILINE)
-            ours = [place for place in places if place.startswith(str(ROOT / "sameo_core"))]
-            if places:
-                what += f"\n(raised in {(ours or places)[-1].removeprefix(f'{ROOT}{os.sep}')})"
-        case DeadKernelError():
-            what = "the kernel died: out of memory, or a crash in compiled code"
-        case CellTimeoutError():
-            what = f"the cell took longer than its {timeout:g} s"
-        case _:
-            what = f"{type(error).__name__}: {_plain(str(error)).strip()}".rstrip(": ")
+    name, text, trace = type(error).__name__, str(error), ""
+    if isinstance(error, PapermillExecutionError):
+        name, text, trace = error.ename, str(error.evalue), _plain("\n".join(error.traceback))
+    what = f"{name}: {_plain(text).strip()}".rstrip(": ")
+    if isinstance(error, DeadKernelError):
+        what = "the kernel died: out of memory, or a crash in compiled code"
+    elif isinstance(error, CellTimeoutError):
+        what = f"the cell took longer than its {timeout:g} s"
     lines = what.splitlines()
     what = "\n".join(lines if len(lines) <= 12 else [*lines[:10], "...", lines[-1]])
+    places = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
+    if places:
+        ours = [place for place in places if place.startswith(str(ROOT / "sameo_core"))]
+        what += f"\n(raised in {short(Path((ours or places)[-1]))})"
 
     cells = code_cells(notebook)
     if not 1 <= begun <= len(cells):
         return f"{run.name} failed before its first cell\n{what}"
     heading, cell = cells[begun - 1]
-    failing_line = _failing_line(error)
     where = f'{run.name} failed in code cell {begun} of {len(cells)}, under "{heading}"'
-    if failing_line and failing_line <= len(cell.source.splitlines()):
-        where += f", line {failing_line}:\n    {cell.source.splitlines()[failing_line - 1].strip()}"
+    numbers = re.findall(rf"Cell In\[{getattr(error, 'exec_count', None)}\], line (\d+)", trace)
+    if numbers and int(numbers[-1]) <= len(cell.source.splitlines()):
+        where += f", line {numbers[-1]}:\n    {cell.source.splitlines()[int(numbers[-1]) - 1].strip()}"
     return f"{where}\n{what}\nAs far as it came: {short(cast(Path, run.output))}"
-
-
-def _failing_line(error: Exception) -> int | None:
-    """The line of the failing cell, from IPython's traceback."""
-    if not isinstance(error, PapermillExecutionError):
-        return None
-    lines = re.findall(rf"Cell In\[{error.exec_count}\], line (\d+)", _plain("\n".join(error.traceback)))
-    return int(lines[-1]) if lines else None
 
 
 @contextmanager
