@@ -244,9 +244,8 @@ def predict_photographs(
     sources = {path: given / f"{path.stem}.json" if apart else given for path in paths}
     _check_out(out, sources, None if alone else photographs)
     shared = live or (None if apart else read_box_file(given, box_format, crowds))
-    if not alone and isinstance(shared, BoxFile) and all(shared.image_id(path.name) is None for path in paths):
-        rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
-        raise InputError(file=given, rule=rule, remedy=f"{remedy}, or a folder of JSON files named as the photographs")
+    if not alone and isinstance(shared, BoxFile):
+        _check_names(shared, paths)
     weights = default_weights() if weights is None else weights
     reuse_memory()
     model = Sameo.load(weights)
@@ -267,15 +266,27 @@ def predict_photographs(
             shot, embedding = _find_boxes(model, path, source, alone=alone or apart, min_score=min_score)
             _write(model, shot, embedding, target, weights, mark)
             run.written.append(target)
-        except Exception as error:  # out of memory, a full disk, a driver: the other photographs go on
+        except Exception as error:  # whatever it is: the other photographs go on
             if alone:
                 raise
-            if not isinstance(error, InputError):
-                rule = f"it cannot be done ({type(error).__name__}: {error})"
-                error = InputError(file=path, rule=rule, remedy="Look at it alone, without the folder")
-            run.failures.append(error)
+            run.failures.append(_as_input_error(error, path))
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
+
+
+def _check_names(boxes: BoxFile, photographs: Sequence[Path]) -> None:
+    if all(boxes.image_id(path.name) is None for path in photographs):
+        rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
+        remedy += ", or a folder of JSON files named as the photographs"
+        raise InputError(file=boxes.path, rule=rule, remedy=remedy)
+
+
+def _as_input_error(error: Exception, photograph: Path) -> InputError:
+    """Out of memory, a full disk, a driver: for the list of photographs that failed."""
+    if isinstance(error, InputError):
+        return error
+    rule = f"it cannot be done ({type(error).__name__}: {error})"
+    return InputError(file=photograph, rule=rule, remedy="Look at it alone, without the folder")
 
 
 def _write(

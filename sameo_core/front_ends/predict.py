@@ -66,8 +66,7 @@ def predict_dataset(
 
     reuse_memory()
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
-    bar = tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image")
-    with bar:
+    with tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image") as bar:
         for image, pixels, detections in _prefetch(prepare, range(len(dataset))):
             size = (image.height, image.width)
             if pixels is None:
@@ -77,10 +76,7 @@ def predict_dataset(
             for front_end, found in detections.items():
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
-                    own = found.amodal_masks or found.masks or ()
-                    entries = [_front_end_result(image.image_id, found, i) for i in range(len(own))]
-                    both = zip(entries, own, strict=True)
-                    results.setdefault((kind, front_end), []).extend(e | {"segmentation": mask} for e, mask in both)
+                    results.setdefault((kind, front_end), []).extend(_own_results(image.image_id, found))
                 annotated = "xyxy" if (found.instance_ids >= 0).all() else None  # pixels, however small the object
                 for name, model in models.items():
                     start = 0
@@ -89,6 +85,12 @@ def predict_dataset(
                         start += len(part.iou)
             bar.update()
     return results
+
+
+def _own_results(image_id: int, found: Detections) -> Results:
+    """The front-end's own masks as results, the amodal ones if it has any."""
+    own = found.amodal_masks or found.masks or ()
+    return [_front_end_result(image_id, found, i) | {"segmentation": mask} for i, mask in enumerate(own)]
 
 
 def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detections:

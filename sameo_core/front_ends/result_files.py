@@ -31,7 +31,7 @@ from sameo_core.front_ends.base import (
     map_categories,
 )
 from sameo_core.front_ends.boxes import record_boxes, record_mask
-from sameo_core.masks import mask_area, mask_box
+from sameo_core.masks import RLE, mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
 Rows = Int[np.ndarray, " _"]
@@ -100,11 +100,7 @@ def coco_results(
     check_records(file, records, "result", needed)
     scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
     boxes, boxed, masked = record_boxes(file, records, "result")
-    lacking = np.flatnonzero(~masked)
-    if masked.any() and len(lacking):
-        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(records):,} lack it"
-        remedy = "Write the results again, all in one way"
-        raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
+    _check_all_or_none(masked, file)
     images = _image_numbers(file, records, dataset)
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
     rows = np.flatnonzero(images >= 0)
@@ -128,8 +124,7 @@ def coco_results(
 
     masks = None
     if masked.any():
-        bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
-        rles = {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
+        rles = _masks(records, rows, sizes, file)
         full = np.array([boxed[row] or mask_area(rle) > 0 for row, rle in rles.items()], bool)
         left_out["with neither a box nor a pixel"] = int((~full).sum())
         rows = rows[full]
@@ -140,6 +135,21 @@ def coco_results(
     places = {image.image_id: slice(*ends[i : i + 2]) for i, image in enumerate(dataset)}
     found = Detections(boxes[rows], scores[rows], categories[rows], np.full(len(rows), -1), masks)
     return ResultsFile(file, found, places, left_out)
+
+
+def _check_all_or_none(masked: Bool[np.ndarray, " n"], file: str | Path) -> None:
+    lacking = np.flatnonzero(~masked)
+    if masked.any() and len(lacking):
+        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(masked):,} lack it"
+        remedy = "Write the results again, all in one way"
+        raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
+
+
+def _masks(
+    records: Sequence[Mapping], rows: Int[np.ndarray, " rows"], sizes: Int[np.ndarray, "n 2"], file: str | Path
+) -> dict[int, RLE]:
+    bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
+    return {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
 
 
 def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:

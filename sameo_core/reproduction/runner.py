@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
@@ -83,26 +83,16 @@ def reproduce(
     if profile == "mini" and folder == NOTEBOOKS and numbers and (os.cpu_count() or 1) > 1:
         paths.sort(key=lambda path: path.name[:2] in TRAINING)
         ahead = trainings_ahead(numbers, seeds or 1, here / "trainings.log")
-
     timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     write_environment(here)
     started = time.time()
     done = [NotebookRun(path.stem) for path in paths]
-    width = max(len(run.name) for run in done)
     minutes = [expected_minutes(path, seeds or 1) if profile == "mini" else 0 for path in paths]
     print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
+    for path, run in zip(paths, done, strict=True):
+        run.output = here / "notebooks" / path.name
     with kernel_environment(profile), quiet_logs(), ahead:
-        for i, (path, run) in enumerate(zip(paths, done, strict=True)):
-            run.output = here / "notebooks" / path.name
-            if minutes[i]:
-                pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
-                left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
-                print(f"{run.name:<{width}}  {left}", flush=True)
-            execute(path, run, parameters[path], timeout, width)
-            if run.status != "passed":
-                print(run.error, flush=True)
-                break
-
+        _run_in_order(paths, done, parameters, timeout, minutes)
     elapsed = time.time() - started
     tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
     beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
@@ -111,12 +101,36 @@ def reproduce(
     report = write_report(done, profile, text, [*tables, *figures], here / "report.html")
     print(f"\n{text}\nReport: {short(report)}", flush=True)
     if update and all(run.status == "passed" for run in done):
-        (committed / profile).mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            shutil.copy(table, committed / profile)
-        for run in done:
-            save_outputs(folder / f"{run.name}.ipynb", cast(Path, run.output))
+        _commit(done, tables, folder, committed / profile)
     return done
+
+
+def _commit(runs: Sequence[NotebookRun], tables: Sequence[Path], notebooks: Path, results: Path) -> None:
+    results.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        shutil.copy(table, results)
+    for run in runs:
+        save_outputs(notebooks / f"{run.name}.ipynb", cast(Path, run.output))
+
+
+def _run_in_order(
+    paths: Sequence[Path],
+    runs: Sequence[NotebookRun],
+    parameters: Mapping[Path, dict[str, object]],
+    timeout: int | float,
+    minutes: Sequence[float],
+) -> None:
+    """Execute notebooks until one fails; say the minutes that each will take (0: unknown), at the pace so far."""
+    started, width = time.time(), max(len(run.name) for run in runs)
+    for i, (path, run) in enumerate(zip(paths, runs, strict=True)):
+        if minutes[i]:
+            pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
+            left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
+            print(f"{run.name:<{width}}  {left}", flush=True)
+        execute(path, run, parameters[path], timeout, width)
+        if run.status != "passed":
+            print(run.error, flush=True)
+            break
 
 
 def _parameters(paths: Sequence[Path], profile: str, seeds: int | None) -> dict[Path, dict[str, object]]:

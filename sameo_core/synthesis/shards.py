@@ -41,7 +41,7 @@ def synthesize(
     shard: int | None = None,
     shards: int | None = None,
 ) -> Path:
-    """Write a split of Amodal-LVIS; paper, section "Amodal-LVIS", second and third stage.
+    """Write a split of Amodal-LVIS below `out`, and return `out`; paper, section "Amodal-LVIS", stages two and three.
 
     Every byte depends on pool, images, config and seed alone: not on workers, scheduler, parts or interruptions (with
     the pinned versions of the packages). The same call resumes an interrupted one; finished shards are kept.
@@ -58,9 +58,6 @@ def synthesize(
             images under the same paths.
         shard, shards: make part `shard` (from 0) of `shards` parts only, e.g. one per task of a Slurm array.
 
-    Returns:
-        `out`.
-
     Raises:
         InputError: an odd number of images; a negative seed; no workers; a curriculum that contradicts itself; fewer
             than two images in the pool; a folder that holds another set; a part that does not exist; source images
@@ -70,10 +67,7 @@ def synthesize(
     _check_arguments(images, seed, workers)
     check_curriculum(config)
     part = _part(shard, shards)
-    pool = (pool if isinstance(pool, Pool) else Pool.load(pool)).complete()
-    if len(pool.image_id) < 2:
-        rule = f"complete objects in at least two images, found {len(pool)} objects in {len(pool.image_id)} images"
-        raise InputError(file="pool", rule=rule, remedy="Collect from more images, or lower the thresholds")
+    pool = _complete(pool)
     recipe = {"images": images, "split": split, "seed": seed, "pool": pool.fingerprint(), **asdict(config)}
     for key in ("complete", "complete_objects", "synthetic_images"):  # these decided what the pool holds
         del recipe[key]
@@ -90,6 +84,14 @@ def synthesize(
     if all(map(_is_whole, files)):
         _remove_partial_files(out, split)
     return out
+
+
+def _complete(pool: Pool | str | Path) -> Pool:
+    pool = (pool if isinstance(pool, Pool) else Pool.load(pool)).complete()
+    if len(pool.image_id) < 2:
+        rule = f"complete objects in at least two images, found {len(pool)} objects in {len(pool.image_id)} images"
+        raise InputError(file="pool", rule=rule, remedy="Collect from more images, or lower the thresholds")
+    return pool
 
 
 def _check_arguments(images: int, seed: int, workers: int) -> None:
