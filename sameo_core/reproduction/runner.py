@@ -89,10 +89,8 @@ def reproduce(
     done = [NotebookRun(path.stem) for path in paths]
     minutes = [expected_minutes(path, seeds or 1) if profile == "mini" else 0 for path in paths]
     print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
-    for path, run in zip(paths, done, strict=True):
-        run.output = here / "notebooks" / path.name
     with kernel_environment(profile), quiet_logs(), ahead:
-        _run_in_order(paths, done, parameters, timeout, minutes)
+        _run_in_order(paths, done, here / "notebooks", parameters, timeout, minutes)
     elapsed = time.time() - started
     tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
     beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
@@ -116,17 +114,22 @@ def _commit(runs: Sequence[NotebookRun], tables: Sequence[Path], notebooks: Path
 def _run_in_order(
     paths: Sequence[Path],
     runs: Sequence[NotebookRun],
+    executed: Path,
     parameters: Mapping[Path, dict[str, object]],
     timeout: int | float,
-    minutes: Sequence[float],
+    minutes: Sequence[int | float],
 ) -> None:
-    """Execute notebooks until one fails; say the minutes that each will take (0: unknown), at the pace so far."""
+    """Execute notebooks, into the folder `executed`, until one fails.
+
+    Each is preceded by the minutes that it and the rest will take, at the pace so far; 0 minutes: unknown, not said.
+    """
     started, width = time.time(), max(len(run.name) for run in runs)
     for i, (path, run) in enumerate(zip(paths, runs, strict=True)):
         if minutes[i]:
             pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
             left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
             print(f"{run.name:<{width}}  {left}", flush=True)
+        run.output = executed / path.name
         execute(path, run, parameters[path], timeout, width)
         if run.status != "passed":
             print(run.error, flush=True)
