@@ -32,18 +32,7 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
     data = read_json(path, ["images", "annotations"])
     builder = DatasetBuilder("cocoa", root, split, path)
 
-    first: dict[object, Mapping] = {}  # image id -> the annotation that counts
-    for annotation in records(builder, data["annotations"], "annotation"):
-        record = f"annotation {annotation.get('id')} (image {annotation.get('image_id')})"
-        if not isinstance(annotation.get("regions"), list):
-            builder.skip("annotation without regions", record)
-        elif not is_int(annotation.get("image_id")):
-            builder.skip("annotation without image", record)
-        elif annotation["image_id"] in first:
-            builder.skip("another annotator of the same image", record)
-        else:
-            first[annotation["image_id"]] = annotation
-
+    first = _first_annotators(builder, data["annotations"])
     for image in records(builder, data["images"], "image"):
         name = own_file_name(image)
         if name is None:
@@ -78,6 +67,22 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
                 order=region.get("order"),
             )
     return builder.finish()
+
+
+def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[int, Mapping]:
+    """Image id -> the annotation that counts; the others are skipped."""
+    first: dict[int, Mapping] = {}
+    for annotation in records(builder, annotations, "annotation"):
+        record = f"annotation {annotation.get('id')} (image {annotation.get('image_id')})"
+        if not isinstance(annotation.get("regions"), list):
+            builder.skip("annotation without regions", record)
+        elif not is_int(annotation.get("image_id")):
+            builder.skip("annotation without image", record)
+        elif annotation["image_id"] in first:
+            builder.skip("another annotator of the same image", record)
+        else:
+            first[annotation["image_id"]] = annotation
+    return first
 
 
 def _name(region: Mapping) -> str:

@@ -32,30 +32,7 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
     builder = DatasetBuilder("lvvis", root, split, path)
     builder.add_categories(data["categories"])
 
-    annotated: dict[int, set[int]] = {}  # video -> frames with a mask
-    for annotation in data["annotations"]:
-        if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):
-            masks = annotation.get("segmentations")
-            seen = annotated.setdefault(annotation["video_id"], set())
-            seen.update(t for t, mask in enumerate(masks if isinstance(masks, list) else []) if mask)
-
-    first_image: dict[int, tuple[int, int]] = {}  # video -> (id of frame 0, frames)
-    next_image = 1
-    for video in records(builder, data["videos"], "video"):
-        record, frames = f"video {video.get('id')}", video.get("file_names")
-        if not is_int(video.get("id")) or video["id"] in first_image:
-            builder.skip("video without a whole-number id of its own", record)
-            continue
-        if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
-            builder.skip("video without file names", record)
-            continue
-        first_image[video["id"]] = next_image, len(frames)
-        for t, name in enumerate(frames):
-            if t % every_nth_frame == 0 and t in annotated.get(video["id"], ()):
-                file_name = "/".join(name.replace("\\", "/").split("/")[-2:])
-                builder.add_image({**video, "id": next_image + t}, file_name, root / split / "JPEGImages")
-        next_image += len(frames)
-
+    first_image = _add_frames(builder, data, root / split / "JPEGImages", every_nth_frame)
     next_instance = 1
     for annotation in records(builder, data["annotations"], "annotation"):
         record, masks = f"annotation {annotation.get('id')}", annotation.get("segmentations")
@@ -79,3 +56,31 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
                     )
         next_instance += len(masks) if isinstance(masks, list) else 0
     return builder.finish()
+
+
+def _add_frames(builder: DatasetBuilder, data: dict, folder: Path, every_nth_frame: int) -> dict[int, tuple[int, int]]:
+    """Add the frames with a mask; returns each video's image id of frame 0, and its number of frames."""
+    annotated: dict[int, set[int]] = {}  # video -> frames with a mask
+    for annotation in data["annotations"]:
+        if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):
+            masks = annotation.get("segmentations")
+            seen = annotated.setdefault(annotation["video_id"], set())
+            seen.update(t for t, mask in enumerate(masks if isinstance(masks, list) else []) if mask)
+
+    first_image: dict[int, tuple[int, int]] = {}
+    next_image = 1
+    for video in records(builder, data["videos"], "video"):
+        record, frames = f"video {video.get('id')}", video.get("file_names")
+        if not is_int(video.get("id")) or video["id"] in first_image:
+            builder.skip("video without a whole-number id of its own", record)
+            continue
+        if not isinstance(frames, list) or not all(isinstance(name, str) for name in frames):
+            builder.skip("video without file names", record)
+            continue
+        first_image[video["id"]] = next_image, len(frames)
+        for t in range(0, len(frames), every_nth_frame):
+            if t in annotated.get(video["id"], ()):
+                file_name = "/".join(frames[t].replace("\\", "/").split("/")[-2:])
+                builder.add_image({**video, "id": next_image + t}, file_name, folder)
+        next_image += len(frames)
+    return first_image
