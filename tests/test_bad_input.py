@@ -324,7 +324,7 @@ ROWS = [
     Row("datasets.coco.read_kins", lambda d: Given(d.folder, "val", "2021"), "version", "found '2021'", "leave it out"),
     Row("datasets.coco.read_d2sa", lambda d: Given(d.folder, "train+x"), "split", "found 'x'", "one of these"),
     Row("datasets.dyce.read_dyce", lambda d: Given(d.folder, "val_real"), "split", "natural images", "train, val"),
-    Row("datasets.walt.read_walt", lambda d: Given(d.folder, "val", "xml"), "form", "found 'xml'", "Leave it out"),
+    Row("datasets.walt.read_walt", lambda d: Given(d.folder, "val", "xml"), "form", "found 'xml'", "leave it out"),
     Row("datasets.lvvis.read_lvvis", lambda d: Given(d.folder, "val", None, 0), "every_nth_frame", "found 0", "Give 1"),
     Row(
         "datasets.coco.read_coco", lambda d: Given(d.folder, "val", visible="yes"), "visible", "same.* 'yes'", "one of"
@@ -453,7 +453,7 @@ ROWS = [
         "CleaningConfig",
     ),
     Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: [")), "s.yaml", "not valid YAML", "that line"),
-    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "files is a list", "head", "a"),
+    Row("datasets.load_sources", lambda d: Given(d.file("s.yaml", "a: {}")), "s.yaml", "'files' is", "top", "a"),
     Row("datasets.downloads.download", g("lviss"), "name", "no source is called 'lviss'", "one of these"),
     Row(
         "datasets.downloads.download",
@@ -461,13 +461,6 @@ ROWS = [
         "--from",
         "only coco_photos and cocoa_photos",
         "Leave it out",
-    ),
-    Row(
-        "datasets.downloads.fetch",
-        lambda d: Given(SourceFile("a"), "ftp://a.org/a", d.folder / "a", "", 1),
-        "ftp://a.org/a",
-        "unknown url type",
-        "Check the connection",
     ),
     *(
         Row(
