@@ -165,7 +165,6 @@ CASES = [
     ("datasets.load_sources", holding("s.yaml", "a: {}"), "s.yaml", "a"),
     ("datasets.downloads.download", g("lviss"), "name"),
     ("datasets.downloads.download", g("lvis", local="."), "--from"),
-    ("datasets.fetching.fetch", lambda d: Given(SourceFile("a"), "ftp://a.org/a", d.folder / "a", "", 1), "ftp://a"),
     ("datasets.photo_ids.take_from", lambda d: Given("coco_photos", d.folder, d.folder / "x"), "train2017.json"),
     (
         "datasets.photo_ids.cut_annotations",

@@ -385,12 +385,6 @@ def test_shards_of_amodal_lvis_are_one_data_set(tmp_path):
     assert len(load_dataset("amodal_lvis", tmp_path, "val")) == 1
 
 
-def test_a_shard_is_a_coco_file(tmp_path):
-    path = tmp_path / "shard.json"
-    path.write_text(json.dumps(AMODAL_LVIS))
-    assert COCO(str(path)).annToMask(AMODAL_LVIS["annotations"][0]).sum() == 16
-
-
 def test_a_missing_shard_is_named(tmp_path):
     for number in (0, 2):
         write(shard(number), tmp_path, f"annotations/amodal_lvis_val_{number:05d}-of-00003.json")

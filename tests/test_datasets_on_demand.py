@@ -1,6 +1,5 @@
 """What is read when: opening decodes no mask, one pass counts them all, and nothing outlives the file it came from."""
 
-import copy
 import json
 import os
 import pickle
@@ -16,7 +15,6 @@ from sameo_core.config import CleaningConfig, DataConfig, load_profile, profiles
 from sameo_core.datasets import AmodalDataset, base, builder, clean, json_index, load_dataset
 from sameo_core.datasets import dataset as dataset_module
 from sameo_core.errors import InputError
-from sameo_core.masks import decode_rle, encode_mask
 from sameo_core.miniature import draw_dataset
 
 FILE = "annotations/val.json"
@@ -442,28 +440,3 @@ def test_mask_files_that_change_after_they_were_counted_are_an_input_error(drawn
         path.unlink()
     with pytest.raises(InputError, match="it had 1 objects when they were counted, now 0"):
         len(travelled[0].instances)
-
-
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
-    text = json.dumps(document(2, 3)).encode()
-    for end in range(0, len(text), 7):
-        (tmp_path / "annotations").mkdir(exist_ok=True)
-        (tmp_path / FILE).write_bytes(text[:end])
-        with pytest.raises(InputError, match=rf"not valid JSON, it breaks at byte \d+ of {end}: "):
-            load_dataset("coco", tmp_path)
-
-
-def test_masks_are_the_same_however_the_file_is_laid_out(tmp_path):
-    data = document()
-    first = load(tmp_path, data)
-    expected = [(image.file_name, list(image.instances)) for image in first]
-    shuffled = copy.deepcopy(data)
-    shuffled = {key: shuffled[key] for key in ("annotations", "categories", "images")}
-    (tmp_path / FILE).write_text("\ufeff" + json.dumps(shuffled, indent=2), encoding="utf-8")
-    again = load_dataset("coco", tmp_path)
-    assert [(image.file_name, list(image.instances)) for image in again] == expected
-    polygon = np.zeros((SIDE, SIDE), bool)
-    x0, y0, x1, _, _, y1, *_ = data["annotations"][0]["visible_mask"][0]
-    polygon[y0:y1, x0:x1] = True
-    item = next(i for image in first for i in image.instances if i.instance_id == 100)
-    assert encode_mask(polygon) == item.visible_rle and (decode_rle(item.visible_rle) == polygon).all()

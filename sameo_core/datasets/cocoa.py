@@ -69,9 +69,9 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
     return builder.finish()
 
 
-def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[object, Mapping]:
-    """Image id -> the annotation that counts."""
-    first: dict[object, Mapping] = {}
+def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[int, Mapping]:
+    """Image id -> the annotation that counts; the others are skipped."""
+    first: dict[int, Mapping] = {}
     for annotation in records(builder, annotations, "annotation"):
         record = f"annotation {annotation.get('id')} (image {annotation.get('image_id')})"
         if not isinstance(annotation.get("regions"), list):

@@ -58,8 +58,8 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
     return builder.finish()
 
 
-def _add_frames(builder: DatasetBuilder, data: Mapping, folder: Path, every_nth: int) -> dict[int, tuple[int, int]]:
-    """Add the frames that have a mask; returns video -> (image id of its frame 0, number of its frames)."""
+def _add_frames(builder: DatasetBuilder, data: dict, folder: Path, every_nth_frame: int) -> dict[int, tuple[int, int]]:
+    """Add the frames with a mask; returns each video's image id of frame 0, and its number of frames."""
     annotated: dict[int, set[int]] = {}  # video -> frames with a mask
     for annotation in data["annotations"]:
         if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):
@@ -78,9 +78,9 @@ def _add_frames(builder: DatasetBuilder, data: Mapping, folder: Path, every_nth:
             builder.skip("video without file names", record)
             continue
         first_image[video["id"]] = next_image, len(frames)
-        for t, name in enumerate(frames):
-            if t % every_nth == 0 and t in annotated.get(video["id"], ()):
-                file_name = "/".join(name.replace("\\", "/").split("/")[-2:])
+        for t in range(0, len(frames), every_nth_frame):
+            if t in annotated.get(video["id"], ()):
+                file_name = "/".join(frames[t].replace("\\", "/").split("/")[-2:])
                 builder.add_image({**video, "id": next_image + t}, file_name, folder)
         next_image += len(frames)
     return first_image

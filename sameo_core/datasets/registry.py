@@ -165,19 +165,13 @@ def inventory_table(holdings: Sequence[Holding]) -> str:
     rows = [("data set", "split", "state", "images", "instances", "folder", "licence")]
     named = set()
     for holding in holdings:
-        first = holding.name not in named  # its folder and licence are in its first line only
-        named.add(holding.name)
-        rows.append(
-            (
-                holding.name if first else "",
-                holding.split,
-                holding.state,
-                f"{_count(holding.images)} / {_count(holding.published.images)}",
-                f"{_count(holding.instances)} / {_count(holding.published.instances)}",
-                str(holding.folder) if first else "",
-                holding.licence if first else "",
-            )
+        images, instances = (
+            f"{_count(getattr(holding, what))} / {_count(getattr(holding.published, what))}"
+            for what in ("images", "instances")
         )
+        about = (holding.name, str(holding.folder), holding.licence) if holding.name not in named else ("", "", "")
+        named.add(holding.name)  # its name, folder and licence are in its first line only
+        rows.append((about[0], holding.split, holding.state, images, instances, *about[1:]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

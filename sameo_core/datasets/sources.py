@@ -80,7 +80,8 @@ def load_sources(path: Path = SOURCES) -> dict[str, Source]:
         try:
             sources[name] = _source(name, entry, entries)
         except (TypeError, ValueError, KeyError, AttributeError) as error:  # also of what an entry lacks, or has more
-            rule, remedy = f"{type(error).__name__}: {error}"[:300], "The top of the file says what an entry holds"
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            rule, remedy = f"an entry breaks the schema: {what}"[:300], "The top of the file says what an entry holds"
             raise InputError(file=path, record=str(name), rule=rule, remedy=remedy) from error
     return sources
 
