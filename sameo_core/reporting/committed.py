@@ -1,8 +1,8 @@
 """Committed results: a run's tables compared with them, within tolerances for other CPUs; README's numbers.
 
-`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); then the two kinds of x86 CPU that were
-tried train the same bytes. On other CPUs sums are added in another order, and training multiplies the difference: a
-final loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances allow for smaller groups of objects.
+`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); then the two kinds of AMD CPU that were
+tried train the same bytes. Intel's and others add in another order, and training multiplies the difference: a final
+loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances allow for smaller groups of objects.
 """
 
 import math
