@@ -116,10 +116,11 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
                 raise
             print(f"{name} is left out: {error}")
             missing.append(error)
+    if missing and not datasets:
+        raise missing[0]
     if not datasets:
         rule = "at least one set of visible masks to take objects from, found none"
-        none = InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
-        raise next(iter(missing), none)
+        raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
     teacher = Sameo.load(teacher_weights, limits=profile.evaluation) if teacher_weights else None
     config, folder = profile.synthesis.complete, profile.runs / "pools"
     with locked(profile.runs / "preparation"):

@@ -273,13 +273,13 @@ def fit_amodal_rcnn(
             other errors as `train_once` and `TrainingRun.run`.
     """
     result = folder / "amodal_rcnn.safetensors"
-    model = model or starting_amodal_rcnn(recipe, seed)
 
     def work() -> None:
-        run = _training_run(model.to(default_device()).train(), sets, recipe, shared, seed, bad_images)
+        learner = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
+        run = _training_run(learner, sets, recipe, shared, seed, bad_images)
         run.run(folder)
         warn_left_out(run.left_out, folder)
-        save_detector(model, result)
+        save_detector(learner, result)
 
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
     config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}

@@ -62,13 +62,12 @@ def fine_tune(
             image files are missing or damaged. This and other errors as `train_once` and `TrainingRun.run`.
     """
     recipe = replace(recipe, seeds=(seed,))
-    embeddings = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
-    model = embeddings.model
-    share = rank(), ranks(), model.input_size, bad_images
-    sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
-    sameo = Sameo(model, recipe.variant)
 
     def work() -> None:
+        cache = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
+        share = rank(), ranks(), cache.model.input_size, bad_images
+        sampler = BatchSampler(sets, cache, recipe, cache.model.config.image_size, seed, *share)
+        sameo = Sameo(cache.model, recipe.variant)
         if rank() == 0:
             with atomic_write(folder / "sampling.json") as partial:
                 partial.write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
