@@ -44,6 +44,10 @@ PRETRAINING = (
     option("--steps", type=positive, help="default: as the shipped weights"),
     option("--threads", type=positive, help="of torch; the last digits depend on it"),
 )
+PART = (
+    option("--shard", type=int, metavar="K", help="only this part of the work, from 0, e.g. $SLURM_ARRAY_TASK_ID"),
+    option("--shards", type=int, metavar="N", help="number of parts"),
+)
 
 
 @verb(
@@ -136,8 +140,7 @@ def _datasets(options: argparse.Namespace) -> int:
     option("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on"),
     option("--workers", type=int, default=-1, metavar="K", help="processes here (default: one per core)"),
     option("--scheduler", metavar="ADDRESS", help="of Dask, e.g. tcp://host:8786; its workers do it then"),
-    option("--shard", type=int, metavar="K", help="part of the shards, from 0, e.g. $SLURM_ARRAY_TASK_ID"),
-    option("--shards", type=int, metavar="N", help="number of parts"),
+    *PART,
     option("--pool", type=Path, metavar="FILE", help="objects collected before; no teacher is needed then"),
     option("--seed", type=int, default=0),
 )
@@ -160,6 +163,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     "fine-tune the mask decoder; on several GPUs: torchrun --nproc-per-node=N -m sameo_core train ...",
     option("--recipe", default="zero_shot", metavar="NAME", help="see below (default: zero_shot)"),
     PROFILE,
+    *PART,
     option("--seed", type=int, help="of batches and prompts (default: the profile's first)"),
     option("--override", nargs="+", default=[], metavar="FIELD=VALUE", help="e.g. iterations=2000 train=cocoa,kins"),
 )
@@ -168,6 +172,11 @@ def _train(options: argparse.Namespace) -> int:
     from sameo_core.runs.distributed import process_group, rank
 
     overrides = read_overrides(options.override)
+    if options.recipe == "all":
+        jobs = pipeline.trainings(load_profile(options.profile, **overrides))
+        for _, work, profile, seed in jobs[options.shard or 0 :: options.shards or 1]:
+            print(work(profile, seed), flush=True)
+        return 0
     profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)
     with process_group():
         weights = pipeline.train(profile, profile.training.seeds[0] if options.seed is None else options.seed)
@@ -226,11 +235,14 @@ def _export_onnx(options: argparse.Namespace) -> int:
     return 0
 
 
+ALL = "recipes (all: every one that the notebooks use, or with --shard and --shards every N-th of them):"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code; 2: bad input (one line on stderr), 130: interrupted."""
     parser = argparse.ArgumentParser(prog="python -m sameo_core", description="SAMEO in the open")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    recipes = "\n".join(["recipes:", *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
+    recipes = "\n".join([ALL, *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
     for name, (_, about, given) in VERBS.items():
         one = verbs.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
         one.epilog = recipes if name == "train" else None

@@ -14,7 +14,19 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from sameo_core.config import DATA_SEED, CompletenessConfig, Profile, config_hash, geometry, teacher_profile
+from sameo_core.config import (
+    DATA_SEED,
+    PHOTO_QUESTIONS,
+    QUESTIONS,
+    SUPERVISED,
+    CompletenessConfig,
+    Profile,
+    ablation,
+    config_hash,
+    geometry,
+    recipe,
+    teacher_profile,
+)
 from sameo_core.datasets import AmodalDataset, clean, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn
@@ -292,14 +304,16 @@ def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset
     recipe = replace(profile.training, seeds=(seed,))
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
-    cache = embedding_cache(profile, model)
-    return fine_tune(sets, recipe, folder, seed, embeddings=cache, bad_images=profile.cache.bad_images, about=about)
+    cache, how = embedding_cache(profile, model), profile.cache
+    return fine_tune(
+        sets, recipe, folder, seed, embeddings=cache, bad_images=how.bad_images, workers=how.workers, about=about
+    )
 
 
 def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
     """The image embeddings of a profile's runs, by the encoder of a model."""
-    folder, gigabytes = profile.runs / "embeddings", profile.cache.embedding_cache_gigabytes
-    return EmbeddingCache(model, folder, profile.training.half_embeddings, gigabytes)
+    limits = profile.cache.embedding_cache_gigabytes, profile.cache.largest_cached_set
+    return EmbeddingCache(model, profile.runs / "embeddings", profile.training.half_embeddings, *limits)
 
 
 def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
@@ -362,3 +376,21 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
     seeds = profile.training.seeds
     training_sets(profile)  # drawn and synthesised once, before
     return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
+
+
+def trainings(profile: Profile) -> list[tuple[str, Callable[[Profile, int], Path], Profile, int]]:
+    """All that the notebooks train with a profile: (notebook, work, profile, seed), done by `work(profile, seed)`.
+
+    First what needs no Amodal-LVIS. Equal trainings are listed once.
+    """
+    photo = profile.name == "photo"
+    arms = [
+        arm for question in (PHOTO_QUESTIONS if photo else QUESTIONS) for arm in ablation(question, profile).values()
+    ]
+    jobs = [("A2", train, each) for each in (profile, *arms)]
+    if not photo:
+        jobs = [("03", train, recipe(f"supervised_{name}", profile)) for name in SUPERVISED]
+        jobs += [("05", train, profile), ("05", train_amodal_rcnn, profile)]
+        jobs += [("04", train, arm) for arm in arms]
+    listed = [(*job, seed) for job in jobs for seed in profile.training.seeds]
+    return [*{config_hash(work.__name__, *rest): (number, work, *rest) for number, work, *rest in listed}.values()]

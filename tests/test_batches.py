@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import plain_dataset, rectangle
+from conftest import plain_dataset, rectangle, seeded_nano
 
 from sameo_core.config import TrainingConfig, load_profile
 from sameo_core.errors import InputError
+from sameo_core.pipeline import open_clean_dataset
 from sameo_core.training import BatchSampler, EmbeddingCache, batches, set_probabilities, shrink_masks
+from sameo_core.training.embeddings import LookedUp
 
 
 def test_sets_are_drawn_by_the_logarithm_of_their_size():
@@ -50,12 +52,17 @@ SIDE = 64  # of the square input: images have 40 x 60 pixels, targets 16 x 16
 class Numbered(EmbeddingCache):
     """Instead of embeddings, the image's number everywhere: "2 4 4"."""
 
+    largest_set = None
+
     def __init__(self):
         pass
 
-    def embed(self, images):
+    def look_up(self, images, keep):
         numbers = torch.tensor([image.image_id for image in images], dtype=torch.float16)
-        return numbers[:, None, None, None].expand(-1, 2, 4, 4)
+        return LookedUp(numbers[:, None, None, None].expand(-1, 2, 4, 4), {})
+
+    def complete(self, found):
+        return found.kept
 
 
 def plain_sampler(sizes=(1, 7), seed=0, rank=0, ranks=1, bad_images=0, **recipe):
@@ -84,11 +91,11 @@ class Damaged(Numbered):
     def __init__(self, *bad):
         self.bad = bad
 
-    def embed(self, images):
+    def look_up(self, images, keep):
         for image in images:
             if image.image_id in self.bad:
                 raise InputError(file=image.path, rule="damaged", remedy="Fetch it again")
-        return super().embed(images)
+        return super().look_up(images, keep)
 
 
 def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
@@ -109,6 +116,45 @@ def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
     none.embeddings = Damaged(0, 1)
     with pytest.raises(InputError, match="no image of the set can be read"):
         none.batch(0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_make_the_same_batches(workers):
+    here, ahead = (list(plain_sampler().batches(2, 8, count)) for count in (0, workers))
+    assert len(here) == 6 and all(map(equal, here, ahead))
+
+
+@pytest.mark.parametrize("limit", [2, 1])
+def test_what_workers_cannot_read_is_left_out_up_to_a_number(limit):
+    here, ahead = (plain_sampler((1, 7), batch_images=8, bad_images=limit) for _ in range(2))
+    here.embeddings = ahead.embeddings = Damaged(3, 4)
+    if limit == 1:
+        with pytest.raises(InputError, match="damaged"):
+            list(ahead.batches(0, 6, workers=2))
+        return
+    assert all(map(equal, here.batches(0, 6), ahead.batches(0, 6, workers=2)))
+    assert here.left_out == ahead.left_out and len(ahead.left_out) == 2
+
+
+def test_embeddings_come_from_disk_or_from_the_model_alike(world, tmp_path):
+    """Some are kept, the others are encoded by the process that trains, from pixels that a worker has read."""
+    dataset = open_clean_dataset("cocoa", "train", world.profile())
+    model, recipe = seeded_nano(), TrainingConfig(batch_images=4)
+    caches = [EmbeddingCache(model, None), EmbeddingCache(model, tmp_path / "kept")]
+    caches[1].embed([dataset[0], dataset[1]])
+    plain, kept = (BatchSampler([dataset], cache, recipe, 256, 0) for cache in caches)
+    for one, other in zip(plain.batches(0, 4), kept.batches(0, 4, workers=1), strict=True):
+        torch.testing.assert_close(one.embedding, other.embedding, rtol=2e-3, atol=1e-3)  # encoded in other groups
+        assert torch.equal(one.boxes, other.boxes) and torch.equal(one.targets, other.targets)
+    assert caches[0].encoded == 16 and caches[1].encoded == len(dataset)  # each once
+
+
+def test_a_large_set_is_not_kept(world, tmp_path):
+    dataset = open_clean_dataset("cocoa", "train", world.profile())
+    for limit, files in ((len(dataset), True), (len(dataset) - 1, False)):
+        cache = EmbeddingCache(seeded_nano(), tmp_path / f"{limit}", largest_set=limit)
+        BatchSampler([dataset], cache, TrainingConfig(batch_images=2), 256, 0).batch(0)
+        assert any((tmp_path / f"{limit}").rglob("*.embedding")) == files
 
 
 def test_shapes_of_a_batch():

@@ -9,6 +9,7 @@ import pytest
 from conftest import seeded_nano
 
 from sameo_core.config import EvaluationConfig
+from sameo_core.datasets import AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends import (
     OWN_AMODAL,
@@ -112,23 +113,23 @@ def test_many_boxes_are_decoded_a_few_at_a_time(nano, dataset, results, monkeypa
 
 def test_the_next_images_are_read_while_one_is_predicted(nano, dataset, monkeypatch):
     """Two ahead, in another thread, and no more: a data set does not pile up in memory."""
-    read, seen = threading.Semaphore(0), []
-    stretch, embed = Sameo.stretch, Sameo.embed_stretched
+    count, seen = threading.Semaphore(0), []
+    read, embed = AmodalImage.read, Sameo.embed
 
-    def stretched(self, image):
+    def counted(self):
         assert threading.current_thread() is not threading.main_thread()
-        read.release()
-        return stretch(self, image)
+        count.release()
+        return read(self)
 
     def embedded(self, pixels):
         for _ in range(3 if not seen else len(seen) + 3 <= len(dataset)):
-            assert read.acquire(timeout=60)  # the image itself and the two after it; later on, one more each time
-        assert not read.acquire(timeout=0.05)
+            assert count.acquire(timeout=60)  # the image itself and the two after it; later on, one more each time
+        assert not count.acquire(timeout=0.05)
         seen.append(pixels)
         return embed(self, pixels)
 
-    monkeypatch.setattr(Sameo, "stretch", stretched)
-    monkeypatch.setattr(Sameo, "embed_stretched", embedded)
+    monkeypatch.setattr(AmodalImage, "read", counted)
+    monkeypatch.setattr(Sameo, "embed", embedded)
     predict_dataset({"a": nano}, dataset, FRONT_ENDS)
     assert len(seen) == len(dataset) > 3
 

@@ -4,8 +4,18 @@ from dataclasses import asdict
 
 import pytest
 
-from sameo_core.config import PHOTO_QUESTIONS, QUESTIONS, RECIPES, ablation, load_profile, recipe, teacher_profile
+from sameo_core.config import (
+    PHOTO_QUESTIONS,
+    QUESTIONS,
+    RECIPES,
+    ablation,
+    config_hash,
+    load_profile,
+    recipe,
+    teacher_profile,
+)
 from sameo_core.errors import InputError
+from sameo_core.pipeline import trainings
 
 PROFILES = pytest.mark.parametrize("name", ["paper", "mini"])
 PAPER_AMODAL = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")
@@ -118,3 +128,16 @@ def test_unknown_names_and_too_large_mixes_are_refused():
         ablation("prompts", mini)
     with pytest.raises(InputError, match="4 sets, found 3: cocoa, muva, amodal_lvis"):
         recipe("mix_4", mini)
+
+
+@pytest.mark.parametrize("name", ["paper", "mini", "photo"])
+def test_the_trainings_of_the_notebooks_are_listed_once(name):
+    profile = load_profile(name, seeds=(0, 1))
+    jobs = trainings(profile)
+    keys = [config_hash(work.__name__, *rest) for _, work, *rest in jobs]
+    assert len(set(keys)) == len(keys)
+    questions = PHOTO_QUESTIONS if name == "photo" else QUESTIONS
+    wanted = [profile, *(arm for question in questions for arm in ablation(question, profile).values())]
+    for seed in (0, 1):
+        assert {config_hash("train", arm, seed) for arm in wanted} <= set(keys)
+    assert {number for number, *_ in jobs} == ({"A2"} if name == "photo" else {"03", "04", "05"})

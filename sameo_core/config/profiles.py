@@ -178,8 +178,11 @@ class RecipesConfig:
 class CacheConfig:
     """What is kept to be quicker, and what may be missing; no result depends on it."""
 
-    embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`): all
-    # sets but the giants. Beyond, they are made as needed. None: no bound; 0: none are kept
+    embedding_cache_gigabytes: float | None = 100.0  # image embeddings on disk, 2 MB an image (0.07 in `mini`).
+    # Beyond, they are made as needed. None: no bound; 0: none are kept
+    largest_cached_set: int | None = 100_000  # images; of larger sets (pix2gestalt, Amodal-LVIS) none are kept while
+    # training: few of theirs come twice
+    workers: int = 8  # processes of each training that load batches ahead; 0: the training loads them itself
     bad_images: int = 0  # image files that are missing or damaged, and that a training goes on without: it takes the
     # next image of the set instead, whenever it learns of it. Beyond, it ends
 
@@ -313,6 +316,7 @@ def _mini() -> Profile:
             teacher_iterations=300,
             ablation_iterations=60,  # ten arms and three seeds, within ten minutes on two cores
         ),
+        cache=CacheConfig(workers=0),  # embeddings are kept, and each core has a training of its own
         amodal_rcnn=AmodalRcnnConfig(
             rcnn_detector="nano",
             rcnn_iterations=160,  # more computing than SAMEO's fine-tuning with its share of the encoding
@@ -364,7 +368,7 @@ def _photo() -> Profile:
             log_every=20,
         ),
         recipes=RecipesConfig(teacher_iterations=300, ablation_iterations=150),
-        cache=CacheConfig(embedding_cache_gigabytes=20.0),
+        cache=CacheConfig(embedding_cache_gigabytes=20.0, workers=0),
         amodal_rcnn=AmodalRcnnConfig(rcnn_iterations=0),  # no baseline here
         evaluation=EvaluationConfig(detector="everything"),
     )

@@ -339,7 +339,7 @@ def draw_batch(
                 pixels, target = detection_target(image, flip)
                 break
             except InputError as error:
-                leave_out(left_out, error, [image], bad_images)
+                leave_out(left_out, error, [str(image.path)], bad_images)
         else:
             remedy = "Fetch the images again, see data/README.md"
             raise InputError(file=dataset.root, rule="no image of the set can be read", remedy=remedy)

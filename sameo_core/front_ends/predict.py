@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from tqdm import tqdm
 
-from sameo_core.arrays import Images
+from sameo_core.arrays import Image
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends.base import Detections, FrontEnd
@@ -26,7 +26,7 @@ class _Prepared(NamedTuple):
     """An image prepared in the background."""
 
     image: AmodalImage
-    pixels: Images | None  # stretched; None: its embedding may be cached
+    pixels: Image | None  # None: its embedding may be cached
     found: dict[str, Detections]  # by the front-end's name
 
 
@@ -61,7 +61,7 @@ def predict_dataset(
 
     def prepare(number: int) -> _Prepared:
         image = dataset[number]
-        pixels = None if embeddings else first.stretch(image.read())
+        pixels = None if embeddings else image.read()
         return _Prepared(image, pixels, {name: _checked(find(image), image, name) for name, find in front_ends.items()})
 
     reuse_memory()
@@ -69,10 +69,7 @@ def predict_dataset(
     with tqdm(total=len(dataset), desc=f"predicting {dataset.name} {dataset.split}", unit="image") as bar:
         for image, pixels, detections in _prefetch(prepare, range(len(dataset))):
             size = (image.height, image.width)
-            if pixels is None:
-                embedding = cast(EmbeddingCache, embeddings).embed([image]).to(first.device)
-            else:
-                embedding = first.embed_stretched(pixels)
+            embedding = cast(EmbeddingCache, embeddings).embed([image]) if pixels is None else first.embed(pixels)
             for front_end, found in detections.items():
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL

@@ -12,13 +12,12 @@ Read `variants`, `image_encoder` and `box_decoder` first.
 
 import hashlib
 import operator
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sameo_core.arrays import BoxPrompts, Image, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
@@ -36,6 +35,7 @@ class EfficientSam(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    half_encoder = True  # the image encoder multiplies in half precision on a GPU; False: in float32 there, too
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
@@ -64,11 +64,12 @@ class EfficientSam(nn.Module):
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
 
     def image_to_square(self, image: Image) -> Float[Tensor, "1 3 side side"]:
-        """`to_square` of an 8-bit image, in [0, 1], without a copy of the image as floats."""
-        return torch.from_numpy(stretched(image, self.config.image_size)).permute(2, 0, 1)[None]
+        """`to_square` of an 8-bit image, in [0, 1], on the model's device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.pixel_mean.device)
+        return self.to_square(pixels.permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
-        """The image embedding, computed once for any number of boxes.
+        """The image embedding, computed once for any number of boxes; on a GPU in half precision (`half_encoder`).
 
         Args:
             images: "b 3 h w", RGB in [0, 1], any h and w: `to_square` is applied.
@@ -77,13 +78,16 @@ class EfficientSam(nn.Module):
             "b c he we"; 256 x 64 x 64 for ``vit_t`` and ``vit_s``, 128 x 16 x 16 for ``nano``.
 
         Raises:
-            InputError: not "b 3 h w", not floating point, or values outside [0, 1].
+            InputError: not "b 3 h w", not floating point, or, on a CPU, values outside [0, 1].
         """
         check_images(images)
         side = self.config.image_size
         if images.shape[-2:] != (side, side):
             images = self.to_square(images.float())
-        return self.image_encoder(((images - self.pixel_mean) / self.pixel_std).to(self.image_encoder.pos_embed.dtype))
+        pixels = ((images - self.pixel_mean) / self.pixel_std).to(self.image_encoder.pos_embed.dtype)
+        half = torch.bfloat16 if multiplies_in_bf16(pixels.device) else torch.float16
+        with torch.autocast(pixels.device.type, half, enabled=pixels.is_cuda and self.half_encoder):
+            return self.image_encoder(pixels).to(pixels.dtype)
 
     def decode_boxes(
         self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
@@ -164,27 +168,11 @@ class EfficientSam(nn.Module):
         return self.config.image_size, self.config.image_size
 
 
-def stretched(image: Image, side: int) -> Float[np.ndarray, "{side} {side} 3"]:
-    """Resize an 8-bit image to `side` x `side` pixels in [0, 1], bilinearly, as `F.interpolate` does.
-
-    Only the four neighbours of each new pixel are read, so time and memory do not grow with the image.
-    """
-    rows, columns = (list(_neighbours(count, side)) for count in image.shape[:2])
-    result = np.zeros((side, side, 3), np.float32)
-    for row, share_of_row in rows:
-        for column, share_of_column in columns:
-            weight = (share_of_row[:, None] * share_of_column)[..., None]
-            result += weight * image[np.ix_(row, column)]
-    return result / 255
-
-
-def _neighbours(count: int, side: int) -> Iterator[tuple[Int[np.ndarray, " new"], Float[np.ndarray, " new"]]]:
-    """Indices, among `count` pixels in a row, and weights of the two neighbours of each of `side` new pixels."""
-    at = np.maximum((np.arange(side) + 0.5) * (count / side) - 0.5, 0)
-    before = at.astype(int)
-    share = (at - before).astype(np.float32)
-    yield before, 1 - share
-    yield np.minimum(before + 1, count - 1), share
+def multiplies_in_bf16(device: torch.device) -> bool:
+    """True if a device does not emulate bf16: GPUs since Ampere, CPUs with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
@@ -225,6 +213,8 @@ def check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
+    if images.device.type != "cpu":  # reading a GPU's values would wait for all that it still has to do
+        return
     low, high = torch.stack(images.aminmax()).tolist()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
         raise InputError(file="images", rule=f"in [0, 1], found {low:g} to {high:g}", remedy="Divide 0..255 by 255")

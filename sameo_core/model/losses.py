@@ -36,13 +36,14 @@ def sameo_loss(
     """Dice + focal + ``iou_weight`` x L1 of the predicted IoU: the training loss of SAMEO (section "Training").
 
     Raises:
-        InputError: shapes that differ, no mask at all, or a target outside [0, 1].
+        InputError: shapes that differ, no mask at all, or, on a CPU, a target outside [0, 1].
     """
     if logits.shape != target.shape or logits.numel() == 0 or not target.is_floating_point():
         rule = f"floating point of the logits' shape {tuple(logits.shape)}, found {target.dtype} {tuple(target.shape)}"
         raise InputError(file="target", rule=rule, remedy="Bring masks to the shape of the logits, as float")
-    low, high = torch.stack(target.aminmax()).tolist()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # allows for rounding in a resized mask; also catches NaN
+    # Reading a GPU's values would wait for it. The margin allows for rounding in a resized mask; NaN is caught, too
+    low, high = (0.0, 1.0) if target.device.type != "cpu" else torch.stack(target.aminmax()).tolist()
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
         rule = f"shares of object in [0, 1], found {low:g} to {high:g}"
         raise InputError(file="target", rule=rule, remedy="Divide masks of 0..255 by 255")
     if predicted_iou.shape != logits.shape[:-2]:

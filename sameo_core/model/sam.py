@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core.arrays import BoxPrompts, Image, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.errors import InputError
 from sameo_core.model.box_decoder import (
     MASK_TOKENS,
@@ -288,10 +288,6 @@ class SamDecoder(EfficientSam):
         square = self.pixel_mean.to(inner).repeat(len(images), 1, side, side)
         square[..., :height, :width] = inner
         return square
-
-    def image_to_square(self, image: Image) -> Float[Tensor, "1 3 1024 1024"]:
-        """`to_square` of an 8-bit image, in [0, 1]."""
-        return self.to_square(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
         """As in EfficientSam; "b 256 64 64".

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sameo_core.arrays import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Images, Scores
+from sameo_core.arrays import AmodalMasks, BoxesXYXY, BoxPrompts, Image, ImageEmbedding, Scores
 from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.model.boxes import as_array, boxes_in_pixels
@@ -208,26 +208,14 @@ class Sameo:
         """The image embedding "1 c he we", computed once for any number of boxes in this image.
 
         Args:
-            image: UInt8 "h w 3", RGB, any size; not copied.
-
-        Raises:
-            InputError: not an 8-bit RGB image.
-        """
-        return self.embed_stretched(self.stretch(image))
-
-    def stretch(self, image: Image) -> Float[torch.Tensor, "1 3 side side"]:
-        """The image as the network's square input, in [0, 1]: the part of `embed` that can be done ahead.
+            image: UInt8 "h w 3", RGB, any size.
 
         Raises:
             InputError: not an 8-bit RGB image.
         """
         check_image(image)
-        return self.model.image_to_square(image)
-
-    @torch.inference_mode()
-    def embed_stretched(self, images: Images) -> ImageEmbedding:
-        """`embed` for a batch of images from `stretch`."""
-        return self.model.encode_images(images.to(self.device))
+        with torch.inference_mode():
+            return self.model.encode_images(self.model.image_to_square(image))
 
     def predict_embedded(
         self,
@@ -311,8 +299,8 @@ class Sameo:
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)
             with torch.inference_mode():
-                logits, predicted = (answer.cpu() for answer in self._decode(embedding, prompts[:, part], image_size))
-                masks, iou = (logits >= 0).numpy(), predicted.numpy()
+                logits, predicted = self._decode(embedding, prompts[:, part], image_size)
+                masks, iou = (logits >= 0).cpu().numpy(), predicted.cpu().numpy()
                 del logits  # free them while the caller works
             yield AmodalPrediction(masks, iou, scores[part] * iou)
 

@@ -18,8 +18,7 @@ import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from sameo_core.config import NOTEBOOKS, QUESTIONS, RESULTS, ROOT, RUNS, SUPERVISED, ablation, load_profile, recipe
-from sameo_core.pipeline import train, train_amodal_rcnn
+from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.reporting import Table, claims_agree, tables_agree
 from sameo_core.reproduction.notebooks import (
     check_parameters,
@@ -175,12 +174,8 @@ def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[N
 
 def train_ahead(numbers: Sequence[str], seeds: int) -> None:
     """The trainings of notebooks 03 to 05, first those that need no Amodal-LVIS; a notebook finds or awaits them."""
-    run = load_profile("mini", seeds=tuple(range(seeds)))
-    supervised = [(train, recipe(f"supervised_{name}", run)) for name in SUPERVISED]
-    arms = [(train, arm) for question in QUESTIONS for arm in ablation(question, run).values()]
-    jobs = {"03": supervised, "05": [(train, run), (train_amodal_rcnn, run)], "04": arms}
-    for work, profile in [job for number, listed in jobs.items() if number in numbers for job in listed]:
-        for seed in run.training.seeds:
+    for number, work, profile, seed in trainings(load_profile("mini", seeds=tuple(range(seeds)))):
+        if number in numbers:
             work(profile, seed)
 
 

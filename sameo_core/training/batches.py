@@ -5,23 +5,24 @@ batch, and a resumed run sees the batches of an undisturbed one.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from sameo_core.arrays import BoxPrompts, BoxXYXY, ImageEmbedding
 from sameo_core.config import TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.training.embeddings import EmbeddingCache
+from sameo_core.training.embeddings import EmbeddingCache, LookedUp
 
 # Decoding the RLEs of whole images takes long and objects come again: the most recent results stay in memory
 TARGET_BYTES = 2**29  # of targets
@@ -36,6 +37,22 @@ class Batch:
     boxes: BoxPrompts  # b q 4
     targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
     names: tuple[str, ...]  # data set and image, to name in an error
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A batch before its missing embeddings are made."""
+
+    images: LookedUp
+    boxes: BoxPrompts
+    targets: Float[Tensor, "b q hm wm"]  # half precision
+    names: tuple[str, ...]
+    left_out: dict[str, str]  # by the process that loaded it
+
+    def pin_memory(self) -> "Loaded":
+        """A copy from which a GPU reads while the process goes on."""
+        tensors = {"boxes": self.boxes.pin_memory(), "targets": self.targets.pin_memory()}
+        return replace(self, images=self.images.pin_memory(), **tensors)
 
 
 def set_probabilities(
@@ -105,6 +122,7 @@ class BatchSampler:
         self.probabilities = set_probabilities([len(dataset) for dataset in sets], recipe.sampling)
         self.bad_images = bad_images
         self.left_out: dict[str, str] = {}
+        self._kept = [embeddings.largest_set is None or len(dataset) <= embeddings.largest_set for dataset in sets]
         self._target = lru_cache(TARGET_BYTES // (2 * (side // 4) ** 2))(self._find_target)
         self._box = lru_cache(KEPT_BOXES)(self._find_box)
         self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
@@ -132,16 +150,48 @@ class BatchSampler:
         Raises:
             InputError: more image files than `bad_images` are missing or damaged.
         """
+        return self._finished(self.load(iteration))
+
+    def batches(self, start: int, end: int, workers: int = 0) -> Iterator[Batch]:
+        """The batches of iterations `start` to `end` - 1, loaded ahead by as many processes; the same bytes with any.
+
+        Raises:
+            InputError: as `batch`.
+        """
+        if not workers:
+            yield from map(self.batch, range(start, end))
+            return
+        how: dict[str, Any] = {"pin_memory": torch.cuda.is_available(), "multiprocessing_context": "fork"}
+        for loaded in DataLoader(_Ahead(self), None, sampler=range(start, end), num_workers=workers, **how):
+            if isinstance(loaded, InputError):
+                raise loaded
+            for file, rule in loaded.left_out.items():
+                if file not in self.left_out:
+                    error = InputError(file=file, rule=rule, remedy="Fetch it again")
+                    leave_out(self.left_out, error, [file], self.bad_images)
+            yield self._finished(loaded)
+
+    def load(self, iteration: int) -> Loaded:
+        """The first half of `batch`, which needs no model: another process may do it ahead.
+
+        Raises:
+            InputError: as `batch`.
+        """
         while True:
             images, objects, boxes = self._drawn(iteration)
             try:
-                embedding = self.embeddings.embed(images)
+                found = self.embeddings.look_up(images, [self._kept[keys[0][0]] for keys in objects])
                 break
             except InputError as error:
-                leave_out(self.left_out, error, images, self.bad_images)
+                leave_out(self.left_out, error, [str(image.path) for image in images], self.bad_images)
         targets = [torch.stack([self._target(*key) for key in keys]) for keys in objects]
         names = (f"{self.sets[keys[0][0]].name} {im.image_id}" for im, keys in zip(images, objects, strict=True))
-        return Batch(embedding, torch.stack(boxes), torch.stack(targets).float(), tuple(names))
+        return Loaded(found, torch.stack(boxes), torch.stack(targets), tuple(names), dict(self.left_out))
+
+    def _finished(self, loaded: Loaded) -> Batch:
+        embedding = self.embeddings.complete(loaded.images)
+        boxes, targets = (part.to(embedding.device, non_blocking=True) for part in (loaded.boxes, loaded.targets))
+        return Batch(embedding, boxes, targets.float(), loaded.names)
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
         """The images of a batch, the prompted (set, image, object) of each, and their boxes."""
@@ -203,12 +253,25 @@ class BatchSampler:
         return shrink_masks(image.instances[number].amodal[None], size, inner, self.side)[0].half()
 
 
-def leave_out(left_out: dict[str, str], error: InputError, images: Sequence[AmodalImage], limit: int) -> None:
+class _Ahead(Dataset[Loaded | InputError]):
+    """The loaded batches by number, for a `DataLoader`, which cannot carry an `InputError` over by itself."""
+
+    def __init__(self, sampler: BatchSampler):
+        self.sampler = sampler
+
+    def __getitem__(self, iteration: int) -> Loaded | InputError:
+        try:
+            return self.sampler.load(iteration)
+        except InputError as error:
+            return error
+
+
+def leave_out(left_out: dict[str, str], error: InputError, files: Sequence[str], limit: int) -> None:
     """Add the image file of an error to those left out, with the reason.
 
-    The error is raised again if `limit` other files are left out already, or if it concerns none of the images.
+    The error is raised again if `limit` other files are left out already, or if it concerns none of `files`.
     """
-    if error.file not in [str(image.path) for image in images]:
+    if error.file not in files:
         raise error
     if error.file not in left_out and len(left_out) >= limit:
         already = f"; {len(left_out)} other images were left out" if left_out else ""

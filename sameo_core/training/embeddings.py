@@ -10,10 +10,12 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sameo_core.arrays import ImageEmbedding
@@ -24,6 +26,18 @@ from sameo_core.runs.atomic import atomic_write
 
 ENCODING_BATCH = 16  # images encoded at once
 CHECKSUM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What is known of the embeddings of some images without a model."""
+
+    kept: Float[Tensor, "k c he we"]  # those on disk, in order
+    missing: dict[int, tuple[UInt8[np.ndarray, "_ _ 3"], Path | None]]  # place -> pixels, and where to keep the result
+
+    def pin_memory(self) -> "LookedUp":
+        """A copy from which a GPU reads while the process goes on."""
+        return LookedUp(self.kept.pin_memory(), self.missing)
 
 
 class EmbeddingCache:
@@ -40,12 +54,18 @@ class EmbeddingCache:
         half: half precision; False: single.
         gigabytes: 10^9 bytes that the folder holds at most, give or take 5 % per process; None: no bound. A full cache
             keeps what it has: images are drawn at random, so no order of eviction would be better.
+        largest_set: data sets with more images are not kept while training, for few of theirs come twice; None: all.
     """
 
     def __init__(
-        self, model: EfficientSam, folder: str | Path | None, half: bool = True, gigabytes: float | int | None = None
+        self,
+        model: EfficientSam,
+        folder: str | Path | None,
+        half: bool = True,
+        gigabytes: float | int | None = None,
+        largest_set: int | None = None,
     ):
-        self.model = model
+        self.model, self.largest_set = model, largest_set
         self.dtype = torch.float16 if half else torch.float32
         self.limit = None if gigabytes is None else int(gigabytes * 1e9)
         self.encoded = 0  # images, since the cache was opened
@@ -57,7 +77,7 @@ class EmbeddingCache:
         self._written: float = math.inf  # bytes by this process since it last looked at the folder
 
     def embed(self, images: Sequence[AmodalImage]) -> ImageEmbedding:
-        """The embeddings of some images "b c he we", on the CPU, in half (or single) precision.
+        """The embeddings of some images "b c he we", on the model's device, in half (or single) precision.
 
         Raises:
             InputError: no images; an image file that has not been kept is missing, damaged, or of another size than its
@@ -65,16 +85,41 @@ class EmbeddingCache:
         """
         if not images:
             raise InputError(file="images", rule="one or more, found none", remedy="Ask for at least one image")
-        paths = [self._path(image) for image in images]
-        found = [self._read(path) if path else None for path in paths]
-        missing = [place for place, embedding in enumerate(found) if embedding is None]
-        for start in range(0, len(missing), ENCODING_BATCH):
-            group = missing[start : start + ENCODING_BATCH]
-            for place, embedding in zip(group, self._encode([images[place] for place in group]), strict=True):
-                found[place] = embedding
-                if path := paths[place]:
-                    self._write(path, embedding)
-        return torch.stack(cast(list[Tensor], found))
+        return self.complete(self.look_up(images))
+
+    def look_up(self, images: Sequence[AmodalImage], keep: Sequence[bool] | None = None) -> LookedUp:
+        """The first half of `embed`, without the model: any process may do it ahead.
+
+        Args:
+            images: one or more.
+            keep: False for images whose embeddings are not kept on disk, so that they need not be looked for.
+        """
+        kept, missing = [], {}
+        for place, image in enumerate(images):
+            path = self._path(image) if keep is None or keep[place] else None
+            embedding = self._read(path) if path else None
+            if embedding is None:
+                missing[place] = image.read(), path
+            else:
+                kept.append(embedding)
+        return LookedUp(torch.stack(kept) if kept else torch.empty(0, *self._shape, dtype=self.dtype), missing)
+
+    def complete(self, found: LookedUp) -> ImageEmbedding:
+        """The second half of `embed`: encode what is missing. On a GPU, nothing waits for it but what is written."""
+        device = self.model.pixel_mean.device
+        kept = found.kept.to(device, non_blocking=True)
+        if not found.missing:
+            return kept
+        places, encoded = list(found.missing), {}
+        for start in range(0, len(places), ENCODING_BATCH):
+            group = places[start : start + ENCODING_BATCH]
+            made = self._encode([found.missing[place][0] for place in group])
+            for place, embedding in zip(group, made, strict=True):
+                encoded[place] = embedding
+                if path := found.missing[place][1]:
+                    self._write(path, embedding.cpu())
+        others = iter(kept)
+        return torch.stack([encoded[i] if i in encoded else next(others) for i in range(len(kept) + len(places))])
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -95,15 +140,11 @@ class EmbeddingCache:
         return self.folder / name[:2] / f"{name}.embedding"
 
     @torch.inference_mode()
-    def _encode(self, images: Sequence[AmodalImage]) -> Tensor:
-        """The embeddings of at most `ENCODING_BATCH` images, rounded; on the CPU."""
-        device = self.model.pixel_mean.device
-        squares = []
-        for image in images:
-            pixels = torch.from_numpy(image.read()).to(device).permute(2, 0, 1)[None] / 255
-            squares.append(self.model.to_square(pixels))
+    def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> ImageEmbedding:
+        """The embeddings of at most `ENCODING_BATCH` images, rounded; on the model's device."""
         self.encoded += len(images)
-        return self.model.encode_images(torch.cat(squares)).to(self.dtype).cpu()
+        squares = [self.model.image_to_square(image) for image in images]
+        return self.model.encode_images(torch.cat(squares)).to(self.dtype)
 
     # ------------------------------------------------------------------------------------------------------ on disk
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sameo_core.config import WEIGHTS, TrainingConfig
 from sameo_core.datasets import AmodalDataset
 from sameo_core.model import EfficientSam, Sameo, SameoLoss, sameo_loss
+from sameo_core.model.efficient_sam import multiplies_in_bf16
 from sameo_core.model.sameo import build_model, default_device
 from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.distributed import rank, ranks
@@ -36,6 +37,7 @@ def fine_tune(
     *,
     embeddings: EmbeddingCache | None = None,
     bad_images: int = 0,
+    workers: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Fine-tune SAMEO's mask decoder on data sets, unless the folder holds the weights already; returns their path.
@@ -55,6 +57,7 @@ def fine_tune(
         embeddings: of the images, by the model that the recipe starts from; its decoder is trained. None: each image is
             encoded whenever it is drawn.
         bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        workers: processes that load batches ahead; the result does not depend on them.
         about: JSON values for config.json, beside the recipe.
 
     Raises:
@@ -71,7 +74,7 @@ def fine_tune(
         if rank() == 0:
             with atomic_write(folder / "sampling.json") as partial:
                 partial.write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
-        _training_run(sameo, sampler, recipe).run(folder)
+        _training_run(sameo, sampler, recipe, workers).run(folder)
         warn_left_out(sampler.left_out, folder)
         if rank() == 0:
             sameo.save(folder / RESULT)
@@ -90,7 +93,7 @@ class _Step(nn.Module):
         return training_loss(self.model, batch, self.recipe)
 
 
-def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig) -> TrainingRun:
+def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, workers: int) -> TrainingRun:
     optimiser = build_optimiser([*sameo.trainable_parameters()], recipe)
     step: nn.Module = _Step(sameo.model, recipe)
     if ranks() > 1:  # three of the four masks do not learn: "unused"
@@ -104,7 +107,7 @@ def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig) -
         task="fine-tuning",
         modules={"decoder": sameo.model.mask_decoder},
         optimisers={"optimiser": optimiser},
-        batches=lambda start: map(sampler.batch, range(start, recipe.iterations)),
+        batches=lambda start: sampler.batches(start, recipe.iterations, workers),
         losses=losses,
         iterations=recipe.iterations,
         rate_factor=lambda iteration: learning_rate_factor(iteration, recipe),
@@ -123,11 +126,10 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
     """
     side, device = model.config.image_size, model.pixel_mean.device
-    quick = device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and quick):
-        decoded = model.decode_boxes(batch.embedding.to(device), batch.boxes.to(device), (side, side))
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and multiplies_in_bf16(device)):
+        decoded = model.decode_prompts(batch.embedding, model.box_tokens(batch.boxes, (side, side)), multimask=False)
     logits, iou = decoded.logits[:, :, 0].float(), decoded.iou[:, :, 0].float()
-    return sameo_loss(logits, iou, batch.targets.to(device), recipe.iou_weight)
+    return sameo_loss(logits, iou, batch.targets, recipe.iou_weight)
 
 
 def build_optimiser(parameters: Sequence[nn.Parameter], recipe: TrainingConfig) -> torch.optim.Optimizer:

@@ -6,7 +6,8 @@ see `EmbeddingCache`): batches depend on the seed and the iteration alone.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero
 from sameo_core.runs.folders import append_log, load_checkpoint, locked, save_checkpoint, write_environment
 
 BEST = "best.safetensors"  # in the folder of a run that was interrupted
+FIRST_LOOK = 50  # iterations after which the progress bar shows the speed
 CHECKPOINT = "checkpoint.pt"  # in the folder of a run that is not finished
 
 
@@ -47,6 +49,7 @@ class TrainingRun:
     left_out: dict[str, str] = field(default_factory=dict)  # image files that the batches go without, and why
     save_best: Callable[[Path], object] | None = None  # writes the weights of an interrupted run
     best: dict[str, Any] = field(default_factory=lambda: {"total": math.inf, "step": 0})
+    speed: tuple[float, float] = (0.0, 0.0)  # at the last row of the log: images per second, share of time waiting
 
     def run(self, folder: Path) -> None:
         """Train; resume from the checkpoint in the folder. Every `log_every` iterations log.csv and it are written.
@@ -55,33 +58,32 @@ class TrainingRun:
 
         Raises:
             InputError: the disk is full or not writable.
-            FloatingPointError: the loss is not finite; the message names the images of the batch.
+            FloatingPointError: the loss is not finite; the message names the images of the batch. It comes when the
+                next row of the log is due, before anything is written.
             KeyboardInterrupt: with `save_best`, the message has the path of the best weights so far.
         """
         reuse_memory()
         full_rates = [group["lr"] for group in self._groups()]
-        start = logged = self._resume(folder / CHECKPOINT)
-        running: dict[str, float] = {}
-        numbered = zip(range(start, self.iterations), self.batches(start), strict=False)
+        start = self._resume(folder / CHECKPOINT)
+        since = _SinceLog()
+        numbered = zip(range(start, self.iterations), since.timed(self.batches(start)), strict=False)
         bar = tqdm(numbered, self.task, self.iterations, initial=start, disable=rank() > 0 or None)
         try:
             for iteration, batch in bar:
                 for group, rate in zip(self._groups(), full_rates, strict=True):
                     group["lr"] = rate * self.rate_factor(iteration)
                 total, terms = self.losses(iteration, batch)
-                if not total.isfinite():
-                    found = f"step {iteration}: the loss is {total.item()}, with images {', '.join(batch.names)}"
-                    remedy = "Inspect these images, or lower the learning rate"
-                    raise FloatingPointError(f"{folder}: {found}. {remedy}.")
                 self._step(total)
-                for name, value in {"total": total, **terms}.items():
-                    running[name] = running.get(name, 0.0) + value.item()
+                since.add(iteration, batch.names, {"total": total, **terms})
                 done = iteration + 1
                 if done % self.log_every == 0 or done == self.iterations:
-                    means = _mean_of_ranks(running, done - logged)
-                    bar.set_postfix(loss=f"{means['total']:.4f}")
+                    means = since.means(folder)
+                    self.speed = since.speed()
+                    bar.set_postfix_str(f"loss {means['total']:.4f}, {_in_words(self.speed)}")
                     self._record(folder, done, means)
-                    running, logged = {}, done
+                    since.clear()
+                elif iteration - start + 1 == FIRST_LOOK:
+                    bar.set_postfix_str(_in_words(since.speed()))
         except KeyboardInterrupt:
             if rank() or self.save_best is None or not self.best["step"]:
                 raise
@@ -135,12 +137,62 @@ class TrainingRun:
         return f"best weights so far ({found}): {path}; the same call goes on from here"
 
 
-def _mean_of_ranks(sums: Mapping[str, float], count: int) -> dict[str, float]:
-    values = torch.tensor(list(sums.values()), dtype=torch.float64) / count
-    if ranks() > 1:
-        dist.all_reduce(values)  # on the CPU, by gloo
-        values /= ranks()
-    return dict(zip(sums, values.tolist(), strict=True))
+class _SinceLog:
+    """The iterations since the last row of the log. Losses stay on their device until they are logged.
+
+    Reading a number from a GPU waits until it has computed everything, so no iteration does.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.names: list[tuple[int, Sequence[str]]] = []  # the iterations, and the images of their batches
+        self.losses: list[Float[Tensor, " terms"]] = []
+        self.started, self.waited = time.perf_counter(), 0.0  # seconds
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches; notes how long each made the training wait."""
+        batches = iter(batches)
+        while True:
+            before = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - before
+            yield batch
+
+    def add(self, iteration: int, names: Sequence[str], losses: Mapping[str, Float[Tensor, ""]]) -> None:
+        self.names.append((iteration, names))
+        self.losses.append(torch.stack([value.detach() for value in losses.values()]))
+        self.terms = [*losses]
+
+    def means(self, folder: Path) -> dict[str, float]:
+        """Of each loss, over iterations and ranks.
+
+        Raises:
+            FloatingPointError: one is not finite; the message names the images of the first such batch.
+        """
+        values = torch.stack(self.losses).double().cpu()
+        for (iteration, names), total in zip(self.names, values[:, 0].tolist(), strict=True):
+            if not math.isfinite(total):
+                found = f"step {iteration}: the loss is {total}, with images {', '.join(names)}"
+                raise FloatingPointError(f"{folder}: {found}. Inspect these images, or lower the learning rate.")
+        means = values.sum(0) / len(values)
+        if ranks() > 1:
+            dist.all_reduce(means)  # on the CPU, by gloo
+            means /= ranks()
+        return dict(zip(self.terms, means.tolist(), strict=True))
+
+    def speed(self) -> tuple[float, float]:
+        """Images per second of this process, and the share of the time spent waiting for batches."""
+        seconds = time.perf_counter() - self.started
+        return sum(len(names) for _, names in self.names) / seconds, self.waited / seconds
+
+
+def _in_words(speed: tuple[float, float]) -> str:
+    return f"{speed[0]:.1f} images/s, {speed[1]:.0%} of the time waiting for them"
 
 
 def train_once(result: Path, config: Mapping[str, Any], threads: int | None, work: Callable[[], object]) -> Path:

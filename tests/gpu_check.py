@@ -1,0 +1,202 @@
+"""What a GPU makes of this project, in one command of at most eight minutes: `python tests/gpu_check.py`.
+
+It needs neither data nor weights: photographs of the sizes of the paper's sets are drawn as noise, and the networks
+have random weights. Without a GPU the same checks run on the CPU, smaller. The table at the end says what was found; a
+check that fails makes the exit code 1.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import plain_dataset
+from PIL import Image
+
+from sameo_core.config import TrainingConfig
+from sameo_core.datasets import AmodalDataset
+from sameo_core.model import EfficientSam, Sameo
+from sameo_core.model.efficient_sam import multiplies_in_bf16
+from sameo_core.model.sameo import default_device
+from sameo_core.model.variants import VARIANTS
+from sameo_core.training import BatchSampler, EmbeddingCache, fine_tune, fine_tuning
+
+# Height and width of the photographs of some of the paper's sets, and how many images each has
+SIZES = {
+    "cocoa": (480, 640, 2_500),
+    "kins": (375, 1242, 7_500),
+    "d2sa": (1440, 1920, 2_000),
+    "walt": (2160, 3840, 36_000),
+    "pix2gestalt": (512, 512, 837_000),
+}
+Row = tuple[str, str, str]  # what, figure, verdict
+
+GPU = torch.cuda.is_available()
+VARIANT, BATCH = ("vit_s", 32) if GPU else ("nano", 4)
+
+
+def network(device: torch.device | str) -> EfficientSam:
+    """A network with the same random weights on any device."""
+    torch.manual_seed(0)
+    return EfficientSam(VARIANTS[VARIANT]).eval().to(device)
+
+
+def noise_sets(folder: Path, images: int) -> list[AmodalDataset]:
+    """A set for each of `SIZES`: JPEGs, two objects in each. Smooth noise, which compresses as photographs do."""
+    sets = []
+    for seed, (name, (height, width, _)) in enumerate(SIZES.items()):
+        dataset = plain_dataset(images, name, (height, width))
+        for i, image in enumerate(dataset.images):
+            path = folder / f"{name}{i}.jpg"
+            small = np.random.default_rng([seed, i]).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
+            Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
+            dataset.images[i] = replace(image, path=path)
+        sets.append(dataset)
+    return sets
+
+
+def sampler_of(model: EfficientSam, sets: list[AmodalDataset], recipe: TrainingConfig) -> BatchSampler:
+    """Batches of the sets, drawn as often as the paper's would be; no embedding is kept."""
+    sampler = BatchSampler(sets, EmbeddingCache(model, None), recipe, model.config.image_size, 0)
+    weights = np.log1p([SIZES[dataset.name][2] for dataset in sets])
+    sampler.probabilities = weights / weights.sum()
+    return sampler
+
+
+def devices() -> Iterator[Row]:
+    yield "torch", torch.__version__, ""
+    yield "CPU cores", str(os.cpu_count()), ""
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        yield f"GPU {number}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB", ""
+    yield "multiplies in bf16", str(multiplies_in_bf16(default_device())), ""
+
+
+@torch.inference_mode()
+def parity() -> Iterator[Row]:
+    """Encoder and decoder against float32 on the CPU."""
+    model, device = network("cpu"), default_device()
+    images, boxes = torch.rand(2, 3, 480, 640), torch.tensor([[[50.0, 60, 300, 400], [200, 100, 600, 300]]] * 2)
+    embedding = model.encode_images(images)
+    logits = model.decode_boxes(embedding, boxes, (480, 640)).logits
+    model = network(device)
+    ways = (
+        {"float32": (False, 1e-3), "TF32": (False, 2e-2), "half": (True, 1e-1)} if GPU else {"float32": (False, 1e-5)}
+    )
+    for name, (model.half_encoder, limit) in ways.items():
+        torch.set_float32_matmul_precision("high" if name == "TF32" else "highest")
+        found = model.encode_images(images.to(device))
+        off = ((found.cpu() - embedding).abs().mean() / embedding.std()).item()
+        yield f"encoder in {name}: mean error / spread", f"{off:.1e}", verdict(off <= limit)
+        masks = model.decode_boxes(found, boxes.to(device), (480, 640)).logits.cpu() >= 0
+        alike = (masks == (logits >= 0)).float().mean().item()
+        yield "masks after it: equal pixels", f"{alike:.4f}", verdict(alike >= 0.98)
+    torch.set_float32_matmul_precision("highest")
+
+
+@torch.inference_mode()
+def encoding() -> Iterator[Row]:
+    device, side = default_device(), VARIANTS[VARIANT].image_size
+    model, images = network(device), torch.rand(16 if GPU else 2, 3, side, side, device=device)
+    for name in ("float32", "half") if GPU else ("float32",):
+        model.half_encoder = name == "half"
+        model.encode_images(images)
+        start, rounds = finished(), 0
+        while finished() - start < 5:
+            model.encode_images(images)
+            rounds += 1
+        yield f"encoding in {name}, images/s", f"{rounds * len(images) / (finished() - start):.1f}", ""
+
+
+def finished() -> float:
+    """Seconds on a clock, once the GPU has done all its work."""
+    if GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def loading(folder: Path, seconds: float = 10) -> Iterator[Row]:
+    """Batches without encoder and decoder: what the workers can do."""
+    model = network("cpu")
+    sampler = sampler_of(model, noise_sets(folder, 4), TrainingConfig(batch_images=8))
+    sampler.embeddings.complete = lambda found: torch.empty(0)  # type: ignore[method-assign]
+    for workers in sorted({1, 2, os.cpu_count() or 1}):
+        batches = sampler.batches(0, 10**6, workers)
+        for _ in range(2 * workers):  # those that the workers had time to make ahead
+            next(batches)
+        start, images = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            images += len(next(batches).names)
+        yield f"loading with {workers} workers, images/s", f"{images / (time.perf_counter() - start):.1f}", ""
+        batches.close()
+
+
+def training(folder: Path) -> Iterator[Row]:
+    """Encoding every image and training the decoder, with workers and without."""
+    recipe = TrainingConfig(
+        variant=VARIANT, weights=None, batch_images=BATCH, iterations=60 if GPU else 6, log_every=20
+    )
+    sets = noise_sets(folder, 4)
+    for workers in (0, 4, 8) if GPU else (0, 1):
+        model = network(default_device())
+        run = fine_tuning._training_run(Sameo(model, VARIANT), sampler_of(model, sets, recipe), recipe, workers)
+        run.run(folder / f"{workers} workers")
+        images, waiting = run.speed
+        yield f"training with {workers} workers, images/s", f"{images:.1f}", ""
+        yield f"training with {workers} workers, share of the time waiting", f"{waiting:.0%}", ""
+    if GPU:
+        yield f"memory at {BATCH} images, GiB", f"{torch.cuda.max_memory_allocated() / 2**30:.1f}", ""
+
+
+def short_training(folder: Path) -> Path:
+    """Forty iterations on noise, with a checkpoint after every ten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = TrainingConfig(variant="nano", weights=None, batch_images=4, iterations=40, log_every=10, cpu_threads=1)
+    return fine_tune(noise_sets(folder, 2)[:1], recipe, folder / "run")
+
+
+def resuming(folder: Path) -> Iterator[Row]:
+    """A training that is killed and started again ends with the weights of one that was not."""
+    whole = short_training(folder / "whole")
+    command = [sys.executable, __file__, "--short-training", str(folder / "killed")]
+    process = subprocess.Popen(command)
+    while process.poll() is None and not (folder / "killed/run/checkpoint.pt").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = short_training(folder / "killed")
+    pairs = [Sameo.load(path).model.mask_decoder.state_dict() for path in (whole, again)]
+    off = max(float((pairs[0][name] - pairs[1][name]).abs().max()) for name in pairs[0])
+    yield "killed and resumed: largest difference of a weight", f"{off:.1e}", verdict(off <= (1e-2 if GPU else 0))
+
+
+def verdict(good: bool) -> str:
+    return "passed" if good else "FAILED"
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--short-training"]:
+        short_training(Path(sys.argv[2]))
+        return 0
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as root:
+        for check in (devices, parity, encoding, loading, training, resuming):
+            folder = Path(root) / check.__name__
+            folder.mkdir()
+            for row in check(folder) if check.__code__.co_argcount else check():
+                rows.append(row)
+                print(*row, flush=True)
+    width = max(len(what) for what, *_ in rows)
+    print("", *(f"{what:<{width}}  {figure:<40} {found}".rstrip() for what, figure, found in rows), sep="\n")
+    return int(any(found == "FAILED" for *_, found in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
