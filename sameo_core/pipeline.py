@@ -378,19 +378,22 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
     return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
 
 
-def trainings(profile: Profile) -> list[tuple[str, Callable[[Profile, int], Path], Profile, int]]:
-    """All that the notebooks train with a profile: (notebook, work, profile, seed), done by `work(profile, seed)`.
+Job = tuple[str, Callable[[Profile, int], Path], Profile, int]  # notebook, work, and its arguments
 
-    First what needs no Amodal-LVIS. Equal trainings are listed once.
+
+def trainings(profile: Profile) -> list[Job]:
+    """All that the notebooks train with a profile, done by `work(profile, seed)`; equal trainings are listed once.
+
+    First what needs no Amodal-LVIS.
     """
     photo = profile.name == "photo"
-    arms = [
-        arm for question in (PHOTO_QUESTIONS if photo else QUESTIONS) for arm in ablation(question, profile).values()
-    ]
-    jobs = [("A2", train, each) for each in (profile, *arms)]
-    if not photo:
-        jobs = [("03", train, recipe(f"supervised_{name}", profile)) for name in SUPERVISED]
-        jobs += [("05", train, profile), ("05", train_amodal_rcnn, profile)]
-        jobs += [("04", train, arm) for arm in arms]
-    listed = [(*job, seed) for job in jobs for seed in profile.training.seeds]
-    return [*{config_hash(work.__name__, *rest): (number, work, *rest) for number, work, *rest in listed}.values()]
+    questions = PHOTO_QUESTIONS if photo else QUESTIONS
+    arms = [("A2" if photo else "04", train, arm) for name in questions for arm in ablation(name, profile).values()]
+    supervised = [("03", train, recipe(f"supervised_{name}", profile)) for name in SUPERVISED]
+    end = [("05", train, profile), ("05", train_amodal_rcnn, profile)]
+    jobs = [("A2", train, profile), *arms] if photo else [*supervised, *end, *arms]
+    listed: dict[str, Job] = {}
+    for number, work, each in jobs:
+        for seed in profile.training.seeds:
+            listed.setdefault(config_hash(work.__name__, each, seed), (number, work, each, seed))
+    return list(listed.values())

@@ -146,7 +146,7 @@ def test_embeddings_come_from_disk_or_from_the_model_alike(world, tmp_path):
     for one, other in zip(plain.batches(0, 4), kept.batches(0, 4, workers=1), strict=True):
         torch.testing.assert_close(one.embedding, other.embedding, rtol=2e-3, atol=1e-3)  # encoded in other groups
         assert torch.equal(one.boxes, other.boxes) and torch.equal(one.targets, other.targets)
-    assert caches[0].encoded == 16 and caches[1].encoded == len(dataset)  # each once
+    assert caches[0].encoded == 16 and caches[1].encoded < 16
 
 
 def test_a_large_set_is_not_kept(world, tmp_path):

@@ -62,6 +62,7 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
         "muva_iterations": 150,
         "teacher_iterations": 300,
         "ablation_iterations": 60,
+        "workers": 0,
         "rcnn_detector": "nano",
         "rcnn_iterations": 160,
         "rcnn_batch_images": 8,

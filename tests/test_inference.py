@@ -54,11 +54,11 @@ def results(nano, dataset):
 
 
 def test_each_image_is_read_and_encoded_once(nano, dataset, monkeypatch):
-    read, stretch, encoded, encode = [], Sameo.stretch, [], EfficientSam.encode_images
-    monkeypatch.setattr(Sameo, "stretch", lambda self, image: read.append(image.shape) or stretch(self, image))
+    asked, read, encoded, encode = [], AmodalImage.read, [], EfficientSam.encode_images
+    monkeypatch.setattr(AmodalImage, "read", lambda self: asked.append(self.image_id) or read(self))
     monkeypatch.setattr(EfficientSam, "encode_images", lambda self, x: encoded.append(len(x)) or encode(self, x))
     predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
-    assert read == [(image.height, image.width, 3) for image in dataset] and encoded == [1] * len(dataset)
+    assert asked == [image.image_id for image in dataset] and encoded == [1] * len(dataset)
 
 
 def test_results_come_in_the_order_of_images_and_boxes(dataset, results):

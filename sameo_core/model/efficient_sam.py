@@ -65,7 +65,7 @@ class EfficientSam(nn.Module):
 
     def image_to_square(self, image: Image) -> Float[Tensor, "1 3 side side"]:
         """`to_square` of an 8-bit image, in [0, 1], on the model's device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.pixel_mean.device)
+        pixels = torch.tensor(np.ascontiguousarray(image), device=self.pixel_mean.device)
         return self.to_square(pixels.permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:

@@ -19,6 +19,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
+from sameo_core.pipeline import trainings
 from sameo_core.reporting import Table, claims_agree, tables_agree
 from sameo_core.reproduction.notebooks import (
     check_parameters,
