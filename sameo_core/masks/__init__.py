@@ -32,7 +32,7 @@ OtherMask = Bool[np.ndarray, "_ _"]  # a mask whose size is still to be compared
 
 MAX_OUTLINE = 10**7  # pixels; pycocotools allocates 40 bytes for each without checking
 FEW = 8  # rows or columns; in a smaller image, a polygon may lie within one pixel or have 0 and 255 as coordinates
-CHUNK = 2**18  # characters of RLE that are checked together: they fit a processor's cache
+CHUNK = 2**18  # characters of RLE checked at once: they fit the CPU cache
 
 
 # ---------------------------------------------------------------------------------------------------- decoding
@@ -79,7 +79,7 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
 def are_canonical_rles(segmentations: Sequence, sizes: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n"]:
     """For many masks at once: True for sound RLEs that `segmentation_to_rle` would return unchanged.
 
-    Ten times as fast as that function, which decides where the answer is False: another encoding, or an error.
+    Ten times as fast as that function, which must handle those that are False: another encoding, or an error.
 
     Args:
         segmentations: n masks, in any encoding or none.
