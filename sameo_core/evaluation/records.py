@@ -1,4 +1,4 @@
-"""Ground truth and predictions as columns, checked for everything that would silently spoil a number."""
+"""Ground truth and predictions as columns, checked for all that would silently falsify a metric."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -133,7 +133,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
 def category_places(
     objects: Objects, found: Predictions
 ) -> tuple[Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
-    """Rank of each record's category among all ids: COCOeval breaks ties of scores by it, even with useCats=0.
+    """Rank of each record's category among all ids: COCOeval breaks score ties by it, even with useCats=0.
 
     Ids that are not whole numbers count as 0.
     """
@@ -178,11 +178,11 @@ def _unknown_category(records: Objects | Predictions, row: int, known: list) -> 
     return InputError(**records.where(row), rule=rule, remedy=remedy)
 
 
-# ---------------------------------------------------------------------------------------------------- one by one
+# ---------------------------------------------------------------------------------------------------- reading records
 
 
 def _objects_of(dataset: AmodalDataset) -> Objects:
-    """Data sets have checked their masks already."""
+    """The objects of a data set, whose masks are checked already."""
     file, listed = f"{dataset.name} {dataset.split}", []
     sizes = _places({image.image_id: (image.height, image.width) for image in dataset})
     if len(sizes) != len(dataset):

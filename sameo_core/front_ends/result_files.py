@@ -1,7 +1,7 @@
-"""COCO results of a whole data set, as most detection toolboxes write them: read once, checked, then a front-end.
+"""COCO results of a data set, as most detection toolboxes write them, as a front-end: read and checked once.
 
 A results file is a list of records with `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score` and,
-with masks, `segmentation`. What does not fit the data set is refused, never converted by a guess.
+with masks, `segmentation`. Results that do not fit the data set are refused, never converted by guessing.
 """
 
 import re
@@ -35,7 +35,7 @@ from sameo_core.masks import RLE, mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
 Rows = Int[np.ndarray, " _"]
-MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
+MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; with more, the format is another one
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ResultsFile:
     file: str
     detections: Detections  # of all images, one image after the other, highest scores first
     rows: Mapping[int, slice]  # image id -> its detections
-    left_out: Mapping[str, int]  # why -> records
+    left_out: Mapping[str, int]  # reason -> number of records
 
     def __call__(self, image: AmodalImage) -> Detections:
         """Its detections, instance ids -1; none where the file has none. InputError for an image of another set."""
@@ -74,19 +74,19 @@ def coco_results(
     """A front-end of the detections in a COCO-results file; images that it does not mention have none.
 
     A `segmentation` (in any encoding) becomes the detection's mask, and its box where `bbox` is missing or without
-    area. Records of other images are left out; `repr` counts them. An `image_id` that is text must be an image's id, or
-    the name of its file, with or without folder and ending.
+    area. Records of other images are left out; `repr` counts them. A text `image_id` must be an image's id or file
+    name, with or without folder and ending.
 
     Args:
         results: path of the JSON file, or its list.
-        dataset: that the detector ran on.
+        dataset: the one that the detector ran on.
         category_map: {the file's id: the data set's id, or None to leave it out}, or "coco80_to_91" for COCO's 80
             classes counted from 0. By default the ids are the data set's own; ids counted otherwise are recognised only
             if some of them are not in the data set.
         class_agnostic: `category_id` is neither needed nor checked.
         box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
         min_score: weaker detections are left out.
-        max_per_image: the strongest so many are kept; by default as many as COCO's AP counts.
+        max_per_image: how many of the strongest are kept; by default as many as COCO's AP counts.
 
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
@@ -117,7 +117,7 @@ def coco_results(
         categories[rows], wanted[rows] = _categories(file, categories[rows], category_map, dataset)
     dropped = {
         "of categories that the map leaves out": ~wanted,
-        "below the least score": scores < min_score,
+        "below the minimum score": scores < min_score,
         "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
     }
     rows = _strongest(rows, images, scores, max_per_image, dropped, left_out)
@@ -153,7 +153,7 @@ def _masks(
 
 
 def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
-    """What to call the results, and their list."""
+    """The results' name for errors, and their list."""
     file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
         file, content = str(results), parse_json(Path(results))
@@ -167,7 +167,7 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
 def _strongest(
     rows: Rows, images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any], left_out: dict[str, int]
 ) -> Rows:
-    """The rows that are not `dropped`, by image and score, at most so many per image; counts the others."""
+    """The rows that are not `dropped`, by image and score, at most `most` per image; `left_out` counts the others."""
     for why, bad in dropped.items():
         left_out[why] = int(bad[rows].sum())
         rows = rows[~bad[rows]]
@@ -178,7 +178,7 @@ def _strongest(
 
 
 def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
-    """The number of each record's image in the data set, -1 for images that it does not have."""
+    """The index of each record's image in the data set, -1 for other images."""
     images = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
     called = Counter(name for _, path in images for name in {str(path), path.name, path.stem})
     place: dict[int | str, int] = {str(image_id): number for number, (image_id, _) in enumerate(images)}
@@ -190,7 +190,7 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
     digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in images]
     numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in images}
     if several:
-        rule = f"text as image_id is the name of one image's file, several are called {counted(several)}"
+        rule = f"a text image_id is the name of one image's file, several are called {counted(several)}"
         remedy = "Write the file names with their folders, or the data set's own ids"
     elif unknown and len(given.keys() & numbers) > len(given.keys() & ids):
         rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
@@ -223,6 +223,6 @@ def _categories(
     for guess, meant in guesses.items() if category_map is None else ():
         if all(0 <= i < len(meant) and meant[i] in dataset.categories for i in set(ids.tolist())):
             start = int(meant[0] is None)
-            remedy = f"They may be counted from {start}, not the data set's ids: then say category_map={guess}"
+            remedy = f"They may be counted from {start}, not the data set's ids: then give category_map={guess}"
             break
-    raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, where classes play no part")
+    raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, to ignore classes")
