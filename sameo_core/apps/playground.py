@@ -79,7 +79,7 @@ def sample_photograph(name: str) -> Image:
 AREA = (0.02, 0.15)  # of an object, as a share of the image
 LARGEST_RATE = 0.9  # beyond, too little is visible for a prompt
 SMALL_PART = 0.05  # of a cut-out's area: smaller parts and holes of its mask are removed
-LARGEST_MISS = 0.04  # between the occlusion rate asked for and the nearest one
+LARGEST_MISS = 0.04  # between the target occlusion rate and the nearest one
 
 
 @dataclass(frozen=True)
