@@ -33,7 +33,7 @@ __all__ = [*_PUBLIC, "__version__"]
 if not TYPE_CHECKING:  # with it, a type checker would accept every name
 
     def __getattr__(name):
-        """Public names, imported when first asked for."""
+        """Public names, imported on first access."""
         if name in _PUBLIC:
             return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

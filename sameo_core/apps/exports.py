@@ -273,6 +273,7 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
     """Label Studio's tasks with pre-annotations: `brushlabels` in its own exact RLE.
 
     The project needs the labelling interface of `label_studio_interface`.
+
     Args:
         image_url: prefix of the percent-encoded file name, so that Label Studio can fetch the picture.
     """

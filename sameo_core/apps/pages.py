@@ -34,7 +34,7 @@ class DatasetExplorer(Explorer):
         """
         Args:
             models, click: as for `Explorer`.
-            profile: names the data sets, of which the split "val" is shown.
+            profile: names the data sets; their split "val" is shown.
             datasets: those already open; the first is shown first.
             failures: of data sets, from `evaluation.worst_hidden`; by default searched on demand.
 

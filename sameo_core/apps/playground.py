@@ -154,7 +154,7 @@ class OcclusionPair:
 
 
 def stages(dataset: AmodalDataset, count: int) -> list[OcclusionPair]:
-    """The first `count` pairs of unoccluded objects of two images, of which one can hide at least 0.7 of the other.
+    """The first `count` pairs of unoccluded objects from two images where one can hide at least 0.7 of the other.
 
     Raises:
         InputError: the data set has fewer; an image cannot be read.
@@ -244,7 +244,7 @@ def occlusion_curve(
     Rates that a pair misses by more than `LARGEST_MISS` are left out for that pair.
 
     Returns:
-        `pair` (from 0), `model`, `rate` (asked for), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
+        `pair` (from 0), `model`, `rate` (target), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
 
     Raises:
         InputError: models whose image encoders differ.

@@ -64,7 +64,7 @@ class Evaluation:
     """
 
     class_agnostic: Table  # as in SAMEO's tables
-    class_aware: Table  # as in AISFormer's; {} if not asked for
+    class_aware: Table  # as in AISFormer's; {} if not requested
     visible: Table  # "class-agnostic" and "class-aware"; {} if visible masks are not known on both sides
     cocoa: dict[str, Table]  # "both"; "things" and "stuff" if there is stuff; then "all", "none", "partial", "heavy"
     regions: RegionTable | None  # the mIoU protocol; None unless each object has exactly one prediction of its own box

@@ -55,7 +55,7 @@ class Predictions:
 
 
 def read_objects(source: Truth, with_visible: bool) -> Objects:
-    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are read only if asked for.
+    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are read only on request.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -97,7 +97,7 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
 
 
 def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
-    """Predictions of a COCO results list, or of a file of one; visible masks are read only if asked for.
+    """Predictions of a COCO results list, or of a file of one; visible masks are read only on request.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -106,7 +106,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
     if not isinstance(records, list):
         keys = f" with keys {list(records)}" if isinstance(records, dict) else ""
         rule = f"predictions are a COCO results list, found a {type(records).__name__}{keys}"
-        remedy = "Give the list alone: that is result['annotations'] where the masks lie in a COCO dict"
+        remedy = "Give the list alone, e.g. result['annotations'] of a COCO dict"
         raise InputError(file=file, rule=rule, remedy=remedy)
 
     def where(row: int) -> dict[str, str]:

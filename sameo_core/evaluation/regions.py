@@ -69,7 +69,7 @@ def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> l
 
 
 def inside(rates: Float64[np.ndarray, " objects"], ranges: Mapping[str, tuple[float, float]]) -> Wanted:
-    """Which objects' rates lie in each of the closed ranges."""
+    """The objects whose rate lies in each of the closed ranges."""
     return {name: (low <= rates) & (rates <= high) for name, (low, high) in ranges.items()}
 
 
@@ -110,7 +110,7 @@ class Failure(NamedTuple):
 
 
 def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.1) -> list[Failure]:
-    """The predicted objects of which at least `least` is hidden, sorted by IoU of the hidden region, worst first.
+    """The predicted objects with occlusion rate `least` or more, sorted by IoU of the hidden region, worst first.
 
     Args:
         results: COCO results with `instance_id`, at most one per object; for a detector, its `covering_detections`.

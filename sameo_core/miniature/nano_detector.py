@@ -41,7 +41,6 @@ from sameo_core.training.detectors import DetectionBatch, detector_losses, detec
 from sameo_core.training.loop import TrainingRun, linear_factor
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
-STRIDES = (4, 8, 16, 32)  # pixels of the square input per cell of each level
 ANCHORS = (24, 48, 96, 160)  # side of a level's square anchor in pixels of the square input; objects measure 20 to 190
 WIDTH = 64  # channels of the pyramid and of the heads
 

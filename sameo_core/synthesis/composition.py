@@ -36,7 +36,7 @@ class Pair:
     seed: int
     target: int  # position in the pool
     occluder: int
-    target_rate: float  # asked for
+    target_rate: float  # drawn from the curriculum
     achieved_rate: float  # hidden pixels / amodal pixels
     scale: float  # of the occluder's pixels
     flipped: bool

@@ -128,7 +128,7 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        remedy = "Fetch the data set again, or say where it lies now"
+        remedy = "Fetch the data set again, or correct its folder (`Pool.moved`)"
         rule = f"the source image must exist: {error.strerror}"
         raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
     try:

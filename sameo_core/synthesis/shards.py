@@ -218,7 +218,7 @@ def _pool_of(path: str, fingerprint: str) -> Pool:
     """The pool, loaded once per process; `fingerprint` tells it from an earlier one at the same path."""
     pool = Pool.load(path)
     if pool.fingerprint() != fingerprint:
-        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start anew")
+        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start again")
     return pool
 
 
