@@ -263,8 +263,8 @@ def predict_photographs(
 
 def _box_sources(
     photographs: Path, boxes: str | Path | Detector, out: Path, box_format: str | None, crowds: bool
-) -> tuple[dict[Path, Path | None], BoxFile | Detector | None]:
-    """Photograph -> its box file; and the box file or detector of all, None if each has its own file."""
+) -> tuple[dict[Path, Any], BoxFile | Detector | None]:
+    """Photograph -> path of its box file or None; and the box file or detector of all, None if each has its own."""
     alone, given = not photographs.is_dir(), None if isinstance(boxes, Detector) else Path(boxes)
     apart = given is not None and given.is_dir()
     paths = [photographs] if alone else find_photographs(photographs)
@@ -275,8 +275,10 @@ def _box_sources(
     if clash or (not alone and photographs.resolve() == out.resolve()):
         rule = f"results must not lie among the inputs{f': {clash[0].name} would be overwritten' if clash else ''}"
         raise InputError(file=out, rule=rule, remedy="Choose another folder for the results")
-    if apart or isinstance(boxes, Detector):
-        return sources, None if apart else boxes
+    if isinstance(boxes, Detector):
+        return sources, boxes
+    if apart:
+        return sources, None
     shared = read_box_file(boxes, box_format, crowds)
     if not alone and all(shared.image_id(path.name) is None for path in paths):
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
