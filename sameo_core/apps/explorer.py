@@ -64,7 +64,7 @@ class Picture:
 
 
 def photographs(stages: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
-    """What `Explorer` shows: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
+    """The pictures of `Explorer`: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
     scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 

@@ -191,7 +191,7 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
 
     Args:
         path: of the weights.
-        detector: what it was built on, `AmodalRcnnConfig.rcnn_detector`.
+        detector: the one it was built on, `AmodalRcnnConfig.rcnn_detector`.
 
     Raises:
         InputError: the file is missing, damaged, or of another network.

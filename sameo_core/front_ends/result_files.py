@@ -100,7 +100,10 @@ def coco_results(
     images = _image_numbers(file, records, dataset)
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
     known = images >= 0
-    _convert(boxes, known & boxed, sizes, box_format, file)
+    given = known & boxed
+    if box_format is None:
+        check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
+    boxes[given] = as_xyxy(boxes[given], box_format or "xywh", sizes[given])
     categories, wanted = _categories(file, records, known, category_map, class_agnostic, dataset)
     dropped = {
         "of other images": ~known,
@@ -138,13 +141,6 @@ def _read(
         remedy = "Write the results again, all in one way"
         raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
     return file, records, scores, boxes, boxed, masked
-
-
-def _convert(boxes: BoxesXYXY, given: Flags, sizes: Sizes, box_format: str | None, file: str) -> None:
-    """Convert the given boxes to xyxy pixels, in place."""
-    if box_format is None:
-        check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
-    boxes[given] = as_xyxy(boxes[given], box_format or "xywh", sizes[given])
 
 
 def _strongest(images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any]) -> tuple[Rows, dict[str, int]]:

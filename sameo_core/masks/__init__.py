@@ -1,7 +1,7 @@
 """Masks in every encoding that amodal data sets use: polygons, run lengths (RLE), bitmaps; and their boxes.
 
 In memory, masks are COCO's compressed RLE (`RLE`); bitmaps are made on demand. The rule of every error reads "name of
-the rule: what was found", so that readers can count by name what they skip.
+the rule: what was found", so that readers can count skipped records by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> Bool[n
 
     Args:
         segmentation: flat polygon ``[x, y, ...]``; list of polygons (their union; coordinates are pixel edges, and
-            what leaves the image is clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or
+            parts outside the image are clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or
             list; bitmap of the image's size, array or list of rows, 0 and one other value (1, 255, True).
         height, width: pixels of the image.
 

@@ -56,7 +56,7 @@ class DetectorConfig:
 
     steps: int = 1600
     images: int = 8  # scenes per step
-    encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: what the image encoder starts from
+    encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: initial weights of the image encoder
     learning_rate: float = 1e-3  # AdamW; warm-up, constant, linear decay to zero
     encoder_rate: float = 0.3  # share of the learning rate for the pre-trained encoder
     warmup_steps: int = 100
