@@ -4,8 +4,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# Read when torch is loaded. Threads that spin while they wait stop each other: two processes on two cores take 30 times
-# as long. Asleep they cost a single process nothing.
+# Read when torch is loaded. Spinning threads block each other: two processes on two cores take 30 times as long.
+# Passive waiting costs a single process nothing.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
@@ -30,10 +30,10 @@ _PUBLIC = {
 }
 __all__ = [*_PUBLIC, "__version__"]
 
-if not TYPE_CHECKING:  # a checker would take it for an answer to every name
+if not TYPE_CHECKING:  # with it, a type checker would accept every name
 
     def __getattr__(name):
-        """Public names, imported when first asked for."""
+        """Public names, imported on first access."""
         if name in _PUBLIC:
             return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

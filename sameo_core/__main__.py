@@ -1,4 +1,4 @@
-"""The command line: each verb is its options and one call of a function elsewhere."""
+"""The command line: each verb parses its options and calls one function."""
 
 import argparse
 import sys
@@ -40,9 +40,9 @@ def positive(text: str) -> int:
 KINDS = "mini: drawn, minutes; photo: photographs of COCO, an hour; paper: all data sets, GPUs (default: mini)"
 PROFILE = option("--profile", choices=PROFILES, default="mini", help=KINDS)
 PRETRAINING = (
-    option("--out", type=Path, required=True, metavar="DIR", help="run folder; an interrupted run there goes on"),
+    option("--out", type=Path, required=True, metavar="DIR", help="run folder; an interrupted run resumes"),
     option("--steps", type=positive, help="default: as the shipped weights"),
-    option("--threads", type=positive, help="of torch; the last digits depend on it"),
+    option("--threads", type=positive, help="of torch; the last digits of the weights depend on it"),
 )
 PART = (
     option("--shard", type=int, metavar="K", help="only this part of the work, from 0, e.g. $SLURM_ARRAY_TASK_ID"),
@@ -55,8 +55,8 @@ PART = (
     "run the notebooks and write the report",
     PROFILE,
     option("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)"),
-    option("--seeds", type=positive, metavar="N", help="trainings of each model (default: 1; 3: intervals)"),
-    option("--update", action="store_true", help="maintainers: commit its tables, outputs and README's numbers"),
+    option("--seeds", type=positive, metavar="N", help="trainings per model (default: 1; 3: intervals)"),
+    option("--update", action="store_true", help="maintainers: write committed tables, outputs and README's numbers"),
 )
 def _reproduce(options: argparse.Namespace) -> int:
     """0: all passed, 1: one failed, 130: interrupted."""
@@ -102,7 +102,7 @@ def _print_result(work: Callable[[Any, Path], Path], config: Any, options: argpa
     "fetch a data set or checkpoint, or say how to fetch it by hand",
     option("name", metavar="NAME", help="as in data/sources.yaml, e.g. lvis, coco2014, efficient_sam"),
     option("--root", metavar="DIR", help="folder of the sets' folders (default: data/raw)"),
-    option("--from", dest="local", metavar="DIR", help="of coco_photos, cocoa_photos: files that are here"),
+    option("--from", dest="local", metavar="DIR", help="coco_photos, cocoa_photos: take local files"),
 )
 def _download(options: argparse.Namespace) -> int:
     """0: complete, 1: something must be fetched by hand."""
@@ -115,10 +115,10 @@ def _download(options: argparse.Namespace) -> int:
     "datasets",
     "list the data sets: present or not, counts found and published, licence",
     PROFILE,
-    option("--check", action="store_true", help="read every image, too, and name those that cannot be read"),
+    option("--check", action="store_true", help="also read every image, and name those that cannot be read"),
 )
 def _datasets(options: argparse.Namespace) -> int:
-    """0, whatever is here; 1: images that cannot be read, with --check."""
+    """0, or 1 if --check finds images that cannot be read."""
     from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
     folder, bad = load_profile(options.profile).data_folder, 0
@@ -128,7 +128,7 @@ def _datasets(options: argparse.Namespace) -> int:
         for error in bad_images(folder):
             print(error)
             bad += 1
-        print(f"{bad} images cannot be read; a training goes on without as many with --override bad_images={bad}")
+        print(f"{bad} images cannot be read; to train without them: --override bad_images={bad}")
     return 1 if bad else 0
 
 
@@ -137,11 +137,11 @@ def _datasets(options: argparse.Namespace) -> int:
     "make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete",
     PROFILE,
     option("--images", type=int, metavar="N", help="half of them un-occluded (default: the profile's)"),
-    option("--out", type=Path, required=True, metavar="DIR", help="an interrupted run there goes on"),
+    option("--out", type=Path, required=True, metavar="DIR", help="an interrupted run resumes"),
     option("--workers", type=int, default=-1, metavar="K", help="processes here (default: one per core)"),
-    option("--scheduler", metavar="ADDRESS", help="of Dask, e.g. tcp://host:8786; its workers do it then"),
+    option("--scheduler", metavar="ADDRESS", help="of Dask, e.g. tcp://host:8786; uses its workers"),
     *PART,
-    option("--pool", type=Path, metavar="FILE", help="objects collected before; no teacher is needed then"),
+    option("--pool", type=Path, metavar="FILE", help="objects collected before: no teacher is needed"),
     option("--seed", type=int, default=0),
 )
 def _synthesize(options: argparse.Namespace) -> int:
@@ -186,8 +186,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 BOXES = "[[x0, y0, x1, y1], ...] in pixels, COCO results or annotations; or a folder, one JSON per photograph"
-DETECTOR = "finds the boxes: everything (default without --boxes): SAM's automatic masks; nano; torchvision's name of "
-DETECTOR += "one, e.g. maskrcnn_resnet50_fpn_v2; or the JSON that one wrote"
+DETECTOR = "finds the boxes: everything (SAM's automatic masks; default without --boxes), nano, one of torchvision, "
+DETECTOR += "e.g. maskrcnn_resnet50_fpn_v2, or a detector's JSON results"
 
 
 @verb(
@@ -197,8 +197,8 @@ DETECTOR += "one, e.g. maskrcnn_resnet50_fpn_v2; or the JSON that one wrote"
     option("--boxes", type=Path, metavar="JSON", help=BOXES),
     option("--detector", metavar="NAME", help=DETECTOR),
     option("--detector-weights", metavar="W", help="a name of torchvision's, or a checkpoint"),
-    option("--min-score", type=float, help="leave weaker boxes out (default: 0.5 without --boxes)"),
-    option("--box-format", metavar="F", help="xyxy, xywh or normalised, where the boxes are not as usual"),
+    option("--min-score", type=float, help="drop weaker boxes (default: 0.5 without --boxes)"),
+    option("--box-format", metavar="F", help="xyxy, xywh or normalised, if not the file's default"),
     option("--crowds", action="store_true", help="take COCO's crowd regions (iscrowd 1) as objects"),
     option("--weights", help="name or checkpoint (default: photo)"),
     option("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png"),

@@ -1,4 +1,4 @@
-"""The glossary of array types; every public function speaks in these words.
+"""The glossary of array types in public signatures.
 
 Axis letters: ``b`` images, ``q`` prompts (boxes or points) of one image, ``m`` masks of one prompt (1 or 3), ``n``
 objects, ``h w`` pixels of the original image. Boxes are xyxy float pixels of the original image, sizes are (height,
@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 # One image and its objects, as arrays.
 Image = UInt8[np.ndarray, "h w 3"]  # RGB, 0..255
 AmodalMask = Bool[np.ndarray, "h w"]  # the full extent of an object: visible and hidden part, inside the frame
-VisibleMask = Bool[np.ndarray, "h w"]  # what the camera sees of it ("modal" mask)
+VisibleMask = Bool[np.ndarray, "h w"]  # the part that the camera sees ("modal" mask)
 AmodalMasks = Bool[np.ndarray, "n h w"]
 VisibleMasks = Bool[np.ndarray, "n h w"]
 BoxXYXY = Float[np.ndarray, "4"]
 BoxesXYXY = Float[np.ndarray, "n 4"]
-Scores = Float[np.ndarray, " n"]  # front-end scores, predicted IoU, final scores: one number an object
+Scores = Float[np.ndarray, " n"]  # front-end scores, predicted IoU, final scores: one number per object
 
 # A batch on its way through the network, as tensors.
 Images = Float[torch.Tensor, "b 3 h w"]  # RGB in [0, 1]

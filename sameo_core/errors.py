@@ -1,4 +1,4 @@
-"""The one error of bad input: it names the file, the record, the rule that was broken and the remedy."""
+"""The error for bad input: it names the file, the record, the broken rule and the remedy."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ class InputError(ValueError):
 
     Args:
         file: the file, or the argument's name where there is no file.
-        record: what in it, e.g. ``"annotation 17"``; omitted where the whole file is meant.
-        rule: the rule that was broken, with the value found, e.g. ``"a box needs x1 > x0, found [5, 2, 5, 9]"``.
-        remedy: what the reader can do about it, as an imperative sentence.
+        record: the record in it, e.g. ``"annotation 17"``; None for the whole file.
+        rule: the broken rule with the value found, e.g. ``"a box needs x1 > x0, found [5, 2, 5, 9]"``.
+        remedy: how to fix it, as an imperative sentence.
     """
 
     def __init__(self, *, file: str | Path, rule: str, remedy: str, record: str | None = None):
@@ -18,12 +18,12 @@ class InputError(ValueError):
         where = self.file if record is None else f"{self.file}, {record}"
         super().__init__(f"{where}: {rule.rstrip('.')}. {remedy.rstrip('.')}.")
 
-    def __reduce__(self) -> tuple:  # keyword-only arguments would not survive the way back from a worker process
+    def __reduce__(self) -> tuple:  # pickle, e.g. from a worker process, would drop keyword-only arguments
         return _rebuild, (type(self), self.file, self.record, self.rule, self.remedy)
 
 
 class Refused(InputError):
-    """A server answers, but does not have the file, or has another one; its other files may be all right."""
+    """The server answers, but its file is missing or another one; its other files may be fine."""
 
 
 def _rebuild(cls: type[InputError], file: str, record: str | None, rule: str, remedy: str) -> InputError:

@@ -1,6 +1,6 @@
-"""From a profile to its data sets, its Amodal-LVIS, the teacher behind it, and the weights.
+"""From a profile to its data sets, its Amodal-LVIS, the teacher and the weights.
 
-Results that take time are kept in the profile's run folders, where later runs find them.
+Expensive results are kept in the profile's run folders and reused.
 """
 
 import os
@@ -60,7 +60,7 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
 
 
 def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """Open those of several data sets (name -> split) that are here, without cleaning them.
+    """Open those of several data sets (name -> split) that are present, without cleaning them.
 
     Returns:
         the present ones by name, and the error of each missing one by name.
@@ -93,7 +93,7 @@ def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | Non
     """`open_dataset`, then cleaned with the profile's thresholds (`cleaning.clean`).
 
     Args:
-        root: the folder of a set that lies elsewhere.
+        root: the set's folder, if not the profile's.
 
     Raises:
         InputError: as `open_dataset`, or no object is left.
@@ -180,7 +180,7 @@ def synthetic_set(
 
 
 def amodal_lvis_folder(profile: Profile) -> Path:
-    """The folder of the profile's Amodal-LVIS: beside the other data sets, else synthesised once, with its teacher.
+    """The folder of the profile's Amodal-LVIS: as downloaded, else synthesised once, with its teacher.
 
     Raises:
         InputError: as `teacher` and `synthetic_set`.
@@ -191,7 +191,7 @@ def amodal_lvis_folder(profile: Profile) -> Path:
 
 @lru_cache(maxsize=32)
 def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
-    """`folders`, of runs and data sets, are part of the key: they may change between calls."""
+    """`folders`, of runs and data sets, are part of the cache key: they may change between calls."""
     here = _distributed(profile)
     return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
 
@@ -250,7 +250,7 @@ def training_sets(profile: Profile) -> list[AmodalDataset]:
 
 
 def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
-    key = Profile(name=profile.name, data=profile.data)  # what the sets depend on
+    key = Profile(name=profile.name, data=profile.data)  # all that the sets depend on
     return [*_open_sets(key, amodal_lvis, profile.runs, profile.data_folder)]
 
 
@@ -374,7 +374,7 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
         InputError, FloatingPointError: as `train_amodal_rcnn`.
     """
     seeds = profile.training.seeds
-    training_sets(profile)  # drawn and synthesised once, before
+    training_sets(profile)  # drawn and synthesised before the processes start
     return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
 
 

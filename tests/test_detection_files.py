@@ -157,7 +157,7 @@ def test_an_empty_mask_with_a_box_stays():
 def test_masks_of_weak_or_foreign_records_are_not_even_read():
     records = [result(segmentation="rubbish", score=0.1), result(segmentation="rubbish", image_id=55), masked(MASKS[0])]
     front_end = coco_results(records, dataset(), min_score=0.2)
-    assert front_end.left_out["of other images"] == front_end.left_out["below the least score"] == 1
+    assert front_end.left_out["of other images"] == front_end.left_out["below the minimum score"] == 1
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_dense_ids_against_coco_s_own():
     found = coco_results(records, data, category_map="coco80_to_91")(data[1])
     assert found.category_ids.tolist() == [1, 1, 1, 13, 90]
     message = refused([result(category_id=i) for i in (1, 90, 90)], data, category_map="coco80_to_91")
-    assert "not in it are 90 (2 times); it maps 0..79" in message and "leave category_map out" in message
+    assert "missing are 90 (2 times); it maps 0..79" in message and "leave category_map out" in message
 
 
 def test_dense_ids_of_other_data_sets():
@@ -288,7 +288,7 @@ def test_a_map_of_one_s_own():
     assert front_end(dataset()[1]).category_ids.tolist() == [2, 1]
     assert "2 of categories that the map leaves out" in repr(front_end)
     message = refused(records, category_map={4: 2, 5: 1})
-    assert "not in it are 6 (2 times)" in message and "maps to None" in message
+    assert "missing are 6 (2 times)" in message and "maps to None" in message
     message = refused([result(category_id=i) for i in (0, 1)], category_map={0: 9, 1: 1})
     assert "no category 9 (1 times). Map them" in message  # no guess at what a map of one's own should have been
     assert "'coco'" in refused(records, category_map="coco")

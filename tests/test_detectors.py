@@ -216,7 +216,7 @@ def test_no_connection(cache):
     for asked in (None, "DEFAULT", "COCO_V1"):
         message = refused(SMALL, asked)
         assert message.startswith(weights.url) and "Name or service not known" in message
-        assert f"put it there as {cache / weights.url.split('/')[-1]}" in message
+        assert f"save it as {cache / weights.url.split('/')[-1]}" in message
 
 
 def test_published_weights_that_are_there(cache, capsys):

@@ -151,7 +151,7 @@ MEASURED = (
     r"to spare (\d) GB",
     r"of (480) small faults.*?, the tests saw (444)\.",  # mutants.py --seed 1 --sample 120
     r"in (2,000) trials nothing was lost",  # soak.py --trials 2000 --seed 1; test_soak runs a few
-    r"with AVX-(512).*?at (1) % of the speed",
+    r"with AVX-(512).*?at a cost of (1) % of the speed",
 )
 
 

@@ -1,1 +1,1 @@
-"""What people use: prediction and exports, the explorer, the playground; and the evidence on photographs."""
+"""For users: prediction and exports, the explorer, the playground; and the evidence on photographs."""

@@ -1,9 +1,9 @@
-"""Label Studio's run lengths of brush masks.
+"""Label Studio's run-length encoding of brush masks.
 
 A bit stream, packed into bytes, of an RGBA picture in row order whose four channels are all 0 or all 255.
 Header: number of values (32 bits), bits per value - 1 (5), four sizes of run lengths - 1 (4 bits each). Per run: a 1,
 the index of its size (2 bits), its length - 1, the value. A 0 in place of the 1: that many values follow one by one.
-Source: `brush.py` of Label Studio's converter, which reads this. Its package is too heavy for one function.
+Source: `brush.py` of Label Studio's converter, which reads this; its package would be a heavy dependency.
 """
 
 from collections.abc import Sequence

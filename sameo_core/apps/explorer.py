@@ -1,4 +1,4 @@
-"""Widgets of notebook 06: draw a box on a photograph, see the answer at once. `reporting` draws.
+"""Widgets of notebook 06: draw a box on a photograph, see the masks at once. `reporting` draws.
 
 No `Output` and no `interact`: a run without a browser could wait for them for ever. Everything works from the keyboard:
 Tab changes the widget, arrow keys move sliders; on the picture W A S D move a drawn box, Q E R F resize it (with Shift
@@ -33,12 +33,12 @@ from sameo_core.model import Sameo
 from sameo_core.reporting import object_picture
 
 PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
-SMALLEST_BOX = 3  # pixels of the picture: a mouse button going down is a box without size
+SMALLEST_BOX = 3  # pixels of the picture; on mouse down the browser sends a box without size
 SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
 WIDE = {"description_width": "90px"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
-STYLE = "<style>.sameo-canvas .classes { display: none }</style>"  # jupyter_bbox_widget lists classes; here is one
+STYLE = "<style>.sameo-canvas .classes { display: none }</style>"  # jupyter_bbox_widget's list of classes
 LEGEND = (
     "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: its hidden part (or, "
     "without a known truth, outside the other decoder's mask) \N{MIDDLE DOT} dotted: true amodal mask."
@@ -64,7 +64,7 @@ class Picture:
 
 
 def photographs(stages: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
-    """What `Explorer` shows: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
+    """The pictures of `Explorer`: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
     scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in stages.items()}
     return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
@@ -157,8 +157,8 @@ class Explorer(W.VBox):
 
     def _laid_out(self) -> list[W.Widget]:
         hint = "Drag a box on the first picture; it can be moved and resized. "
-        hint += "A click is enough, too. " if self.click else ""
-        hint += "Keys: Tab goes from one to the next, arrows move sliders; "
+        hint += "A click works, too. " if self.click else ""
+        hint += "Keys: Tab changes the widget, arrows move sliders; "
         hint += "on the picture W A S D move a drawn box, Q E R F resize it."
         *others, drawn_on = self.models
         panels = [self._panel(f"{drawn_on}: draw here", self.pictures[drawn_on], self.labels[drawn_on])]
@@ -217,7 +217,7 @@ class Explorer(W.VBox):
 
     def _show(self, pixels: Image, targets: Sequence[Target], chosen: int = 0) -> None:
         self.pixels, self.targets, self.box, self.item = pixels, targets, None, None
-        self.embedding = next(iter(self.models.values())).embed(pixels)  # once: good for every box in this picture
+        self.embedding = next(iter(self.models.values())).embed(pixels)  # once for all boxes in this picture
         height, width = pixels.shape[:2]
         self._make_sliders(width, height)
         with self._silence():
@@ -275,7 +275,7 @@ class Explorer(W.VBox):
         self._draw(click(first, self.embedding, self.pixels.shape[:2], point), on_canvas=False)
 
     def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
-        """Answer a drawn box; InputError if it has no area."""
+        """Prompt with a drawn box; InputError if it has no area."""
         box = np.asarray(box, np.float32)
         overlaps = [_overlap(box, target) for target in self.targets]
         near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
@@ -286,7 +286,7 @@ class Explorer(W.VBox):
         self._prompt(box, on_canvas)
 
     def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
-        """Show a box and answer it. Only a drawn box stays on the canvas; without one a click anywhere is a click."""
+        """Show a box and decode it. Only a drawn box stays on the canvas: a box there would catch clicks."""
         self.box, self.on_canvas = box, on_canvas
         scale = PICTURE / max(self.pixels.shape[:2])
         x0, y0, x1, y1 = (float(v) for v in box)

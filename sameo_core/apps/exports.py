@@ -1,4 +1,4 @@
-"""Predicted masks for annotation tools (COCO, labelme, Label Studio, CVAT) and back again, and as cut-outs.
+"""Write predicted masks for annotation tools (COCO, labelme, Label Studio, CVAT) and as cut-outs; read them back.
 
 Coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into COCO
 (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only. RLE is exact. Polygons
@@ -49,7 +49,7 @@ ABOUT = "amodal masks by SAMEO, not corrected by hand"
 
 @dataclass(frozen=True)
 class LabelledMasks:
-    """Objects of one picture as they came back from an annotation tool."""
+    """Objects of one picture as read from an annotation tool."""
 
     labels: tuple[str, ...]
     masks: AmodalMasks
@@ -78,7 +78,7 @@ def _objects(photograph: PhotographPrediction) -> Iterator[_Object]:
 
 
 def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
-    """Categories with unique names, as the tools know them by name only; the first keeps a shared one."""
+    """Categories with unique names, since tools know them by name only; the first keeps a shared name."""
     names: dict[str, int] = {}
     for category, name in sorted(categories.items()):
         while name in names:
@@ -184,7 +184,7 @@ def _coco(
             annotations.append(annotation | segmentation(item))
     return {
         "info": {"description": description},
-        "licenses": [],  # some readers ask for the key
+        "licenses": [],  # required by some readers
         "images": list(images.values()),
         "categories": [{"id": i, "name": name} for i, name in sorted(_distinct(categories).items())],
         "annotations": annotations,
@@ -260,7 +260,7 @@ def _parsing(tool: str, rule: str, remedy: str) -> Iterator[None]:
 
 
 def _check_size(size: tuple, file: str) -> None:
-    """Raise InputError unless (height, width) is the size of a picture."""
+    """Raise InputError unless (height, width) is a valid picture size."""
     if not all(is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
         rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture, found {size!r:.60}"
         raise InputError(file=file, rule=rule, remedy="Correct the size")
@@ -273,6 +273,7 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
     """Label Studio's tasks with pre-annotations: `brushlabels` in its own exact RLE.
 
     The project needs the labelling interface of `label_studio_interface`.
+
     Args:
         image_url: prefix of the percent-encoded file name, so that Label Studio can fetch the picture.
     """
@@ -329,7 +330,7 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
         (height, width, *_), *others = pictures
         if others:
             rule = f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}"
-            raise InputError(file="Label Studio", rule=rule, remedy="Make a task of each picture's regions")
+            raise InputError(file="Label Studio", rule=rule, remedy="Make one task per picture")
         _check_size((height, width), "Label Studio")
         labels = tuple(region["value"][region["type"]][0] for region in drawn)
         return LabelledMasks(labels, np.array([_region(region, height, width) for region in drawn]), left_out)
@@ -366,7 +367,7 @@ def cut_outs(photograph: PhotographPrediction) -> dict[int, CutOut]:
 
 
 def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Path, image_url: str = "") -> list[Path]:
-    """Everything above as files, in a folder that `load_dataset("coco", folder, "val")` reads.
+    """All exports as files, in a folder that `load_dataset("coco", folder, "val")` reads.
 
     `images/` (upright copies), `annotations/val.json` (COCO), `cvat.json`, `labelme/*.json`, `label_studio.json`,
     `label_studio.xml` (its interface) and `cut_outs/<name>_<number>.png`.

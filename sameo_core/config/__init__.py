@@ -1,4 +1,4 @@
-"""Where things lie, the numbers of a run, and the trainings by name."""
+"""Paths, profiles (the settings of a run) and recipes (trainings by name)."""
 
 from sameo_core.config.profiles import (
     AMODAL_SETS,

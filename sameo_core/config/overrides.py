@@ -11,7 +11,7 @@ from sameo_core.errors import InputError
 
 
 def override(config: Any, key: str, value: object, file: str) -> Any:
-    """The config with another value for one field, also of a nested section; `file` names the config in an error."""
+    """The config with one field replaced, also in a nested section; `file` names the config in errors."""
     declared = dict(_fields(config))
     if key not in declared:
         close = difflib.get_close_matches(key, declared, n=1)
@@ -40,7 +40,7 @@ def _replace(config: Any, key: str, value: object) -> Any:
 
 
 def _fields(config: Any) -> Iterator[tuple[str, Any]]:
-    """Name and type of every field, also of nested sections; without the sections themselves and `name`."""
+    """Name and type of every field, nested ones included; without the sections themselves and `name`."""
     for name, kind in get_type_hints(type(config)).items():
         if is_dataclass(kind):
             yield from _fields(getattr(config, name))

@@ -1,8 +1,8 @@
-"""The trainings by name: each is a profile in which a few fields are changed, the same for `paper` and `mini`.
+"""Trainings by name: each changes a few fields of a profile, the same for `paper` and `mini`.
 
     weights = train(recipe("supervised_d2sa", load_profile("paper")))
 
-Whatever a recipe does not name stays as the profile has it. Lengths are `RecipesConfig` in `profiles.py`.
+All other fields keep the profile's values. Iterations are in `RecipesConfig`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from sameo_core.errors import InputError
 
 @dataclass(frozen=True)
 class Recipe:
-    """A sentence that says what is trained, and what is changed for it: field -> value, for a profile."""
+    """A description, and the changes to a profile: field -> value."""
 
     sentence: str
     changes: Callable[[Profile], dict[str, object]]
@@ -24,11 +24,11 @@ class Recipe:
 def recipe(name: str, profile: Profile) -> Profile:
     """The profile that trains a recipe: `train(recipe(name, profile), seed)`.
 
-    Two recipes that come to the same training are the same run, and are trained once.
+    Recipes that give the same training share one run.
 
     Args:
         name: one of `RECIPES`.
-        profile: `load_profile("paper")` or `"mini"`, with or without fields of one's own.
+        profile: of `load_profile`, with or without overrides.
 
     Raises:
         InputError: an unknown name; a data mix of more sets than the profile has.
@@ -40,10 +40,10 @@ def recipe(name: str, profile: Profile) -> Profile:
 
 
 def ablation(question: str, profile: Profile) -> dict[str, Profile]:
-    """The arms that answer a question, by the names of their recipes; the last is the one that the paper stands by.
+    """The arms of an ablation by recipe name; the last is the paper's choice.
 
-    All arms of all questions have the same number of iterations and take objects as they come (`unoccluded_share` of
-    `mini` would hide what data and prompts do).
+    All arms train for the same number of iterations; in `mini` without `unoccluded_share`, which would hide the effect
+    of data and prompts.
 
     Args:
         question: one of `QUESTIONS` or `PHOTO_QUESTIONS`.
@@ -63,22 +63,22 @@ def ablation(question: str, profile: Profile) -> dict[str, Profile]:
 
 
 def teacher_profile(profile: Profile) -> Profile:
-    """The profile of the teacher: fine-tuned on the amodal sets without LVIS (paper), on their objects as they come.
+    """The profile of the teacher: fine-tuned on the amodal sets without LVIS (paper), without `unoccluded_share`.
 
-    `unoccluded_share` holds a decoder back from continuing objects. A teacher is not: one that continues too much
-    costs complete objects, one that continues too little lets cut ones pass. What an ablation varies is not varied
-    here, so that all arms learn from the same Amodal-LVIS.
+    That share keeps a decoder from over-predicting. In a teacher, over-prediction only costs some complete objects;
+    under-prediction would let occluded ones pass. Ablations do not change the teacher, so that all arms train on the
+    same Amodal-LVIS.
 
-    Where there are no amodal sets (`photo`), its Amodal-LVIS is made of the objects that geometry alone finds complete.
+    Without amodal sets (`photo`), it trains on an Amodal-LVIS of objects that geometry alone finds complete.
     """
     return recipe("teacher", profile)
 
 
-FIRST_PAIRS = 600  # images made of the first pool: enough for a teacher
+FIRST_PAIRS = 600  # images made from the first pool: enough for a teacher
 
 
 def geometry(profile: Profile) -> dict[str, object]:
-    """The changes for a first pool, where no teacher exists: objects that touch no other annotated one."""
+    """The changes for the first pool, without a teacher: objects that touch no other annotated one."""
     fields: dict[str, object] = {"ask_teacher": False, "min_free_ring": 0.94, "complete_objects": None}
     return fields | {"visible_only": profile.data.visible_only[:1]}
 
@@ -92,7 +92,7 @@ def _supervised(name: str) -> Recipe:
         held_out = tuple(other for other in profile.data.held_out if other != name)
         return {"train": (name,), "held_out": held_out, "iterations": getattr(profile.recipes, f"{name}_iterations")}
 
-    return Recipe(f"The training split of {name} alone, to be judged on its validation split.", changes)
+    return Recipe(f"The training split of {name} alone, tested on its validation split.", changes)
 
 
 def _teacher(profile: Profile) -> dict[str, object]:
@@ -109,7 +109,7 @@ def _teacher(profile: Profile) -> dict[str, object]:
 
 
 def _arm(sentence: str, **fields: object) -> Recipe:
-    """An arm of an ablation; what no arm varies is the paper's, whatever the profile says."""
+    """An arm of an ablation; prompts, sampling and dual annotation are the paper's unless the arm changes them."""
     plain = TrainingConfig()
     recipe: dict[str, object] = {"amodal_prompt_share": plain.amodal_prompt_share, "sampling": plain.sampling}
     recipe |= {"dual_annotation": DataConfig().dual_annotation}
@@ -132,10 +132,10 @@ def _mix(count: int) -> Recipe:
             raise InputError(file=f"profile {profile.name}", record="train", rule=rule, remedy="Choose a smaller mix")
         return fields | {"train": fields["train"][:count]}
 
-    return Recipe(f"Ablation, data mix: number 1 to {count} of the training sets.", changes)
+    return Recipe(f"Ablation, data mix: training sets 1 to {count}.", changes)
 
 
-SUPERVISED = ("cocoa_cls", "d2sa", "muva")  # the sets that the paper trains a model for, each alone
+SUPERVISED = ("cocoa_cls", "d2sa", "muva")  # the paper trains a model on each of them alone
 
 RECIPES: dict[str, Recipe] = {
     "zero_shot": Recipe("All training sets but the held-out ones (COCOA-cls and D2SA): the main result.", _zero_shot),
@@ -145,27 +145,27 @@ RECIPES: dict[str, Recipe] = {
     ),
     "prompt_amodal": _arm("Ablation, training prompt: amodal boxes only.", amodal_prompt_share=1.0),
     "prompt_visible": _arm("Ablation, training prompt: visible boxes only.", amodal_prompt_share=0.0),
-    "prompt_random": _arm("Ablation, training prompt: amodal or visible boxes, half and half, as the paper trains."),
-    "dual_off": _arm("Ablation, dual annotation: of Amodal-LVIS the occluded objects only.", dual_annotation=False),
-    "dual_on": _arm("Ablation, dual annotation: the objects of Amodal-LVIS occluded and un-occluded, as the paper."),
+    "prompt_random": _arm("Ablation, training prompt: half amodal, half visible boxes, as in the paper."),
+    "dual_off": _arm("Ablation, dual annotation: only the occluded objects of Amodal-LVIS.", dual_annotation=False),
+    "dual_on": _arm("Ablation, dual annotation: occluded and un-occluded objects of Amodal-LVIS, as in the paper."),
     "alone_dual_off": _arm(
-        "Ablation, dual annotation: nothing but Amodal-LVIS, occluded objects only.",
+        "Ablation, dual annotation: Amodal-LVIS alone, only its occluded objects.",
         train=("amodal_lvis",),
         dual_annotation=False,
     ),
     "alone_dual_on": _arm(
-        "Ablation, dual annotation: nothing but Amodal-LVIS, occluded and un-occluded.", train=("amodal_lvis",)
+        "Ablation, dual annotation: Amodal-LVIS alone, occluded and un-occluded.", train=("amodal_lvis",)
     ),
     **{f"mix_{count}": _mix(count) for count in range(1, 1 + len(DataConfig().train))},
-    "sampling_uniform": _arm("Ablation, sampling: every data set as often as any other.", sampling="uniform"),
-    "sampling_size": _arm("Ablation, sampling: every image as often as any other.", sampling="size"),
-    "sampling_log": _arm("Ablation, sampling: by the logarithm of a set's size, as the paper samples."),
+    "sampling_uniform": _arm("Ablation, sampling: every data set equally often.", sampling="uniform"),
+    "sampling_size": _arm("Ablation, sampling: every image equally often.", sampling="size"),
+    "sampling_log": _arm("Ablation, sampling: by the logarithm of a set's size, as in the paper."),
 }
 
-FEW_PAIRS = 400  # images of every arm of the question below: what differs is how many objects they are made of
+FEW_PAIRS = 400  # images per arm; the arms differ in the number of source objects
 OBJECTS = {
     f"objects_{count or 'all'}": _arm(
-        f"Ablation, complete objects: {FEW_PAIRS} images made of {count or 'all'} of them.",
+        f"Ablation, complete objects: {FEW_PAIRS} images made from {count or 'all'} of them.",
         complete_objects=count,
         synthetic_images=FEW_PAIRS,
     )
@@ -174,7 +174,7 @@ OBJECTS = {
 RECIPES |= OBJECTS
 RECIPES["coco_alone"] = _arm("Ablation, sources: objects of COCO's photographs alone.", visible_only=("coco_photos",))
 
-# What the ablations ask, and what answers. prompt_random, dual_on, sampling_log and the last mix are one training.
+# The arms of each ablation. prompt_random, dual_on, sampling_log and the last mix are one training.
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "training prompt": ("prompt_amodal", "prompt_visible", "prompt_random"),
     "dual annotation": ("dual_off", "dual_on"),

@@ -1,6 +1,6 @@
-"""The two protocols of the field: AP and AR of scored detections, and mIoU with one predicted mask per object.
+"""The field's two protocols: AP and AR of scored detections, and mIoU with one predicted mask per object.
 
-`evaluate` computes everything in one pass; the others return one table each. Input is checked in `records`.
+`evaluate` computes everything in one pass; the other functions one table each. Input is checked in `records`.
 
 AP and AR (`detection`, `average_precision`) equal pycocotools' COCOeval 'segm' on amodal masks bit for bit. SAMEO's
 tables are class-agnostic, AISFormer's class-aware. mIoU and occlusion are in `regions`.

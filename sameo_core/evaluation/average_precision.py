@@ -1,8 +1,8 @@
-"""Match detections to objects; from the matches, precision at each recall, AP and AR.
+"""Match detections to objects, and compute precision at each recall, AP and AR.
 
 COCOeval's greedy matching at all IoU thresholds and for all settings at once; then its `accumulate` and `summarize`,
-bit for bit. A setting says which objects are to be found; the others are "ignore", as crowds always are. Only pairs of
-IoU 0.5 and more can match, so they are listed once. A set of thresholds is one number: bit t is `IOU_THRESHOLDS[t]`.
+bit for bit. A setting selects the objects to be found; the others are ignored, as crowds always are. Only pairs of
+IoU 0.5 or more can match, so only those are listed. A set of thresholds is one number: bit t is `IOU_THRESHOLDS[t]`.
 """
 
 import math
@@ -95,7 +95,7 @@ MANY = 500  # images; fewer take about a second
 
 
 class Overlaps(NamedTuple):
-    """What is kept of the IoUs of a data set."""
+    """The pairs that can match in a data set, and each detection's best IoU."""
 
     pairs: Pairs
     best: Float64[np.ndarray, " detections"]  # highest IoU with an object that is not a crowd; 0 without one

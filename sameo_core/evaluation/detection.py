@@ -52,7 +52,7 @@ LIMITS = (1, 10, 100)  # detections per image
 COCOA_LIMITS = (*LIMITS, 1000)
 
 Numbers = dict[str, float]
-Table = dict[str, Numbers]  # a setting -> its numbers
+Table = dict[str, Numbers]  # setting -> numbers
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Evaluation:
     """
 
     class_agnostic: Table  # as in SAMEO's tables
-    class_aware: Table  # as in AISFormer's; {} if not asked for
+    class_aware: Table  # as in AISFormer's; {} if not requested
     visible: Table  # "class-agnostic" and "class-aware"; {} if visible masks are not known on both sides
     cocoa: dict[str, Table]  # "both"; "things" and "stuff" if there is stuff; then "all", "none", "partial", "heavy"
     regions: RegionTable | None  # the mIoU protocol; None unless each object has exactly one prediction of its own box
@@ -190,9 +190,9 @@ def _carry_visible_masks(found: Predictions) -> bool:
 
 @dataclass(frozen=True)
 class _LinedUp:
-    """Objects and detections in COCOeval's order.
+    """Objects and detections in COCOeval's order:
 
-    Sorted by image, detections then by descending score; ties by category, even class-agnostic, then as in the file.
+    by image; detections then by descending score; ties by category, even class-agnostic, then as in the file.
     """
 
     images: int
@@ -249,7 +249,7 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
     """The detections that cover an annotated object, each with the `instance_id` of that object.
 
     Detections and objects are matched one to one by the IoU of their visible boxes, from the best down; ties by score.
-    Masks play no part, so for one front-end the same detections are chosen whatever model predicted the masks.
+    Masks are not used, so for one front-end the same detections are chosen for every model.
 
     Args:
         results: COCO results with `box` (xyxy), and `front_end_score` or `score`, from `predict_dataset`.

@@ -1,4 +1,4 @@
-"""Ground truth and predictions as columns, checked for everything that would silently spoil a number."""
+"""Ground truth and predictions as columns, checked for all that would silently falsify a metric."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Predictions:
 
 
 def read_objects(source: Truth, with_visible: bool) -> Objects:
-    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are read only if asked for.
+    """Ground truth of a COCO dict, of a file of one, or of a data set; visible masks are read only on request.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -97,7 +97,7 @@ def read_objects(source: Truth, with_visible: bool) -> Objects:
 
 
 def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
-    """Predictions of a COCO results list, or of a file of one; visible masks are read only if asked for.
+    """Predictions of a COCO results list, or of a file of one; visible masks are read only on request.
 
     Raises:
         InputError: see `evaluate_amodal`.
@@ -106,7 +106,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
     if not isinstance(records, list):
         keys = f" with keys {list(records)}" if isinstance(records, dict) else ""
         rule = f"predictions are a COCO results list, found a {type(records).__name__}{keys}"
-        remedy = "Give the list alone: that is result['annotations'] where the masks lie in a COCO dict"
+        remedy = "Give the list alone, e.g. result['annotations'] of a COCO dict"
         raise InputError(file=file, rule=rule, remedy=remedy)
 
     def where(row: int) -> dict[str, str]:
@@ -133,7 +133,7 @@ def read_found(source: Source, sizes: Sizes, with_visible: bool) -> Predictions:
 def category_places(
     objects: Objects, found: Predictions
 ) -> tuple[Int64[np.ndarray, " objects"], Int64[np.ndarray, " found"]]:
-    """Rank of each record's category among all ids: COCOeval breaks ties of scores by it, even with useCats=0.
+    """Rank of each record's category among all ids: COCOeval breaks score ties by it, even with useCats=0.
 
     Ids that are not whole numbers count as 0.
     """
@@ -178,11 +178,11 @@ def _unknown_category(records: Objects | Predictions, row: int, known: list) -> 
     return InputError(**records.where(row), rule=rule, remedy=remedy)
 
 
-# ---------------------------------------------------------------------------------------------------- one by one
+# ---------------------------------------------------------------------------------------------------- reading records
 
 
 def _objects_of(dataset: AmodalDataset) -> Objects:
-    """Data sets have checked their masks already."""
+    """The objects of a data set, whose masks are checked already."""
     file, listed = f"{dataset.name} {dataset.split}", []
     sizes = _places({image.image_id: (image.height, image.width) for image in dataset})
     if len(sizes) != len(dataset):

@@ -25,7 +25,7 @@ OCCLUSION_BUCKETS = {"0-10 %": (0.0, 0.1), "10-50 %": (0.1, 0.5), "50-90 %": (0.
 COCOA_RANGES = {"all": (0.0, 1.0), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}  # both ends in
 
 Buckets = Mapping[str, tuple[float | int, float | int]]
-Wanted = dict[str, Bool[np.ndarray, " objects"]]  # a setting -> the objects that are to be found
+Wanted = dict[str, Bool[np.ndarray, " objects"]]  # setting -> objects to be found
 
 
 def closed_bucket(name: str, low: float | int, high: float | int) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def occlusion_rates(objects: Objects) -> Float64[np.ndarray, " objects"]:
 
 
 def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> list | None:
-    """The visible mask of each object; as in COCOA, the amodal one if nothing is hidden. None: not all are known."""
+    """The visible mask of each object; as in COCOA, the amodal one if nothing is hidden. None if any is unknown."""
     whole = objects.crowd | (rates == 0)
     rows = zip(objects.amodal, objects.visible, whole.tolist(), strict=True)
     masks = [amodal if visible is None and complete else visible for amodal, visible, complete in rows]
@@ -69,7 +69,7 @@ def visible_masks(objects: Objects, rates: Float64[np.ndarray, " objects"]) -> l
 
 
 def inside(rates: Float64[np.ndarray, " objects"], ranges: Mapping[str, tuple[float, float]]) -> Wanted:
-    """Which objects' rates lie in each of the closed ranges."""
+    """The objects whose rate lies in each of the closed ranges."""
     return {name: (low <= rates) & (rates <= high) for name, (low, high) in ranges.items()}
 
 
@@ -101,7 +101,7 @@ def _with_masks(dataset: AmodalDataset, results: Sequence[Mapping]) -> tuple[lis
 
 
 class Failure(NamedTuple):
-    """An object, and how well its hidden region was predicted."""
+    """An object and the IoU of its hidden region."""
 
     row: int  # index among all objects of the data set, as the rows of `region_table`
     image: int  # index in the data set
@@ -110,10 +110,10 @@ class Failure(NamedTuple):
 
 
 def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.1) -> list[Failure]:
-    """The predicted objects of which at least `least` is hidden, sorted by IoU of the hidden region, worst first.
+    """The predicted objects with occlusion rate `least` or more, sorted by IoU of the hidden region, worst first.
 
     Args:
-        results: COCO results with `instance_id`, at most one per object; of a detector, its `covering_detections`.
+        results: COCO results with `instance_id`, at most one per object; for a detector, its `covering_detections`.
     """
     objects, predicted = _with_masks(dataset, results)
     rows = [row for row, mask in enumerate(predicted) if mask is not None]

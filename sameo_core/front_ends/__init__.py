@@ -1,4 +1,4 @@
-"""Whatever gives boxes and scores for an image; SAMEO turns them into amodal masks."""
+"""Sources of boxes and scores for an image, which SAMEO turns into amodal masks."""
 
 from sameo_core.front_ends.amodal_rcnn import amodal_front_end
 from sameo_core.front_ends.base import CategoryMap, Detections, FrontEnd, ground_truth_boxes, jittered

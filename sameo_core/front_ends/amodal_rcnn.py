@@ -1,6 +1,6 @@
 """The end-to-end baseline: a Mask R-CNN with an amodal mask head. Ours, AISFormer-style, not AISFormer.
 
-All that SAMEO freezes learns here: backbone, proposals, boxes and masks, together, on the same data sets. From
+The whole network is trained, on SAMEO's data sets: backbone, proposals, boxes and masks. From
 "AISFormer: Amodal Instance Segmentation with Transformer" (BMVC 2022): boxes are amodal; RoI features are 14 x 14; a
 transformer encoder for long-range relations, a decoder with one learnable query per mask (occluder, visible, amodal,
 hidden); a mask is its query's embedding times the 28 x 28 features; binary cross-entropy on all four.
@@ -37,9 +37,9 @@ from sameo_core.training.batches import leave_out, set_probabilities, warn_left_
 from sameo_core.training.detectors import DetectionBatch, detector_losses, detector_optimiser, save_detector
 from sameo_core.training.loop import TrainingRun, learning_rate_factor, train_once
 
-NAME = "AISFormer-style (ours)"  # in tables and figures: never to be taken for AISFormer itself
+NAME = "AISFormer-style (ours)"  # in tables and figures, to tell it from AISFormer itself
 MASKS = ("occluder", "visible", "amodal", "hidden")  # one query each, in this order
-PARTLY_ANNOTATED = ("amodal_lvis", "pix2gestalt")  # one or two objects an image, whatever else it shows
+PARTLY_ANNOTATED = ("amodal_lvis", "pix2gestalt")  # one or two annotated objects per image, of possibly more
 
 
 # --------------------------------------------------------------------------------------------------------- the network
@@ -82,7 +82,7 @@ class AmodalRoIHeads(RoIHeads):
         """torchvision's signature: (answers, losses)."""
         if self.training:
             proposals, matched, labels, offsets = map(list, self.select_training_samples(proposals, targets))
-            for sampled in (proposals, matched, offsets, labels):  # labels last: they decide
+            for sampled in (proposals, matched, offsets, labels):  # labels last: they select
                 for i, target in enumerate(targets):
                     if target["partly_annotated"]:  # a region without annotation may hold an object
                         sampled[i] = sampled[i][labels[i] > 0]
@@ -131,7 +131,7 @@ def four_masks(
         masks: of the image's n objects, the amodal ones, then the visible ones.
         boxes: RoIs, xyxy pixels.
         objects: "k", the number 0 .. n - 1 of each RoI's object.
-        size: cells of a side.
+        size: cells per side.
     """
     amodal, visible = masks.float().chunk(2)
     occluder = (visible.sum(0) - visible).clamp(max=1)
@@ -153,7 +153,7 @@ class LenientRpn(RegionProposalNetwork):
 
 
 class AmodalTransform(GeneralizedRCNNTransform):
-    """Pastes the visible masks into the image, too."""
+    """Also pastes the visible masks into the image."""
 
     def postprocess(
         self,
@@ -170,7 +170,7 @@ class AmodalTransform(GeneralizedRCNNTransform):
 
 
 def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
-    """Turn a torchvision Mask R-CNN into the baseline: its mask head becomes one of four masks.
+    """Turn a torchvision Mask R-CNN into the baseline: its mask head then predicts four masks.
 
     In training mode it takes targets with `boxes` (amodal), `labels` (all 1), `masks` UInt8 "2*n h w" (amodal, then
     visible) and `partly_annotated` (Bool, one), and returns the losses. In evaluation mode it answers as torchvision
@@ -181,7 +181,7 @@ def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
     (cells, _) = heads.mask_roi_pool.output_size
     heads.mask_head = QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells)
     heads.mask_predictor = None
-    # Modules and settings stay; torchvision's constructors would ask for each of them again
+    # Keeps modules and settings; torchvision's constructors would need all of them again
     heads.__class__, detector.rpn.__class__, detector.transform.__class__ = AmodalRoIHeads, LenientRpn, AmodalTransform
     return detector
 
@@ -191,7 +191,7 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
 
     Args:
         path: of the weights.
-        detector: what it was built on, `AmodalRcnnConfig.rcnn_detector`.
+        detector: the one it was built on, `AmodalRcnnConfig.rcnn_detector`.
 
     Raises:
         InputError: the file is missing, damaged, or of another network.
@@ -229,7 +229,7 @@ def starting_amodal_rcnn(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
     """The baseline before training: a trained detector, and a mask head initialised by the seed."""
     name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of what is new
+        torch.manual_seed(seed)  # for the new layers
         if name == "nano":
             return build_amodal_rcnn(load_nano_detector())
         detector = _blank_detector(name)
@@ -261,7 +261,7 @@ def fit_amodal_rcnn(
     Args:
         sets: with amodal and visible masks.
         recipe: of the baseline.
-        shared: SAMEO's recipe, of which schedule, `clip`, `cpu_threads` and `log_every` apply here, too.
+        shared: SAMEO's recipe; its schedule, `clip`, `cpu_threads` and `log_every` apply.
         folder: of this run alone: these sets, these recipes and this seed.
         seed: of batches, sampled proposals and the new head's first weights.
         model: None: `starting_amodal_rcnn`.
@@ -323,9 +323,9 @@ def draw_batch(
     left_out: dict[str, str] | None = None,
     bad_images: int = 0,
 ) -> DetectionBatch:
-    """The images of an iteration, from (seed, iteration) alone; sets by the logarithm of their size, as for SAMEO.
+    """The images of an iteration, from (seed, iteration) alone; sets are sampled by log(size), as for SAMEO.
 
-    The next image of its set takes the place of an unreadable one; `left_out` receives its file and the reason.
+    The next image of its set replaces an unreadable one; `left_out` receives its file and the reason.
     """
     left_out = {} if left_out is None else left_out
     rng = np.random.default_rng([seed, iteration])

@@ -17,10 +17,10 @@ from sameo_core.masks import RLE
 from sameo_core.model.boxes import usable
 
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))  # of COCO's 80 classes
-ROUNDING = 1e-5  # by so much a softmax in single precision may leave 0..1
+ROUNDING = 1e-5  # a softmax in single precision may leave 0..1 by this much
 COCO80_TO_91 = "coco80_to_91"
 
-# A detector's category ids -> the data set's, None to leave one out. Or the word above: COCO's classes 0..79, as of
+# A detector's category id -> the data set's, None to leave it out; or COCO80_TO_91: COCO's classes 0..79, as in
 # mmdetection, detectron2 and ultralytics, -> COCO's own ids.
 CategoryMap = Mapping[int, int | None] | str
 
@@ -56,12 +56,12 @@ FrontEnd = Callable[[AmodalImage], Detections]
 
 
 class ImageDetector:
-    """A front-end whose `detect` finds objects in an array of pixels; it caches the answer for the last image."""
+    """A front-end that can also `detect` in an array of pixels; it caches the detections of the last image."""
 
     _last: tuple[AmodalImage, Detections] | None = None
 
     def __call__(self, image: AmodalImage) -> Detections:
-        """Detections in an image of a data set. InputError as of `image.read`."""
+        """Detections in an image of a data set. InputError as `image.read`."""
         if self._last is None or self._last[0] is not image:
             self._last = image, self.detect(image.read())
         return self._last[1]
@@ -97,7 +97,7 @@ def ground_truth_boxes(kind: str = "visible") -> FrontEnd:
 
 
 def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd:
-    """Uniform noise on a front-end's boxes: each side moves by up to `share` of the box's width or height.
+    """Add uniform noise to a front-end's boxes: each side moves by up to `share` of the box's width or height.
 
     The noise depends on (seed, image id) alone. Boxes stay inside the image and keep at least one pixel.
 
@@ -121,7 +121,7 @@ def jittered(front_end: FrontEnd, share: float | int, seed: int = 0) -> FrontEnd
     return detect
 
 
-# ------------------------------------------------------------------------------------------ what detectors share
+# ------------------------------------------------------------------------------------------ shared by detectors
 
 
 def strongest(found: Detections, image_size: tuple[int, int], min_score: float | int, most: int) -> Detections:
@@ -135,17 +135,17 @@ def strongest(found: Detections, image_size: tuple[int, int], min_score: float |
 
 
 def check_scores(scores: Scores, file: str | Path) -> Scores:
-    """The scores, clipped to 0..1 if rounding alone takes them out of it.
+    """The scores, clipped to 0..1 against rounding errors.
 
     Raises:
-        InputError: a score outside 0..1; the remedy names what it may be instead.
+        InputError: a score outside 0..1; the remedy names the likely cause.
     """
     bad = np.flatnonzero(~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)))
     if not len(bad):
         return scores.clip(0, 1)
     remedy = "Pass them through a sigmoid, if they are logits"
     if not np.isfinite(scores).all():
-        bad, remedy = np.flatnonzero(~np.isfinite(scores)), "The detector broke down there: look at its weights"
+        bad, remedy = np.flatnonzero(~np.isfinite(scores)), "The detector failed there: check its weights"
     elif scores.min() >= 0 and scores.max() <= 100:
         remedy = "Divide by 100, if they are per cent"
     rule = f"scores are in 0..1, found {scores[bad[0]]:g}; {len(bad):,} of {len(scores):,} are not"
@@ -153,9 +153,9 @@ def check_scores(scores: Scores, file: str | Path) -> Scores:
 
 
 def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
-    """Raise InputError for a least score outside 0..1 or NaN, or a negative number of detections."""
+    """Raise InputError for a minimum score outside 0..1 or NaN, or a negative number of detections."""
     if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
-        rule = f"a least score in 0..1, found {min_score!r}"
+        rule = f"a minimum score in 0..1, found {min_score!r}"
         raise InputError(file="min_score", rule=rule, remedy="Give 0.5, or 0 to keep all")
     if not isinstance(max_per_image, Integral) or max_per_image < 0:
         rule = f"a whole number from 0, found {max_per_image!r}"
@@ -165,7 +165,7 @@ def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
 def map_categories(
     ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, file: str | Path
 ) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """A detector's category ids as the data set's, and which of them the map keeps; None: they are the same.
+    """A detector's category ids mapped to the data set's, and which of them are kept; None: the ids are the same.
 
     Raises:
         InputError: another word than "coco80_to_91"; ids that are not in the map, or map to no whole number.
@@ -178,7 +178,7 @@ def map_categories(
     mapped = dict(enumerate(COCO_IDS)) if isinstance(category_map, str) else category_map
     unknown = Counter(int(i) for i in ids if int(i) not in mapped)
     if unknown:
-        rule = f"every category must be in the category_map, not in it are {counted(unknown)}"
+        rule = f"every category must be in the category_map, missing are {counted(unknown)}"
         remedy = "Add them; an id that maps to None is left out"
         if isinstance(category_map, str):
             rule += "; it maps 0..79"

@@ -19,7 +19,7 @@ from sameo_core.masks import RLE, mask_box, segmentation_to_rle
 from sameo_core.model.boxes import boxes_in_pixels
 
 TAKE_CROWDS = "Some tools (CVAT) set iscrowd for every mask: take them as objects with --crowds (crowds=True)"
-LARGEST_ID = 2**53  # from here on JavaScript, and with it many a reader of JSON, rounds whole numbers
+LARGEST_ID = 2**53  # from here on JavaScript and many JSON readers round whole numbers
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BoxFile:
     """The boxes of a JSON file, for one photograph (a plain list) or for many (COCO); `read_box_file` makes it."""
 
     path: Path
-    box_format: str | None  # what the person said; None: as the kind of file has it
+    box_format: str | None  # as given; None: that of the kind of file
     plain: list | None  # [x0, y0, x1, y1] of one photograph; None for COCO
     records: Sequence[Mapping] = ()  # COCO: each with image_id, bbox or mask, and perhaps category_id, score
     images: Mapping[str, Mapping] = field(default_factory=dict)  # id as text -> id, file_name, perhaps height, width
@@ -40,7 +40,7 @@ class BoxFile:
         """The file's own id of the photograph called `name` (with ending); None if it is not in the file.
 
         COCO's images are named by `file_name`; in results without one, by an `image_id` that is the photograph's name,
-        stem or `file_number`. The single image of a file also matches a photograph that stands `alone`.
+        stem or `file_number`. If the photograph is `alone`, the only image of a file matches it, too.
         """
         names = {name, PurePosixPath(name).stem, str(number_of(name))}
         found = [image["id"] for image in self.images.values() if _base_name(image["file_name"]) in names]
@@ -54,7 +54,7 @@ class BoxFile:
     def detections(self, name: str, image_size: tuple[int, int], alone: bool = False) -> Detections:
         """The boxes of the photograph called `name`; score and category default to 1.
 
-        A photograph that COCO results do not mention has no boxes: a detector may have found nothing.
+        A photograph missing from COCO results has no boxes: a detector may have found nothing.
 
         Raises:
             InputError: see `boxes_in_pixels`; a plain list for more than one photograph; a photograph that is not among
@@ -103,11 +103,11 @@ class BoxFile:
 def read_box_file(path: str | Path, box_format: str | None = None, crowds: bool = False) -> BoxFile:
     """Boxes from JSON: a list of [x0, y0, x1, y1], COCO results (`bbox` as x, y, width, height) or COCO annotations.
 
-    A record without `bbox`, or with one without area, gets that of its `segmentation`.
+    A record whose `bbox` is missing or without area gets the box of its `segmentation`.
 
     Args:
         path: of the file.
-        box_format: one of `BOX_FORMATS`, for other boxes than these; see `boxes_in_pixels`.
+        box_format: one of `BOX_FORMATS`, if boxes are not as above; see `boxes_in_pixels`.
         crowds: take crowd regions (`iscrowd` 1) as objects; else they are left out and counted in `notes`.
 
     Raises:
@@ -147,7 +147,7 @@ def _notes(path: Path, records: Sequence[Mapping], images: Mapping[str, Mapping]
         raise InputError(file=path, rule=rule + ids, remedy="Make image_id the id of the annotation's image")
     crowd = [] if crowds else [record for record in records if is_crowd(record)]
     kinds = {
-        "are of images that it does not list, and left out": astray,
+        "belong to images that it does not list, and are left out": astray,
         f"are crowd regions, and left out. {TAKE_CROWDS}": crowd,
     }
     first = {what: shown(found[0].get("id")) for what, found in kinds.items() if found}
@@ -166,7 +166,7 @@ def number_of(name: str) -> int:
 
 
 def file_number(name: str) -> int | None:
-    """The number that a file is named by: 139 for 000000000139.jpg and COCO_val2014_000000000139.jpg."""
+    """The number in a file's name: 139 for 000000000139.jpg and COCO_val2014_000000000139.jpg."""
     number = re.fullmatch(r"(?:COCO_\w+_)?(\d{1,30})", PurePosixPath(name).stem)
     return int(number[1]) if number else None
 
@@ -178,7 +178,7 @@ def _whole(image_id: int | float | str) -> int | str:
 
 
 def _key(image_id: int | float | str) -> str:
-    """An image's id as text: 7, 7.0 and "7" are one."""
+    """An image's id as text: 7, 7.0 and "7" are equal."""
     return str(_whole(image_id)).strip()
 
 
@@ -192,9 +192,9 @@ def _base_name(file_name: object) -> str:
 def record_boxes(
     file: str | Path, records: Sequence[Mapping], kind: str
 ) -> tuple[BoxesXYXY, Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The `bbox` of each record as written (else zeros), which of them count, and which records have a mask.
+    """The `bbox` of each record as written (else zeros), which of them are valid, and which records have a mask.
 
-    Beside a mask, some tools write a box that is empty or without area: it does not count.
+    Some tools write an empty box, or one without area, beside a mask: it is not valid.
 
     Raises:
         InputError: a record with neither a box nor a mask; a box that is not 4 finite numbers.
@@ -224,7 +224,7 @@ def has_mask(record: Mapping) -> bool:
 
 
 def record_mask(record: Mapping, image_size: tuple[int, int], file: str | Path, where: str) -> RLE:
-    """A record's `segmentation`, in any encoding. InputError, with file and record, where it is none."""
+    """A record's `segmentation`, in any encoding. InputError, with file and record, if it is invalid."""
     try:
         return segmentation_to_rle(record["segmentation"], *image_size)
     except InputError as error:

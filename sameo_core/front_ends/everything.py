@@ -1,4 +1,4 @@
-"""Everything mode, SAM's automatic masks as a front-end without boxes or detector; and clicks.
+"""Everything mode, SAM's automatic masks as a front-end without a detector; and clicks.
 
     detector = load_detector("everything")                           # the un-tuned decoder of "photo_base"
     found = detector.detect(image)                                   # Detections, masks included
@@ -24,9 +24,9 @@ from sameo_core.model.sameo import check_image
 EVERYTHING = "everything"
 MIN_IOU, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 1.0, 0.7  # SAM's
 MIN_STABILITY = 0.92  # SAM's default is 0.95; with an encoder as small as ours that loses objects
-POINTS_PER_SIDE = 16  # SAM: 32; four times as long
+POINTS_PER_SIDE = 16  # SAM: 32, which takes four times as long
 POINTS_PER_PASS = 4  # more are no faster and need more memory
-MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene and no object
+MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene, not an object
 SMALL_REGION = 0.005  # of a mask's area; smaller parts and holes are removed: dots where logits are near 0
 
 Point = tuple[float | int, float | int]
@@ -38,7 +38,7 @@ class EverythingDetector(ImageDetector):
     Args:
         sameo: an un-tuned model that takes points.
         min_score: least predicted IoU; values below 0.88 have no effect.
-        max_per_image: the strongest so many are kept.
+        max_per_image: how many of the strongest are kept.
 
     Raises:
         InputError: EfficientSAM-nano, which never saw a point; limits as `check_limits`.
@@ -49,7 +49,7 @@ class EverythingDetector(ImageDetector):
     def __init__(self, sameo: Sameo, min_score: float | int = MIN_IOU, max_per_image: int = 100):
         check_limits(min_score, max_per_image)
         if sameo.variant == "nano":
-            rule = "everything mode asks with points, and nano was trained on boxes only"
+            rule = "everything mode prompts with points, and nano was trained on boxes only"
             raise InputError(file="model", rule=rule, remedy="Load photo_base, or EfficientSAM as released")
         self.sameo, self.points_per_side = sameo, POINTS_PER_SIDE
         self.min_score, self.max_per_image = max(min_score, MIN_IOU), max_per_image
@@ -75,7 +75,7 @@ class EverythingDetector(ImageDetector):
         ious, rough = (np.array([found[i] for found in sure], np.float32) for i in (1, 2))
         kept = nms(torch.tensor(rough).view(-1, 4), torch.tensor(ious), MAX_BOX_IOU)[: self.max_per_image].tolist()
         masks = [(i, self._full_size(sure[i][0], size)) for i in kept]
-        masks = [(i, mask) for i, mask in masks if mask.any()]  # of an image of few pixels nothing may be left
+        masks = [(i, mask) for i, mask in masks if mask.any()]  # in a tiny image a mask may be empty
         boxes = np.array([mask_box(mask) for _, mask in masks], np.float32).reshape(-1, 4)
         scores, ones = ious[[i for i, _ in masks]].clip(0, 1), np.ones(len(masks), int)
         found = Detections(boxes, scores, ones, -ones, tuple(encode_mask(mask) for _, mask in masks))
@@ -109,7 +109,7 @@ class EverythingDetector(ImageDetector):
 
 @torch.inference_mode()
 def box_from_point(base: Sameo, embedding: ImageEmbedding, image_size: tuple[int, int], point: Point) -> BoxXYXY:
-    """The box of the object at a point: of the mask of highest predicted IoU among the decoder's three.
+    """The box of the object at a point: of the decoder's three masks, that of highest predicted IoU.
 
     Args:
         base: an un-tuned model that takes points.
@@ -131,5 +131,5 @@ def box_from_point(base: Sameo, embedding: ImageEmbedding, image_size: tuple[int
 
 
 def tidied(mask: Mask) -> Mask:
-    """Without the dots and pinholes that SAM's masks have where it is undecided."""
+    """Without the dots and pinholes of SAM's masks where logits are near 0."""
     return remove_small_regions(mask, SMALL_REGION * np.count_nonzero(mask))

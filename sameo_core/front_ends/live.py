@@ -1,10 +1,10 @@
-"""Live detectors as front-ends: torchvision's models, and through `supervision` those of most other toolboxes.
+"""Live detectors as front-ends: torchvision's models and, through `supervision`, those of most other toolboxes.
 
-    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # "everything" needs none; "nano": drawn world
+    detector = load_detector("maskrcnn_resnet50_fpn_v2")             # or "everything"; or "nano" (drawn world)
     found = detector.detect(image)                                   # Detections, masks included
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
-A detector caches its answer for the last image, so that variants of it (`jittered(detector, 0.1)`) do not run it again.
+A detector caches the detections of the last image, so variants of it (`jittered(detector, 0.1)`) do not run it again.
 """
 
 import difflib
@@ -43,7 +43,7 @@ from sameo_core.model.boxes import as_array
 from sameo_core.model.checkpoints import fingerprint_weights, read_weights
 from sameo_core.model.sameo import check_image, default_device
 
-MASKS = ("masks", "visible_masks")  # in a model's answer; the second of `amodal_rcnn` only
+MASKS = ("masks", "visible_masks")  # in a model's output; the second only from `amodal_rcnn`
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
 NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
 DETECTORS = (EVERYTHING, NANO, *list_models(module=detection))  # the others are torchvision's own names
@@ -60,7 +60,7 @@ class LiveDetector(ImageDetector):
             with the thresholds given here.
         categories: label -> name.
         min_score: weaker detections are left out.
-        max_per_image: the strongest so many are kept.
+        max_per_image: how many of the strongest are kept.
         device: by default a GPU if there is one.
         name: for notes and titles.
     """
@@ -79,7 +79,7 @@ class LiveDetector(ImageDetector):
         self.device = torch.device(device) if device else default_device()
         self.model = model.eval().to(self.device)
         self.categories, self.min_score, self.max_per_image = dict(categories), min_score, max_per_image
-        head = getattr(model, "roi_heads", model)  # of R-CNNs; the others keep the thresholds themselves
+        head = getattr(model, "roi_heads", model)  # R-CNNs have the thresholds here, others at the top
         head.score_thresh, head.detections_per_img = min_score, max_per_image
 
     @torch.inference_mode()
@@ -116,7 +116,7 @@ class LiveDetector(ImageDetector):
         return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
 
     def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The model's answer with masks "n 1 28 28", relative to the boxes: at full size they would fill the memory."""
+        """The model's output with masks "n 1 28 28" inside the boxes: at full size they would fill the memory."""
         transform: Any = self.model.transform
         postprocess = transform.postprocess
         small: dict[str, torch.Tensor] = {}
@@ -129,7 +129,7 @@ class LiveDetector(ImageDetector):
         try:
             (found,) = self.model([pixels])
         finally:
-            del transform.postprocess  # the class's own again
+            del transform.postprocess  # restores the class's own
         return found | small
 
     def fingerprint(self) -> str:
@@ -156,8 +156,8 @@ def load_detector(
     Args:
         name: of the architecture.
         weights: torchvision's name ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's cache), or the
-            path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth, bare or inside what
-            training scripts write. Nothing in it is executed. For nano: a path (default: the shipped weights). For
+            path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth, bare or in a
+            training checkpoint; no code in it is executed. For nano: a path (default: the shipped weights). For
             everything: as for `Sameo.load` (default: "photo_base").
         categories: label -> name for a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
@@ -188,7 +188,7 @@ def load_detector(
 def _torchvision_model(
     name: str, weights: str, categories: Mapping[int, str] | None
 ) -> tuple[nn.Module, dict[int, str]]:
-    """A model of torchvision's with published weights or one's own, and COCO's label -> name."""
+    """A torchvision model with published or own weights, and COCO's label -> name."""
     published = get_model_weights(name)
     names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
     coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
@@ -204,9 +204,9 @@ def _torchvision_model(
 def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
     try:
         return get_model(name, weights=weights, weights_backbone=None)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no connection; a file that is not what it was
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no connection, or a damaged file
         cache = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        remedy = f"Check the connection; or fetch it elsewhere, put it there as {cache}, and run this again"
+        remedy = f"Check the connection; or fetch it elsewhere and save it as {cache}"
         rule = f"cannot be fetched or read ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=weights.url, rule=rule, remedy=remedy) from error
 
@@ -218,7 +218,7 @@ def _own_model(name: str, path: Path, classes: int) -> nn.Module:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         rule = f"not a checkpoint of {name} with {classes - 1} classes ({' '.join(str(error).split()):.200})"
-        remedy = "Give the architecture that it is of, and categories={label: name, ...} as it was trained"
+        remedy = "Give the checkpoint's architecture, and its categories={label: name, ...}"
         raise InputError(file=path, rule=rule, remedy=remedy) from error
     return model
 
@@ -227,7 +227,7 @@ def _own_model(name: str, path: Path, classes: int) -> nn.Module:
 
 
 def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Detections:
-    """`supervision.Detections` as ours; the package itself is not needed.
+    """Convert `supervision.Detections`; the package itself is not needed.
 
     Args:
         found: with `xyxy` "n 4" in pixels, and `confidence`, `class_id` (None: all 1) and `mask` ("n h w" or None).
@@ -251,9 +251,9 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
     shapes = [None if column is None else column.shape for column in (boxes, scores, ids, masks)]
     if shapes[:3] != [(n, 4), (n,), (n,)] or (masks is not None and (masks.ndim, len(masks)) != (3, n)):
         rule = f"xyxy (n, 4), confidence (n,), class_id (n,), mask (n, h, w), found the shapes {shapes}"
-        raise InputError(file="detections", rule=rule, remedy="Give x0, y0, x1, y1, and as many of the rest as boxes")
+        raise InputError(file="detections", rule=rule, remedy="Give x0, y0, x1, y1, and the others one per box")
     if not np.isfinite(boxes).all():
-        rule, remedy = "boxes are finite, found NaN or infinity", "The detector broke down there: look at its weights"
+        rule, remedy = "boxes are finite, found NaN or infinity", "The detector failed there: check its weights"
         raise InputError(file="detections", rule=rule, remedy=remedy)
     scores = check_scores(scores, "detections")
     ids, kept = map_categories(ids, category_map, "detections")
@@ -269,15 +269,15 @@ def supervision_front_end(
     min_score: float | int = 0.0,
     max_per_image: int = 100,
 ) -> FrontEnd:
-    """A front-end of any detector whose answers `supervision` can convert.
+    """A front-end from any detector whose output `supervision` can convert.
 
         supervision_front_end(YOLO("yolo11n-seg.pt"), "ultralytics", category_map="coco80_to_91")
 
     Args:
         detect: called on an image, uint8 "h w 3", RGB. Toolboxes built on OpenCV want BGR: then give
             `lambda image: model(image[..., ::-1])`.
-        converter: how `supervision` calls the toolbox, the part behind `from_`: "ultralytics", "mmdetection",
-            "detectron2", "transformers", "inference", ... None: `detect` gives `supervision.Detections` itself.
+        converter: `supervision`'s name of the toolbox, as in `from_<name>`: "ultralytics", "mmdetection",
+            "detectron2", "transformers", "inference", ... None: `detect` returns `supervision.Detections`.
         category_map: see `from_supervision`.
         min_score, max_per_image: see `LiveDetector`.
 
@@ -299,7 +299,7 @@ def _converter(name: str) -> Callable[[object], object]:
     try:
         import supervision
     except ImportError as error:
-        remedy = 'Install it: pip install -e ".[detectors]"; or leave the converter out and give boxes as it would'
+        remedy = 'Install it: pip install -e ".[detectors]"; or leave the converter out and return its result'
         raise InputError(file="supervision", rule="its converters need the package", remedy=remedy) from error
     known = sorted(key.removeprefix("from_") for key in dir(supervision.Detections) if key.startswith("from_"))
     if name not in known:

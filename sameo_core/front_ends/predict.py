@@ -18,7 +18,7 @@ from sameo_core.model.sameo import reuse_memory
 from sameo_core.training import EmbeddingCache
 
 Results = list[dict]  # COCO results
-OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # a front-end's, in place of a model's name
+OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # of a front-end; stand in for a model's name
 AHEAD = 2  # images read before they are needed
 
 
@@ -36,7 +36,7 @@ def predict_dataset(
     front_ends: Mapping[str, FrontEnd],
     embeddings: EmbeddingCache | None = None,
 ) -> dict[tuple[str, str], Results]:
-    """Amodal masks of every box of every front-end, by every model.
+    """Amodal masks for every box of every front-end, by every model.
 
     Args:
         models: name -> SAMEO; they share the image encoder.
@@ -74,7 +74,7 @@ def predict_dataset(
                 if found.masks is not None or found.amodal_masks is not None:
                     kind = OWN_VISIBLE if found.amodal_masks is None else OWN_AMODAL
                     results.setdefault((kind, front_end), []).extend(_own_results(image.image_id, found))
-                annotated = "xyxy" if (found.instance_ids >= 0).all() else None  # pixels, however small the object
+                annotated = "xyxy" if (found.instance_ids >= 0).all() else None  # pixels, even of a tiny object
                 for name, model in models.items():
                     start = 0
                     for part in model.predict_in_passes(embedding, size, found.boxes, found.scores, annotated):
@@ -103,7 +103,7 @@ def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detection
 
 
 def result_records(image_id: int | str, found: Detections, prediction: AmodalPrediction, start: int = 0) -> Results:
-    """COCO results, as of `predict_dataset`, of consecutive boxes of one image, the first of them number `start`."""
+    """COCO results, as in `predict_dataset`, for consecutive boxes of one image, from box number `start` on."""
     results = []
     rows = zip(prediction.masks, prediction.iou, prediction.scores, strict=True)
     for i, (mask, iou, score) in enumerate(rows, start):
@@ -113,7 +113,7 @@ def result_records(image_id: int | str, found: Detections, prediction: AmodalPre
 
 
 def without_rescoring(results: Results) -> Results:
-    """The same results with the front-end's scores alone, without the predicted IoU."""
+    """The results with the front-end's scores, not multiplied by the predicted IoU."""
     return [result | {"score": result["front_end_score"]} for result in results]
 
 
@@ -149,4 +149,4 @@ def check_same_encoder(first: Sameo, *others: Sameo) -> None:
     """Raise InputError unless the models share their image encoder."""
     if not all(first.shares_encoder(other) for other in others):
         rule = "models that are compared in one pass share their image encoder, found two different ones"
-        raise InputError(file="models", rule=rule, remedy="Look at those with another encoder by themselves")
+        raise InputError(file="models", rule=rule, remedy="Run those with another encoder separately")

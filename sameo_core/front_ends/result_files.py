@@ -1,7 +1,7 @@
-"""COCO results of a whole data set, as most detection toolboxes write them: read once, checked, then a front-end.
+"""COCO results of a data set, as most detection toolboxes write them, as a front-end: read and checked once.
 
 A results file is a list of records with `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score` and,
-with masks, `segmentation`. What does not fit the data set is refused, never converted by a guess.
+with masks, `segmentation`. Results that do not fit the data set are refused, never converted by guessing.
 """
 
 import re
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from tqdm import tqdm
 
-from sameo_core.arrays import Scores
+from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
@@ -35,7 +35,9 @@ from sameo_core.masks import RLE, mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
 Rows = Int[np.ndarray, " _"]
-MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; more, and the numbers mean something else
+Sizes = Int[np.ndarray, "n 2"]
+Flags = Bool[np.ndarray, " n"]
+MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; with more, the format is another one
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ResultsFile:
     file: str
     detections: Detections  # of all images, one image after the other, highest scores first
     rows: Mapping[int, slice]  # image id -> its detections
-    left_out: Mapping[str, int]  # why -> records
+    left_out: Mapping[str, int]  # reason -> number of records
 
     def __call__(self, image: AmodalImage) -> Detections:
         """Its detections, instance ids -1; none where the file has none. InputError for an image of another set."""
@@ -74,19 +76,18 @@ def coco_results(
     """A front-end of the detections in a COCO-results file; images that it does not mention have none.
 
     A `segmentation` (in any encoding) becomes the detection's mask, and its box where `bbox` is missing or without
-    area. Records of other images are left out; `repr` counts them. An `image_id` that is text must be an image's id, or
-    the name of its file, with or without folder and ending.
+    area. Records of other images are left out; `repr` counts them. A text `image_id` must be an image's id or file
+    name, with or without folder and ending.
 
     Args:
         results: path of the JSON file, or its list.
-        dataset: that the detector ran on.
+        dataset: the one that the detector ran on.
         category_map: {the file's id: the data set's id, or None to leave it out}, or "coco80_to_91" for COCO's 80
-            classes counted from 0. By default the ids are the data set's own; ids counted otherwise are recognised only
-            if some of them are not in the data set.
+            classes counted from 0. By default ids are the data set's; others are noticed only if it lacks one.
         class_agnostic: `category_id` is neither needed nor checked.
         box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
         min_score: weaker detections are left out.
-        max_per_image: the strongest so many are kept; by default as many as COCO's AP counts.
+        max_per_image: how many of the strongest are kept; by default as many as COCO's AP counts.
 
     Raises:
         InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
@@ -95,65 +96,33 @@ def coco_results(
     """
     check_limits(min_score, max_per_image)
     check_format(box_format)
-    file, records = _read(results)
-    needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
-    check_records(file, records, "result", needed)
-    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
-    boxes, boxed, masked = record_boxes(file, records, "result")
-    _check_all_or_none(masked, file)
+    file, records, scores, boxes, boxed, masked = _read(results, class_agnostic)
     images = _image_numbers(file, records, dataset)
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
-    rows = np.flatnonzero(images >= 0)
-    left_out = {"of other images": len(records) - len(rows)}
-
-    given = rows[boxed[rows]]
+    known = images >= 0
+    given = known & boxed
     if box_format is None:
         check_plausible(boxes[given], sizes[given], "xywh", file, MOST_OUTSIDE)
     boxes[given] = as_xyxy(boxes[given], box_format or "xywh", sizes[given])
-    ids = [record.get("category_id") for record in records]
-    categories = np.array([i if isinstance(i, Integral) else 1 for i in ids], int)
-    wanted = np.ones(len(records), bool)
-    if not class_agnostic:
-        categories[rows], wanted[rows] = _categories(file, categories[rows], category_map, dataset)
+    categories, wanted = _categories(file, records, known, category_map, class_agnostic, dataset)
     dropped = {
+        "of other images": ~known,
         "of categories that the map leaves out": ~wanted,
-        "below the least score": scores < min_score,
+        "below the minimum score": scores < min_score,
         "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
     }
-    rows = _strongest(rows, images, scores, max_per_image, dropped, left_out)
-
-    masks = None
-    if masked.any():
-        rles = _masks(records, rows, sizes, file)
-        full = np.array([boxed[row] or mask_area(rle) > 0 for row, rle in rles.items()], bool)
-        left_out["with neither a box nor a pixel"] = int((~full).sum())
-        rows = rows[full]
-        masks = tuple(rles[row] for row in rows.tolist())
-        for row in rows[~boxed[rows]].tolist():
-            boxes[row] = mask_box(rles[row])
+    rows, left_out = _strongest(images, scores, max_per_image, dropped)
+    rows, masks = _masks(records, rows, sizes, boxes, boxed, file, left_out) if masked.any() else (rows, None)
     ends = np.searchsorted(images[rows], np.arange(len(dataset) + 1)).tolist()
     places = {image.image_id: slice(*ends[i : i + 2]) for i, image in enumerate(dataset)}
     found = Detections(boxes[rows], scores[rows], categories[rows], np.full(len(rows), -1), masks)
     return ResultsFile(file, found, places, left_out)
 
 
-def _check_all_or_none(masked: Bool[np.ndarray, " n"], file: str | Path) -> None:
-    lacking = np.flatnonzero(~masked)
-    if masked.any() and len(lacking):
-        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(masked):,} lack it"
-        remedy = "Write the results again, all in one way"
-        raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
-
-
-def _masks(
-    records: Sequence[Mapping], rows: Int[np.ndarray, " rows"], sizes: Int[np.ndarray, "n 2"], file: str | Path
-) -> dict[int, RLE]:
-    bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
-    return {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
-
-
-def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
-    """What to call the results, and their list."""
+def _read(
+    results: str | Path | Sequence[Mapping], class_agnostic: bool
+) -> tuple[str, list, Scores, BoxesXYXY, Flags, Flags]:
+    """The results' name for errors, their records, scores and boxes, which boxes are valid, and which have masks."""
     file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
         file, content = str(results), parse_json(Path(results))
@@ -161,24 +130,47 @@ def _read(results: str | Path | Sequence[Mapping]) -> tuple[str, list]:
         rule = f"COCO results are a list, found {type(content).__name__}"
         remedy = "Give [{image_id, category_id, bbox, score}, ...]; for annotated boxes use ground_truth_boxes()"
         raise InputError(file=file, rule=rule, remedy=remedy)
-    return file, list(content)
+    records = list(content)
+    needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
+    check_records(file, records, "result", needed)
+    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
+    boxes, boxed, masked = record_boxes(file, records, "result")
+    lacking = np.flatnonzero(~masked)
+    if masked.any() and len(lacking):
+        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(masked):,} lack it"
+        remedy = "Write the results again, all in one way"
+        raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
+    return file, records, scores, boxes, boxed, masked
 
 
-def _strongest(
-    rows: Rows, images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any], left_out: dict[str, int]
-) -> Rows:
-    """The rows that are not `dropped`, by image and score, at most so many per image; counts the others."""
+def _strongest(images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any]) -> tuple[Rows, dict[str, int]]:
+    """The rows that are not `dropped`, by image and score, at most `most` per image; reason -> number of the others."""
+    rows, left_out = np.arange(len(images)), {}
     for why, bad in dropped.items():
         left_out[why] = int(bad[rows].sum())
         rows = rows[~bad[rows]]
     rows = rows[np.lexsort((-scores[rows], images[rows]))]
     rank = np.arange(len(rows)) - np.searchsorted(images[rows], images[rows])
     left_out["beyond the strongest of their image"] = int((rank >= most).sum())
-    return rows[rank < most]
+    return rows[rank < most], left_out
+
+
+def _masks(
+    records: list, rows: Rows, sizes: Sizes, boxes: BoxesXYXY, boxed: Flags, file: str, left_out: dict[str, int]
+) -> tuple[Rows, tuple[RLE, ...]]:
+    """The rows with a box or a mask that is not empty, and their masks; fills in missing boxes."""
+    bar = tqdm(rows.tolist(), desc=f"masks of {Path(file).name}", unit="mask", delay=2)
+    rles = {row: record_mask(records[row], tuple(sizes[row].tolist()), file, f"result {row}") for row in bar}
+    full = np.array([boxed[row] or mask_area(rle) > 0 for row, rle in rles.items()], bool)
+    left_out["with neither a box nor a pixel"] = int((~full).sum())
+    rows = rows[full]
+    for row in rows[~boxed[rows]].tolist():
+        boxes[row] = mask_box(rles[row])
+    return rows, tuple(rles[row] for row in rows.tolist())
 
 
 def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
-    """The number of each record's image in the data set, -1 for images that it does not have."""
+    """The index of each record's image in the data set, -1 for other images."""
     images = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
     called = Counter(name for _, path in images for name in {str(path), path.name, path.stem})
     place: dict[int | str, int] = {str(image_id): number for number, (image_id, _) in enumerate(images)}
@@ -190,7 +182,7 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
     digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in images]
     numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in images}
     if several:
-        rule = f"text as image_id is the name of one image's file, several are called {counted(several)}"
+        rule = f"a text image_id is the name of one image's file, several are called {counted(several)}"
         remedy = "Write the file names with their folders, or the data set's own ids"
     elif unknown and len(given.keys() & numbers) > len(given.keys() & ids):
         rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
@@ -205,13 +197,24 @@ def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
 
 
 def _categories(
-    file: str, ids: Int[np.ndarray, " n"], category_map: CategoryMap | None, dataset: AmodalDataset
-) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """`map_categories`; InputError for ids that the data set does not have."""
-    mapped, kept = map_categories(ids, category_map, file)
-    unknown = Counter(i for i in mapped[kept].tolist() if i not in dataset.categories)
+    file: str,
+    records: list,
+    ours: Flags,
+    category_map: CategoryMap | None,
+    class_agnostic: bool,
+    dataset: AmodalDataset,
+) -> tuple[Int[np.ndarray, " n"], Flags]:
+    """`map_categories` for the data set's images; InputError for ids that the data set does not have."""
+    ids = [record.get("category_id") for record in records]
+    categories = np.array([i if isinstance(i, Integral) else 1 for i in ids], int)
+    wanted = np.ones(len(records), bool)
+    if class_agnostic:
+        return categories, wanted
+    used = set(categories[ours].tolist())
+    categories[ours], wanted[ours] = map_categories(categories[ours], category_map, file)
+    unknown = Counter(i for i in categories[ours & wanted].tolist() if i not in dataset.categories)
     if not unknown:
-        return mapped, kept
+        return categories, wanted
     rule = f"the data set has no category {counted(unknown)}"
     remedy = "Map them with category_map={the file's id: the data set's id, or None to leave it out}"
     known = sorted(dataset.categories)
@@ -221,8 +224,8 @@ def _categories(
         "dict(enumerate(sorted(dataset.categories), 1))": [None, *known],
     }
     for guess, meant in guesses.items() if category_map is None else ():
-        if all(0 <= i < len(meant) and meant[i] in dataset.categories for i in set(ids.tolist())):
+        if all(0 <= i < len(meant) and meant[i] in dataset.categories for i in used):
             start = int(meant[0] is None)
-            remedy = f"They may be counted from {start}, not the data set's ids: then say category_map={guess}"
+            remedy = f"They may be counted from {start}, not the data set's ids: then give category_map={guess}"
             break
-    raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, where classes play no part")
+    raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, to ignore classes")

@@ -1,7 +1,7 @@
 """Masks in every encoding that amodal data sets use: polygons, run lengths (RLE), bitmaps; and their boxes.
 
 In memory, masks are COCO's compressed RLE (`RLE`); bitmaps are made on demand. The rule of every error reads "name of
-the rule: what was found", so that readers can count by name what they skip.
+the rule: what was found", so that readers can count skipped records by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ OtherMask = Bool[np.ndarray, "_ _"]  # a mask whose size is still to be compared
 
 MAX_OUTLINE = 10**7  # pixels; pycocotools allocates 40 bytes for each without checking
 FEW = 8  # rows or columns; in a smaller image, a polygon may lie within one pixel or have 0 and 255 as coordinates
-CHUNK = 2**18  # characters of RLE that are checked together: they fit a processor's cache
+CHUNK = 2**18  # characters of RLE checked at once: they fit the CPU cache
 
 
 # ---------------------------------------------------------------------------------------------------- decoding
@@ -43,7 +43,7 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> Bool[n
 
     Args:
         segmentation: flat polygon ``[x, y, ...]``; list of polygons (their union; coordinates are pixel edges, and
-            what leaves the image is clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or
+            parts outside the image are clipped); RLE ``{"size": [h, w], "counts": ...}`` with counts as str, bytes or
             list; bitmap of the image's size, array or list of rows, 0 and one other value (1, 255, True).
         height, width: pixels of the image.
 
@@ -79,7 +79,7 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
 def are_canonical_rles(segmentations: Sequence, sizes: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n"]:
     """For many masks at once: True for sound RLEs that `segmentation_to_rle` would return unchanged.
 
-    Ten times as fast as that function, which decides where the answer is False: another encoding, or an error.
+    Ten times as fast as that function, which must handle those that are False: another encoding, or an error.
 
     Args:
         segmentations: n masks, in any encoding or none.

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding (RLE): checked, parsed, and made canonical; what the functions of `masks` are built on.
+"""COCO's run-length encoding (RLE): checked, parsed and made canonical.
 
 Run lengths go down the columns first (Fortran order) and start with background.
 """
@@ -90,7 +90,7 @@ def _listed_runs(counts: object) -> Int64[np.ndarray, " runs"]:
 
 
 def run_lengths(counts: bytes) -> Int64[np.ndarray, " runs"]:
-    """Run lengths of COCO's compressed counts. Their values may be wrong; the caller compares them with the size.
+    """Run lengths of COCO's compressed counts; the caller checks that they fit the size.
 
     Each character minus 48 holds 6 bits: 5 of the number, low ones first, then "more follows". Bit 4 of the last
     character is the sign. From the fourth number on, a number is the difference from the last but one.

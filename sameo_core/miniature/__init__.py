@@ -1,7 +1,7 @@
 """The drawn world: images with exact amodal masks, written in the real formats of the real data sets.
 
-`domains` says how they look, `drawing` composes them from `shapes`, `places` and `painting`, `records` says what can be
-stored, and `coco`, `lvis` and `mask_files` say how. Here they are drawn in parallel and written, annotations last.
+`domains` defines their look, `drawing` composes them from `shapes`, `places` and `painting`, `records` describes them,
+and `coco`, `lvis` and `mask_files` are the formats. This module draws in parallel and writes, annotations last.
 """
 
 import json
@@ -39,21 +39,21 @@ WRITERS: dict[str, Layout] = {
     "lvvis": LVVIS,
 }
 
-# Relative sizes of the train splits. They differ as the real ones do (2,500 images to 837,000), so that sampling
-# proportional to log(size) is not uniform; but less, so that all are quick.
+# Relative sizes of the train splits. They differ, as the real ones do (2,500 to 837,000 images), so that sampling
+# proportional to log(size) is not uniform; but less, to be fast.
 RELATIVE_SIZE = {name: 0.25 for name in WRITERS} | {"cocoa": 1.0, "lvis": 1.0, "pix2gestalt": 0.5}
 RELATIVE_SIZE |= {"kitti360_aps": 0.125, "dyce": 0.125, "mp3d_amodal": 0.125}
 
 
 def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> Path:
-    """Draw a miniature data set below `root` in the real set's format, unless it is there with the same recipe.
+    """Draw a miniature data set below `root` in the real set's format, unless it exists with the same recipe.
 
-    The recipe is the "info" of the annotation file, or of a file beside it where that is not JSON. It is written last.
+    The recipe is the "info" of the annotation file or, if that is not JSON, of a file beside it. It is written last.
 
     Args:
         name: one of `WRITERS`; also the domain the scenes are drawn in (see `domain_of`).
         root: the folder that `load_dataset(name, root, split)` will read.
-        split: "train" or "val"; of d2sa also "augmented".
+        split: "train" or "val"; d2sa also has "augmented".
         images: how many.
         seed: of the whole drawn world.
         jobs: processes that draw; -1 for one per core. The files do not depend on it.

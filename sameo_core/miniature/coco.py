@@ -1,4 +1,4 @@
-"""Drawn scenes as the sets with one JSON file are distributed: COCOA, COCOA-cls, D2SA, MUVA and KINS."""
+"""Drawn scenes in the formats of the sets with one JSON file: COCOA, COCOA-cls, D2SA, MUVA and KINS."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, all_ob
 
 
 def cocoa_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """One annotation per image; regions from front to back, the visible mask only where something is hidden."""
+    """One annotation per image; regions from front to back, visible masks of occluded objects only."""
     annotations = []
     for image in images:
         count = len(image.objects)
@@ -48,7 +48,7 @@ _COCO_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69
 
 
 def cocoa_cls_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """Amodal `segmentation`, `visible_mask` always, `invisible_mask` where something is hidden; all RLE."""
+    """Amodal `segmentation`, `visible_mask` always, `invisible_mask` of occluded objects; all RLE."""
     shapes = DOMAINS["cocoa_cls"].shapes
     ids = {shape: _COCO_IDS[i * len(_COCO_IDS) // len(shapes)] for i, shape in enumerate(shapes)}
     annotations = [_annotation(number, image, item, ids) for number, image, _, item in all_objects(images)]
@@ -68,7 +68,7 @@ def _annotation(number: int, image: DrawnImage, item: DrawnObject, ids: Mapping[
 
 COCOA_CLS = Layout("annotations/COCO_amodal_{split}2014_with_classes.json", COCOA.image_file, cocoa_cls_document)
 
-# ------------------------------------------ D2SA: three files that count their ids independently, so that these collide
+# ------------------------------------------ D2SA: three files that number their ids independently, so that they collide
 
 D2SA_FILES = {  # split -> words of its file names; the images of all splits lie in one folder
     "train": {"part": "training_rot0", "first": 0},
@@ -102,7 +102,7 @@ D2SA = Layout(
     words=D2SA_FILES,
 )
 
-# -------------------------- MUVA as it might be: its schema is not published, see the reader. Three views of each scene
+# -------------------------- MUVA, with an assumed schema: none is published, see the reader. Three views of each scene
 
 MUVA_VIEWS = ("left", "front", "right")
 
@@ -125,7 +125,7 @@ def muva_document(images: Sequence[DrawnImage], split: str) -> dict:
 
 MUVA = Layout("annotations/AiFi-MUVA_{split}.json", "images/{split}_{id:06d}.jpg", muva_document)
 
-# ------------------------------------ KINS: both editions of the annotations, ids that are not the numbers of the files
+# --------------------------- KINS: both editions of the annotations, image ids that differ from the files' numbers
 
 KINS_CATEGORIES = {1: "cyclist", 2: "pedestrian", 4: "car", 5: "tram", 6: "truck", 7: "van", 8: "misc"}
 KINS_CATEGORY_OF = {
@@ -184,7 +184,7 @@ def edition_2020(images: Sequence[DrawnImage], split: str) -> dict:
 def _with_ghosts(images: Sequence[DrawnImage]) -> Iterator[tuple[dict, DrawnImage, int, DrawnObject, bool]]:
     """(ids, image, position in it, object, ghost) of all images.
 
-    A ghost is an object of which nothing is seen, right behind the nearest one of every `KINS_GHOST_EVERY`th image.
+    A ghost is a fully hidden object right behind the nearest one of every `KINS_GHOST_EVERY`th image.
     """
     number = 0
     for image in images:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-# Silhouettes in two families that share no first word and no look-alike: models may be trained on the first only.
+# Silhouettes in two families that share no first word and no look-alike: models are trained on the first only.
 SEEN_SHAPES = tuple(
     """anchor baseball beer-mug-empty bell bolt book-skull bottle-droplet bottle-water bowling-ball bread-slice building
     cable-car campground car car-side car-battery cart-shopping charging-station chess-board city cloud clover
@@ -27,7 +27,7 @@ HELD_OUT_PHOTOGRAPHS = ("grass", "gravel", "motorcycle")
 
 @dataclass(frozen=True)
 class Domain:
-    """What one miniature data set looks like: its shapes, its photographs and how its scenes are composed."""
+    """The look of one miniature data set: its shapes, its photographs and how its scenes are composed."""
 
     shapes: tuple[str, ...]
     photographs: tuple[str, ...]
@@ -37,8 +37,8 @@ class Domain:
     crowding: float  # probability that an object is placed against an earlier one instead of anywhere
     tail: float = 0.0  # exponent of the long tail: shape k is drawn with probability ~ (k + 1) ** -tail
     ground: bool = False  # a stuff region: the road of a street, or a second background across the lower part
-    visible_pixels: int = 64  # no object is hidden further than to this many visible pixels
-    max_occlusion: float = 0.8  # nor to more than this share of itself
+    visible_pixels: int = 64  # every object keeps at least this many visible pixels
+    max_occlusion: float = 0.8  # and at most this share of it is hidden
     tilt: float = 0.3  # standard deviation of an object's rotation in radians; 10: any rotation
     contrast: tuple[float, float] = (0.35, 0.85)  # of the background photograph
     place: Literal["anywhere", "street", "pasted", "shelf"] = "anywhere"  # pasted: in a street, but in any order
@@ -88,10 +88,10 @@ DOMAINS = {
         crowding=0.55,
         ground=True,
         visible_pixels=24,
-        max_occlusion=0.98,  # objects to clean away: there is next to nothing to be seen of them
+        max_occlusion=0.98,  # leaves almost invisible objects, for cleaning to remove
     ),
     "cocoa_cls": Domain(HELD_OUT_SHAPES, HELD_OUT_PHOTOGRAPHS, _SIZES, (2, 5), (0.28, 0.7), crowding=0.6),
-    # D2SA: a plain table from above; trained on items that lie apart and on heaps, tested on what lies between
+    # D2SA: a plain table from above; "train" has separate items, "augmented" heaps, "val" something in between
     "d2sa": _TABLE,
     "d2sa/train": replace(_TABLE, objects=(1, 4), crowding=0.0, max_occlusion=0.03),
     "d2sa/augmented": replace(_TABLE, objects=(6, 12), crowding=0.95),
@@ -177,5 +177,5 @@ DOMAINS = {
 
 
 def domain_of(name: str, split: str) -> str:
-    """The name in `DOMAINS` of what a split of a data set looks like: its own, or else that of the whole set."""
+    """The name in `DOMAINS` for a split of a data set: the split's own, or else the set's."""
     return f"{name}/{split}" if f"{name}/{split}" in DOMAINS else name

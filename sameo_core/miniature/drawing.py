@@ -1,4 +1,4 @@
-"""Scenes: silhouettes painted back to front, so that the truth about what is hidden is exact.
+"""Scenes: silhouettes painted back to front, so that hidden regions are known exactly.
 
 An object's amodal mask is its whole silhouette inside the frame, its visible mask is what later objects leave of it.
 Scene `i` of a domain depends on (seed, domain, split, i) alone.
@@ -23,14 +23,14 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class Scene:
-    """One drawn image and its truth; objects are in painting order, the last one is in front."""
+    """One drawn image and its ground truth; objects are in painting order, the last one is in front."""
 
     image: Image
     amodal: AmodalMasks
     visible: VisibleMasks
     categories: tuple[str, ...]  # the shape's name, one per object
     identities: tuple[int, ...]  # one per object, from 1; the same in all views of a scene and frames of a video
-    ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, where the domain has one
+    ground: Bool[np.ndarray, "h w"] | None  # the whole stuff region, if the domain has one
     ground_category: str | None
 
 
@@ -38,10 +38,10 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
     """Draw scene `index`: the same arguments give the same pixels and masks, whatever was drawn before.
 
     Args:
-        domain: a name of `DOMAINS`, or a `Domain` of one's own.
+        domain: a name of `DOMAINS`, or another `Domain`.
         index: number of the scene, from 0.
         seed: seed of the whole world.
-        split: scenes of different splits are different scenes.
+        split: different splits have different scenes.
 
     Returns:
         the scene; image UInt8 "h w 3", masks Bool "n h w"; every object shows at least `visible_pixels` pixels.
@@ -87,10 +87,10 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
 
 
 def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, split: str) -> Scene:
-    """Frame `frame` of a video of `frames`: objects move, come and go before a background that stays.
+    """Frame `frame` of a video of `frames`: objects move, come and go before a fixed background.
 
     Returns:
-        a scene whose `identities` number the objects of the video; those out of sight in this frame are left out.
+        a scene whose `identities` number the objects of the video; those not visible in this frame are left out.
     """
     look = DOMAINS[domain]
     rng = _random_numbers(domain, seed, split, video)
@@ -124,7 +124,7 @@ def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, spli
 
 
 def draw_room(domain: str, index: int, seed: int, split: str) -> Scene:
-    """As `draw_scene`, of a domain with ground; wall and floor are the first objects, as in scans of rooms."""
+    """As `draw_scene`, for a domain with ground; wall and floor are the first objects, as in scans of rooms."""
     scene = draw_scene(domain, index, seed, split)
     ground = cast(np.ndarray, scene.ground)
     building = np.stack([~ground, ground])
@@ -150,7 +150,7 @@ def _finish(
     amodal: list[AmodalMask],
     visible: list[VisibleMask],
 ) -> Scene:
-    """The scene, with noise over its image, of the objects (identity, shape) of which something is seen."""
+    """The scene, with image noise, of those objects (identity, shape) that are visible."""
     height, width, _ = canvas.shape
     kept = [k for k, seen in enumerate(visible) if seen.any()]
     canvas += 2 * rng.standard_normal((height, width, 1), np.float32)
@@ -166,7 +166,7 @@ def _finish(
 
 
 def _all_seen(domain: Domain, amodal: list[AmodalMask], visible: list[VisibleMask]) -> bool:
-    """Whether every object shows as much of itself as the domain asks for."""
+    """Whether every object is as visible as the domain requires."""
     least = 1 - domain.max_occlusion
     pairs = zip(amodal, visible, strict=True)
     return all(seen.sum() >= max(domain.visible_pixels, least * whole.sum()) for whole, seen in pairs)
@@ -192,7 +192,7 @@ def _choose_shape(rng: np.random.Generator, domain: Domain) -> str:
 
 
 def _anywhere(rng: np.random.Generator, domain: Domain, frame: Size, amodal: list[AmodalMask]) -> Iterator[_Draft]:
-    """Objects on, beside and against those drawn so far, whose masks are `amodal`."""
+    """Objects anywhere or against those drawn so far, whose masks are `amodal`."""
     for _ in range(rng.integers(domain.objects[0], domain.objects[1] + 1)):
         shape, longest = _choose_shape(rng, domain), min(frame) * rng.uniform(*domain.object_size)
         yield _Draft(shape, longest, lambda size: _near_others(rng, size, frame, amodal, domain.crowding), rng)
@@ -217,7 +217,7 @@ def _near_others(
 
 
 def _along_the_street(rng: np.random.Generator, domain: Domain, frame: Size) -> Iterator[_Draft]:
-    """Far to near: objects lower in the image are larger, and in front. Some are close to the one before."""
+    """Far to near: objects lower in the image are larger, and in front. Some are close to the previous one."""
     height, width = frame
     count = rng.integers(domain.objects[0], domain.objects[1] + 1)
     middle = width / 2
@@ -247,7 +247,7 @@ _STATURE = {  # a person is smaller than a car, a tram larger
 
 
 def _shuffled(rng: np.random.Generator, drafts: Iterator[_Draft]) -> Iterator[_Draft]:
-    """Pasted without regard to what is nearer: many occlusions are unnatural."""
+    """Pasted in random depth order: many occlusions are unnatural."""
     in_order = list(drafts)
     yield from (in_order[i] for i in rng.permutation(len(in_order)))
 
@@ -266,7 +266,7 @@ def _on_the_shelf(rng: np.random.Generator, domain: Domain, frame: Size, angle: 
         for k, own in enumerate(rng.spawn(int(many))):
             shape, size = _choose_shape(own, domain), own.uniform(*domain.object_size)
             x = (0.12 + 0.76 * ((k + offset) / many + own.uniform(-0.06, 0.06))) * width
-            x += (0.5 * row - 0.35) * -angle * 0.6 * width  # nearer things move further across
+            x += (0.5 * row - 0.35) * -angle * 0.6 * width  # nearer objects move further
             foot = SHELVES[board] - (0.07, 0.012)[row] + own.uniform(-0.012, 0.012)
 
             def corner(cut: Size, x: float = x, foot: float = foot * height) -> tuple[int, int]:

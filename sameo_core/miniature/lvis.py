@@ -1,4 +1,4 @@
-"""Drawn scenes as LVIS v1, and drawn videos as LV-VIS are distributed: visible masks only."""
+"""Drawn scenes in LVIS v1's format, and drawn videos in LV-VIS's: visible masks only."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sameo_core.miniature.domains import DOMAINS, domain_of
 from sameo_core.miniature.drawing import Scene, draw_frame
 from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, describe_scene
 
-# ----------------------------------- LVIS v1: visible polygons only, no `file_name`, some objects that nobody annotated
+# ----------------------------------- LVIS v1: visible polygons only, no `file_name`, some objects are not annotated
 
 _UNANNOTATED = 0.1  # share of the objects that the file leaves out
 
@@ -57,9 +57,9 @@ def _categories(ids: dict[str, int], annotations: list[dict]) -> list[dict]:
 
 
 def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> dict[int, float]:
-    """The truth that LVIS's file lacks: how much of each annotated object something was drawn over.
+    """The ground truth that LVIS's file lacks: the hidden share of each annotated object.
 
-    The scenes are drawn again, so occluders count whether annotated or not.
+    The scenes are drawn again, so that unannotated occluders count, too.
 
     Args:
         split, images, seed, jobs: as `draw_dataset` was called.
@@ -75,7 +75,7 @@ def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1
 
 
 def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
-    """Of each annotated object of scene `index`, in order."""
+    """`hidden_shares` of scene `index`."""
     image = describe_scene(LVIS.draw(domain_of("lvis", split), index, seed, split), index + 1)
     return [
         float("nan") if _touches_frame(item, image) else item.occlude_rate
@@ -85,7 +85,7 @@ def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
 
 
 def _touches_frame(item: DrawnObject, image: DrawnImage) -> bool:
-    """Whether the frame cuts an object: silhouettes are connected, so then the part inside touches the frame."""
+    """Whether the frame cuts an object: silhouettes are connected, so the part inside then touches the frame."""
     x0, y0, x1, y1 = mask_box(item.amodal)
     return bool(x0 == 0 or y0 == 0 or x1 == image.width or y1 == image.height)
 
@@ -97,8 +97,8 @@ def _is_annotated(image: DrawnImage) -> Bool[np.ndarray, " n"]:
 LVIS = Layout("annotations/lvis_v1_{split}.json", "{split}2017/{id:012d}.jpg", lvis_document)
 
 # ------------------------------------ LV-VIS: YouTube-VIS JSON with a mask or null for each frame, backslashes in paths
-# Videos have 2, 3 and 4 frames in turn; one image of the miniature is one frame. Nothing in it is broken: nulls and
-# backslashes are the format's own.
+# Videos have 2, 3 and 4 frames in turn; one image of the miniature is one frame. No blemishes: nulls and backslashes
+# belong to the format.
 
 _LENGTHS = (2, 3, 4)
 _TURN = [(v, t) for v, length in enumerate(_LENGTHS) for t in range(length)]  # (video, frame) of 9 images in a row

@@ -1,4 +1,4 @@
-"""Drawn scenes as the sets are distributed whose masks are files of their own, or a pickle."""
+"""Drawn scenes in the formats of the sets whose masks are separate files, or a pickle."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ def save_mask(path: Path, mask: AmodalMask | VisibleMask) -> None:
 
 
 def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMask) -> None:
-    """The whole object on white, its hidden part in the mean colour of what is seen; readers do not need it."""
+    """The whole object on white, its hidden part in the mean colour of the visible part; readers do not need it."""
     pixels = np.full_like(image, 255)
     pixels[amodal] = image[visible].mean(0).astype(np.uint8)
     pixels[visible] = image[visible]
@@ -37,12 +37,12 @@ def save_whole(path: Path, image: Image, amodal: AmodalMask, visible: VisibleMas
 
 
 def no_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """Of a set without an annotation file; its recipe alone says that the set is complete."""
+    """For a set without an annotation file; its recipe alone marks the set as complete."""
     return {}
 
 
 # ---------------------------------- DYCE: a text index, full-frame PNG masks, tags with spaces, the building as objects
-# Blemishes: every 12th image lists an object that is hidden completely; every 9th has an object tagged "default (1)".
+# Blemishes: every 12th image lists a fully hidden object; every 9th has an object tagged "default (1)".
 
 _ROOMS = 7  # DYCE has 7 scenes for train and val
 
@@ -118,7 +118,7 @@ _OBJECTS = 39  # Matterport's "objects": everything else
 
 
 def mp3d_document(images: Sequence[DrawnImage], split: str) -> bytes:
-    """Parallel lists of images and their regions; counts are bytes, as pycocotools leaves them."""
+    """Parallel lists of images and their regions; counts are bytes, as in pycocotools."""
     sizes = [{"width": image.width, "height": image.height} for image in images]
     names = [{"id": image.id, "file_name": MP3D_AMODAL.file_name(image.id, split)} for image in images]
     records = [name | size for name, size in zip(names, sizes, strict=True)]
@@ -149,7 +149,7 @@ def _with_bytes(rle: RLE) -> dict:
 
 
 def mp3d_names(image_id: int, split: str) -> dict[str, str]:
-    """Images are called by scan and viewpoint."""
+    """Images are named by scan and viewpoint."""
     return {"view": f"17DRP5sb8fy_{image_id:04d}_i1_{image_id % 6}"}
 
 
@@ -163,13 +163,13 @@ MP3D_AMODAL = Layout(
 )
 
 
-# --------------------- WALT, as its generator writes streets: an npz an image and ann.json, objects pasted in any order
-# Blemishes: ann.json lacks the last image and its area is x2 * y2 (both as in the original); every 8th npz has an
-# object that is hidden completely.
+# ------------------- WALT, as its generator writes streets: an npz per image and ann.json, objects pasted in any order
+# Blemishes: ann.json lacks the last image and its area is x2 * y2 (both as in the original); every 8th npz has a fully
+# hidden object.
 
 
 def walt_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """The polygons that WALT's training code makes of the npz files; annotation ids from 0."""
+    """The polygons that WALT's training code makes from the npz files; annotation ids from 0."""
     listed = images[:-1] if len(images) > 1 else images
     things = [(image, item) for image in listed for item in image.objects if not item.is_stuff]
     annotations = []
@@ -187,7 +187,7 @@ def walt_document(images: Sequence[DrawnImage], split: str) -> dict:
 
 
 def write_npz(scene: Scene, image: DrawnImage, root: Path, split: str) -> None:
-    """``mask``: uint8 (objects, h, w, 3), 1 where an object is seen, 2 where it is hidden."""
+    """``mask``: uint8 (objects, h, w, 3), 1 where an object is visible, 2 where it is hidden."""
     things = [item for item in image.objects if not item.is_stuff]
     layers = [decode_rle(item.amodal) * np.uint8(2) - decode_rle(item.visible) for item in things]
     if image.id % 8 == 0:
@@ -209,7 +209,7 @@ WALT = Layout(
     "cwalt_{split}/ann.json", "cwalt_{split}/images/{time}.jpg", walt_document, write_files=write_npz, names=walt_names
 )
 
-# ----------------------------------------------- KITTI-360-APS as it is believed to be: a uint16 PNG and a JSON a frame
+# ------------------------------------------------ KITTI-360-APS, as far as known: a uint16 PNG and a JSON per frame
 # Images lie where KITTI-360 has them. Blemishes: every 7th frame lists one object with another object's category, every
 # 11th has an empty amodal mask.
 
@@ -221,7 +221,7 @@ _THINGS = {
 
 
 def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None:
-    """The PNG of visible ids and the JSON, whose masks are filled only where something is hidden."""
+    """The PNG of visible ids, and the JSON, which has masks of occluded objects only."""
     ids = np.full((image.height, image.width), _BUILDING, np.uint16)
     listed: dict[str, dict] = {}
     so_far: Counter[int] = Counter()
@@ -249,7 +249,7 @@ def write_frame(scene: Scene, image: DrawnImage, root: Path, split: str) -> None
 
 
 def kitti360_names(image_id: int, split: str) -> dict[str, str]:
-    """Sequence and frame in KITTI-360's words; each split is a sequence of its own."""
+    """Sequence and frame, named as in KITTI-360; each split is its own sequence."""
     drive = {"train": 0, "val": 10}.get(split, 18)
     return {"sequence": f"2013_05_28_drive_{drive:04d}_sync", "frame": f"{image_id:010d}"}
 
@@ -263,8 +263,8 @@ KITTI360_APS = Layout(
 )
 
 # ---------------------------------------------------- pix2gestalt: squashed to 256 x 256, one occluded object annotated
-# The release has no split; the miniature has a folder for each, so that what one call draws does not move what another
-# drew from "train" to "val". Blemish: for every 12th image there is one more picture, without masks.
+# The release has no splits; the miniature has a folder per split, so that drawing one does not change another. Blemish:
+# every 12th image has a second picture, without masks.
 
 SIDE = 256  # pixels
 _ATTEMPTS = 50
@@ -272,7 +272,7 @@ _LEAST_OCCLUSION = 0.05  # after squashing
 
 
 def draw_occlusion(domain: str, index: int, seed: int, split: str) -> Scene:
-    """A scene squashed to a square, and of its objects the most occluded one; drawn anew until there is one."""
+    """A scene squashed to a square, with its most occluded object only; redrawn until there is one."""
     for attempt in range(_ATTEMPTS):
         scene = draw_scene(domain, index + attempt * 1_000_000_000, seed, split)
         amodal, visible = _squash(scene.amodal), _squash(scene.visible)
@@ -311,7 +311,7 @@ def write_pix2gestalt_masks(scene: Scene, image: DrawnImage, root: Path, split: 
 
 
 def pix2gestalt_names(image_id: int, split: str) -> dict[str, str]:
-    """Numbers of SA-1B: with gaps, and of unequal length, so that they do not sort as they count."""
+    """Numbers as in SA-1B: with gaps and of unequal length, so that they do not sort numerically as text."""
     return {"name": str(37 * image_id + 5)}
 
 

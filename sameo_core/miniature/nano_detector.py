@@ -1,9 +1,9 @@
 """A small Mask R-CNN for the drawn world: the live detector of `mini`, with real errors, scores and duplicates.
 
-It finds objects of one class by their visible boxes, with visible masks, and has seen nothing but the scenes that
-EfficientSAM-nano was pre-trained on (domain "pretraining"), starting from that encoder. Layout: a plain ViT with a
-simple feature pyramid ("Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022) under
-torchvision's own `MaskRCNN`. Step `s` draws scenes `s * images ... (s + 1) * images - 1`, each seen once.
+One class, visible boxes and visible masks; trained only on the scenes of EfficientSAM-nano's pre-training (domain
+"pretraining"), starting from its encoder. Architecture: a plain ViT with a simple feature pyramid ("Exploring Plain
+Vision Transformer Backbones for Object Detection", ECCV 2022) under torchvision's own `MaskRCNN`. Step `s` draws scenes
+`s * images ... (s + 1) * images - 1`, each seen once.
 """
 
 import contextlib
@@ -41,23 +41,22 @@ from sameo_core.training.detectors import DetectionBatch, detector_losses, detec
 from sameo_core.training.loop import TrainingRun, linear_factor
 
 NANO_DETECTOR = "detector_nano.safetensors"  # in data/weights
-STRIDES = (4, 8, 16, 32)  # pixels of the square input a cell of each level covers
 ANCHORS = (24, 48, 96, 160)  # side of a level's square anchor in pixels of the square input; objects measure 20 to 190
 WIDTH = 64  # channels of the pyramid and of the heads
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """The recipe of the shipped detector: about 25 minutes of one core, 40 of a busy one.
+    """The recipe of the shipped detector: about 25 minutes on one core, 40 on a busy one.
 
-    Box AP50 on shapes and backgrounds never seen (domain "cocoa_cls"): 0.73 after 200 steps, since the encoder comes
-    pre-trained, and 0.85 at the end. With twice the learning rate it was lower after the first 800 scenes (0.58, not
-    0.61).
+    Box AP50 on unseen shapes and backgrounds (domain "cocoa_cls"): 0.73 after 200 steps, since the encoder is
+    pre-trained, and 0.85 at the end. With twice the learning rate it was lower after the first 800 scenes (0.58 instead
+    of 0.61).
     """
 
     steps: int = 1600
     images: int = 8  # scenes per step
-    encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: what the image encoder starts from
+    encoder: str = "efficient_sam_nano.safetensors"  # in data/weights: initial weights of the image encoder
     learning_rate: float = 1e-3  # AdamW; warm-up, constant, linear decay to zero
     encoder_rate: float = 0.3  # share of the learning rate for the pre-trained encoder
     warmup_steps: int = 100
@@ -71,9 +70,9 @@ class DetectorConfig:
 
 
 class NanoPyramid(nn.Module):
-    """The nano image encoder and, from its one map, four: up twice, up once, as it is, down once (ViTDet)."""
+    """The nano image encoder and four maps from its single one: upsampled 4x and 2x, equal, downsampled 2x (ViTDet)."""
 
-    out_channels = WIDTH  # torchvision asks for it
+    out_channels = WIDTH  # required by torchvision
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +96,7 @@ class NanoPyramid(nn.Module):
         )
 
     def forward(self, images: Images) -> dict[str, Float[Tensor, "b c hs ws"]]:
-        """Level "0" has a cell for 4 x 4 pixels, "1" for 8 x 8, "2" for 16 x 16, "3" for 32 x 32."""
+        """Levels "0" to "3" have a cell per 4 x 4, 8 x 8, 16 x 16 and 32 x 32 pixels."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16 and self.training):
             embedding = self.encoder(images)
             levels = [smooth(scale(embedding)) for scale, smooth in zip(self.scales, self.smooth, strict=True)]
@@ -107,8 +106,8 @@ class NanoPyramid(nn.Module):
 def build_nano_detector() -> MaskRCNN:
     """The network, freshly initialised: torchvision's Mask R-CNN on `NanoPyramid`, one class, number 1.
 
-    Images are stretched to the square of 256 pixels that the encoder was pre-trained on. Of the numbers below, what
-    differs from torchvision's suits few and large objects on a CPU.
+    Images are stretched to 256 x 256 pixels, as in the encoder's pre-training. Settings that differ from torchvision's
+    suit few, large objects on a CPU.
     """
     side = VARIANTS["nano"].image_size
     anchors = AnchorGenerator(tuple((size,) for size in ANCHORS), ((0.5, 1.0, 2.0),) * len(ANCHORS))
@@ -123,9 +122,9 @@ def build_nano_detector() -> MaskRCNN:
         image_std=list(IMAGENET_STD),
         rpn_anchor_generator=anchors,
         rpn_head=RPNHead(WIDTH, anchors.num_anchors_per_location()[0]),
-        rpn_pre_nms_top_n_train=200,  # a level
+        rpn_pre_nms_top_n_train=200,  # per level
         rpn_pre_nms_top_n_test=200,
-        rpn_post_nms_top_n_train=200,  # an image
+        rpn_post_nms_top_n_train=200,  # per image
         rpn_post_nms_top_n_test=200,
         rpn_batch_size_per_image=128,
         box_roi_pool=box_pool,
@@ -140,7 +139,7 @@ def build_nano_detector() -> MaskRCNN:
 
 
 def load_nano_detector(path: str | Path | None = None) -> MaskRCNN:
-    """The shipped detector, or that of a file, in evaluation mode.
+    """The shipped detector, or one from a file, in evaluation mode.
 
     It takes a list of images, Float "3 h w", RGB in [0, 1], any size, and returns a dict per image: `boxes` "n 4"
     (visible boxes, xyxy pixels of the image), `labels` "n" (all 1), `scores` "n" (0..1, best first), `masks`
@@ -232,7 +231,7 @@ def box_average_precision(model: nn.Module, domain: str, scenes: int, seed: int 
     """AP of the visible boxes at one IoU, over the first scenes of a domain's split "val" (pycocotools 'bbox').
 
     Args:
-        model: a torchvision detector; left in the mode it came in.
+        model: a torchvision detector; its training or evaluation mode is kept.
         domain: of the drawn world; "pretraining" holds the shapes seen in training, "cocoa_cls" none of them.
         seed: of the drawn world.
     """
@@ -248,7 +247,7 @@ def box_average_precision(model: nn.Module, domain: str, scenes: int, seed: int 
         found += [_record(number, box) | {"score": score} for box, score in pairs]
     model.train(mode)
     truth, predicted = COCO(), COCO()
-    with contextlib.redirect_stdout(io.StringIO()):  # COCOeval talks
+    with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints
         for coco, records in ((truth, objects), (predicted, found)):
             numbered = [{"id": i, **record} for i, record in enumerate(records, 1)]
             images = [{"id": number} for number in range(scenes)]

@@ -39,7 +39,7 @@ def crop_photograph(rng: np.random.Generator, domain: Domain, height: int, width
 
 
 def background(rng: np.random.Generator, domain: Domain, height: int, width: int) -> Canvas:
-    """A photograph, a little flattened and tinted, as behind a table-top still life."""
+    """A photograph with reduced contrast and a tint."""
     photograph = crop_photograph(rng, domain, height, width)
     mean = photograph[::8, ::8].mean((0, 1))
     contrast, shift = np.float32(rng.uniform(*domain.contrast)), rng.uniform(-15, 35, 3).astype(np.float32)
@@ -59,7 +59,7 @@ def lay_ground(rng: np.random.Generator, domain: Domain, canvas: Canvas) -> tupl
 
 
 def _colour(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
-    """A paint: any hue, from muted to strong, neither black nor white."""
+    """A random colour: any hue, from muted to strong, neither black nor white."""
     hue, saturation, value = rng.uniform(0, 6), rng.uniform(0.15, 0.8), rng.uniform(0.4, 0.95)
     ramp = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return (255 * value * (1 - saturation + saturation * ramp)).astype(np.float32)

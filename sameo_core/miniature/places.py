@@ -14,7 +14,7 @@ BOARD = 0.05  # of the image's height: a board's thickness
 
 
 def street(rng: np.random.Generator, domain: Domain, height: int, width: int) -> tuple[Canvas, Bool[np.ndarray, "h w"]]:
-    """Sky, a row of houses, verges, and a road whose edges and dashes meet on the horizon; and the road's mask."""
+    """Sky, houses, verges, and a road whose edges and dashes meet on the horizon; and the road's mask."""
     horizon = round(HORIZON * height)
     shades = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     sky = np.array([165, 190, 215], np.float32) + rng.uniform(-25, 15, 3).astype(np.float32)
@@ -55,7 +55,7 @@ def street(rng: np.random.Generator, domain: Domain, height: int, width: int) ->
 
 
 def shelves(rng: np.random.Generator, domain: Domain, height: int, width: int, shift: float) -> Canvas:
-    """A back wall and two boards, in the same colours for every `shift` (pixels, to the right) of the view."""
+    """A back wall and two boards, in the same colours for every `shift` of the view (pixels to the right)."""
     wall = _flat(crop_photograph(rng, domain, height, width), rng.uniform(150, 205, 3).astype(np.float32), 0.12)
     wood = crop_photograph(rng, domain, height, width)
     wood = _flat(wood, np.array([150, 112, 76], np.float32) + rng.uniform(-30, 30), 0.3)

@@ -1,8 +1,8 @@
-"""Pre-training of EfficientSAM-nano on the drawn world: visible masks from visible boxes, the stand-in for SA-1B.
+"""Pre-training of EfficientSAM-nano on the drawn world, the stand-in for SA-1B: visible masks from visible boxes.
 
-The released EfficientSAM learnt from SA-1B; nano learns from scenes that are drawn while it trains, each seen once. An
+Scenes are drawn during training, each seen once: step `s` draws scenes `s * images ... (s + 1) * images - 1`. An
 auxiliary dense head (foreground, boundaries, the box of the object under each cell) speeds up the encoder's training
-and is discarded afterwards. Step `s` draws scenes `s * images ... (s + 1) * images - 1`.
+and is discarded afterwards.
 """
 
 import json
@@ -55,7 +55,7 @@ class PretrainingConfig:
 
 @dataclass(frozen=True)
 class PromptedScenes:
-    """A batch as the network takes it: everything stretched to the square input."""
+    """A batch for the network: everything stretched to the square input."""
 
     names: tuple[str, ...]  # of the scenes, to name in an error
     images: Images  # b 3 side side
@@ -65,7 +65,7 @@ class PromptedScenes:
 
 
 class DrawnScenes(Dataset):
-    """Scenes by number, as tensors; what is prompted, and its jitter, depends on the number alone."""
+    """Scenes by number, as tensors; prompts and their jitter depend on the number alone."""
 
     def __init__(self, config: PretrainingConfig, side: int):
         self.config, self.side = config, side
@@ -90,7 +90,7 @@ class DrawnScenes(Dataset):
 
 
 def mirror_scene(scene: Scene) -> Scene:
-    """The scene with left and right exchanged; its stuff region is left out."""
+    """The scene mirrored left to right, without its stuff region."""
     left_right: dict[str, Any] = {
         name: np.ascontiguousarray(getattr(scene, name)[..., ::-1]) for name in ("amodal", "visible")
     }
@@ -178,7 +178,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> Path:
 def _optimisers(modules: nn.Module, config: PretrainingConfig) -> dict[str, torch.optim.Optimizer]:
     """Muon for the weights of linear layers, AdamW for everything else.
 
-    With AdamW alone a first run, on slightly harder scenes, stood at 0.57 held-out mIoU after 500 steps, not at 0.67.
+    With AdamW alone a first run, on slightly harder scenes, reached 0.57 held-out mIoU after 500 steps instead of 0.67.
     """
     matrices = [module.weight for module in modules.modules() if isinstance(module, nn.Linear)]
     taken = {id(weight) for weight in matrices}
@@ -222,7 +222,7 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
     """IoU of the visible mask of every object, prompted by its visible box, at full resolution.
 
     Args:
-        model: EfficientSAM, left in the mode it came in.
+        model: EfficientSAM; its training or evaluation mode is kept.
         domain: of the drawn world; "pretraining" holds the shapes seen in pre-training, "cocoa_cls" none of them.
         scenes: how many scenes of split "val".
         seed: of the drawn world.
@@ -240,7 +240,7 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
 def drawn_batches(
     scenes: Dataset, config: Any, start: int, collate: Callable[[list], Any] | None = None
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Names of the scenes and content of each batch from a step on, drawn in another process.
+    """Scene names and content of each batch from a step on, drawn in another process.
 
     Args:
         scenes: by number.

@@ -1,4 +1,4 @@
-"""What a format may store of a drawn scene, and where its files lie."""
+"""What a format can store of a drawn scene, and its file layout."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from sameo_core.miniature.drawing import Scene, draw_scene
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """What a format may store of one object; an image's objects are listed from back to front."""
+    """What a format can store of one object; an image's objects are listed from back to front."""
 
     category: str
     amodal: RLE
@@ -19,7 +19,7 @@ class DrawnObject:
     hidden: RLE | None  # None: fully visible
     amodal_outline: list[float]  # one flat polygon
     visible_polygons: list[list[float]]
-    occludes: tuple[int, ...]  # positions in the same list of the objects that this one hides in part
+    occludes: tuple[int, ...]  # positions in the same list of the objects that this one partly hides
     identity: int  # the same in all views of a scene and frames of a video; 0: stuff
 
     @property
@@ -46,7 +46,7 @@ class DrawnObject:
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """What a format may store of one image."""
+    """What a format can store of one image."""
 
     id: int
     height: int
@@ -61,7 +61,7 @@ def all_objects(images: Sequence[DrawnImage]) -> Iterator[tuple[int, DrawnImage,
 
 
 def image_record(image: DrawnImage, file_name: str, **more: object) -> dict:
-    """An image as COCO's format and its relatives list it."""
+    """An image record of COCO's and related formats."""
     return {"id": image.id, "file_name": file_name, "height": image.height, "width": image.width, **more}
 
 
@@ -70,7 +70,7 @@ Document = Callable[[Sequence[DrawnImage], str], dict | str | bytes]  # (all ima
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a format lie below its root, and what its annotation files say.
+    """The file layout of a format below its root, and the content of its annotation files.
 
     Paths are format strings with {split}, the split's own `words` and, for images, {id} (from 1) and `names`.
     """
@@ -78,8 +78,8 @@ class Layout:
     annotation_file: str
     image_file: str
     document: Document
-    words: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # split -> word -> what stands for it
-    names: Callable[[int, str], dict] | None = None  # (image id, split) -> further words, for `image_file` alone
+    words: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # split -> word -> value
+    names: Callable[[int, str], dict] | None = None  # (image id, split) -> further words, for `image_file` only
     more_files: Mapping[str, Document] = field(default_factory=dict)  # further annotation files of the same images
     draw: Callable[[str, int, int, str], Scene] = draw_scene  # (domain, index, seed, split)
     write_files: Callable[[Scene, DrawnImage, Path, str], None] | None = None  # further files of one image; root, split
@@ -99,7 +99,7 @@ class Layout:
 
 
 def describe_scene(scene: Scene, image_id: int) -> DrawnImage:
-    """A scene's truth in the encodings that data sets store; the ground, if any, is the first object and stuff."""
+    """A scene's ground truth in the encodings of data sets; the ground, if any, comes first, as stuff."""
     rows = list(zip(scene.categories, scene.identities, scene.amodal, scene.visible, strict=True))
     if scene.ground is not None:
         rows.insert(0, (cast(str, scene.ground_category), 0, scene.ground, scene.ground & ~scene.amodal.any(0)))

@@ -1,7 +1,7 @@
-"""Tables and figures: the only room that draws, and the only one that writes result tables.
+"""Tables and figures: the only package that draws or writes result tables.
 
-Figures are `matplotlib.figure.Figure`, made without pyplot. Every title and every CSV row carries the profile, so that
-numbers of the drawn world cannot be taken for the paper's.
+Figures are `matplotlib.figure.Figure`, made without pyplot. Every title and CSV row names the profile, so that numbers
+of the drawn world are not mistaken for the paper's.
 """
 
 from sameo_core.reporting.charts import (

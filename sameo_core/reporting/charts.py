@@ -66,7 +66,7 @@ def figure_rates(
     tolerance: float | int,
     profile: str,
 ) -> Figure:
-    """Occlusion rates asked for and achieved: their histograms, and that of the difference, with its tolerance."""
+    """Histograms of target and achieved occlusion rates, and of their difference, with its tolerance."""
     asked, achieved = np.asarray(asked, float), np.asarray(achieved, float)
     figure = new_figure("Occlusion rates asked for and achieved", profile, 2.1)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))

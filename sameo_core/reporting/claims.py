@@ -1,7 +1,7 @@
 """The paper's tables and claims: published numbers beside ours, and whether each claim holds here.
 
 `data/published.csv` holds the published numbers, in per cent as printed, with their sources. Those of SAMEO's paper
-come from public notes on it; what these lack (all of MUVA, every AR) has no row and becomes an empty cell. Our own
+come from public notes on it; numbers missing there (all of MUVA, every AR) have no row and become empty cells. Our own
 tables hold shares in 0..1; `tables.per_cent` and `tables.points` format them as papers do.
 """
 
@@ -125,7 +125,7 @@ def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tu
 
 
 def _runs(keys: Iterable[tuple[str, ...]]) -> list[tuple[str, int]]:
-    """Equal neighbours as (last text of the key, number)."""
+    """Runs of equal keys as (last text of the key, length)."""
     return [(key[-1], len(list(group))) for key, group in groupby(keys)]
 
 
@@ -200,7 +200,7 @@ class Claim:
     text: str
     metric: str  # of our table
     table: str  # of ours, with `difference`, `ci_low`, `ci_high`, `seeds`
-    where: Mapping[str, str]  # columns of its row
+    where: Mapping[str, str]  # column -> value in its row
     published: tuple[Mapping[str, str], Mapping[str, str]] | None = None  # rows: minuend, subtrahend
     claimed: str = "more"  # of our difference: "less" if the paper claims one below zero
     negate: bool = False  # our table has the opposite difference: arm minus the paper's arm

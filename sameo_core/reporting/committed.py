@@ -1,8 +1,8 @@
-"""Committed results: a run's tables compared with them, within tolerances for other CPUs; README's numbers.
+"""Compare a run's tables with the committed ones, within tolerances for other CPUs; README's numbers.
 
-`mini` asks for AVX2 wherever there is more (`reproduction.kernel_environment`); then the two kinds of AMD CPU that were
-tried train the same bytes. Intel's and others add in another order, and training multiplies the difference: a final
-loss differed by 2 %, AP by 0.1 to 0.3 points. The tolerances allow for smaller groups of objects.
+`mini` limits CPUs to AVX2 (`reproduction.kernel_environment`); then the two kinds of AMD CPU that were tried train the
+same bytes. Intel's and others sum in another order, and training amplifies the difference: a final loss differed by
+2 %, AP by 0.1 to 0.3 points. The tolerances leave room for smaller groups of objects.
 """
 
 import math
@@ -26,13 +26,13 @@ SHARE = 0.02  # for AP, mean IoU, recall and their differences
 ONE_MASK = 0.05  # for the IoU of a single mask
 COUNT = 3.0  # times the square root of a number of objects
 NUMBERED = ("seed", "pair", "rate", "noise")  # numbers that identify rows, as texts do
-FOUND = ("verdict", "weights")  # texts that are results, and do not
+FOUND = ("verdict", "weights")  # texts that are results and do not identify rows
 
 
 def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
     """One row per table: equal, within tolerance or different; how many numbers were compared; the largest deviation.
 
-    A run with fewer seeds is compared with the committed rows of its seeds. For means over other seeds only differences
+    A run with fewer seeds is compared with the committed rows of its seeds. Of means over other seeds, only differences
     are compared: one of n values lies within (n - 1) / t half intervals of their mean.
 
     Args:
@@ -72,7 +72,7 @@ def _compared(ours: Path, committed: Path) -> Iterator[tuple[float, str]]:
         if other is None:
             yield math.inf, f"{where}: not committed"
             continue
-        if row.get("seeds") == 0:  # a claim that this run has not tried
+        if row.get("seeds") == 0:  # a claim that this run did not test
             continue
         fewer = row.get("seeds") != other.get("seeds")
         keys = ("difference", "gain", "mini_effect") if fewer else [key for key in row if key not in labels]
@@ -172,7 +172,7 @@ def _gain(path: Path, place: str, metric: str) -> tuple[float, float, str]:
 def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = RUNS / "photo" / "figures") -> None:
     """Put results and claims between their marks in README, and renew its picture.
 
-    The photographs' results, the claims and the picture stay as they are if their table or figure does not exist (06
+    The photographs' results, the claims and the picture stay unchanged if their table or figure does not exist (06
     draws the picture only with the image encoder for photographs).
 
     Args:
@@ -181,8 +181,8 @@ def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = R
         figures: where notebook 06 leaves the picture.
 
     Raises:
-        InputError: no README, or one without these marks; a table is missing; a damaged picture. README is not written
-            then.
+        InputError: no README, or one without these marks; a table is missing; a damaged picture. README is then not
+            written.
     """
     photo = folder.parent / "photo"
     require(path.is_file(), path, "README must exist", "Give its path")

@@ -1,6 +1,6 @@
 """How an object is drawn: visible part outlined, amodal mask dashed, hidden region tinted and hatched.
 
-With matplotlib in figures; with Pillow for the screen, fast enough to answer a click.
+With matplotlib in figures; with Pillow on screen, for speed.
 """
 
 import io
@@ -115,7 +115,7 @@ def read_pixels(path: Path) -> Image:
 
 
 def window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:
-    """A square around a box, with sides 1.5 times as long, moved into the image as far as it fits."""
+    """A square around a box, with sides 1.5 times as long, moved into the image as far as possible."""
     side = 1.5 * max(box[2] - box[0], box[3] - box[1])
     corner = []
     for low, high, size in ((box[0], box[2], width), (box[1], box[3], height)):
@@ -156,7 +156,7 @@ class Screen:
 
     def outline(self, mask: Mask, colour: str, width: int = 2, dash: tuple[int, int] | None = None) -> None:
         """The outline of a mask on a white casing; `dash`: pixels of line and gap."""
-        if max(mask.shape) * self.scale < max(mask.shape):  # larger than the screen: outline the resized mask
+        if max(mask.shape) * self.scale < max(mask.shape):  # larger than on screen: outline the resized mask
             mask, scale = remove_small_regions(np.array(self._resized(mask)) >= 128, (2 * width) ** 2), 1.0
         else:
             scale = self.scale

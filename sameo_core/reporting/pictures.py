@@ -147,7 +147,7 @@ def comparisons(
 
     Args:
         chosen: indices among all objects of the data set, as the rows of `region_table`.
-        results: model -> COCO results with `instance_id` and `box`, one per object, all of one front-end; of a
+        results: model -> COCO results with `instance_id` and `box`, one per object, all of one front-end; for a
             detector, its `covering_detections`.
 
     Raises:
@@ -220,7 +220,7 @@ def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
     return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
 
 
-OVERLAY_PIXELS = 1600  # on the longer side; more would be slow, and not visible
+OVERLAY_PIXELS = 1600  # on the longer side; more would be slow and not visible
 
 
 @styled

@@ -206,7 +206,7 @@ def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[A
     for i, row in enumerate(rows):
         key = row["model"], row[place], row.get("seed")
         rule = f"one row per model, {place} and seed, found {key} twice"
-        require(key not in seen, "rows", rule, "Leave one", f"row {i}")
+        require(key not in seen, "rows", rule, "Keep one", f"row {i}")
         seen.add(key)
         values = found.setdefault(row["model"], {}).setdefault(row[place], [])
         if row[column] is not None and not math.isnan(row[column]):

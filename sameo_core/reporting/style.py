@@ -1,7 +1,7 @@
-"""The look of results: the profile in every title, one palette, one style, and figures as files.
+"""The style of results: the profile in every title, one palette, one style, and figures as files.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; line style or hatching repeats what colour says,
-so that greyscale prints work. Figures are made without pyplot, so no state is kept.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; line style or hatching repeats the colour, for
+greyscale prints. Figures are made without pyplot, so no state is kept.
 """
 
 import io
@@ -25,7 +25,7 @@ from sameo_core.runs.atomic import atomic_write
 
 Row = Mapping[str, Any]
 
-PROFILES = MappingProxyType({"mini": "mini: drawn world", "photo": "photographs", "paper": "paper"})  # as titles say it
+PROFILES = MappingProxyType({"mini": "mini: drawn world", "photo": "photographs", "paper": "paper"})  # as in titles
 
 
 def check_profile(profile: str) -> None:
@@ -52,7 +52,7 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-# What each colour means, in every figure.
+# The meaning of each colour, in every figure.
 PALETTE = MappingProxyType(
     {
         "visible": "#0072B2",  # blue: outline of the visible mask, solid
@@ -65,7 +65,7 @@ PALETTE = MappingProxyType(
     }
 )
 
-# Lines of a figure that compares models or arms, the most important first: colour, dashes and marker of each.
+# Line styles for comparing models or arms, the most important first: colour, dashes, marker.
 SERIES = (
     ("#0072B2", "-", "D"),
     ("#D55E00", "--", "o"),
@@ -184,7 +184,7 @@ def save_figure(figure: Figure, name: str, profile: str, dpi: int = 150) -> Figu
 
 @styled
 def save_overlay(figure: Figure, path: Path, mark: str) -> None:
-    """Write a figure as PNG (150 dpi), atomically, with a text chunk that says what it was made from."""
+    """Write a figure as PNG (150 dpi), atomically, with a text chunk that identifies its inputs."""
     write_whole(path, rendered(figure, "png", 150, {"sameo": mark}))
 
 

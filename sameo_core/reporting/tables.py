@@ -50,7 +50,7 @@ def write_table(
         rule = f"one profile per table: {profile!r}, found {row['profile']!r}"
         require(row["profile"] == profile, "rows", rule, "Write one table per profile", record)
         writer.writerow([cell_text(row[column], 4, record, nan="nan") for column in columns])
-    rule = f"rows say their seed, those of {name} have only {', '.join(rows[0])}"
+    rule = f"rows need a seed, those of {name} have only {', '.join(rows[0])}"
     require(rows[0].keys() & {"seed", "seeds"}, "rows", rule, "Give `seed=`, or a column `seed` (or `seeds`, how many)")
     write_whole(path, buffer.getvalue().encode())
     return path
@@ -77,7 +77,7 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _parsed(text: str) -> int | float | str | None:
-    if re.fullmatch(r"-?(0|[1-9]\d{0,300})", text):  # more digits are nobody's number; Python reads 4,300 at most
+    if re.fullmatch(r"-?(0|[1-9]\d{0,300})", text):  # Python reads 4,300 digits at most
         return int(text)
     if re.fullmatch(r"-?((0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|inf)|nan", text):
         return float(text)
@@ -95,7 +95,7 @@ def cell_text(value: object, decimals: int, record: str = "", nan: str = "") -> 
     return "" if value is None else str(value)
 
 
-# ------------------------------------------------------------------------------------------------------ tables to read
+# ------------------------------------------------------------------------------------------------------ tables to show
 
 
 @dataclass(frozen=True)

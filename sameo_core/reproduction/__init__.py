@@ -1,4 +1,4 @@
-"""Runs the notebooks from end to end and binds what they showed into one page."""
+"""Runs the notebooks and combines their outputs into one page."""
 
 from sameo_core.reproduction.notebooks import (
     NUMBERED,

@@ -1,4 +1,4 @@
-"""What is in a notebook: its sections, parameters, checks and expected minutes; which outputs it keeps."""
+"""A notebook's sections, parameters, checks and expected minutes; which outputs it keeps."""
 
 import ast
 import re
@@ -18,8 +18,7 @@ def find_notebooks(folder: Path = NOTEBOOKS, only: Sequence[str] | None = None) 
     """The numbered notebooks of a folder in reading order: 01, 02, ..., then the appendix A1, ...
 
     Args:
-        folder: where they lie.
-        only: numbers (``"03"``) or names (``"03_decoder_fine_tuning"``) of those wanted; None means all.
+        only: numbers (``"03"``) or names (``"03_decoder_fine_tuning"``); None: all.
     """
     found = sorted(path for path in folder.glob("*.ipynb") if NUMBERED.fullmatch(path.name))
     if not found:
@@ -39,7 +38,7 @@ def _names(path: Path) -> tuple[str, str, str]:
 
 
 def sections(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, nbformat.NotebookNode]]:
-    """Every cell with the heading it stands under; a heading's own cell stands under that heading."""
+    """Every cell with its heading; a heading's own cell belongs to that heading."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -49,7 +48,7 @@ def sections(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, nbformat.No
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, nbformat.NotebookNode]]:
-    """The cells that will be executed, each with the heading it stands under."""
+    """The cells that will be executed, each with its heading."""
     return [(heading, cell) for heading, cell in sections(notebook) if cell.cell_type == "code" and cell.source.strip()]
 
 
@@ -90,7 +89,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def expected_minutes(path: Path, seeds: int = 1) -> int | float:
-    """The minutes of `mini` on a notebook's run card, for one seed and three; others by a straight line. 0: none."""
+    """The minutes of `mini` on a notebook's run card, linear in the number of seeds; 0 if it has none."""
     card = read_notebook(path).cells[0].source
     found = re.search(r"mini: (\d+) minutes? on 2 cores(?:, (\d+) with three seeds)?", card)
     if not found:

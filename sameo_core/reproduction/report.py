@@ -1,4 +1,4 @@
-"""What became of the notebooks of a run: a summary for the terminal, and one page that binds them all."""
+"""The outcome of a run: a summary for the terminal, and one page with all notebooks."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ REPORTED_PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pycocotools
 
 @dataclass
 class NotebookRun:
-    """What became of one notebook."""
+    """The outcome of one notebook."""
 
     name: str  # "03_decoder_fine_tuning"
     status: str = "not run"  # "passed", "failed", "interrupted", "not run"
@@ -72,12 +72,12 @@ def clock(seconds: int | float) -> str:
 
 
 def short(path: Path) -> str:
-    """A path, from the repository on where it lies there."""
+    """A path, relative to the repository if it lies there."""
     return str(path).removeprefix(f"{ROOT}{os.sep}")
 
 
 def write_report(done: Sequence[NotebookRun], profile: str, text: str, files: Sequence[Path], path: Path) -> Path:
-    """Write one HTML page with the summary and every executed notebook; it loads nothing from elsewhere.
+    """Write one HTML page with the summary and every executed notebook; it loads no other files.
 
     Args:
         done: the notebooks.
@@ -107,10 +107,10 @@ def write_report(done: Sequence[NotebookRun], profile: str, text: str, files: Se
     head += [f"```\n{text}\n```", " ".join(links), "\n".join(contents)]
     page = new_notebook(cells=[new_markdown_cell("\n\n".join(head)), *cells])
     for number, cell in enumerate(page.cells):
-        cell.id = f"cell-{number}"  # of two notebooks they may be the same
+        cell.id = f"cell-{number}"  # two notebooks may share one
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if "widget" in kind or "javascript" in kind]:
-                del output.data[kind]  # what a reader sees without a kernel is the text or picture beside it
+                del output.data[kind]  # without a kernel, the text or picture beside it is shown
     exporter = HTMLExporter(exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.embed_images = True
     folder = next((str(run.output.parent) for run in done if run.output), "")

@@ -1,4 +1,4 @@
-"""Runs the notebooks from end to end, shows how far they are, and binds what they showed into one page."""
+"""Runs the notebooks, shows their progress, and combines their outputs into one page."""
 
 import logging
 import os
@@ -34,11 +34,11 @@ from sameo_core.reproduction.notebooks import (
 from sameo_core.reproduction.report import NotebookRun, clock, count_checks, short, summary, write_report
 from sameo_core.runs.folders import write_environment
 
-# Seconds; a stalled kernel must not wait for ever
+# Seconds, in case a kernel stalls
 CELL_TIMEOUT = {"mini": 3600.0, "photo": 12 * 3600.0, "paper": 7 * 24 * 3600.0}
-OF_PROFILE = {"photo": ("A2",)}  # the notebooks of a profile that is not for all of them
-TRAINING = ("03", "04", "05")  # the notebooks that train most: they come last, see `trainings_ahead`
-# The same instructions, so the same sums, on any x86 CPU of these years; on those with more it costs 1 % of the speed
+OF_PROFILE = {"photo": ("A2",)}  # for profiles that not all notebooks support
+TRAINING = ("03", "04", "05")  # the notebooks that train most: they run last, see `trainings_ahead`
+# One instruction set for all recent x86 CPUs, so that sums differ less; costs those with more 1 % of the speed
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
 
 
@@ -62,13 +62,12 @@ def reproduce(
     ``environment.json``. Nothing tracked changes without `update`.
 
     Args:
-        profile: the parameter that every notebook gets; one with a parameter `interactive` gets False for it.
+        profile: parameter of every notebook; a parameter `interactive` is set to False.
         notebooks: numbers or names; None: all, or those of the profile (`OF_PROFILE`).
         seeds: trainings of each model, for the notebooks with this parameter; None: as they say, once.
-        update: once all have passed, commit their tables and outputs.
-        folder: of the notebooks.
-        runs: where a run may write.
-        committed: of the committed tables, a folder per profile.
+        update: if all pass, replace the committed tables and outputs.
+        folder, runs: of the notebooks; for all output.
+        committed: folder of the committed tables, with one folder per profile.
         cell_timeout: seconds per cell; None: the profile's.
 
     Returns:
@@ -121,7 +120,7 @@ def _run_in_order(
 ) -> None:
     """Execute notebooks, into the folder `executed`, until one fails.
 
-    Each is preceded by the minutes that it and the rest will take, at the pace so far; 0 minutes: unknown, not said.
+    Before each, prints the minutes that it and the rest will take at the pace so far; 0 minutes: unknown, not printed.
     """
     started, width = time.time(), max(len(run.name) for run in runs)
     for i, (path, run) in enumerate(zip(paths, runs, strict=True)):
@@ -141,7 +140,7 @@ def _parameters(paths: Sequence[Path], profile: str, seeds: int | None) -> dict[
     parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
     for path, given in parameters.items():
         check_parameters(path, given)
-        if "interactive" in parameters_of(path):  # nobody is there to drag a box
+        if "interactive" in parameters_of(path):  # there is no user to drag a box
             given["interactive"] = False
         if seeds and "seeds" in parameters_of(path):
             given["seeds"] = seeds
@@ -160,7 +159,7 @@ def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
 
 @contextmanager
 def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[None]:
-    """Train in another process, while other notebooks run, what the notebooks of these numbers will ask for."""
+    """Train in another process, while other notebooks run, the models that these notebooks need."""
     code = "import sys; from sameo_core.reproduction import train_ahead; train_ahead(sys.argv[2:], int(sys.argv[1]))"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
@@ -174,14 +173,14 @@ def trainings_ahead(numbers: Sequence[str], seeds: int, log: Path) -> Iterator[N
 
 
 def train_ahead(numbers: Sequence[str], seeds: int) -> None:
-    """The trainings of notebooks 03 to 05, first those that need no Amodal-LVIS; a notebook finds or awaits them."""
+    """Train the models of notebooks 03 to 05, first those without Amodal-LVIS; notebooks find or await them."""
     for number, work, profile, seed in trainings(load_profile("mini", seeds=tuple(range(seeds)))):
         if number in numbers:
             work(profile, seed)
 
 
 def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
-    """Run one notebook with papermill and fill in its NotebookRun; nothing that it raises is raised."""
+    """Run one notebook with papermill and fill in its NotebookRun; its errors are recorded, not raised."""
     notebook = read_notebook(path)
     notebook.metadata.pop("widgets", None)
     output = cast(Path, run.output)
@@ -213,7 +212,7 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
         run.status = "passed"
     except KeyboardInterrupt:
         run.status, run.error = "interrupted", f"{run.name} was interrupted by Ctrl-C"
-        logging.getLogger("asyncio").disabled = True  # else it may tell, with a traceback, of the cell that was cut
+        logging.getLogger("asyncio").disabled = True  # it may print a traceback of the interrupted cell
     except Exception as error:
         run.status, run.error = "failed", _explain(error, run, notebook, begun, timeout)
     finished = code_cells(notebook)[: begun - (run.status != "passed")]
@@ -249,7 +248,7 @@ def _explain(
     numbers = re.findall(rf"Cell In\[{getattr(error, 'exec_count', None)}\], line (\d+)", trace)
     if numbers and int(numbers[-1]) <= len(cell.source.splitlines()):
         where += f", line {numbers[-1]}:\n    {cell.source.splitlines()[int(numbers[-1]) - 1].strip()}"
-    return f"{where}\n{what}\nAs far as it came: {short(cast(Path, run.output))}"
+    return f"{where}\n{what}\nExecuted so far: {short(cast(Path, run.output))}"
 
 
 @contextmanager
@@ -257,9 +256,9 @@ def kernel_environment(profile: str = "") -> Iterator[None]:
     """The environment of kernels: this checkout's sameo_core, no progress bars; in `mini` one thread and AVX2 only."""
     before = dict(os.environ)
     os.environ["TQDM_DISABLE"] = "1"
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger's warning at each start of a kernel
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences a warning at each start of a kernel
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")]))
-    if profile == "mini":  # nano's matrices are so small that two threads take half as long again as one
+    if profile == "mini":  # with nano's small matrices two threads take 1.5 times as long as one
         os.environ["OMP_NUM_THREADS"] = "1"
     if profile == "mini" and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         os.environ.update(AVX2)
@@ -290,6 +289,6 @@ def _plain(text: str) -> str:
 
 
 def _files_since(started: float, folder: Path, pattern: str) -> list[Path]:
-    """Files written since then, with a second of grace for coarse file systems."""
+    """Files written since `started`, with a second of tolerance for coarse file systems."""
     files = folder.rglob(pattern) if folder.is_dir() else ()
     return sorted(path for path in files if path.is_file() and path.stat().st_mtime >= started - 1)

@@ -23,7 +23,7 @@ def make_folder(folder: Path) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` on success.
 
-    Each process has its own, `<name>.<host>-<process>.partial`; a kill may leave it behind.
+    Each process has its own, `<name>.<host>-<process>.partial`; a killed process may leave it behind.
 
     Raises:
         InputError: the disk is full or not writable; the old file is untouched.

@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-PATIENCE = timedelta(days=2)  # of ranks that wait while rank 0 prepares; where one dies, torchrun ends the others
+PATIENCE = timedelta(days=2)  # of ranks that wait while rank 0 prepares; if one dies, torchrun ends the others
 
 
 @contextmanager
@@ -42,13 +42,13 @@ def barrier() -> None:
 
 
 def broadcast_bool(answer: bool) -> bool:
-    """Rank 0's value, on all ranks; a barrier, too."""
+    """Rank 0's value, on all ranks; also a barrier."""
     if ranks() == 1:
         return answer
     word = torch.tensor([answer], dtype=torch.uint8)  # on the CPU, by gloo: waiting keeps no GPU busy
     dist.broadcast(word, src=0)
     everybody = torch.ones(1)
-    dist.all_reduce(everybody)  # rank 0, too, waits for the others
+    dist.all_reduce(everybody)  # rank 0 also waits for the others
     return bool(word.item())
 
 

@@ -1,4 +1,4 @@
-"""Amodal-LVIS, the paper's second contribution: occlusions made of complete objects, both versions annotated.
+"""Amodal-LVIS, the paper's second contribution: occlusions made from complete objects, both versions annotated.
 
 `completeness` finds the complete objects and `pool` holds them, `composition` draws pairs, `painting` paints them,
 `annotations` describes them, `shards` writes the set.

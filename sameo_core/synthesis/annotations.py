@@ -1,4 +1,4 @@
-"""What a shard says of its pairs: image records, the "dual annotation", statistics; and the statistics read back.
+"""The content of a shard's annotation file: image records, "dual annotation", statistics; and reading statistics back.
 
 The keys are documented in `datasets/amodal_lvis.py`.
 """
@@ -86,7 +86,7 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
 
 
 def statistics(pairs: list[Pair]) -> dict:
-    """What was asked for and what was achieved: numbers of pairs, rates, redraws by reason."""
+    """Number of pairs, target and achieved rates, redraws by reason."""
     asked = np.array([pair.target_rate for pair in pairs])
     achieved = np.array([pair.achieved_rate for pair in pairs])
     redraws = sum((Counter(pair.redraws) for pair in pairs), Counter())
@@ -100,7 +100,7 @@ def statistics(pairs: list[Pair]) -> dict:
 
 
 def read_statistics(root: str | Path, split: str = "train") -> list[dict]:
-    """The statistics of all shards, in order; of each file only its head is parsed.
+    """The statistics of all shards, in order; only the head of each file is parsed.
 
     Raises:
         InputError: no shard exists, or one of them does not begin with its info.

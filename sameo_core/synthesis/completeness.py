@@ -1,8 +1,8 @@
-"""First stage of Amodal-LVIS: which objects are complete, according to a teacher SAMEO and a few named rules.
+"""First stage of Amodal-LVIS: find complete objects by a teacher SAMEO and a few named rules.
 
-The paper: a SAMEO trained on the amodal sets predicts an amodal mask for every instance of LVIS and LV-VIS; where it
-agrees with the annotated visible mask, nothing of the object is hidden. The measures of every candidate are kept, so
-that thresholds can be changed without asking the teacher again.
+The paper: a SAMEO trained on the amodal sets predicts an amodal mask for every instance of LVIS and LV-VIS; if it
+agrees with the annotated visible mask, the object is complete. The measures of every candidate are kept, so that
+thresholds can change without running the teacher again.
 """
 
 import os
@@ -33,16 +33,15 @@ def collect_complete_objects(
 ) -> Pool:
     """All objects of a data set, measured and judged: paper, section "Amodal-LVIS", first stage.
 
-    The teacher is asked about the objects that the rules of geometry leave: each image is encoded once, its visible
-    boxes are decoded together. Occluders in LVIS are often not annotated. That does no harm: the teacher sees pixels,
-    and continues an object behind whatever stands in front of it, so its mask disagrees with the annotation.
+    The teacher judges the objects that pass the geometric rules; each image is encoded once, and its visible boxes are
+    decoded together. Occluders that LVIS does not annotate do no harm: the teacher sees pixels and completes an object
+    behind any occluder, so its mask disagrees with the annotation.
 
     Args:
-        teacher: a SAMEO; None where none exists yet: geometry alone judges, and the first pool makes a teacher.
-        dataset: visible masks are enough.
-        config: thresholds; all objects are kept, see `Pool.complete`. The teacher's can change without asking again.
-        folder: holds the record, one file per 256 images. An interrupted call resumes from it; damaged files are
-            made again.
+        teacher: a SAMEO; None: geometry alone judges, for the first pool.
+        dataset: needs visible masks only.
+        config: thresholds; all objects are kept, see `Pool.complete`.
+        folder: for the measures, one file per 256 images. An interrupted call resumes; damaged files are made again.
 
     Raises:
         InputError: an image is missing or damaged.
@@ -66,7 +65,7 @@ def collect_complete_objects(
 
 
 def _measure_geometry(dataset: AmodalDataset, images: Sequence[AmodalImage]) -> Pool:
-    """The objects of some images, not judged yet; without a teacher all agree, and no hidden part is predicted."""
+    """The objects of some images, before `_ask_teacher` and `Pool.judged`."""
     rows = [{"image": number} | row for number, image in enumerate(images) for row in _objects(image)]
     counts = [row["counts"].encode() for row in rows]
 
@@ -113,7 +112,7 @@ def _objects(image: AmodalImage) -> Iterator[dict]:
 
 
 def _ask_teacher(teacher: Sameo, pool: Pool, images: Sequence[AmodalImage], config: CompletenessConfig) -> Pool:
-    """The pool with the teacher's measures of the objects that geometry leaves; NaN for the others."""
+    """The pool with the teacher's measures of the objects that pass the geometric rules; NaN for the others."""
     agreement, hidden = (np.full(len(pool), np.nan, np.float32) for _ in range(2))
     candidates = np.flatnonzero(pool.judged(config).rule == 0)
     for number in tqdm(np.unique(pool.image[candidates]).tolist(), leave=False, unit="image"):
@@ -133,10 +132,10 @@ def _ask_teacher(teacher: Sameo, pool: Pool, images: Sequence[AmodalImage], conf
 
 
 def hidden_share(visible: VisibleMask, predicted: AmodalMask) -> float:
-    """Pixels that a predicted mask adds to the visible one as a part of its own / pixels of the visible one.
+    """Hidden pixels according to a predicted mask / pixels of the visible mask.
 
-    Two masks of one object differ all along its outline, which is no hidden part. So only what an opening leaves is
-    counted, by a square whose side is 6 % of the object's (the root of its area), at least 3 pixels.
+    Two masks of one object differ all along its outline, which is no hidden part. So only what an opening leaves
+    counts; its square has 6 % of the object's side (the root of its area), at least 3 pixels.
     """
     added = predicted & ~visible
     if not added.any():
@@ -186,9 +185,9 @@ def completeness_curve(
     tolerance: float | int = 0.0,
     thresholds: Sequence[float] | None = None,
 ) -> list[CurvePoint]:
-    """Precision and recall of "complete" against the threshold of agreement, where the truth is known.
+    """Precision and recall of "complete" against the threshold of agreement, given the ground truth.
 
-    All other rules stay in force. Recall counts the complete objects among those that the rules of geometry leave.
+    All other rules still apply. Recall is over the complete objects that pass the geometric rules.
 
     Args:
         pool: all objects of one data set, as `collect_complete_objects` returned them.
@@ -202,7 +201,7 @@ def completeness_curve(
     """
     unknown = sorted(set(pool.annotation_id.tolist()) - set(hidden))
     if unknown:
-        rule = f"the truth must tell of every object; {len(unknown)} are missing"
+        rule = f"the truth must have every object; {len(unknown)} are missing"
         remedy = "Draw the truth of the same split, number of images and seed"
         raise InputError(file="hidden", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
     config = config or CompletenessConfig()

@@ -1,7 +1,7 @@
-"""Second stage of Amodal-LVIS: pairs of complete objects, one hiding a given share of the other.
+"""Second stage of Amodal-LVIS: pairs of complete objects, one of which hides a given share of the other.
 
-The scene is the target's own photograph, so that the target has no seam. The occluder is cut out of its photograph,
-brought to the target's size and pasted over it. `draw_pair` decides everything from masks alone; `painting` paints.
+The scene is the target's own photograph, so the target has no seam. The occluder is cut out of its photograph, scaled
+to the target's size and pasted over it. `draw_pair` decides everything from masks alone; `painting` paints.
 Pair `i` depends on (seed, `i`), the pool and the config, not on earlier pairs.
 """
 
@@ -30,13 +30,13 @@ Alpha = UInt8[np.ndarray, "ch cw"]  # 0..255; the mask is where it is at least 1
 
 @dataclass(frozen=True)
 class Pair:
-    """All that decides a pair, before anything is painted."""
+    """A pair before it is painted."""
 
     number: int
     seed: int
     target: int  # position in the pool
     occluder: int
-    target_rate: float  # asked for
+    target_rate: float  # drawn from the curriculum
     achieved_rate: float  # hidden pixels / amodal pixels
     scale: float  # of the occluder's pixels
     flipped: bool
@@ -62,7 +62,7 @@ class Pair:
 
 
 def check_curriculum(config: SynthesisConfig) -> None:
-    """Raises InputError unless edges ascend within (0, 1), each band has a weight, and the sizes are an interval."""
+    """Raises InputError unless edges ascend in (0, 1), each band has a weight, and sizes are an interval."""
     edges, weights = config.rate_edges, config.rate_weights
     bands, smallest, largest = len(edges) - 1, config.smallest_occluder, config.largest_occluder
     ascending = bands >= 1 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0)
@@ -75,7 +75,7 @@ def check_curriculum(config: SynthesisConfig) -> None:
     )
     for record, holds, rule in rules:
         if not holds:
-            remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py), or what overrides it"
+            remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py) or its overrides"
             raise InputError(file="synthesis", record=record, rule=rule, remedy=remedy)
 
 
@@ -83,10 +83,10 @@ def check_curriculum(config: SynthesisConfig) -> None:
 
 
 def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pair:
-    """Pair `number`: who hides whom, how much of it, from which side.
+    """Draw pair `number`: target, occluder, occlusion rate and direction.
 
-    The rate is drawn once, from the curriculum; objects, size and side are redrawn until the masks show it within the
-    tolerance. So pairs that are hard to make do not bend the curriculum. Redraws are counted by reason.
+    The rate is drawn once, from the curriculum; objects, size and direction are redrawn until the masks show that rate
+    within the tolerance, so that hard pairs do not bias the curriculum. Redraws are counted by reason.
 
     Args:
         pool: complete objects only (`Pool.complete`).
@@ -120,7 +120,7 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
                 achieved, direction, corner = place
                 look = (scale, flipped, direction, corner, alpha, behind, dict(redraws))
                 return Pair(number, seed, target, occluder, rate, achieved, *look)
-    rule = f"no two of {len(pool)} objects hide {rate:.2f} of one another, after {config.pairs_per_image} draws"
+    rule = f"no object of {len(pool)} hides {rate:.2f} of another, after {config.pairs_per_image} draws"
     remedy = "Use a larger pool, or another curriculum (rate_edges) or range of sizes"
     raise InputError(file="pool", record=f"pair {number}", rule=f"{rule}: {dict(redraws)}", remedy=remedy)
 
@@ -131,7 +131,7 @@ def _longest_side(pool: Pool, index: int) -> float:
 
 
 def _cropped(mask: Bool[np.ndarray, "_ _"]) -> tuple[CroppedMask, int, int]:
-    """A mask inside its own box, and the box's left and top."""
+    """A mask cropped to its box, and the box's left and top."""
     x0, y0, x1, y1 = mask_box(mask).astype(int).tolist()
     return np.ascontiguousarray(mask[y0:y1, x0:x1]), x0, y0
 
@@ -182,7 +182,7 @@ def ladder(pool: Pool, config: SynthesisConfig, seed: int, number: int, rates: S
 
     Args:
         pool, config, seed, number: as `draw_pair`.
-        rates: in 0..1; `achieved_rate` is the nearest that this pair can show.
+        rates: in 0..1; `achieved_rate` is the nearest possible for this pair.
 
     Raises:
         InputError: as `draw_pair`.
@@ -214,10 +214,10 @@ def find_offset(
     direction: float | int,
     rate: float | int,
 ) -> Offset:
-    """Move an occluder away from `aim` until it hides `rate` of a target; the best position that was tried.
+    """Move an occluder away from `aim` until it hides `rate` of a target; returns the best position tried.
 
-    The first position is the distance at which the occluder's box covers that share of the target's box. From there
-    the distance is bisected on the masks, in whole pixels.
+    It starts at the distance where the occluder's box covers that share of the target's box, and bisects the distance
+    on the masks, in whole pixels.
 
     Args:
         target, occluder: masks, each cropped to its box.
@@ -258,8 +258,7 @@ def find_offset(
 def cut_out_alpha(mask: CroppedMask, scale: float | int, flipped: bool, feather: float | int) -> Alpha:
     """The opacity of each pixel of a cut-out, with a margin of 5 pixels around the object's box.
 
-    Both sides are scaled by the same factor, to fractions of a pixel. The blurred edge crosses 128 at the outline, so
-    that mask and picture agree.
+    Both sides are scaled by the same factor. The blurred edge crosses 128 at the outline, so that mask and image agree.
 
     Args:
         mask: of the object, inside its box.

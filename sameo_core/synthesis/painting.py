@@ -39,9 +39,9 @@ class Composed:
 def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
     """Paint a pair. The original is the source file, byte for byte.
 
-    The occluded version is encoded with the source's own quantisation tables and on the same grid of blocks: the
-    coefficients hardly change where nothing was pasted, so no second compression tells occluded images from original
-    ones. Sources other than JPEG (grey or RGB) give PNG.
+    The occluded version uses the source's quantisation tables and block grid: outside the pasted region coefficients
+    hardly change, so compression does not reveal which images are occluded. Sources other than JPEG (grey or RGB) give
+    PNG.
 
     Raises:
         InputError: a source image is missing, damaged, or has another size than the pool says.
@@ -67,7 +67,7 @@ def compose(pool: Pool, pair: Pair, config: SynthesisConfig) -> Composed:
 def _cut_out_colours(
     pool: Pool, pair: Pair, scene: PIL.Image.Image, config: SynthesisConfig
 ) -> tuple[PIL.Image.Image, int]:
-    """The occluder's pixels, of the size of `pair.alpha`, and the shift of their brightness."""
+    """The occluder's pixels, of the size of `pair.alpha`, and their brightness shift."""
     _, image = _open(pool, pair.occluder)
     region, size = region_of(pool.bounds(pair.occluder), pair.scale)
     image = image if image.mode == "RGB" else image.convert("RGB")
@@ -90,11 +90,11 @@ def _luminance(image: PIL.Image.Image, mask: PIL.Image.Image | None = None) -> f
 
 
 def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, "ch cw"], rim: int) -> None:
-    """Paint an object's rim, and some pixels around it, in the colours just inside of the rim; in place.
+    """Paint an object's rim, and some pixels around it, in the colours just inside the rim; in place.
 
-    Along its edge an object carries its old background (outlines are drawn by hand, and resampling mixes), which
-    would show as a fringe. Ring by ring, outwards, each pixel takes the mean of its neighbours that are done. Parts as
-    thin as the rim have no inside; they stay as they are, beyond a few pixels from thicker ones.
+    An object's edge contains its old background (outlines are drawn by hand, and resampling mixes), which would show
+    as a fringe. Ring by ring, outwards, each pixel takes the mean of its finished neighbours. Parts as thin as the rim
+    have no inside and stay unchanged, except within a few pixels of thicker parts.
     """
     core = solid.copy()
     for _ in range(rim):
@@ -108,7 +108,7 @@ def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, 
     ring = np.flatnonzero(edge & ~core)
     steps = np.array([[-core.shape[1]], [-1], [1], [core.shape[1]]])
     pixels, known, place = colours.reshape(-1, 3), core.ravel(), np.empty(core.size, np.int32)
-    for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so that every pixel of them has neighbours
+    for _ in range(rim + MARGIN - 2):  # rings stay inside the margin, so every pixel has neighbours
         neighbours = ring + steps
         weights = known.take(neighbours).astype(np.float32)
         mean = np.einsum("kn,knc->nc", weights, pixels.take(neighbours, axis=0)) / weights.sum(0)[:, None]
@@ -117,7 +117,7 @@ def _replace_rim(colours: UInt8[np.ndarray, "ch cw 3"], solid: Bool[np.ndarray, 
         further = neighbours.ravel()
         further = further[~known.take(further)]
         number = np.arange(len(further), dtype=np.int32)
-        place[further] = number  # of equal ones the last counts
+        place[further] = number  # of duplicates the last counts
         ring = further[place.take(further) == number]
 
 
@@ -128,14 +128,14 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        remedy = "Fetch the data set again, or say where it lies now"
+        remedy = "Fetch the data set again, or correct its folder (`Pool.moved`)"
         rule = f"the source image must exist: {error.strerror}"
         raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
     try:
         image = PIL.Image.open(BytesIO(data), formats=FORMATS)
         image.load()
         if orientation(image) != 1:
-            PIL.ImageOps.exif_transpose(image, in_place=True)  # a JPEG as before
+            PIL.ImageOps.exif_transpose(image, in_place=True)  # stays a JPEG
     except Exception as error:  # Pillow's decoders raise many types for damaged files
         rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged: fetch it again"
         raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
@@ -146,7 +146,7 @@ def _open(pool: Pool, index: int) -> tuple[bytes, PIL.Image.Image]:
 
 
 def measure_speed(pool: Pool, config: SynthesisConfig, pairs: int = 60, seed: int = 0) -> dict[str, float]:
-    """Processor time of one core for drawing and composing pairs, and of the codec alone for the same pairs.
+    """CPU time of one core for drawing and composing pairs, and for the image codec alone.
 
     Args:
         pool: complete objects only (`Pool.complete`).
@@ -164,7 +164,7 @@ def measure_speed(pool: Pool, config: SynthesisConfig, pairs: int = 60, seed: in
     if pairs < 1:
         raise InputError(file="pairs", rule=f"at least one pair, found {pairs}", remedy="Ask for some tens")
     codec = made = pixels = 0.0
-    for number in range(pairs):  # in turn, so that a machine that slows down slows both
+    for number in range(pairs):  # alternating, so that a slowdown of the machine affects both
         start = time.process_time()
         pair = draw_pair(pool, config, seed, number)
         compose(pool, pair, config)

@@ -1,4 +1,4 @@
-"""A pool: the objects of some data sets as columns, what was measured of them, and the rules that exclude objects."""
+"""A pool: the objects of some data sets and their measures as columns, and the rules that exclude objects."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ CroppedMask = Bool[np.ndarray, "oh ow"]  # a mask inside its own box
 
 @dataclass(frozen=True)
 class Pool:
-    """Objects as columns, one entry per object, and the images they are in; small enough for every process to hold.
+    """Objects as columns, one entry per object, and their images; small enough for every process to load.
 
     `rule` is 0 for complete objects, else 1 + the position in `RULES` of the first rule that excluded the object.
     """
@@ -44,8 +44,8 @@ class Pool:
     predicted_hidden: Float[np.ndarray, " n"]  # see `hidden_share`
     frame_gap: Int64[np.ndarray, " n"]  # pixels between the mask and the nearest edge of the frame
     largest_part: Float[np.ndarray, " n"]  # share of the mask's pixels in its largest connected part
-    core_share: Float[np.ndarray, " n"]  # share of them that an opening of 5 x 5 leaves
-    free_ring: Float[np.ndarray, " n"]  # share of a ring of 4 pixels around the mask that no other object covers
+    core_share: Float[np.ndarray, " n"]  # share of them that a 5 x 5 opening leaves
+    free_ring: Float[np.ndarray, " n"]  # share of a 4-pixel ring around the mask that no other object covers
     rule: Int64[np.ndarray, " n"]
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Pool:
     def mask(self, index: int) -> VisibleMask:
         """The mask of an object, in its image's frame. Raises InputError if the stored run lengths are damaged."""
         x0, y0, x1, y1 = self.bounds(index)
-        mask = np.zeros(self.size(index), bool, order="F")  # as run lengths go
+        mask = np.zeros(self.size(index), bool, order="F")  # column-major, as run lengths
         mask[y0:y1, x0:x1] = self.cropped_mask(index)
         return mask
 
@@ -117,14 +117,14 @@ class Pool:
         return replace(self, counts=np.concatenate([*pieces, np.zeros(0, np.uint8)]), **columns)
 
     def judged(self, config: CompletenessConfig) -> "Pool":
-        """The same objects under these thresholds: `rule` is derived again from the measures."""
+        """The same objects under these thresholds: `rule` is recomputed from the measures."""
         rule = np.zeros(len(self), np.int64)
         for number, excludes in reversed(list(enumerate(RULES.values(), start=1))):
             rule[excludes(self, config)] = number
         return replace(self, rule=rule)
 
     def excluded(self) -> dict[str, int]:
-        """How many objects each rule excluded, in the order of `RULES`; those of `OFTEN_OFF` only if any."""
+        """How many objects each rule excluded, in the order of `RULES`; `OFTEN_OFF` rules only if any."""
         counts = {name: int((self.rule == number).sum()) for number, name in enumerate(RULES, start=1)}
         return {name: count for name, count in counts.items() if count or name not in OFTEN_OFF}
 
@@ -134,7 +134,7 @@ class Pool:
         return replace(self, root=np.array(root))
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of what the pool holds, wherever the images lie."""
+        """Sixteen hexadecimal digits of the pool's content, independent of where the images lie."""
         digest = hashlib.sha256()
         for name in _COLUMNS:
             if name != "root":
@@ -165,7 +165,7 @@ class Pool:
         try:
             with np.load(path, allow_pickle=False) as file:
                 if any(member.compress_type for member in file.zip.infolist()):
-                    raise ValueError("columns are compressed, which `save` does not do: they could be of any size")
+                    raise ValueError("columns are compressed, so `save` did not write them: they could be of any size")
                 pool = cls(**{name: file[name] for name in _COLUMNS})
             pool._check()
         except Exception as error:  # zip, npy and numpy raise almost anything on a damaged file
@@ -174,7 +174,7 @@ class Pool:
         return pool
 
     def _check(self) -> None:
-        """Raises ValueError where columns do not fit each other."""
+        """Raises ValueError if columns do not fit each other."""
         for names in (_SOURCE_COLUMNS, ("category_ids", "category_names"), _IMAGE_COLUMNS, _OBJECT_COLUMNS):
             if len({len(getattr(self, name)) for name in names}) > 1:
                 raise ValueError(f"not as many entries in each of {', '.join(names)}")
@@ -190,7 +190,7 @@ _SOURCE_COLUMNS = ("source", "split", "root")
 _IMAGE_COLUMNS = ("image_source", "image_id", "image_file", "image_size")
 _OBJECT_COLUMNS = tuple(name for name in _COLUMNS[_COLUMNS.index("image") :] if name != "counts")
 
-# The rules by name, in the order in which they are applied; each says which objects of a pool it excludes.
+# Rules by name, in order of application; each gives the objects of a pool that it excludes.
 RULES: dict[str, Callable[[Pool, CompletenessConfig], Bool[np.ndarray, " n"]]] = {
     "cut by the frame": lambda pool, config: pool.frame_gap < config.min_frame_gap,
     "too small": lambda pool, config: pool.area < config.min_object_pixels,
@@ -206,7 +206,7 @@ RULES_OF_THE_TEACHER = ("teacher sees a hidden part", "teacher disagrees")
 
 
 def join_pools(pools: Sequence[Pool]) -> Pool:
-    """One pool of several: images and objects concatenated, categories matched by name.
+    """Concatenate pools; categories are matched by name.
 
     A category keeps its id unless an earlier pool gave that id to another name; then it gets the next free one.
 

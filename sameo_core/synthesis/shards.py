@@ -1,8 +1,8 @@
 """Third stage of Amodal-LVIS: both versions of each pair, written in shards that any worker can make.
 
 The format is documented in `datasets/amodal_lvis.py`. A shard is a task: its annotation file is written after its
-images, so where that file is, the shard is finished; otherwise it is made again, to the same bytes. joblib runs the
-tasks, with its own workers or those of a Dask scheduler.
+images, so a shard with that file is finished; otherwise it is made again, to the same bytes. joblib runs the tasks,
+with its own workers or those of a Dask scheduler.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from sameo_core.synthesis.composition import check_curriculum, draw_pair
 from sameo_core.synthesis.painting import compose
 from sameo_core.synthesis.pool import Pool
 
-RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: what was asked for, and of which objects
+RECIPE = "synthesis_{split}/recipe.json"  # beside the format's own folders: the settings and the pool's fingerprint
 POOL = "synthesis_{split}/pool.npz"
 
 
@@ -43,8 +43,8 @@ def synthesize(
 ) -> Path:
     """Write a split of Amodal-LVIS below `out`, and return `out`; paper, section "Amodal-LVIS", stages two and three.
 
-    Every byte depends on pool, images, config and seed alone: not on workers, scheduler, parts or interruptions (with
-    the pinned versions of the packages). The same call resumes an interrupted one; finished shards are kept.
+    With the pinned package versions, every byte depends on pool, images, config and seed alone: not on workers,
+    scheduler, parts or interruptions. The same call resumes an interrupted one; finished shards are kept.
 
     Args:
         pool: the collected objects, or their file; incomplete ones are left out.
@@ -69,9 +69,9 @@ def synthesize(
     part = _part(shard, shards)
     pool = _complete(pool)
     recipe = {"images": images, "split": split, "seed": seed, "pool": pool.fingerprint(), **asdict(config)}
-    for key in ("complete", "complete_objects", "synthetic_images"):  # these decided what the pool holds
+    for key in ("complete", "complete_objects", "synthetic_images"):  # these determined the pool
         del recipe[key]
-    recipe = json.loads(json.dumps(recipe))  # as it is read back
+    recipe = json.loads(json.dumps(recipe))  # as it will be read back
     _claim(out, split, recipe, pool)
     count = -(-images // 2 // config.pairs_per_shard)
     files = [_annotation_file(out, split, number, count) for number in range(count)]
@@ -96,7 +96,7 @@ def _complete(pool: Pool | str | Path) -> Pool:
 
 def _check_arguments(images: int, seed: int, workers: int) -> None:
     if images < 2 or images % 2:
-        rule = f"an even number, for each pair is an original and an occluded image; found {images}"
+        rule = f"an even number, since each pair is an original and an occluded image; found {images}"
         raise InputError(file="images", rule=rule, remedy=f"Ask for {max(2, images + 1)}")
     if seed < 0:
         raise InputError(file="seed", rule=f"0 or above, found {seed}", remedy="Give a whole number from 0")
@@ -164,7 +164,7 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
 
 
 def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, config: SynthesisConfig) -> None:
-    """Make shard `number` of `count` unless it is finished; a task that may be interrupted, or run twice at once.
+    """Make shard `number` of `count` unless it is finished. May be interrupted, or run twice at once.
 
     Raises:
         InputError: see `draw_pair`, `compose`; or the folder is not writable.
@@ -200,7 +200,7 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
 
 
 def _write_image(path: Path, data: bytes) -> None:
-    """Write a file, unless it holds these bytes already."""
+    """Write a file unless it has this content already."""
     if not path.is_file() or path.read_bytes() != data:
         with atomic_write(path) as partial:
             partial.write_bytes(data)
@@ -215,10 +215,10 @@ def _remove_partial_files(out: Path, split: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _pool_of(path: str, fingerprint: str) -> Pool:
-    """The pool, loaded once per process; `fingerprint` tells it from another that lay at the same place."""
+    """The pool, loaded once per process; `fingerprint` tells it from an earlier one at the same path."""
     pool = Pool.load(path)
     if pool.fingerprint() != fingerprint:
-        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start anew")
+        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start again")
     return pool
 
 
@@ -227,7 +227,7 @@ def _annotation_file(out: Path, split: str, number: int, count: int) -> Path:
 
 
 def _is_whole(annotation_file: Path) -> bool:
-    """True if the file exists and ends in its last brackets: not cut short, nor filled with zeros."""
+    """True if the file exists and ends in its closing brackets: neither truncated nor filled with zeros."""
     try:
         with annotation_file.open("rb") as file:
             file.seek(-3, os.SEEK_END)
