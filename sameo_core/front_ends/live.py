@@ -282,14 +282,21 @@ def supervision_front_end(
         min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package or the converter is missing; limits as `check_limits`.
+        InputError: the package or the converter is missing; limits as `check_limits`. The front-end: an answer that the
+            converter does not take, or as `from_supervision`.
     """
     check_limits(min_score, max_per_image)
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:
         answer = detect(image.read())
-        found = from_supervision(convert(answer) if convert else answer, category_map)
+        try:
+            converted = convert(answer) if convert else answer
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # Grounding DINO's labels are text
+            rule = f"an answer that from_{converter} converts, found {type(answer).__name__} ({error})"
+            remedy = "Bring it into the form that supervision documents in `detect`: tensors, labels as numbers"
+            raise InputError(file="detections", rule=rule, remedy=remedy) from error
+        found = from_supervision(converted, category_map)
         return strongest(found, (image.height, image.width), min_score, max_per_image)
 
     return front_end
