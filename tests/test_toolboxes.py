@@ -25,7 +25,7 @@ from sameo_core.masks import decode_rle
 H, W = 48, 64
 BOXES = [[10.25, 20.5, 40.75, 35.5], [0, 0, 64, 48], [5.5, 6, 7.125, 30]]  # xyxy; in single precision without rounding
 MASKS = [rectangle((H, W), *box) for box in ([11, 21, 40, 35], [0, 0, 64, 48], [6, 6, 7, 30])]
-FOUND = [(139, 0, 0.9, 0), (139, 1, 0.3, 79), (632, 2, 0.6, 11)]  # image, box, score, class from 0; none in image 285
+FOUND = [(139, 0), (139, 79), (632, 11)]  # image and class, from 0, of each box; none in image 285
 SCORES = np.array([0.9, 0.3, 0.6], np.float32)
 
 
@@ -52,10 +52,10 @@ def rle(row):
 def mmdetection(folder, ids=COCO_IDS, mask_scores=SCORES):
     """CocoMetric (3.3) with outfile_prefix=folder/x; `ids` are its cat_ids."""
     boxes, masks = [], []
-    for row, (image, box, _, label) in enumerate(FOUND):
-        record = {"image_id": image, "bbox": xywh(box), "score": float(SCORES[row]), "category_id": ids[label]}
+    for row, (image, label) in enumerate(FOUND):
+        record = {"image_id": image, "bbox": xywh(row), "score": float(SCORES[row]), "category_id": ids[label]}
         boxes.append(record)
-        masks.append(record | {"score": float(mask_scores[row]), "segmentation": rle(box)})
+        masks.append(record | {"score": float(mask_scores[row]), "segmentation": rle(row)})
     (folder / "x.bbox.json").write_text(json.dumps(boxes))
     (folder / "x.segm.json").write_text(json.dumps(masks))
     return folder / "x.bbox.json", folder / "x.segm.json"
@@ -64,9 +64,9 @@ def mmdetection(folder, ids=COCO_IDS, mask_scores=SCORES):
 def detectron2(folder, ids=COCO_IDS, masks=True):
     """COCOEvaluator with output_dir=folder; `ids` undo the mapping to its contiguous ids."""
     records = []
-    for row, (image, box, _, label) in enumerate(FOUND):
-        record = {"image_id": image, "category_id": ids[label], "bbox": xywh(box), "score": SCORES.tolist()[row]}
-        records.append(record | ({"segmentation": rle(box)} if masks else {}))
+    for row, (image, label) in enumerate(FOUND):
+        record = {"image_id": image, "category_id": ids[label], "bbox": xywh(row), "score": SCORES.tolist()[row]}
+        records.append(record | ({"segmentation": rle(row)} if masks else {}))
     file = folder / "coco_instances_results.json"
     file.write_text(json.dumps(records))
     return file

@@ -282,8 +282,7 @@ def supervision_front_end(
         min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package or the converter is missing; limits as `check_limits`. The front-end: an answer that the
-            converter does not take, or as `from_supervision`.
+        InputError: the package or the converter is missing, or does not take an answer; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
     convert = _converter(converter) if converter else None
@@ -291,12 +290,11 @@ def supervision_front_end(
     def front_end(image: AmodalImage) -> Detections:
         answer = detect(image.read())
         try:
-            converted = convert(answer) if convert else answer
+            answer = convert(answer) if convert else answer
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # Grounding DINO's labels are text
-            rule = f"an answer that from_{converter} converts, found {type(answer).__name__} ({error})"
-            remedy = "Bring it into the form that supervision documents in `detect`: tensors, labels as numbers"
-            raise InputError(file="detections", rule=rule, remedy=remedy) from error
-        found = from_supervision(converted, category_map)
+            rule = f"an answer that from_{converter} takes, found {type(answer).__name__} ({error})"
+            raise InputError(file="detections", rule=rule, remedy="Give tensors, labels as numbers") from error
+        found = from_supervision(answer, category_map)
         return strongest(found, (image.height, image.width), min_score, max_per_image)
 
     return front_end
