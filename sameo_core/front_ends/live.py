@@ -282,14 +282,19 @@ def supervision_front_end(
         min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package or the converter is missing; limits as `check_limits`.
+        InputError: the package or the converter is missing, or does not take an answer; limits as `check_limits`.
     """
     check_limits(min_score, max_per_image)
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:
         answer = detect(image.read())
-        found = from_supervision(convert(answer) if convert else answer, category_map)
+        try:
+            answer = convert(answer) if convert else answer
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # Grounding DINO's labels are text
+            rule = f"an answer that from_{converter} takes, found {type(answer).__name__} ({error})"
+            raise InputError(file="detections", rule=rule, remedy="Give tensors, labels as numbers") from error
+        found = from_supervision(answer, category_map)
         return strongest(found, (image.height, image.width), min_score, max_per_image)
 
     return front_end
