@@ -212,10 +212,14 @@ def _too_large(found: str, name: str) -> InputError:
 # Rules of errors read "name of the rule: what was found", as in `masks`.
 
 
-def read_image(path: Path, height: int, width: int, record: str) -> Image:
+def read_image(path: Path, height: int, width: int, record: str, needed: tuple[int, int] | None = None) -> Image:
     """What `AmodalImage.read` returns: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
 
     EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright image.
+
+    Args:
+        needed: (height, width), pixels. A JPEG that is 2, 4 or 8 times as large, both ways, is decoded at a half, a
+            quarter or an eighth of its size, rounded up. All others are decoded as without it.
     """
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
@@ -224,6 +228,8 @@ def read_image(path: Path, height: int, width: int, record: str) -> Image:
             if image.mode == "F" or image.mode.startswith("I"):
                 rule = f"image must have 8 bits a channel, found mode {image.mode}"
                 raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
+            if needed:
+                image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # no smaller than that
             return np.array(upright(image).convert("RGB"))
     except InputError:
         raise
