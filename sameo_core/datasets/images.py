@@ -298,7 +298,8 @@ def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
             layer = member.read(height * width * 3)
             if len(layer) != height * width * 3:
                 raise _error(path, f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes")
-            yield np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
+            channel = np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
+            yield np.asfortranarray(channel)  # as `encode_mask` wants it
 
 
 def inside(folder: Path, name: str) -> Path:
