@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from sameo_core.datasets import load_dataset
+from sameo_core.datasets import AmodalImage, load_dataset
 from sameo_core.datasets.images import image_size, read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
@@ -849,6 +850,27 @@ def test_images_are_read_upright_as_photographs_are(tmp_path, turned, form):
     image = _image_of(tmp_path, PIL.Image.fromarray(stored).convert("RGB"), format=form, exif=exif, **lossless)
     assert np.array_equal(image.read(), read_photograph(image.path)) and image_size(image.path) == (6, 8)
     assert form == "JPEG" or turned in (1, 2, 4, 5) or image.read()[0, 0, 0] > 0
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_jpeg_of_twice_the_size_that_is_needed_is_decoded_reduced(tmp_path, turned):
+    height, width = (400, 640) if turned == 1 else (640, 400)  # upright
+    rng, exif = np.random.default_rng(0), PIL.Image.Exif()
+    exif[0x0112] = turned
+    stored = PIL.Image.fromarray(rng.integers(0, 255, (25, 40, 3), np.uint8)).resize((640, 400), PIL.Image.BICUBIC)
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    stored.save(tmp_path / "a.png", exif=exif)
+    image = AmodalImage(1, "a.jpg", tmp_path / "a.jpg", height, width, ())
+    full = image.read()
+    for needed, parts in (((200, 200), 2), ((100, 1), 4), ((50, 50), 8), ((1, 1), 8)):
+        found = image.read(needed)
+        assert found.shape == (height // parts, width // parts, 3)
+        means = full.reshape(height // parts, parts, width // parts, parts, 3).mean((1, 3))
+        assert np.abs(found - means).mean() < 3
+    for needed in ((height // 2 + 1, 1), (1, width // 2 + 1), (2000, 2000)):
+        assert np.array_equal(image.read(needed), full)
+    lossless = replace(image, path=tmp_path / "a.png")
+    assert np.array_equal(lossless.read((50, 50)), lossless.read())
 
 
 def test_an_orientation_that_the_record_does_not_know_is_named(tmp_path):

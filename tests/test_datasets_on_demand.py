@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from joblib import delayed
 
 from sameo_core.config import CleaningConfig, DataConfig, load_profile, profiles
-from sameo_core.datasets import AmodalDataset, base, builder, clean, json_index, load_dataset
+from sameo_core.datasets import AmodalDataset, base, builder, clean, files, json_index, load_dataset
 from sameo_core.datasets import dataset as dataset_module
 from sameo_core.errors import InputError
 from sameo_core.miniature import draw_dataset
@@ -71,7 +72,8 @@ def kept(monkeypatch, tmp_path):
     """However small and new a file is, index and census are kept."""
     monkeypatch.setattr(profiles, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(json_index, "KEPT_FROM", 0)
-    monkeypatch.setattr(json_index, "RACE", -(10**18))
+    for module in (json_index, files):
+        monkeypatch.setattr(module, "RACE", -(10**18))
     monkeypatch.setattr(dataset_module, "CENSUS_KEPT_FROM", 0)
     return tmp_path / "runs" / "index"
 
@@ -344,6 +346,81 @@ def test_the_census_of_mask_files_follows_the_files(drawn, tmp_path, kept, monke
     changed = load_dataset("pix2gestalt", tmp_path, "val")
     assert len(changed.census()) == len(census) - 1 and changed.fingerprint() != fingerprint
     assert "file cannot be decoded" in changed.skipped
+
+
+MASK_FILES = ["walt", "dyce", "kitti360_aps", "pix2gestalt"]
+
+
+def objects_of(dataset):
+    return [(image.image_id, tuple(image.instances), image.instances.skipped) for image in dataset]
+
+
+@pytest.mark.parametrize("name", MASK_FILES)
+def test_masks_of_mask_files_are_decoded_once_for_all_openings(tmp_path, kept, decoded, name):
+    draw_dataset(name, tmp_path, "val", 12, jobs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_module, "CENSUS_KEPT_FROM", 500)
+        plain = load_dataset(name, tmp_path, "val")
+        expected, fingerprint = objects_of(plain), plain.fingerprint()
+    census = load_dataset(name, tmp_path, "val").census()
+    decoded.clear()
+    again = load_dataset(name, tmp_path, "val")
+    assert objects_of(again) == expected and again.fingerprint() == fingerprint
+    assert census_equal(again.census(), census) and objects_of(clean(again, DataConfig())[0]) and not decoded
+    assert objects_of(pickle.loads(pickle.dumps(again))) == expected and not decoded
+    (masks,) = kept.glob("*.masks")
+    content = masks.read_bytes()
+    masks.write_bytes(content[:500] + bytes(len(content) - 500))  # damaged: the originals are read
+    assert objects_of(load_dataset(name, tmp_path, "val")) == expected and decoded
+    masks.write_bytes(content[:500])  # cut short: converted again
+    assert objects_of(load_dataset(name, tmp_path, "val")) == expected
+    assert census_equal(load_dataset(name, tmp_path, "val").census(), census) and masks.read_bytes() == content
+
+
+def test_the_census_of_several_processes_is_that_of_one(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(dataset_module, "TASK", 2)
+    draw_dataset("walt", tmp_path, "val", 9, jobs=1)
+    alone = load_dataset("walt", tmp_path, "val").census()
+    (masks,) = kept.glob("*.masks")
+    content, helpers = masks.read_bytes(), []
+    masks.unlink()
+    monkeypatch.setattr(dataset_module, "ALONE", -1)
+    monkeypatch.setattr(dataset_module, "delayed", lambda work: helpers.append(work) or delayed(work))
+    assert census_equal(load_dataset("walt", tmp_path, "val").census(), alone) and masks.read_bytes() == content
+    assert len(helpers) == 4 and alone.skipped  # 9 images are 5 tasks, of which this process did one
+
+
+def test_where_masks_cannot_be_kept_they_are_read(tmp_path, kept):
+    draw_dataset("dyce", tmp_path, "val", 2, jobs=1)
+    kept.parent.write_text("in the way")
+    dataset = load_dataset("dyce", tmp_path, "val")
+    assert len(dataset.census()) == sum(len(image.instances) for image in dataset) > 0
+
+
+def test_the_fingerprint_of_many_files_is_kept_until_their_folders_change(tmp_path, kept, monkeypatch):
+    draw_dataset("pix2gestalt", tmp_path, "val", 12, jobs=1)
+    every = load_dataset("pix2gestalt", tmp_path, "val").fingerprint()
+    looked_at, stamp, size = [], builder._stamp, dataset_module._file_size
+    monkeypatch.setattr(builder, "_stamp", lambda path: looked_at.append(path) or stamp(path))
+    monkeypatch.setattr(dataset_module, "_file_size", lambda path: looked_at.append(path) or size(path))
+    monkeypatch.setattr(files, "SAMPLE", 3)
+
+    def fingerprint():
+        looked_at.clear()
+        return load_dataset("pix2gestalt", tmp_path, "val").fingerprint()
+
+    assert fingerprint() == every and len(set(looked_at)) == 36
+    assert fingerprint() == every and len(set(looked_at)) == 9
+    path = sorted((tmp_path / "val" / "whole_mask").rglob("*.png"))[5]
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(b"another mask")
+    changed = fingerprint()
+    assert changed != every and len(set(looked_at)) == 36
+    path.unlink()
+    path.with_suffix(".old").rename(path)
+    assert fingerprint() == every
+    next((tmp_path / "val" / "occlusion").rglob("*.png")).unlink()
+    assert fingerprint() not in (every, changed)
 
 
 # ------------------------------------------------------------------------------------------------ cleaning

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import Any, ClassVar, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -152,13 +152,14 @@ class AmodalImage:
             found.append([position for position, rle in enumerate(seen) if mask_area(rle)])
         return found
 
-    def read(self) -> Image:
-        """The pixels as RGB; see `read_image`.
+    def read(self, needed: tuple[int, int] | None = None) -> Image:
+        """The pixels as RGB "h w 3", or, of a JPEG at least twice as large as `needed` (height, width), a half, a
+        quarter or an eighth as many each way, no fewer than needed; see `read_image`.
 
         Raises:
             InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.
         """
-        return read_image(self.path, self.height, self.width, f"image {self.image_id}")
+        return read_image(self.path, self.height, self.width, f"image {self.image_id}", needed)
 
 
 class LazyImages(Sequence):
@@ -168,9 +169,17 @@ class LazyImages(Sequence):
         skipped: unusable records that were found before any mask was read, by rule.
     """
 
+    in_mask_files: ClassVar[bool] = False  # whether masks should be converted, see `kept_masks`
+
     def __init__(self, skipped: dict[str, list[str]] | None = None) -> None:
         self.skipped = skipped or {}
         self._recent: OrderedDict[int, AmodalImage] = OrderedDict()
+        self._kept_masks: tuple[Path, Int64[np.ndarray, " ends"]] | None = None
+
+    def use_kept_masks(self, path: Path, ends: Int64[np.ndarray, " ends"]) -> None:
+        """From now on masks are read from a file of `kept_masks`, where image i is `ends[i] : ends[i + 1]`, bytes."""
+        self._kept_masks = path, ends
+        self._recent.clear()
 
     def __getitem__(self, index: SupportsIndex) -> AmodalImage:  # type: ignore[override]  # one: AmodalDataset slices
         number = range(len(self))[index]

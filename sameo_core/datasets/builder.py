@@ -17,6 +17,8 @@ from pycocotools import mask as coco_mask
 
 from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
 from sameo_core.datasets.dataset import AmodalDataset
+from sameo_core.datasets.files import LENIENT, kept_digest
+from sameo_core.datasets.kept_masks import Instances, unpack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, mask_area, segmentation_to_rle, subtract_rle, union_rle
 
@@ -41,7 +43,7 @@ class DatasetBuilder:
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
     _instance_ids: set[int] = field(default_factory=set)
-    _later: dict[int, tuple[Callable, Callable]] = field(default_factory=dict)  # see `add_instances_later`
+    _later: dict[int, tuple[partial, Callable]] = field(default_factory=dict)  # see `add_instances_later`
 
     def skip(self, rule: str, record: str) -> None:
         self.skipped.setdefault(rule, []).append(self.label + record)
@@ -160,16 +162,14 @@ class DatasetBuilder:
         except InputError as error:
             self.skip(prefix + rule_name(error), record)
 
-    def add_instances_later(
-        self, image_id: int, read: Callable[["DatasetBuilder"], None], files: Callable[[], Iterable[Path]]
-    ) -> None:
+    def add_instances_later(self, image_id: int, read: partial[None], files: Callable[[], Iterable[Path]]) -> None:
         """Add the objects of an image when somebody asks for them.
 
         Args:
             image_id: of an image that `add_image` was given; does nothing if that was skipped.
             read: called with a builder that knows this image alone; it calls `add_instance` and `skip` as usual, with
-                instance ids that no other image uses. A picklable `partial`: worker processes may call it, and the
-                data set's fingerprint changes with its arguments.
+                instance ids that no other image uses, and gives no extras. Picklable: worker processes may call it;
+                the data set's fingerprint changes with its arguments.
             files: the files that `read` reads; the fingerprint changes with their sizes and times. Picklable.
         """
         if image_id in self._images:
@@ -226,7 +226,8 @@ class DatasetBuilder:
         about = self.name, self.root, self.split, self.categories
         dataset = AmodalDataset(*about, ready if images is None else images, self.skipped)
         numbers = range(len(ready)) if images is None else images.occupied().tolist()
-        if not any(len(dataset[number].instances) for number in numbers):
+        census = dataset.known_census()
+        if not (any(len(dataset[number].instances) for number in numbers) if census is None else len(census)):
             counts = [f"{rule}: {len(records)} (first {records[0]})" for rule, records in dataset.skipped.items()]
             raise InputError(
                 file=self.source,
@@ -240,9 +241,12 @@ class DatasetBuilder:
 class _MaskFileImages(LazyImages):
     """The images of a builder whose instances are read later."""
 
+    in_mask_files = True
+
     def __init__(self, builder: DatasetBuilder):
         super().__init__()
         self.builder, self.ids = replace(builder, skipped={}), list(builder._images)
+        self._contents: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -251,19 +255,41 @@ class _MaskFileImages(LazyImages):
         image_id, builder = self.ids[number], self.builder
         about = builder._images[image_id]
         read, _ = builder._later[image_id]
-        instances = builder.instances_on_demand(image_id, about["height"], about["width"], read)
+        size = about["height"], about["width"]
+        instances = builder.instances_on_demand(image_id, *size, read)
+        if self._kept_masks:
+            path, ends = self._kept_masks
+            start, stop = ends[number : number + 2].tolist()
+            kept = path, start, stop, size, builder.categories
+            instances = InstancesOnDemand(partial(_kept_instances, kept, instances))
         return AmodalImage(image_id, instances=instances, **about)
 
     def contents(self) -> str:
-        """Names, sizes and times of the mask files, and the arguments of their readers."""
-        digest = hashlib.sha256()
-        for image_id, about in self.builder._images.items():
-            identity = f"{image_id} {about['file_name']} {about['height']} {about['width']}"
-            digest.update(identity.encode("utf-8", "backslashreplace"))
-            read, files = self.builder._later[image_id]
-            stamps = [getattr(read, "args", ()), *map(_stamp, files())]
-            digest.update(repr(stamps).encode("utf-8", "backslashreplace"))
-        return digest.hexdigest()
+        """Names, sizes and times of the mask files when first asked, and the arguments of their readers."""
+        if self._contents is None:
+            key = hashlib.sha256()
+            for image_id in self.ids:
+                key.update(f"{self._identity(image_id)}{self.builder._later[image_id][0].args}".encode(*LENIENT))
+            self._contents = kept_digest(key.hexdigest(), len(self), self._texts)
+        return self._contents
+
+    def _identity(self, image_id: int) -> str:
+        about = self.builder._images[image_id]
+        return f"{image_id} {about['file_name']} {about['height']} {about['width']}"
+
+    def _texts(self, numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
+        for image_id in map(self.ids.__getitem__, numbers):
+            read, find_files = self.builder._later[image_id]
+            files = find_files()
+            stamps = [read.args, *map(_stamp, files)]
+            yield f"{self._identity(image_id)}{stamps}", files
+
+
+def _kept_instances(
+    kept: tuple[Path, int, int, tuple[int, int], dict[int, str]], original: InstancesOnDemand
+) -> Instances:
+    """The objects of an image, unpacked from the kept file, or, if that is damaged, read from the original ones."""
+    return unpack(*kept) or (tuple(original), original.skipped)
 
 
 def _read_instances(

@@ -4,26 +4,31 @@ Counts, areas, skipped records and what cleaning removes come from the census, s
 """
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import SupportsIndex, overload
+from typing import BinaryIO, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from joblib import Parallel, delayed
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
-from sameo_core.datasets.files import cache_file, load_arrays, save_arrays
+from sameo_core.datasets.files import LENIENT, cache_file, kept_digest, load_arrays, save_arrays
+from sameo_core.datasets.kept_masks import pack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, xyxy_to_xywh
+from sameo_core.runs.atomic import atomic_write
 
-CENSUS_VERSION = 2  # of its format and of the rules that instances are checked by
-CENSUS_KEPT_FROM = 500  # images; the census of fewer takes a second
-_LENIENT = "utf-8", "backslashreplace"  # names in files may hold half of a surrogate pair
+CENSUS_VERSION = 3  # of its format and of the rules that instances are checked by
+CENSUS_KEPT_FROM = 500  # images; the census of fewer takes a second, or a few minutes where masks are files
+ALONE = 5  # s, before other processes help with a census: to start them takes as long
+TASK = 16  # images that a process measures at once
 
 ImageSequence = Sequence  # of AmodalImage; a type argument would make the tests' type checker read an image
 
@@ -59,29 +64,69 @@ class Census:
 _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_area", "amodal_area", "visible_area")
 
 
-def _take_census(images: ImageSequence, skipped: dict[str, list[str]], title: str) -> Census:
-    """Read all masks once. Rules and records are added to `skipped`."""
+def _take_census(
+    images: ImageSequence, skipped: Iterable[Mapping[str, list[str]]], title: str, file: BinaryIO | None = None
+) -> tuple[Census, Int64[np.ndarray, " ends"]]:
+    """Read all masks once, and pack them into `file`.
+
+    Args:
+        skipped: unusable records that were found before.
+
+    Returns:
+        the census, and the ends of the images in `file`, bytes, from 0.
+    """
     names: dict[str, int] = {}
-    tables = [np.zeros((0, len(_COLUMNS)), np.int64)]
+    found: dict[str, list[str]] = {}
+    for more in skipped:
+        _add_skipped(found, more)
+    tables, sizes = [np.zeros((0, len(_COLUMNS)), np.int64)], [0]
     numbers = images.occupied().tolist() if isinstance(images, LazyImages) else range(len(images))
-    few = len(images) < CENSUS_KEPT_FROM
-    for number in tqdm(numbers, desc=f"measuring {title}", unit="image", disable=few, delay=2):
-        image = images[number]
+    measured, few = _measured(images, numbers, file is not None), len(images) < CENSUS_KEPT_FROM
+    for rows, more, masks in tqdm(measured, f"measuring {title}", len(numbers), unit="image", disable=few, delay=2):
+        coded = [(*row[:3], names.setdefault(row[3], len(names)), *row[4:]) for row in rows]
+        tables.append(np.array(coded, np.int64).reshape(-1, len(_COLUMNS)))
+        _add_skipped(found, more)
+        if file:
+            file.write(masks)
+            sizes.append(len(masks))
+    columns = dict(zip(_COLUMNS, np.concatenate(tables).T.copy(), strict=True))
+    return _census(columns, names, found), np.cumsum(sizes)
+
+
+_Measured = tuple[list[tuple], Mapping[str, list[str]], bytes]  # rows of the census, skipped records, packed masks
+
+
+def _measured(images: ImageSequence, numbers: Sequence[int], keep: bool) -> Iterator[_Measured]:
+    """`_measure` for each image, in order; after some seconds in several processes."""
+    starts = range(0, len(numbers), TASK)
+    tasks = (([(number, images[number]) for number in numbers[start : start + TASK]], keep) for start in starts)
+    end = time.monotonic() + ALONE
+    for task in tasks:
+        yield from _measure(*task)
+        if time.monotonic() > end:
+            break
+    else:
+        return
+    for done in Parallel(n_jobs=-1, return_as="generator")(delayed(_measure)(*task) for task in tasks):
+        yield from done
+
+
+def _measure(images: Sequence[tuple[int, AmodalImage]], keep: bool) -> list[_Measured]:
+    """Of numbered images; the rows have names of categories. Masks are packed if asked to."""
+    found: list[_Measured] = []
+    for number, image in images:
         items = list(image.instances)
         amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))
         rows = [
             (
-                *(number, item.instance_id, item.category_id, names.setdefault(item.category, len(names))),
-                *(item.is_stuff, image.height * image.width),
+                *(number, item.instance_id, item.category_id, item.category, item.is_stuff, image.height * image.width),
                 *(-1 if item.amodal_rle is None else next(amodal), visible),
             )
             for item, visible in zip(items, _areas([item.visible_rle for item in items]), strict=True)
         ]
-        tables.append(np.array(rows, np.int64).reshape(-1, len(_COLUMNS)))
-        if isinstance(image.instances, InstancesOnDemand):
-            _add_skipped(skipped, image.instances.skipped)
-    columns = dict(zip(_COLUMNS, np.concatenate(tables).T.copy(), strict=True))
-    return _census(columns, names, skipped)
+        skipped = image.instances.skipped if isinstance(image.instances, InstancesOnDemand) else {}
+        found.append((rows, skipped, pack(items, skipped) if keep else b""))
+    return found
 
 
 def _areas(rles: list[RLE]) -> list[int]:
@@ -151,29 +196,48 @@ class AmodalDataset(Sequence):
     def census(self) -> Census:
         """All instances in numbers, and what was skipped; the first call reads all masks.
 
-        The census of a large data set is kept on disk until the files change.
+        The census of a large data set is kept on disk until the files change; and so are masks that are files, as RLE.
 
         Raises:
             InputError: an annotation file changed after the data set was loaded.
         """
-        if self._census is None:
-            self._census = self._kept_census()
+        census = self.known_census()
+        if census is None:
+            census = self._census = self._new_census()
+        return census
+
+    def known_census(self) -> Census | None:
+        """The census if it was taken before, in this process or another one; no mask is read."""
+        if self._census is None and isinstance(self.images, LazyImages) and len(self) >= CENSUS_KEPT_FROM:
+            cache = self._census_file()
+            header, columns = load_arrays(cache) or ({}, {})
+            with suppress(KeyError, OSError):  # not there, or incomplete
+                if self.images.in_mask_files:
+                    ends, masks = columns["ends"], cache.with_suffix(".masks")
+                    if masks.stat().st_size != ends[-1]:
+                        return None
+                    self.images.use_kept_masks(masks, ends)
+                self._census = _census(columns, header["names"], header["skipped"])
         return self._census
 
-    def _kept_census(self) -> Census:
-        lazy = isinstance(self.images, LazyImages)
-        cache = None
-        if lazy and len(self) >= CENSUS_KEPT_FROM:
-            cache = cache_file("census", CENSUS_VERSION, self._contents())
-            header, columns = load_arrays(cache) or ({}, {})
-            with suppress(KeyError):  # not there, or incomplete
-                return _census(columns, header["names"], header["skipped"])
-        skipped: dict[str, list[str]] = {}
-        _add_skipped(skipped, self._skipped)
-        _add_skipped(skipped, self.images.skipped if isinstance(self.images, LazyImages) else {})
-        census = _take_census(self.images, skipped, f"{self.name} {self.split}")
-        if cache:
-            save_arrays(cache, {"names": census.names, "skipped": census.skipped}, census.columns())
+    def _census_file(self) -> Path:
+        return cache_file("census", CENSUS_VERSION, self._contents())
+
+    def _new_census(self) -> Census:
+        images, title = self.images, f"{self.name} {self.split}"
+        skipped = [self._skipped, images.skipped if isinstance(images, LazyImages) else {}]
+        if not isinstance(images, LazyImages) or len(self) < CENSUS_KEPT_FROM:
+            return _take_census(images, skipped, title)[0]
+        cache, kept = self._census_file(), {}
+        if images.in_mask_files:
+            masks = cache.with_suffix(".masks")
+            with suppress(InputError), atomic_write(masks) as unfinished, unfinished.open("wb") as file:
+                census, kept["ends"] = _take_census(images, skipped, title, file)
+        if kept:
+            images.use_kept_masks(masks, kept["ends"])
+        else:  # there is nothing to keep; or the disk is full, or an error that comes again
+            census, _ = _take_census(images, skipped, title)
+        save_arrays(cache, {"names": census.names, "skipped": census.skipped}, census.columns() | kept)
         return census
 
     def select(self, kept: Bool[np.ndarray, " n"]) -> "AmodalDataset":
@@ -195,8 +259,8 @@ class AmodalDataset(Sequence):
 
     def _contents(self) -> str:
         """Changes with any record or mask. Nothing is decoded for it, and images are not looked at."""
-        digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*_LENIENT))
-        digest.update(_contents_of(self.images).encode(*_LENIENT))
+        digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*LENIENT))
+        digest.update(_contents_of(self.images).encode(*LENIENT))
         return digest.hexdigest()
 
     def fingerprint(self) -> str:
@@ -205,11 +269,12 @@ class AmodalDataset(Sequence):
         It names what was computed from the data set. Pixels are not read, nor masks that are read on demand: for these
         the contents of the annotation file count, or size and time of the mask file.
         """
-        digest = hashlib.sha256(f"{self.root} {self._contents()}".encode(*_LENIENT))
-        for image in self.images:
-            about = f"{_identity(image)} {_file_size(image.path)}"
-            digest.update(about.encode(*_LENIENT))
-        return digest.hexdigest()[:16]
+
+        def texts(numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
+            for image in map(self.images.__getitem__, numbers):
+                yield f"{_identity(image)} {_file_size(image.path)}", [image.path]
+
+        return kept_digest("", len(self), texts, start=f"{self.root} {self._contents()}")[:16]
 
     def to_coco(self) -> dict:
         """COCO ground truth whose `segmentation` is the amodal mask; JSON-ready, accepted by pycocotools.
@@ -318,10 +383,10 @@ def _contents_of(images: Iterable) -> str:
         return images.contents()
     digest = hashlib.sha256()
     for image in images:
-        digest.update(_identity(image).encode(*_LENIENT))
+        digest.update(_identity(image).encode(*LENIENT))
         for item in image.instances:
             about = f"{item.instance_id} {item.category_id} {item.is_stuff} {item.amodal_rle} {item.visible_rle}"
-            digest.update(about.encode(*_LENIENT))
+            digest.update(about.encode(*LENIENT))
     return digest.hexdigest()
 
 

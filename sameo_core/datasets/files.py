@@ -4,9 +4,11 @@ import codecs
 import hashlib
 import io
 import json
+import os
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +21,7 @@ from sameo_core.errors import InputError
 from sameo_core.runs.atomic import atomic_write
 
 HEAD = 4096  # bytes, enough to tell what a file is
+LENIENT = "utf-8", "backslashreplace"  # names in files may hold half of a surrogate pair
 
 # How a file begins that is not JSON -> what to do; the first match counts
 _REMEDIES = {
@@ -161,7 +164,7 @@ HEADER = "header"
 
 def cache_file(*parts: object) -> Path:
     """The file in `data/runs/index` for the arrays that `parts` (their `repr`) identify; it need not exist."""
-    name = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    name = hashlib.sha256(repr(parts).encode(*LENIENT)).hexdigest()[:32]
     return profiles.RUNS / "index" / f"{name}.npz"
 
 
@@ -186,6 +189,45 @@ def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -
     content = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with suppress(InputError), atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
+
+
+RACE = 50_000_000  # ns; what changed so recently may change again with the same time stamp: nothing is kept of it
+SAMPLE = 1000  # texts of a digest
+
+
+def kept_digest(
+    key: str, count: int, texts: Callable[[Iterable[int]], Iterator[tuple[str, Iterable[Path]]]], start: str = ""
+) -> str:
+    """The sha256 of `start` and `count` texts, as hexadecimal digits; of more than SAMPLE it is kept in the index.
+
+    It is computed again when `key`, one of SAMPLE texts, evenly spread, or an entry of a folder (made, renamed,
+    removed) changes. So among many files, a few that are overwritten in place are not noticed.
+
+    Args:
+        key: what the texts depend on, apart from the files.
+        texts: from numbers, the texts that state the sizes or times of some files, and these files.
+    """
+    cache = cache_file("digest", key, start, [text for text, _ in texts(range(0, count, max(1, count // SAMPLE)))])
+    kept = (load_arrays(cache) or ({}, {}))[0] if count > SAMPLE else {}
+    if kept and all(_time(folder) == changed for folder, changed in kept["folders"].items()):
+        return kept["digest"]
+    folders: set[str] = set()
+    started, digest = time.time_ns(), hashlib.sha256(start.encode(*LENIENT))
+    for text, files in texts(range(count)):
+        digest.update(text.encode(*LENIENT))
+        folders.update(map(os.path.dirname, files))
+    times = {folder: _time(folder) for folder in folders}
+    if count > SAMPLE and max(times.values(), default=0) < started - RACE:
+        save_arrays(cache, {"digest": digest.hexdigest(), "folders": times}, {})
+    return digest.hexdigest()
+
+
+def _time(folder: str) -> int:
+    """When an entry of a folder changed last, ns; -1 if there is none."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except (OSError, ValueError):
+        return -1
 
 
 # ------------------------------------------------------------------------------------------------ pickles of plain data

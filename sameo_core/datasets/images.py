@@ -212,10 +212,14 @@ def _too_large(found: str, name: str) -> InputError:
 # Rules of errors read "name of the rule: what was found", as in `masks`.
 
 
-def read_image(path: Path, height: int, width: int, record: str) -> Image:
+def read_image(path: Path, height: int, width: int, record: str, needed: tuple[int, int] | None = None) -> Image:
     """What `AmodalImage.read` returns: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
 
     EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright image.
+
+    Args:
+        needed: (height, width), pixels. A JPEG that is 2, 4 or 8 times as large, both ways, is decoded at a half, a
+            quarter or an eighth of its size, rounded up. All others are decoded as without it.
     """
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
@@ -224,6 +228,8 @@ def read_image(path: Path, height: int, width: int, record: str) -> Image:
             if image.mode == "F" or image.mode.startswith("I"):
                 rule = f"image must have 8 bits a channel, found mode {image.mode}"
                 raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
+            if needed:
+                image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # no smaller than that
             return np.array(upright(image).convert("RGB"))
     except InputError:
         raise
@@ -292,7 +298,8 @@ def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
             layer = member.read(height * width * 3)
             if len(layer) != height * width * 3:
                 raise _error(path, f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes")
-            yield np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
+            channel = np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
+            yield np.asfortranarray(channel)  # as `encode_mask` wants it
 
 
 def inside(folder: Path, name: str) -> Path:

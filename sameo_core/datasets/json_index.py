@@ -22,13 +22,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tqdm import tqdm
 
-from sameo_core.datasets.files import HEAD, cache_file, check_lists, load_arrays, not_json, save_arrays
+from sameo_core.datasets.files import HEAD, RACE, cache_file, check_lists, load_arrays, not_json, save_arrays
 from sameo_core.errors import InputError
 
 VERSION = 3  # of the format on disk and of the readers' flags
 CHUNK = 2**22  # bytes read at once
 KEPT_FROM = 2**20  # bytes; smaller files are parsed again in milliseconds
-RACE = 50_000_000  # ns; a file changed so recently may change again with the same time stamp: its index is not stored
 
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # there, though not documented
 _space = re.compile(r"[ \t\n\r]*").match

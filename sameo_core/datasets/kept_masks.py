@@ -1,0 +1,50 @@
+"""The masks of mask files (PNG, npz), converted once to RLE: one file of the index, each image a compressed piece."""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sameo_core.datasets.base import AmodalInstance
+from sameo_core.masks import RLE
+
+Instances = tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]  # of an image, with the records skipped, by rule
+
+
+def pack(instances: Sequence[AmodalInstance], skipped: Mapping[str, list[str]]) -> bytes:
+    """The objects of an image, which have no extras, and its skipped records by rule; with a checksum."""
+    rows = [
+        (one.instance_id, one.category_id, one.is_stuff, _counts(one.amodal_rle), _counts(one.visible_rle), one.order)
+        for one in instances
+    ]
+    return zlib.compress(json.dumps((rows, skipped)).encode(), 1)
+
+
+def unpack(path: Path, start: int, stop: int, size: tuple[int, int], categories: Mapping[int, str]) -> Instances | None:
+    """What was packed; None if the file is gone or damaged.
+
+    Args:
+        start, stop: bytes in the file.
+        size: (height, width) of the image.
+        categories: id -> name.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            rows, skipped = json.loads(zlib.decompress(file.read(stop - start)))
+    except (OSError, zlib.error):
+        return None
+    found = []
+    for instance_id, category, stuff, amodal, visible, order in rows:
+        amodal_rle = None if amodal is None else _rle(amodal, size)
+        about = instance_id, category, categories[category], stuff
+        found.append(AmodalInstance(*about, amodal_rle, _rle(visible, size), order))
+    return tuple(found), skipped
+
+
+def _counts(rle: RLE | None) -> str | None:
+    return None if rle is None else rle["counts"]
+
+
+def _rle(counts: str, size: tuple[int, int]) -> RLE:
+    return {"size": [*size], "counts": counts}
