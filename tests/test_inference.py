@@ -55,7 +55,7 @@ def results(nano, dataset):
 
 def test_each_image_is_read_and_encoded_once(nano, dataset, monkeypatch):
     asked, read, encoded, encode = [], AmodalImage.read, [], EfficientSam.encode_images
-    monkeypatch.setattr(AmodalImage, "read", lambda self: asked.append(self.image_id) or read(self))
+    monkeypatch.setattr(AmodalImage, "read", lambda self, *how: asked.append(self.image_id) or read(self, *how))
     monkeypatch.setattr(EfficientSam, "encode_images", lambda self, x: encoded.append(len(x)) or encode(self, x))
     predict_dataset({"a": nano, "b": other_decoder()}, dataset, FRONT_ENDS)
     assert asked == [image.image_id for image in dataset] and encoded == [1] * len(dataset)

@@ -51,8 +51,8 @@ class Loaded:
 
     def pin_memory(self) -> "Loaded":
         """A copy from which a GPU reads while the process goes on."""
-        images, boxes, targets = (part.pin_memory() for part in (self.images, self.boxes, self.targets))
-        return Loaded(images, boxes, targets, self.names, self.left_out)
+        pinned = self.images.pin_memory(), self.boxes.pin_memory(), self.targets.pin_memory()
+        return Loaded(*pinned, self.names, self.left_out)
 
 
 def set_probabilities(

@@ -99,7 +99,7 @@ class EmbeddingCache:
             path = self._path(image) if keep is None or keep[place] else None
             embedding = self._read(path) if path else None
             if embedding is None:
-                missing[place] = image.read(), path
+                missing[place] = image.read(self.model.input_size((image.height, image.width))), path
             else:
                 kept.append(embedding)
         return LookedUp(torch.stack(kept) if kept else torch.empty(0, *self._shape, dtype=self.dtype), missing)
