@@ -88,7 +88,7 @@ def weights_note(weights: str | Path, variant: str) -> str | None:
         found = "on test photographs it found about two thirds of the hidden pixels (README)"
         return f"photo is for research, since DUTS is; {found}: look at its masks before use"
     if str(weights) in NAMED_WEIGHTS:
-        return f"{weights} was not trained on hidden parts: its masks are visible masks. Use photo for amodal masks"
+        return f"{weights} was not trained on hidden parts: its masks show what is visible. Use photo for amodal masks"
     return None
 
 

@@ -61,7 +61,7 @@ def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
             size = size or image_size(root / picture)
             builder.add_image({"id": image_id, "height": size[0], "width": size[1]}, picture, root)
             read = partial(_read_object, root, image_id, size, name, whole_mask, visible)
-            builder.add_instances_later(image_id, read, partial(list, [root / whole_mask, root / visible]))
+            builder.add_instances_later(image_id, read, partial(_mask_files, root, whole_mask, visible))
     return builder.finish()
 
 
@@ -77,6 +77,11 @@ def _read_object(
             amodal=encode_mask(read_mask_png(root / whole, *size)),
             visible=encode_mask(read_mask_png(root / visible, *size)),
         )
+
+
+def _mask_files(root: Path, *names: str) -> list[Path]:
+    """The files that `_read_object` reads."""
+    return [root / name for name in names]
 
 
 def _files(root: Path, folder: str, ending: str) -> dict[str, str]:
