@@ -176,7 +176,7 @@ def test_ids_of_another_type_are_matched(write, of_image, of_record):
 def test_annotations_of_images_that_are_not_listed_are_told_or_refused(write):
     data = annotations("a.jpg", "b.jpg")
     data["annotations"][1]["image_id"] = 99
-    assert "1 of 2 annotations (first 1) are of images that it does not list" in read_box_file(write(data)).notes[0]
+    assert "1 of 2 annotations (first 1) belong to images that it does not list" in read_box_file(write(data)).notes[0]
     data["annotations"][0]["image_id"] = "a.jpg"
     with pytest.raises(
         InputError, match="no annotation is of an image in it: image_id 'a.jpg', but the images are 7, 8"

@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sameo_core import __main__ as command_line
-from sameo_core import __version__, reproduction
+from sameo_core import __version__, pipeline, reproduction
 from sameo_core.config import ROOT
 from sameo_core.errors import InputError
 from sameo_core.reporting import read_table, write_table
@@ -363,8 +363,8 @@ def test_kernels_of_mini_compute_in_one_thread_with_the_same_instructions_everyw
 def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
     """Each training that notebooks 03 to 05 ask for, for every seed; of one notebook, its own."""
     done = []
-    monkeypatch.setattr(runner, "train", lambda profile, seed: done.append((profile.data.train, seed)))
-    monkeypatch.setattr(runner, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
+    monkeypatch.setattr(pipeline, "train", lambda profile, seed: done.append((profile.data.train, seed)))
+    monkeypatch.setattr(pipeline, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
     reproduction.train_ahead(["03"], 1)
     assert [train for train, _ in done] == [("cocoa_cls",), ("d2sa",), ("muva",)]
     done.clear()

@@ -150,7 +150,7 @@ class BatchSampler:
         Raises:
             InputError: more image files than `bad_images` are missing or damaged.
         """
-        return self._finished(self.load(iteration))
+        return self._finished(self._load(iteration))
 
     def batches(self, start: int, end: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of iterations `start` to `end` - 1, loaded ahead by as many processes; the same bytes with any.
@@ -171,12 +171,8 @@ class BatchSampler:
                     leave_out(self.left_out, error, [file], self.bad_images)
             yield self._finished(loaded)
 
-    def load(self, iteration: int) -> Loaded:
-        """The first half of `batch`, which needs no model: another process may do it ahead.
-
-        Raises:
-            InputError: as `batch`.
-        """
+    def _load(self, iteration: int) -> Loaded:
+        """The first half of `batch`, which needs no model: another process may do it ahead."""
         while True:
             images, objects, boxes = self._drawn(iteration)
             try:
@@ -261,7 +257,7 @@ class _Ahead(Dataset[Loaded | InputError]):
 
     def __getitem__(self, iteration: int) -> Loaded | InputError:
         try:
-            return self.sampler.load(iteration)
+            return self.sampler._load(iteration)
         except InputError as error:
             return error
 
