@@ -67,13 +67,9 @@ _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_ar
 def _take_census(
     images: ImageSequence, skipped: Iterable[Mapping[str, list[str]]], title: str, file: BinaryIO | None = None
 ) -> tuple[Census, Int64[np.ndarray, " ends"]]:
-    """Read all masks once, and pack them into `file`.
+    """Read all masks once; pack them into `file`, of which the images' ends are returned, too, in bytes and from 0.
 
-    Args:
-        skipped: unusable records that were found before.
-
-    Returns:
-        the census, and the ends of the images in `file`, bytes, from 0.
+    `skipped` are the unusable records that were found before.
     """
     names: dict[str, int] = {}
     found: dict[str, list[str]] = {}
