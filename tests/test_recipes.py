@@ -4,6 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
+from sameo_core import pipeline
+from sameo_core.__main__ import main
 from sameo_core.config import (
     PHOTO_QUESTIONS,
     QUESTIONS,
@@ -141,3 +143,13 @@ def test_the_trainings_of_the_notebooks_are_listed_once(name):
     for seed in (0, 1):
         assert {config_hash("train", arm, seed) for arm in wanted} <= set(keys)
     assert {number for number, *_ in jobs} == ({"A2"} if name == "photo" else {"03", "04", "05"})
+
+
+def test_parts_of_all_trainings_are_trained_in_order(monkeypatch, capsys):
+    profile = load_profile("mini")
+    jobs = [("03", lambda _, seed: f"weights {seed}", profile, seed) for seed in range(5)]
+    monkeypatch.setattr(pipeline, "trainings", lambda _: jobs)
+    assert main(["train", "--recipe", "all", "--shard", "1", "--shards", "2"]) == 0
+    assert capsys.readouterr().out == "weights 1\nweights 3\n"
+    assert main(["train", "--recipe", "all"]) == 0
+    assert capsys.readouterr().out.split() == [word for seed in range(5) for word in ("weights", str(seed))]
