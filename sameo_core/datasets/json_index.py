@@ -1,4 +1,4 @@
-"""An index of the records of a large JSON file: records are read one by one, and never the whole file into memory.
+"""An index of the records of a large JSON file: any record can be read alone, and the file is never loaded whole.
 
 The first opening reads the file once, in chunks, and stores the offset and a few integers and flags per record. The
 index is cached on disk and valid until the file changes. Bytes are checked to be UTF-8, then parsed as Latin-1, where
