@@ -191,16 +191,16 @@ def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -
         np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
 
 
-RACE = 50_000_000  # ns; a file changed so recently may change again with the same time stamp, so nothing is cached
-SAMPLE = 1000  # texts checked before a cached digest is used
+RACE = 50_000_000  # ns; a file changed so recently may change again with the same time stamp, so it is not cached
+SAMPLE = 1000  # texts; digests of more are cached
 
 
 def kept_digest(
     key: str, count: int, texts: Callable[[Iterable[int]], Iterator[tuple[str, Iterable[Path]]]], start: str = ""
 ) -> str:
-    """The sha256 of `start` and `count` texts, as hexadecimal digits; for more than SAMPLE texts it is cached on disk.
+    """The sha256 of `start` and `count` texts, as hexadecimal digits; for more than SAMPLE texts it is cached.
 
-    It is recomputed if `key`, one of about SAMPLE evenly spaced texts or an entry of a folder (created, renamed,
+    It is recomputed if `key`, one of at least SAMPLE evenly spaced texts or an entry of a folder (created, renamed,
     removed) changes. So a few files overwritten in place among many go unnoticed.
 
     Args:
