@@ -156,7 +156,7 @@ class DatasetBuilder:
 
     @contextmanager
     def skipping(self, record: str, prefix: str = "") -> Iterator[None]:
-        """Skip the record if the with block refuses it."""
+        """Skip the record if the with block raises an error about it."""
         try:
             yield
         except InputError as error:
