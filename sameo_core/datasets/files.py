@@ -191,7 +191,7 @@ def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -
         np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
 
 
-RACE = 50_000_000  # ns; a file changed so recently may change again with the same time stamp, so it is not cached
+RACE = 50_000_000  # ns; what changed this recently may change again with the same time stamp, so nothing is cached
 SAMPLE = 1000  # texts; digests of more are cached
 
 
@@ -205,7 +205,7 @@ def kept_digest(
 
     Args:
         key: what the texts depend on besides the files.
-        texts: maps numbers to texts with the sizes or times of some files, and to these files.
+        texts: from numbers, texts with the sizes or times of some files, and these files.
     """
     cache = cache_file("digest", key, start, [text for text, _ in texts(range(0, count, max(1, count // SAMPLE)))])
     kept = (load_arrays(cache) or ({}, {}))[0] if count > SAMPLE else {}
@@ -234,7 +234,7 @@ def _time(folder: str) -> int:
 # A pickle is a program. The reader refuses, by name, every global that it tries to import, except those needed for
 # numpy arrays and scalars and for the bytes of old protocols.
 
-_MODULES = {  # names of the same module in versions of numpy and Python
+_MODULES = {  # different names of the same module
     "numpy.core.multiarray": "numpy",
     "numpy._core.multiarray": "numpy",
     "numpy.core.numeric": "numpy",
