@@ -225,7 +225,7 @@ def _shift(ids: Int64[np.ndarray, " n"], earlier: Sequence[Int64[np.ndarray, " _
 
 
 class _RecordedImages(LazyImages):
-    """The images of one or several files; image records are read on access, annotation records after them."""
+    """The images of one or several files; records are read on access, annotations after images."""
 
     def __init__(self, parts: Sequence[_Part], form: CocoFormat, skipped: dict[str, list[str]]):
         super().__init__(skipped)
