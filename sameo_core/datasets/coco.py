@@ -200,7 +200,7 @@ def read_coco(
 def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """LVIS as distributed: lvis_v1_{split}.json or lvis_{split}.json in `root` or `root`/annotations.
 
-    Images are in train2017/ and val2017/; the last two parts of `coco_url` give folder and file: v1 has no `file_name`,
+    Images are in train2017/ and val2017/. The last two parts of `coco_url` give folder and file: v1 has no `file_name`,
     v0.5 has COCO 2014's, and the val sets of both use both folders. `dataset.frequencies` maps category id to "r", "c"
     or "f". Not every object of an image is annotated. In a few images polygons and boxes differ by a 90-degree rotation
     (3 of 100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); the polygons are used.
