@@ -40,7 +40,7 @@ class Columns:
     """What the index stores per record of a list, besides offset and length."""
 
     whole: tuple[str, ...] = ()  # keys of integers
-    flags: tuple[Callable[[Mapping], object], ...] = ()  # predicates, false for {}; columns have their names
+    flags: tuple[Callable[[Mapping], object], ...] = ()  # predicates, false for {}; each names its column
 
 
 @dataclass(frozen=True)
