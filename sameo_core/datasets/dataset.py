@@ -35,7 +35,7 @@ ImageSequence = Sequence  # of AmodalImage; a type argument would make the tests
 
 @dataclass(frozen=True)
 class Census:
-    """All instances of a data set as columns of numbers, in its order, and all skipped records."""
+    """All instances of a data set, in order, as columns of numbers; and all skipped records."""
 
     image: Int64[np.ndarray, " n"]  # index of the image in the data set, ascending
     instance_id: Int64[np.ndarray, " n"]
