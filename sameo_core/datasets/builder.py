@@ -1,7 +1,7 @@
-"""How data sets are built: a reader walks through its format and hands every record to `DatasetBuilder`.
+"""How data sets are built: a reader parses its format and passes every record to `DatasetBuilder`.
 
-The builder keeps the invariants: visible is part of amodal, ids are unique, unusable records are skipped and counted by
-rule. Boxes, areas and rates come from the masks. A faulty file, or one of which nothing is left, is an InputError.
+The builder ensures the invariants: visible is part of amodal, ids are unique, unusable records are skipped and counted
+by rule. Boxes, areas and rates come from the masks. A faulty file, or one without usable objects, is an InputError.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from sameo_core.datasets.kept_masks import Instances, unpack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, mask_area, segmentation_to_rle, subtract_rle, union_rle
 
-FULLY_VISIBLE = "fully visible"  # in place of a visible mask: the format says so by leaving the mask out
+FULLY_VISIBLE = "fully visible"  # replaces a visible mask that the format omits for unoccluded objects
 
 
 @dataclass
 class DatasetBuilder:
-    """Collects the records of an annotation file. The `add_*` methods skip and count what breaks a rule.
+    """Collects the records of an annotation file. The `add_*` methods skip and count records that break a rule.
 
     `add_instance` checks masks and converts them to RLE at once, in 50 us (LVIS) to 180 us (COCOA) per object;
-    `add_instances_later` postpones that until somebody asks for the image's objects. A reader uses one or the other.
+    `add_instances_later` does so when the image's objects are first accessed. A reader uses one or the other.
     """
 
     name: str
@@ -38,7 +38,7 @@ class DatasetBuilder:
     split: str
     source: Path  # the annotation file, for error messages
     categories: dict[int, str] = field(default_factory=dict)
-    label: str = ""  # in front of a skipped record's name: its file, if there are several
+    label: str = ""  # prefix of a skipped record's name: its file, if there are several
     skipped: dict[str, list[str]] = field(default_factory=dict)
     _images: dict[int, dict] = field(default_factory=dict)
     _instances: dict[int, list[AmodalInstance]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class DatasetBuilder:
         folder: Path,
         depth_constraint: Iterable = (),
     ) -> None:
-        """An image record with id, height and width, whose file is `folder / file_name`."""
+        """Add an image from its record (id, height, width) and its file, `folder / file_name`."""
         image_id, name = record.get("id"), f"image {shown(record.get('id'))}"
         height, width = record.get("height"), record.get("width")
         if not is_int(image_id):
@@ -75,10 +75,10 @@ class DatasetBuilder:
             self._instances[image_id] = []
 
     def add_categories(self, records: Iterable) -> None:
-        """COCO's list of categories, with their own, possibly not contiguous ids.
+        """Add COCO's list of categories; ids may have gaps.
 
         Raises:
-            InputError: one id has two names, in this file or in an earlier one; then no label could be trusted.
+            InputError: an id has two names, in this file or an earlier one, so no label can be trusted.
         """
         for record in records:
             if isinstance(record, Mapping) and is_int(record.get("id")) and isinstance(record.get("name"), str):
@@ -107,14 +107,14 @@ class DatasetBuilder:
         boxes: Iterable[object] = (),
         extras: Mapping[str, object] | None = None,
     ) -> None:
-        """An object.
+        """Add an object.
 
         Args:
             record: its name in the list of skipped records, e.g. "annotation 17".
             amodal: segmentation in any encoding; None in a visible-only data set.
             visible: segmentation in any encoding, or FULLY_VISIBLE.
-            order: kept where it is a whole number.
-            boxes: the file's own, xywh pixels, or None; only checked.
+            order: kept if a whole number.
+            boxes: the file's own boxes, xywh pixels, or None; checked, not stored.
         """
         if not is_int(image_id) or image_id not in self._images:
             return self.skip("annotation without image", record)
@@ -142,7 +142,7 @@ class DatasetBuilder:
         self._instances[image_id].append(instance)
 
     def stack_instances(self, image_id: int, front_first: bool) -> None:
-        """Set visible masks from the order of an image's objects; objects of which nothing is visible are skipped."""
+        """Set visible masks from the depth order of an image's objects; fully hidden objects are skipped."""
         instances, covered, seen = self._instances[image_id], None, []
         for instance in instances if front_first else instances[::-1]:
             amodal = instance.known_amodal_rle()
@@ -156,20 +156,20 @@ class DatasetBuilder:
 
     @contextmanager
     def skipping(self, record: str, prefix: str = "") -> Iterator[None]:
-        """Skip the record if the block raises an error about it."""
+        """Skip the record if the with block raises an error about it."""
         try:
             yield
         except InputError as error:
             self.skip(prefix + rule_name(error), record)
 
     def add_instances_later(self, image_id: int, read: partial[None], files: Callable[[], Iterable[Path]]) -> None:
-        """Add the objects of an image when somebody asks for them.
+        """Add the objects of an image when they are first accessed.
 
         Args:
-            image_id: of an image that `add_image` was given; does nothing if that was skipped.
-            read: called with a builder that knows this image alone; it calls `add_instance` and `skip` as usual, with
-                instance ids that no other image uses, and gives no extras. Picklable: worker processes may call it;
-                the data set's fingerprint changes with its arguments.
+            image_id: of an image passed to `add_image`; if that was skipped, nothing is added.
+            read: called with a builder that holds only this image; it calls `add_instance` and `skip` as usual, with
+                instance ids that no other image uses, and without extras. Must be picklable: worker processes may call
+                it. The data set's fingerprint changes with its arguments.
             files: the files that `read` reads; the fingerprint changes with their sizes and times. Picklable.
         """
         if image_id in self._images:
@@ -178,12 +178,12 @@ class DatasetBuilder:
     def instances_on_demand(
         self, image_id: int, height: int, width: int, read: Callable[["DatasetBuilder"], None]
     ) -> InstancesOnDemand:
-        """What `read` will add to an image, see `add_instances_later`."""
+        """The objects that `read` will add to an image, see `add_instances_later`."""
         about = self.name, self.root, self.split, self.source, self.categories, self.label
         return InstancesOnDemand(partial(_read_instances, about, image_id, {"height": height, "width": width}, read))
 
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
-        """Amodal and visible RLE, neither empty, the second part of the first."""
+        """Amodal and visible RLE, neither empty, the visible one part of the amodal one."""
 
         def to_rle(segmentation: object, which: str) -> RLE:
             segmentation = self._without_degenerate_polygons(segmentation, record)
@@ -204,7 +204,7 @@ class DatasetBuilder:
         return amodal_rle, visible_rle
 
     def _without_degenerate_polygons(self, segmentation: object, record: str) -> object:
-        """Drop and count the stray points and lines among several polygons; the object stays."""
+        """Drop and count points and lines among several polygons; the object is kept."""
         if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
             return segmentation
         kept = [polygon for polygon in segmentation if len(polygon) >= 6]
@@ -215,7 +215,7 @@ class DatasetBuilder:
         return kept
 
     def image(self, image_id: int, instances: tuple[AmodalInstance, ...] | InstancesOnDemand) -> AmodalImage:
-        """An added image, with these objects. Its path is joined here: for a million images that takes a minute."""
+        """An added image with these objects. Its path is joined only here: a million images would take a minute."""
         about = {**self._images[image_id], "instances": instances}
         return AmodalImage(image_id, path=about.pop("folder") / about["file_name"], **about)
 
@@ -223,7 +223,7 @@ class DatasetBuilder:
         """The data set of the added images, or of `images`.
 
         Raises:
-            InputError: no object is left; images on demand are read until one is found.
+            InputError: no object is left; to check, lazy images are read until one has an object.
         """
         if images is None and self._later:
             images = _MaskFileImages(self)
@@ -244,7 +244,7 @@ class DatasetBuilder:
 
 
 class _MaskFileImages(LazyImages):
-    """The images of a builder whose instances are read later."""
+    """The images of a builder, with instances read on demand."""
 
     in_mask_files = True
 
@@ -270,7 +270,7 @@ class _MaskFileImages(LazyImages):
         return builder.image(image_id, instances)
 
     def contents(self) -> str:
-        """Names, sizes and times of the mask files when first asked, and the arguments of their readers."""
+        """A digest of the mask files' names, sizes and times at the first call, and of their readers' arguments."""
         if self._contents is None:
             key = hashlib.sha256()
             for image_id in self.ids:
@@ -293,7 +293,7 @@ class _MaskFileImages(LazyImages):
 def _kept_instances(
     kept: tuple[Path, int, int, tuple[int, int], dict[int, str]], original: InstancesOnDemand
 ) -> Instances:
-    """The objects of an image, unpacked from the kept file, or, if that is damaged, read from the original ones."""
+    """The objects of an image, unpacked from the kept file, or read from the original files if that is damaged."""
     return unpack(*kept) or (tuple(original), original.skipped)
 
 
@@ -303,7 +303,7 @@ def _read_instances(
     size: dict[str, int],
     read: Callable[[DatasetBuilder], None],
 ) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
-    """What `read` finds of one image, and what it skips."""
+    """The objects that `read` adds to one image, and the records that it skips."""
     alone = DatasetBuilder(*about, _images={image_id: size}, _instances={image_id: []})
     read(alone)
     return tuple(alone._instances[image_id]), alone.skipped
@@ -313,17 +313,17 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
         return str(path), status.st_size, status.st_mtime_ns
-    except (OSError, ValueError):  # there is none, or the name cannot be one
+    except (OSError, ValueError):  # missing, or an invalid name
         return str(path), -1, -1
 
 
 def rule_name(error: InputError) -> str:
-    """The name under which an error is counted: what stands before the colon of its rule."""
+    """The name under which an error is counted: its rule up to the colon."""
     return error.rule.split(":")[0]
 
 
 def visible_or_fully(record: Mapping, key: str) -> object:
-    """The visible mask, FULLY_VISIBLE if it was left out, or None if it is missing although the object is occluded."""
+    """The visible mask; without one, None if the record marks the object as occluded, else FULLY_VISIBLE."""
     if record.get(key) is not None:
         return record[key]
     rate = record.get("occlude_rate") or 0
@@ -331,13 +331,13 @@ def visible_or_fully(record: Mapping, key: str) -> object:
 
 
 def own_file_name(image: Mapping) -> str | None:
-    """COCO's `file_name` with forward slashes, where it is a text."""
+    """COCO's `file_name` with forward slashes; None if it is not a string."""
     name = image.get("file_name")
     return name.replace("\\", "/") if isinstance(name, str) else None
 
 
 def is_crowd(record: Mapping) -> bool:
-    """Whether `iscrowd` is set, be it a number or, as some tools write it, a text."""
+    """True if `iscrowd` is set, as a number or, as some tools write it, a string."""
     flag = record.get("iscrowd")
     return flag.strip().lower() not in ("", "0", "0.0", "false", "no", "none") if isinstance(flag, str) else bool(flag)
 
@@ -352,7 +352,7 @@ def records(builder: DatasetBuilder, items: Iterable, kind: str) -> Iterator[Map
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """Whether a JSON value is a whole number of 64 bits, and so can be an id."""
+    """True if a JSON value is a 64-bit integer, and so can be an id."""
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
@@ -365,7 +365,7 @@ def shown(value: object, text: Callable[[object], str] = str) -> str:
 
 
 def _box_meets_image(box: object, height: int, width: int) -> bool:
-    """Whether an xywh box is 4 finite numbers, has an area and overlaps the image."""
+    """True if an xywh box is 4 finite numbers, has positive area and overlaps the image."""
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
         return False
     x, y, w, h = box

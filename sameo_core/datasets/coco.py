@@ -1,7 +1,7 @@
-"""Sets in COCO's format (images, categories, flat annotations): their file names and the keys of their masks.
+"""Data sets in COCO's format (images, categories, flat annotations): their file names and mask keys.
 
-COCOA-cls is the shortest to start from. MUVA's schema is not published, and there is no public loader: its mask keys
-are looked up among those that amodal data sets use. Whoever has the real files should compare them with this reader.
+Start reading at COCOA-cls, the shortest. MUVA has no published schema and no public loader: its mask keys are looked up
+among those that amodal data sets use. Check this reader against the real files before use.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import check_option, check_split, find_file
 from sameo_core.errors import InputError
 
-# ----------------------------------- COCOA-cls (Follmann et al., WACV 2019): COCOA's things with the 80 classes of COCO
+# ------------------------------------- COCOA-cls (Follmann et al., WACV 2019): COCOA's things with COCO's 80 classes
 
 
 def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """COCOA-cls as distributed: annotations/COCO_amodal_{split}2014_with_classes.json, images in {split}2014/.
 
-    Category ids are COCO's own, 1..90 with gaps. Masks are RLE, in some files flat polygons.
+    Category ids are COCO's, 1..90 with gaps. Masks are RLE, in some files flat polygons.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -44,11 +44,11 @@ def read_d2sa(root: Path, split: str) -> AmodalDataset:
     """D2SA as distributed: d2s_amodal_annotations_v1/D2S_amodal_{...}.json, images in d2s_amodal_images_v1/images/.
 
     `train` (training_rot0, hardly occluded), `augmented` (items pasted over each other), `val` (validation), or several
-    of them: training is usually on "train+augmented". Ids of the files collide; those of each later file are shifted.
-    The published test file has no masks, so evaluation is on `val`. `extras` of an instance may hold "occl_depth".
+    of them: training is usually on "train+augmented". Ids collide across files; those of later files are shifted.
+    The published test file has no masks, so evaluation uses `val`. `extras` of an instance may hold "occl_depth".
 
     Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; a split that is not one of the above.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; a split not listed above.
     """
     parts = split.split("+")
     for part in parts:
@@ -68,11 +68,11 @@ MUVA_VISIBLE_KEYS = ("visible_mask", "inmodal_seg", "i_segm", "visible_segm")
 def read_muva(root: Path, split: str) -> AmodalDataset:
     """MUVA as distributed: annotations/AiFi-MUVA_{split}.json, images in images/.
 
-    File names may begin with "images/"; the first one decides. `extras` tie the views of a scene together: "scene_id"
-    and "view" of an image, "object_id" of an instance (the same in all views), if the file has them.
+    File names may begin with "images/"; the first one decides for all. If the file has them, `extras` link the views of
+    a scene: "scene_id" and "view" per image, "object_id" per instance (the same in all views).
 
     Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; no known key for amodal or for visible masks.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; no known key for amodal or visible masks.
     """
     path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
     index = index_coco(path)
@@ -94,7 +94,7 @@ def read_muva(root: Path, split: str) -> AmodalDataset:
 
 @dataclass(frozen=True)
 class Edition:
-    """What the editions differ in: file names by split, and keys."""
+    """An edition's file names by split, and its keys."""
 
     files: dict[str, str]
     form: CocoFormat
@@ -105,15 +105,15 @@ KINS_EDITIONS = {
         {"train": "instances_train.json", "val": "instances_val.json"},
         CocoFormat("segmentation", "inmodal_seg", visible_required=True),
     ),
-    "2020": Edition(  # both are polygons; some visible boxes have no area: those records are skipped
+    "2020": Edition(  # both are polygons; records whose visible box has no area are skipped
         {"train": "update_train_2020.json", "val": "update_test_2020.json"},
         CocoFormat(
             "a_segm",
             "i_segm",
             visible_required=True,
             box_keys=("a_bbox", "i_bbox"),
-            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; place in it: 0 is alone, from 1 by
-        ),  # distance
+            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; order in it by
+        ),  # distance: 0 if alone, else from 1
     ),
 }
 KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
@@ -122,11 +122,11 @@ KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
 def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDataset:
     """KINS as distributed: annotation files in `root` or `root`/annotations, images in training/ and testing/image_2/.
 
-    `val` is KITTI's testing folder, on which everyone reports. An image's id is not the number in its file name.
+    `val` is KITTI's testing folder, on which results are published. Image ids are not the numbers in the file names.
 
     Args:
         version: "2019" (instances_{train,val}.json) or "2020" (update_{train,test}_2020.json). None: the edition whose
-            file is there; 2019 if both are, because published numbers are on that one.
+            file exists; 2019 if both do, because published results use it.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `find_key`, `read_coco_files`; another split or version.
@@ -147,7 +147,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
     return read_coco_files("kins", root, split, [(index, root / KINS_FOLDERS[split])], edition.form)
 
 
-# --------------------------------------------------------------------- plain COCO files of one's own, with amodal masks
+# ------------------------------------------------------------------------- your own COCO files, with amodal masks
 
 
 def read_coco(
@@ -159,21 +159,21 @@ def read_coco(
     depth_order: str | None = None,
     crowds: bool = False,
 ) -> AmodalDataset:
-    """COCO annotations whose `segmentation` (any encoding) is the amodal mask, and `visible_mask` its visible part.
+    """COCO annotations with the amodal mask in `segmentation` (any encoding) and its visible part in `visible_mask`.
 
-    If no annotation has a `visible_mask`, give `visible="same"` (nothing is occluded) or `depth_order` (how an image's
-    annotations are stacked); in the latter case an object's visible mask is what the objects in front of it leave, and
-    wholly hidden objects are skipped. If some annotations have one, those without are skipped.
+    If no annotation has a `visible_mask`, give `visible="same"` (nothing is occluded) or `depth_order` (the order of an
+    image's annotations). With `depth_order`, the visible mask is the part not covered by objects in front, and fully
+    hidden objects are skipped. If some annotations have a `visible_mask`, those without are skipped.
 
     Args:
         annotation_file: relative to `root`; by default annotations/{split}.json or annotations/instances_{split}.json.
         image_folder: relative to `root`; file names are relative to it.
         visible: "same".
         depth_order: "front to back" or "back to front".
-        crowds: take `iscrowd` annotations as objects, too: CVAT sets it for every mask that is not a polygon.
+        crowds: keep `iscrowd` annotations as objects: CVAT sets `iscrowd` for every mask that is not a polygon.
 
     Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; visible masks from no source, or from two.
+        InputError: see `index_coco`, `find_file`, `read_coco_files`; no source of visible masks, or several.
     """
     check_option("visible", visible, ["same"])
     check_option("depth_order", depth_order, ["front to back", "back to front"])
@@ -194,16 +194,16 @@ def read_coco(
     return read_coco_files("coco", root, split, [(index, root / image_folder)], form)
 
 
-# -------- visible masks only: LVIS (Gupta et al., CVPR 2019), the source of Amodal-LVIS; photographs of COCO 2017 by id
+# -------- visible masks only: LVIS (Gupta et al., CVPR 2019), the source of Amodal-LVIS; COCO 2017 photographs by id
 
 
 def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """LVIS as distributed: lvis_v1_{split}.json or lvis_{split}.json in `root` or `root`/annotations.
 
-    Images lie in train2017/ and val2017/, as the last two parts of `coco_url` say: v1 has no `file_name`, that of v0.5
-    names COCO 2014, and both draw their val set from either folder. `dataset.frequencies` maps category id to "r", "c"
-    or "f". Not every object of an image is annotated. In a few images polygons and boxes differ by a quarter turn (3 of
-    100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); the polygons count.
+    Images are in train2017/ and val2017/. The last two parts of `coco_url` give folder and file: v1 has no `file_name`,
+    v0.5 has COCO 2014's, and the val sets of both use both folders. `dataset.frequencies` maps category id to "r", "c"
+    or "f". Not every object of an image is annotated. In a few images polygons and boxes differ by a 90-degree rotation
+    (3 of 100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); the polygons are used.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -222,7 +222,7 @@ def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> Amo
 
 
 def name_in_url(image: Mapping) -> str | None:
-    """Folder and name of an image's file."""
+    """Folder and file name of an image."""
     url = image.get("coco_url")
     if isinstance(url, str) and url.count("/") >= 1:
         return "/".join(url.split("/")[-2:])
@@ -235,8 +235,8 @@ LVIS = CocoFormat(None, "segmentation", file_name=name_in_url, nameless="image w
 def read_coco_photos(root: Path, split: str) -> AmodalDataset:
     """COCO's layout: annotations/instances_{split}2017.json, images in {split}2017/.
 
-    Images lie in the folder of our split, whatever their `coco_url` says: some of our train images are of COCO's
-    val2017. Crowd regions are skipped, and so are images whose photograph is not there: the server may lack one.
+    Images are in the folder of our split, regardless of `coco_url`: some of our train images come from COCO's val2017.
+    Crowd regions are skipped, and so are images without a photograph: the server may lack one.
 
     Raises:
         InputError: see `index_coco`, `find_file`, `read_coco_files`.

@@ -1,9 +1,9 @@
-"""Flat COCO-like annotation files, one record per object, read on demand: what their formats have in common.
+"""The common part of COCO-like annotation formats: one record per object in a flat list, read on demand.
 
-Opening needs the file's index only (see `json_index`). Rules about ids are applied then, for all records at once; the
-others when an image's objects are asked for. A record with several faults counts for the first of: not an object,
-crowd, image, visible mask missing, category, box, mask. Annotations without an id of their own (none, not a whole
-number, or that of an earlier one) are kept: they get new ids above the file's largest.
+Opening needs only the file's index (see `json_index`). Rules about ids are applied then, to all records at once; the
+other rules when an image's objects are accessed. A record with several faults counts under the first of: not an object,
+crowd, image, visible mask missing, category, box, mask. Annotations without a unique id (missing, not a whole number,
+or used by an earlier one) are kept, with new ids above the file's largest.
 """
 
 import warnings
@@ -25,22 +25,22 @@ from sameo_core.errors import InputError
 
 @dataclass(frozen=True)
 class CocoFormat:
-    """How the records of a format are read."""
+    """How to read the records of a format."""
 
-    amodal_key: str | None = "segmentation"  # None in a visible-only data set
+    amodal_key: str | None = "segmentation"  # None for a visible-only data set
     visible_key: str | None = "visible_mask"  # None: every object is fully visible
     visible_required: bool = False  # skip objects without visible mask; else they are fully visible, unless the record
-    # says that they are occluded
-    box_keys: tuple[str, ...] = ()  # xywh boxes that must overlap the image, if the record has them
+    # marks them as occluded
+    box_keys: tuple[str, ...] = ()  # keys of xywh boxes that, if present, must overlap the image
     image_keys: tuple[str, ...] = ()  # kept in `AmodalImage.extras`
     instance_keys: tuple[str, ...] = ()  # kept in `AmodalInstance.extras`
     file_name: Callable[[Mapping], str | None] = own_file_name  # of an image record, below the image folder
     nameless: str = "image without file name"  # the rule that an image without `file_name` breaks
-    crowds: bool = False  # take crowd regions as objects
-    depth_order: str | None = None  # "front to back", "back to front": visible is what those in front leave
+    crowds: bool = False  # keep crowd regions as objects
+    depth_order: str | None = None  # "front to back", "back to front": visible = not covered by objects in front
 
     def described(self) -> str:
-        """A text that differs for every other format; part of fingerprints."""
+        """A text that is unique to the format; part of fingerprints."""
         return repr(asdict(self) | {"file_name": self.file_name.__qualname__})
 
 
@@ -65,10 +65,10 @@ def index_coco(path: Path, file_name: Callable[[Mapping], str | None] = own_file
 
 
 def find_key(annotations: Table, candidates: Sequence[str], what: str, path: Path) -> str:
-    """The first of `candidates` that any annotation has; the first if there are no annotations.
+    """The first of `candidates` that any annotation has; `candidates[0]` if there are no annotations.
 
     Raises:
-        InputError: none of them is there; the error lists the keys that are.
+        InputError: no annotation has any of them; the error lists the keys found.
     """
     for candidate in candidates:
         if candidate in annotations.keys or not annotations.keys:
@@ -86,8 +86,8 @@ def read_coco_files(
 ) -> AmodalDataset:
     """One data set from one or several files.
 
-    Ids remain the file's own, unless an earlier file has one of them: then all ids of this file (of its images, or of
-    its annotations) are shifted above the largest so far. Skipped and renumbered records are told in a warning.
+    Ids are the file's own. If an earlier file has one of its image (annotation) ids, all image (annotation) ids of this
+    file are shifted above the largest so far. A warning lists skipped and renumbered records.
 
     Args:
         files: from `index_coco`, each with the folder of its images.
@@ -112,7 +112,7 @@ def read_coco_files(
     if renumbered:
         told.append(f"{renumbered} annotations without an id of their own have new ones")
     if told:
-        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # of the caller of load_dataset
+        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # points at the caller of load_dataset
     return dataset
 
 
@@ -125,7 +125,7 @@ class _Part:
 
     index: JsonIndex
     folder: Path  # of its images
-    builder: DatasetBuilder  # empty, with the file's label
+    builder: DatasetBuilder  # without records, with the file's label
     images: Int64[np.ndarray, " images"]  # their rows in the file
     image_ids: Int64[np.ndarray, " images"]
     starts: Int64[np.ndarray, " images+1"]  # image i has the annotations `rows[starts[i] : starts[i + 1]]`
@@ -136,7 +136,7 @@ class _Part:
 def _part(
     index: JsonIndex, folder: Path, builder: DatasetBuilder, earlier: Sequence[_Part], form: CocoFormat
 ) -> tuple[_Part, int]:
-    """The part, and how many annotations got new ids; unusable records are skipped in `builder`."""
+    """The part, and the number of annotations with new ids; unusable records are skipped in `builder`."""
     table = index.tables["annotations"]
     images = _usable_images(index, builder, form)
     ids = index.tables["images"]["id"][images]
@@ -157,7 +157,7 @@ def _part(
 
 
 def _usable_images(index: JsonIndex, builder: DatasetBuilder, form: CocoFormat) -> Int64[np.ndarray, " used"]:
-    """Rows of the usable images; of several with one id, the first that is fine."""
+    """Rows of the usable images; of several with the same id, the first usable one."""
     table = index.tables["images"]
     sized = table["has height"] & table["has width"] & (table["height"] > 0) & (table["width"] > 0)
     fine = table["is_object"] & table[form.file_name.__name__] & table["has id"]
@@ -196,7 +196,7 @@ def _usable_annotations(
 def _skip_rows(
     index: JsonIndex, builder: DatasetBuilder, kind: str, rules: Mapping[str, np.ndarray]
 ) -> Int64[np.ndarray, " used"]:
-    """Skip the rows that break a rule, each for the first one that it breaks; returns the others."""
+    """Skip each row that breaks a rule, under the first rule it breaks; return the other rows."""
     table = index.tables[f"{kind}s"]
     codes = np.select(list(rules.values()), list(range(1, len(rules) + 1)), 0)
     for row in np.flatnonzero(codes).tolist():
@@ -208,7 +208,7 @@ def _skip_rows(
 
 
 def _positions(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """The position of each value in an ascending array, -1 if it is not there."""
+    """The position of each value in an ascending array, -1 if absent."""
     if not len(ascending):
         return np.full(len(values), -1)
     position = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
@@ -216,7 +216,7 @@ def _positions(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m
 
 
 def _shift(ids: Int64[np.ndarray, " n"], earlier: Sequence[Int64[np.ndarray, " _"]]) -> int:
-    """What to add to a file's ids so that no earlier file has them; 0 if none has."""
+    """The number to add to a file's ids so that no earlier file has them; 0 if none collide."""
     taken = np.concatenate([*earlier, np.zeros(0, np.int64)])
     return int(taken.max()) + 1 - int(ids.min()) if np.isin(ids, taken).any() else 0
 
@@ -225,7 +225,7 @@ def _shift(ids: Int64[np.ndarray, " n"], earlier: Sequence[Int64[np.ndarray, " _
 
 
 class _RecordedImages(LazyImages):
-    """The images of one or several files; image records are read when asked for, then annotation records."""
+    """The images of one or several files; records are read on access, annotations after images."""
 
     def __init__(self, parts: Sequence[_Part], form: CocoFormat, skipped: dict[str, list[str]]):
         super().__init__(skipped)
@@ -236,7 +236,7 @@ class _RecordedImages(LazyImages):
         return int(self.ends[-1])
 
     def occupied(self) -> Int64[np.ndarray, " some"]:
-        """Numbers of the images that have annotations, ascending."""
+        """Indices of the images that have annotations, ascending."""
         return np.flatnonzero(np.concatenate([np.diff(part.starts) for part in self.parts]))
 
     def contents(self) -> str:

@@ -1,6 +1,6 @@
-"""The data set, and its census: a table of numbers that answers questions about all instances.
+"""The data set, and its census: one row of numbers per instance.
 
-Counts, areas, skipped records and what cleaning removes come from the census, so masks are read once for all of them.
+Counts, areas, skipped records and cleaning use the census, so masks are read only once.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE, xyxy_to_xywh
 from sameo_core.runs.atomic import atomic_write
 
-CENSUS_VERSION = 3  # of its format and of the rules that instances are checked by
-CENSUS_KEPT_FROM = 500  # images; the census of fewer takes a second, or a few minutes where masks are files
-ALONE = 5  # s, before other processes help with a census: to start them takes as long
-TASK = 16  # images that a process measures at once
+CENSUS_VERSION = 3  # of its format and of the rules that check instances
+CENSUS_KEPT_FROM = 500  # images; fewer take a second, or a few minutes if masks are files
+ALONE = 5  # s, before worker processes help with a census: starting them takes as long
+TASK = 16  # images per task of a worker process
 
 ImageSequence = Sequence  # of AmodalImage; a type argument would make the tests' type checker read an image
 
 
 @dataclass(frozen=True)
 class Census:
-    """All instances of a data set as rows of numbers, in its order; and all records that were skipped."""
+    """All instances of a data set, in order, as columns of numbers; and all skipped records."""
 
-    image: Int64[np.ndarray, " n"]  # number of the image in the data set, ascending
+    image: Int64[np.ndarray, " n"]  # index of the image in the data set, ascending
     instance_id: Int64[np.ndarray, " n"]
     category_id: Int64[np.ndarray, " n"]
-    name: Int64[np.ndarray, " n"]  # of the category: position in `names`
+    name: Int64[np.ndarray, " n"]  # of the category: index into `names`
     is_stuff: Bool[np.ndarray, " n"]
     image_area: Int64[np.ndarray, " n"]  # pixels of the image
     amodal_area: Int64[np.ndarray, " n"]  # pixels; -1 in visible-only data sets
@@ -67,9 +67,9 @@ _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_ar
 def _take_census(
     images: ImageSequence, skipped: Iterable[Mapping[str, list[str]]], title: str, file: BinaryIO | None = None
 ) -> tuple[Census, Int64[np.ndarray, " ends"]]:
-    """Read all masks once; pack them into `file`, of which the images' ends are returned, too, in bytes and from 0.
+    """Read all masks once and pack them into `file`; also returns each image's end in it, in bytes, after a leading 0.
 
-    `skipped` are the unusable records that were found before.
+    `skipped`: the unusable records found earlier.
     """
     names: dict[str, int] = {}
     found: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ _Measured = tuple[list[tuple], Mapping[str, list[str]], bytes]  # rows of the ce
 
 
 def _measured(images: ImageSequence, numbers: Sequence[int], keep: bool) -> Iterator[_Measured]:
-    """`_measure` for each image, in order; after some seconds in several processes."""
+    """`_measure` for each image, in order; in several processes after `ALONE` seconds."""
     starts = range(0, len(numbers), TASK)
     tasks = (([(number, images[number]) for number in numbers[start : start + TASK]], keep) for start in starts)
     end = time.monotonic() + ALONE
@@ -108,7 +108,7 @@ def _measured(images: ImageSequence, numbers: Sequence[int], keep: bool) -> Iter
 
 
 def _measure(images: Sequence[tuple[int, AmodalImage]], keep: bool) -> list[_Measured]:
-    """Of numbered images; the rows have names of categories. Masks are packed if asked to."""
+    """Measure numbered images; rows hold category names. Masks are packed if `keep`."""
     found: list[_Measured] = []
     for number, image in images:
         items = list(image.instances)
@@ -145,9 +145,9 @@ class AmodalDataset(Sequence):
 
     Args:
         images: a list, or `LazyImages`.
-        skipped: unusable records by rule, as far as the images do not know them.
+        skipped: unusable records by rule, except those that the images list themselves.
         frequencies: LVIS: category id -> "r", "c" or "f".
-        census: if it is known already.
+        census: if already known.
     """
 
     def __init__(
@@ -186,13 +186,13 @@ class AmodalDataset(Sequence):
 
     @property
     def skipped(self) -> dict[str, list[str]]:
-        """The records that could not be used, by rule; takes the census."""
+        """The unusable records, by rule; takes the census."""
         return self.census().skipped
 
     def census(self) -> Census:
-        """All instances in numbers, and what was skipped; the first call reads all masks.
+        """All instances in numbers, and the skipped records; the first call reads all masks.
 
-        The census of a large data set is kept on disk until the files change; and so are masks that are files, as RLE.
+        For a large data set the census, and mask files as RLE, are cached on disk until the files change.
 
         Raises:
             InputError: an annotation file changed after the data set was loaded.
@@ -203,11 +203,11 @@ class AmodalDataset(Sequence):
         return census
 
     def known_census(self) -> Census | None:
-        """The census if it was taken before, in this process or another one; no mask is read."""
+        """The census if this or another process has taken it, else None; reads no mask."""
         if self._census is None and isinstance(self.images, LazyImages) and len(self) >= CENSUS_KEPT_FROM:
             cache = self._census_file()
             header, columns = load_arrays(cache) or ({}, {})
-            with suppress(KeyError, OSError):  # not there, or incomplete
+            with suppress(KeyError, OSError):  # missing or incomplete
                 if self.images.in_mask_files:
                     ends, masks = columns["ends"], cache.with_suffix(".masks")
                     if masks.stat().st_size != ends[-1]:
@@ -231,15 +231,15 @@ class AmodalDataset(Sequence):
                 census, kept["ends"] = _take_census(images, skipped, title, file)
         if kept:
             images.use_kept_masks(masks, kept["ends"])
-        else:  # there is nothing to keep; or the disk is full, or an error that comes again
+        else:  # no mask files; or the disk is full, or an error that will recur
             census, _ = _take_census(images, skipped, title)
         save_arrays(cache, {"names": census.names, "skipped": census.skipped}, census.columns() | kept)
         return census
 
     def select(self, kept: Bool[np.ndarray, " n"]) -> "AmodalDataset":
-        """The data set with the marked instances, in the order of `census`, and the images that have any.
+        """A data set of the instances where `kept` is true, in `census` order, and of their images.
 
-        Nothing is read; `skipped` stays the same.
+        No mask is read; `skipped` stays the same.
         """
         census = self.census()
         rows = np.flatnonzero(kept)
@@ -254,7 +254,7 @@ class AmodalDataset(Sequence):
         return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
 
     def _contents(self) -> str:
-        """Changes with any record or mask. Nothing is decoded for it, and images are not looked at."""
+        """A digest that changes with any record or mask. Decodes nothing and opens no image."""
         digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*LENIENT))
         digest.update(_contents_of(self.images).encode(*LENIENT))
         return digest.hexdigest()
@@ -262,8 +262,8 @@ class AmodalDataset(Sequence):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the images' names, sizes and bytes per file, and with the masks.
 
-        It names what was computed from the data set. Pixels are not read, nor masks that are read on demand: for these
-        the contents of the annotation file count, or size and time of the mask file.
+        Used to name results computed from the data set. Pixels are not read. Masks on demand are represented by the
+        contents of the annotation file, or by size and time of the mask file.
         """
 
         def texts(numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
@@ -275,8 +275,8 @@ class AmodalDataset(Sequence):
     def to_coco(self) -> dict:
         """COCO ground truth whose `segmentation` is the amodal mask; JSON-ready, accepted by pycocotools.
 
-        Besides COCO's keys each annotation has `visible_mask` (RLE) and `occlude_rate`. Annotation ids are the
-        instances' own, shifted if the file counts from 0, because pycocotools takes id 0 for "no match".
+        Each annotation also has `visible_mask` (RLE) and `occlude_rate`. Annotation ids are the instances' own, shifted
+        if the file counts from 0, because pycocotools takes id 0 for "no match".
 
         Raises:
             InputError: the data set has no amodal masks (LVIS, LV-VIS).
@@ -330,8 +330,8 @@ class _Selection(LazyImages):
     """Some images of `source`, each with some of its objects.
 
     Args:
-        numbers: of the images in `source`.
-        counts: objects that each of them has there.
+        numbers: indices of the images in `source`.
+        counts: number of objects per image there.
         starts: image i has the objects `positions[starts[i] : starts[i + 1]]` of the image `numbers[i]`.
     """
 
@@ -374,7 +374,7 @@ def _chosen(image: AmodalImage, positions: list[int], count: int) -> tuple[tuple
 
 
 def _contents_of(images: Iterable) -> str:
-    """See `LazyImages.contents`; of a list, the masks themselves."""
+    """See `LazyImages.contents`; for a list, a digest of the masks themselves."""
     if isinstance(images, LazyImages):
         return images.contents()
     digest = hashlib.sha256()
@@ -391,7 +391,7 @@ def _identity(image: AmodalImage) -> str:
 
 
 def _file_size(path: Path) -> int:
-    """Bytes of a file; -1 if there is none, or the name cannot be one."""
+    """Bytes of a file; -1 if it does not exist or its name is invalid."""
     try:
         return path.stat().st_size
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Find and read files (JSON, pickles of plain data), and cache arrays that took long to compute."""
+"""Find and read files (JSON, pickles of plain data), and cache arrays that are slow to compute."""
 
 import codecs
 import hashlib
@@ -20,10 +20,10 @@ from sameo_core.config import profiles
 from sameo_core.errors import InputError
 from sameo_core.runs.atomic import atomic_write
 
-HEAD = 4096  # bytes, enough to tell what a file is
-LENIENT = "utf-8", "backslashreplace"  # names in files may hold half of a surrogate pair
+HEAD = 4096  # bytes, enough to identify a file type
+LENIENT = "utf-8", "backslashreplace"  # names in files may contain a lone surrogate
 
-# How a file begins that is not JSON -> what to do; the first match counts
+# First bytes of a file that is not JSON -> remedy; the first match counts
 _REMEDIES = {
     rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!": "This is an archive: unpack it, and give the file in it",
     rb"\x89PNG|\xff\xd8\xff|RIFF|GIF8|%PDF": "This is a picture or a document: give the file of annotations",
@@ -37,7 +37,7 @@ _REMEDIES = {
 
 
 def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
-    """The first of `candidates` (paths below `root`) that exists; the InputError names what was sought and found."""
+    """The first of `candidates` (paths below `root`) that exists; the InputError lists candidates and files found."""
     if not root.is_dir():
         raise InputError(
             file=root,
@@ -60,7 +60,7 @@ def find_file(root: Path, candidates: Sequence[str], name: str) -> Path:
 
 
 def parse_json(path: Path) -> object:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
         InputError: missing or unreadable; not JSON (with the byte where it breaks), or nested too deeply.
@@ -84,10 +84,10 @@ def parse_json(path: Path) -> object:
 
 
 def not_json(path: Path, where: str, head: bytes) -> InputError:
-    """The error for a file that is not JSON; the remedy depends on what it seems to be.
+    """The error for a file that is not JSON; the remedy depends on its apparent type.
 
     Args:
-        where: where it breaks, and how.
+        where: where and how parsing fails.
         head: its first bytes.
     """
     remedy = "The file is damaged or incomplete: fetch it again"
@@ -113,11 +113,11 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
 
 
 def check_lists(path: Path, kind: str, found: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Refuse a JSON file for `read_json`, unless it holds an object with a list under each of `keys`.
+    """For `read_json`, refuse a JSON file that is not an object with a list under each of `keys`.
 
     Args:
-        kind: Python's type of what the file holds.
-        found: the object's keys, and the type of each value.
+        kind: Python type of the file's top-level value.
+        found: the object's keys and the types of their values.
     """
     if kind != "dict":
         rule = f"the file must be a JSON object with {', '.join(keys)}, found a {kind}"
@@ -138,7 +138,7 @@ def check_split(split: str, known: Iterable[str], name: str) -> None:
 
 
 def check_option(name: str, value: str | None, known: Iterable[str]) -> None:
-    """Refuse the value of a reader's option that is neither None nor one of `known`."""
+    """Refuse a reader option's value that is neither None nor one of `known`."""
     known = list(known)
     if value is not None and value not in known:
         rule = f"{name} can be {' or '.join(map(repr, known))}, found {value!r}"
@@ -149,7 +149,7 @@ _NAMED = {int: "whole number", Integral: "whole number", float: "number", Real: 
 
 
 def check_records(path: str | Path, records: Sequence[object], kind: str, wanted: Mapping[str, Any]) -> None:
-    """Raise InputError for the first JSON record that lacks a key or holds another type under it."""
+    """Raise InputError for the first JSON record with a missing key or a value of the wrong type."""
     for i, record in enumerate(records):
         for key, form in wanted.items():
             value = record.get(key) if isinstance(record, Mapping) else None
@@ -163,7 +163,7 @@ HEADER = "header"
 
 
 def cache_file(*parts: object) -> Path:
-    """The file in `data/runs/index` for the arrays that `parts` (their `repr`) identify; it need not exist."""
+    """The file in `data/runs/index` for the arrays identified by the `repr` of `parts`; it need not exist."""
     name = hashlib.sha256(repr(parts).encode(*LENIENT)).hexdigest()[:32]
     return profiles.RUNS / "index" / f"{name}.npz"
 
@@ -174,38 +174,38 @@ def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         header = json.loads(arrays.pop(HEADER).tobytes())
-    except Exception:  # zip, zlib, npy and JSON each raise errors of their own
+    except Exception:  # zip, zlib, npy and JSON each raise their own errors
         return None
     return (header, arrays) if isinstance(header, dict) else None
 
 
 def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a cache file atomically; if that fails (full disk, no permission) there is none.
+    """Write a cache file atomically; on failure (full disk, no permission) none is written.
 
     Args:
         header: JSON values.
-        arrays: by name; "header" is taken.
+        arrays: by name; "header" is reserved.
     """
     content = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with suppress(InputError), atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
 
 
-RACE = 50_000_000  # ns; what changed so recently may change again with the same time stamp: nothing is kept of it
-SAMPLE = 1000  # texts of a digest
+RACE = 50_000_000  # ns; what changed this recently may change again with the same time stamp, so nothing is cached
+SAMPLE = 1000  # texts; digests of more are cached
 
 
 def kept_digest(
     key: str, count: int, texts: Callable[[Iterable[int]], Iterator[tuple[str, Iterable[Path]]]], start: str = ""
 ) -> str:
-    """The sha256 of `start` and `count` texts, as hexadecimal digits; of more than SAMPLE it is kept in the index.
+    """The sha256 of `start` and `count` texts, as hexadecimal digits; for more than SAMPLE texts it is cached.
 
-    It is computed again when `key`, one of SAMPLE texts, evenly spread, or an entry of a folder (made, renamed,
-    removed) changes. So among many files, a few that are overwritten in place are not noticed.
+    It is recomputed if `key`, one of at least SAMPLE evenly spaced texts or an entry of a folder (created, renamed,
+    removed) changes. So a few files overwritten in place among many go unnoticed.
 
     Args:
-        key: what the texts depend on, apart from the files.
-        texts: from numbers, the texts that state the sizes or times of some files, and these files.
+        key: what the texts depend on besides the files.
+        texts: from numbers, texts with the sizes or times of some files, and these files.
     """
     cache = cache_file("digest", key, start, [text for text, _ in texts(range(0, count, max(1, count // SAMPLE)))])
     kept = (load_arrays(cache) or ({}, {}))[0] if count > SAMPLE else {}
@@ -223,7 +223,7 @@ def kept_digest(
 
 
 def _time(folder: str) -> int:
-    """When an entry of a folder changed last, ns; -1 if there is none."""
+    """Time of the last change to a folder's entries, ns; -1 if there is no such folder."""
     try:
         return os.stat(folder).st_mtime_ns
     except (OSError, ValueError):
@@ -231,10 +231,10 @@ def _time(folder: str) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ pickles of plain data
-# A pickle is a program. The reader refuses, by name, every global that the program wants to import, except those that
-# arrays and numbers of numpy and the bytes of old protocols need.
+# A pickle is a program. The reader refuses, by name, every global that it tries to import, except those needed for
+# numpy arrays and scalars and for the bytes of old protocols.
 
-_MODULES = {  # names that numpy and Python have used for the same thing
+_MODULES = {  # different names of the same module
     "numpy.core.multiarray": "numpy",
     "numpy._core.multiarray": "numpy",
     "numpy.core.numeric": "numpy",
@@ -244,7 +244,7 @@ _MODULES = {  # names that numpy and Python have used for the same thing
 
 
 class _Dtype:
-    """A numpy dtype of numbers: "i8" and the byte order."""
+    """A numeric numpy dtype: a code such as "i8", and the byte order."""
 
     def __init__(self, code: str, *_: object):
         self.code, self.order = str(code), "="
@@ -285,7 +285,7 @@ _STAND_INS: dict[tuple[str, str], Callable] = {
 
 class _PlainUnpickler(pickle.Unpickler):
     def __init__(self, data: bytes, path: Path):
-        super().__init__(io.BytesIO(data), encoding="latin1")  # Python 2 wrote numpy's bytes as text
+        super().__init__(io.BytesIO(data), encoding="latin1")  # Python 2 stored numpy's bytes as str
         self.path = path
 
     def find_class(self, module: str, name: str) -> Callable:
@@ -303,13 +303,13 @@ def read_plain_pickle(path: Path) -> object:
     """The data of a pickle of any protocol: dicts, lists, tuples, strings, bytes and numbers; arrays become lists.
 
     Raises:
-        InputError: a forbidden global (it is named), or a damaged file.
+        InputError: a forbidden global (named in the error), or a damaged file.
     """
     try:
         return _PlainUnpickler(path.read_bytes(), path).load()
     except InputError:
         raise
-    except Exception as error:  # the byte code can go wrong in any way
+    except Exception as error:  # the byte code can fail in any way
         rule = f"not a pickle of plain data: {str(error)[:200] or type(error).__name__}"
         remedy = "The file is damaged or not as distributed: fetch it again"
         raise InputError(file=path, rule=rule, remedy=remedy) from error

@@ -1,4 +1,4 @@
-"""Image files: photographs of any kind, the images of data sets, and masks as PNG or npz."""
+"""Read image files: arbitrary photographs, data set images, and masks as PNG or npz."""
 
 import io
 import warnings
@@ -17,12 +17,12 @@ from jaxtyping import Bool, UInt8, UInt16
 from sameo_core.arrays import Image
 from sameo_core.errors import InputError
 
-# ------------------------------------------------ photographs of any kind: the upright 8-bit RGB array for the model
+# -------------------------------------------------- arbitrary photographs: the upright 8-bit RGB array for the model
 
-MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow itself refuses from 178,956,970 on
+MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow refuses 178,956,970 and more
 ENDINGS = tuple(".jpg .jpeg .jfif .jpe .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split())
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; for EPS it would run a program
-RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would find their thumbnail
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; no EPS: Pillow would run a program
+RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would read only their thumbnail
 AGAIN = "The file is damaged or incomplete: copy or download it again"
 EXPORT = "Export it as JPEG or PNG"
 
@@ -30,19 +30,19 @@ EXPORT = "Export it as JPEG or PNG"
 def read_photograph(source: object, name: str = "photograph") -> Image:
     """The picture as an image viewer shows it: uint8 RGB "h w 3".
 
-    EXIF orientation is applied, so boxes are pixels of the upright picture. Transparent parts become white. Of several
-    frames or pages the first counts. CMYK becomes RGB without a colour profile. Greyscale of more than 8 bits is
-    divided by the smallest 2^n - 1 that its largest value does not exceed (12-bit data in a 16-bit file is not dark);
-    float is taken as 0..1, or as 0..255 if a value is larger than 1.
+    EXIF orientation is applied, so boxes are in pixels of the upright picture. Transparent parts become white. Of
+    several frames or pages the first is used. CMYK becomes RGB without a colour profile. Greyscale of more than 8 bits
+    is divided by the smallest 2^n - 1 not below its maximum, so 12-bit data in a 16-bit file is not dark. Float is
+    taken as 0..1, or as 0..255 if a value exceeds 1.
 
     Args:
-        source: a path; the bytes of a file, e.g. of an upload widget; a PIL image; or an array "h w", "h w 1",
+        source: a path; the bytes of a file, e.g. from an upload widget; a PIL image; or an array "h w", "h w 1",
             "h w 3" (RGB; OpenCV's BGR cannot be recognised) or "h w 4" (RGBA).
-        name: its name in errors, if there is no path.
+        name: used in errors if there is no path.
 
     Raises:
         InputError: missing, not a picture, damaged, of an unknown format, or larger than `MAX_PIXELS` (checked before
-            it is decoded).
+            decoding).
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -59,13 +59,13 @@ def read_photograph(source: object, name: str = "photograph") -> Image:
 
 
 def orientation(picture: PIL.Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) .. 8; 1 where there is none that can be read. Nothing is decoded.
+    """The EXIF orientation, 1 (upright) .. 8; 1 if missing or unreadable. Nothing is decoded.
 
-    1 for TIFF, too, which Pillow turns itself.
+    Also 1 for TIFF, which Pillow rotates itself.
     """
     try:
-        stated = PIL.Image.Image.getexif(picture).get(PIL.ExifTags.Base.Orientation)  # PNG's own would decode
-    except Exception:  # of a damaged EXIF part Pillow raises many types
+        stated = PIL.Image.Image.getexif(picture).get(PIL.ExifTags.Base.Orientation)  # PNG's own getexif would decode
+    except Exception:  # Pillow raises many types for damaged EXIF data
         stated = None
     return stated if isinstance(stated, int) and 1 <= stated <= 8 and picture.format != "TIFF" else 1
 
@@ -76,15 +76,15 @@ def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def upright_size(picture: PIL.Image.Image) -> tuple[int, int]:
-    """(height, width) of the picture that `upright` gives; nothing is decoded."""
+    """(height, width) of the picture that `upright` returns; nothing is decoded."""
     return picture.size if orientation(picture) >= 5 else (picture.height, picture.width)
 
 
 def find_photographs(folder: str | Path) -> list[Path]:
-    """The photographs in a folder (not deeper), sorted by name; unreadable formats (HEIC) are among them.
+    """The photographs in a folder, without subfolders, sorted by name; includes unreadable formats (HEIC).
 
     Raises:
-        InputError: no such folder, no photograph in it, or two that differ only in their ending.
+        InputError: no such folder, no photograph in it, or two that differ only in the ending.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -133,12 +133,12 @@ def _from_bytes(content: bytes, name: str) -> Image:
         raise _too_large(str(error), name) from error
     except InputError:
         raise
-    except Exception as error:  # Pillow's readers of headers raise many types, too
+    except Exception as error:  # Pillow's header parsers also raise many types
         raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
 
 
 def _diagnosis(content: bytes) -> tuple[str, str]:
-    """Rule and remedy for a file that Pillow does not recognise."""
+    """The rule and remedy for a file that Pillow does not recognise."""
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         return "HEIC pictures are not read here", f"{EXPORT}; iPhones do so with Settings, Camera, Formats, Compatible"
     if content[:4] == b"%PDF":
@@ -150,10 +150,10 @@ def _diagnosis(content: bytes) -> tuple[str, str]:
 
 
 def _from_picture(picture: PIL.Image.Image, name: str) -> Image:
-    """Decode a PIL image that is within the size limit."""
+    """Decode a PIL image within the size limit."""
     try:
         picture = upright(picture)
-        if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would cut off at 255
+        if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would clip at 255
             return _from_array(np.array(picture), name)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -181,7 +181,7 @@ def _from_array(array: np.ndarray, name: str) -> Image:
 
 
 def _as_uint8(array: np.ndarray, name: str) -> np.ndarray:
-    """Values 0..255 of any numbers, by the rules of `read_photograph`."""
+    """Scale values of any type to 0..255, by the rules of `read_photograph`."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
@@ -209,17 +209,17 @@ def _too_large(found: str, name: str) -> InputError:
 
 
 # ------------------------------------------------------------------------------ files of data sets: images and masks
-# Rules of errors read "name of the rule: what was found", as in `masks`.
+# As in `masks`, rules of errors read "name of the rule: what was found".
 
 
 def read_image(path: Path, height: int, width: int, record: str, needed: tuple[int, int] | None = None) -> Image:
-    """What `AmodalImage.read` returns: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
+    """The image for `AmodalImage.read`: RGB; greyscale, palette and CMYK are converted, alpha is dropped.
 
-    EXIF orientation is applied, as annotation tools do: masks are in pixels of the upright image.
+    EXIF orientation is applied, as in annotation tools: masks are in pixels of the upright image.
 
     Args:
-        needed: (height, width), pixels. A JPEG that is 2, 4 or 8 times as large, both ways, is decoded at a half, a
-            quarter or an eighth of its size, rounded up. All others are decoded as without it.
+        needed: (height, width), pixels. A JPEG at least 2, 4 or 8 times as large in both dimensions is decoded at 1/2,
+            1/4 or 1/8 of its size, rounded up. Other images are decoded at full size.
     """
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
@@ -229,7 +229,7 @@ def read_image(path: Path, height: int, width: int, record: str, needed: tuple[i
                 rule = f"image must have 8 bits a channel, found mode {image.mode}"
                 raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
             if needed:
-                image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # no smaller than that
+                image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # never smaller than `needed`
             return np.array(upright(image).convert("RGB"))
     except InputError:
         raise
@@ -254,17 +254,17 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header; pixels are not decoded.
 
     Raises:
-        InputError: missing, not an image, or larger than Pillow is willing to decode.
+        InputError: missing, not an image, or larger than Pillow decodes.
     """
     with _opened(path) as image:
         return upright_size(image)
 
 
 def read_mask_png(path: Path, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:
-    """A mask of one object: greyscale of any depth, or the first channel of RGB(A); object where it is not 0.
+    """The mask of one object: nonzero pixels of a greyscale image of any depth, or of the first channel of RGB(A).
 
     Raises:
-        InputError: missing, damaged, of another size, or of a mode whose zero is ambiguous (palette, CMYK).
+        InputError: missing, damaged, of another size, or in a mode whose zero is ambiguous (palette, CMYK).
     """
     pixels = _read_png(path, height, width, ("1", "L", "I;16", "I", "RGB", "RGBA"))
     return (pixels if pixels.ndim == 2 else pixels[..., 0]) > 0
@@ -274,21 +274,21 @@ def read_ids_png(path: Path, height: int, width: int) -> UInt16[np.ndarray, "{he
     """Instance ids, 16 bits per pixel.
 
     Raises:
-        InputError: missing, damaged, of another size, or not single-channel 16 bits: 8 bits cannot hold the ids.
+        InputError: missing, damaged, of another size, or not single-channel 16-bit; 8 bits cannot hold the ids.
     """
     return _read_png(path, height, width, ("I;16",)).astype(np.uint16)
 
 
 def npz_shape(path: Path, key: str) -> tuple[int, int, int]:
-    """(objects, height, width) of a CWALT array, from its header. Raises InputError as `npz_layers`."""
+    """(objects, height, width) of a CWALT array, from its header. Raises InputError like `npz_layers`."""
     with _npz_member(path, key) as (_, shape):
         return shape
 
 
 def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
-    """The first channel of each object of a uint8 array (objects, h, w, 3), one after the other.
+    """Yield the first channel of each object of a uint8 array (objects, h, w, 3).
 
-    One object is in memory at a time; nothing is unpickled.
+    Only one object is in memory at a time; nothing is unpickled.
 
     Raises:
         InputError: missing, damaged, without the key, or of another type or shape.
@@ -299,11 +299,11 @@ def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
             if len(layer) != height * width * 3:
                 raise _error(path, f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes")
             channel = np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
-            yield np.asfortranarray(channel)  # as `encode_mask` wants it
+            yield np.asfortranarray(channel)  # the layout that `encode_mask` needs
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`. Raises InputError if a name found in a file leads out of the folder."""
+    """`folder / name`. Raises InputError if the name, found in a file, leads out of the folder."""
     if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise InputError(
             file=folder,
@@ -315,7 +315,7 @@ def inside(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
-    """`PIL.Image.open`; every failure up to the end of the with block is an InputError."""
+    """`PIL.Image.open`; any failure inside the with block becomes an InputError."""
     try:
         with PIL.Image.open(path, formats=FORMATS) as image:
             yield image
@@ -339,7 +339,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 @contextmanager
 def _npz_member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, int, int]]]:
-    """The opened array of an npz, behind its header, and its (objects, height, width)."""
+    """An array of an npz, opened after its header, and its (objects, height, width)."""
     try:
         with zipfile.ZipFile(path) as archive:
             if f"{key}.npy" not in (names := archive.namelist()):

@@ -1,9 +1,9 @@
-"""An index of the records of a large JSON file: each can be read alone, and the file is never in memory as a whole.
+"""An index of the records of a large JSON file: any record can be read alone, and the file is never loaded whole.
 
-The first opening reads the file once, in pieces, and keeps the place and a few whole numbers and flags of each record.
-The index is stored on disk and holds until the file changes. Bytes are checked to be UTF-8 and then parsed as Latin-1,
-where a character is a byte: places in the text are places in the file. Strings of that text are wrong, so only keys,
-numbers and flags are taken from it; `JsonFile.read` decodes a record properly.
+The first opening reads the file once, in chunks, and stores the offset and a few integers and flags per record. The
+index is cached on disk and valid until the file changes. Bytes are checked to be UTF-8, then parsed as Latin-1, where
+one character is one byte, so offsets in the text are offsets in the file. Non-ASCII strings come out wrong, so only
+keys, numbers and flags are taken from it; `JsonFile.read` decodes a record properly.
 """
 
 import codecs
@@ -25,34 +25,34 @@ from tqdm import tqdm
 from sameo_core.datasets.files import HEAD, RACE, cache_file, check_lists, load_arrays, not_json, save_arrays
 from sameo_core.errors import InputError
 
-VERSION = 3  # of the format on disk and of the readers' flags
+VERSION = 3  # of the format on disk and the readers' flags
 CHUNK = 2**22  # bytes read at once
-KEPT_FROM = 2**20  # bytes; smaller files are parsed again in milliseconds
+KEPT_FROM = 2**20  # bytes; smaller files are parsed again within milliseconds
 
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # there, though not documented
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # exists, though undocumented
 _space = re.compile(r"[ \t\n\r]*").match
-_LOOKAHEAD = 16  # characters that must follow a value: a number goes on until something else comes
-_MORE = 64  # the fewest characters read: more than any token that is not a string
+_LOOKAHEAD = 16  # characters that must follow a value: a number may continue in the next chunk
+_MORE = 64  # minimum number of characters read: longer than any token but a string
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What to keep of each record of a list, besides its place."""
+    """What the index stores per record of a list, besides offset and length."""
 
-    whole: tuple[str, ...] = ()  # keys of whole numbers
-    flags: tuple[Callable[[Mapping], object], ...] = ()  # yes/no questions, false of {}; columns have their names
+    whole: tuple[str, ...] = ()  # keys of integers
+    flags: tuple[Callable[[Mapping], object], ...] = ()  # predicates, false for {}; each names its column
 
 
 @dataclass(frozen=True)
 class Table:
     """The records of a list, in file order, as columns.
 
-    "offset" and "length" in bytes; "is_object"; for each key of `Columns.whole` the number, 0 where there is none of 64
-    bits, and "has <key>"; each flag.
+    "offset" and "length" in bytes; "is_object"; per key of `Columns.whole` the number (0 if missing or not a 64-bit
+    integer) and "has <key>"; one per flag.
     """
 
     columns: dict[str, Int64[np.ndarray, " records"] | Bool[np.ndarray, " records"]]
-    keys: tuple[str, ...]  # all keys of the records, in the order in which they first occur
+    keys: tuple[str, ...]  # all keys of the records, in order of first occurrence
 
     def __getitem__(self, column: str) -> np.ndarray:
         return self.columns[column]
@@ -63,13 +63,13 @@ class Table:
 
 @dataclass(frozen=True)
 class JsonFile:
-    """A JSON file as it was when it was indexed."""
+    """A JSON file in the state in which it was indexed."""
 
     path: Path
     stamp: tuple[int, ...]  # changes when the file does
 
     def read(self, places: Iterable[tuple[int, int]]) -> list:
-        """The values at some places (offset and length in bytes).
+        """The values at `places`, each (offset, length) in bytes.
 
         Raises:
             InputError: the file is gone, or has changed since it was indexed.
@@ -80,7 +80,7 @@ class JsonFile:
                 for offset, length in places:
                     file.seek(offset)
                     pieces.append(file.read(length))
-                stamp = _stamp(file)  # last, so that a change during the reading is seen
+                stamp = _stamp(file)  # last, to detect a change while reading
         except OSError as error:
             rule = f"the file can no longer be read: {error}"
             raise InputError(file=self.path, rule=rule, remedy="Put it back, and load the data set again") from error
@@ -88,7 +88,7 @@ class JsonFile:
             raise _changed(self.path)
         try:
             return [json.loads(piece.decode("utf-8", "surrogatepass")) for piece in pieces]
-        except (ValueError, RecursionError) as error:  # an unseen change, or called from deep inside other calls
+        except (ValueError, RecursionError) as error:  # an undetected change, or the call stack is already deep
             rule = f"a record can no longer be parsed: {error}"
             raise InputError(file=self.path, rule=rule, remedy="Load the data set again") from error
 
@@ -106,7 +106,7 @@ class JsonIndex:
         return self.file.path
 
     def record(self, name: str, row: int) -> Any:
-        """Value number `row` (from 0) of a list. Raises InputError if the file has changed."""
+        """Value `row` (from 0) of a list. Raises InputError if the file has changed."""
         table = self.tables[name]
         return self.file.read([(int(table["offset"][row]), int(table["length"][row]))])[0]
 
@@ -117,15 +117,15 @@ class JsonIndex:
 
 
 def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> JsonIndex:
-    """The index of a JSON object: from disk if this very file was indexed before, else by reading the file.
+    """The index of a JSON object: from disk if this version of the file was indexed before, else by reading the file.
 
     Args:
-        lists: the keys that must hold a list, and what to keep of their records. Of a repeated key the last counts.
+        lists: the keys that must hold a list, and what to store per record. Of a repeated key the last counts.
         chunk: bytes read at once.
 
     Raises:
         InputError: not JSON (with the byte where it breaks), not an object, without one of the lists, or changed while
-            it was read.
+            being read.
     """
     started = time.time_ns()
     columns = {
@@ -177,7 +177,7 @@ def _read_through(
 
 
 class _Text:
-    """The part of a file that is read but not yet parsed: `text[at:]`; `start` is the offset of `text` in the file."""
+    """The part of a file read but not yet parsed: `text[at:]`; `start` is the offset of `text` in the file."""
 
     def __init__(self, file: BinaryIO, path: Path, size: int, chunk: int, bar: tqdm):
         self.file, self.path, self.size, self.chunk, self.bar = file, path, size, chunk, bar
@@ -189,10 +189,10 @@ class _Text:
             self.at = 3
 
     def more(self) -> None:
-        """Drop what is parsed and read at least as much as is left, so that a long value takes few attempts."""
+        """Drop the parsed part, and read at least as much as is left, so that a long value takes few attempts."""
         left, read = self.text[self.at :], self.start + len(self.text)
         piece = self.file.read(min(max(self.chunk, _MORE, len(left)), self.size - read))
-        self.ended = not piece or read + len(piece) == self.size  # also where the file has grown since
+        self.ended = not piece or read + len(piece) == self.size  # also if the file has grown since
         pending = len(self.decoder.getstate()[0])
         try:
             self.decoder.decode(piece, final=self.ended)
@@ -204,12 +204,12 @@ class _Text:
         self.text, self.start, self.at = left + piece.decode("latin-1"), self.start + self.at, 0
 
     def peek(self) -> str:
-        """Move to the next character that is not white space and return it; "" at the end of the file."""
+        """Move to the next non-whitespace character and return it; "" at the end of the file."""
         while True:
             character = self.text[self.at : self.at + 1]
             if character > " ":
                 return character
-            self.at = _space(self.text, self.at).end()  # type: ignore[union-attr]  # an empty match is one
+            self.at = _space(self.text, self.at).end()  # type: ignore[union-attr]  # it always matches
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:
@@ -217,7 +217,7 @@ class _Text:
             self.more()
 
     def value(self) -> object:
-        """The value that begins at `at`, which moves behind it. If the text breaks off, read more and try again."""
+        """Parse the value at `at` and move past it. If the text ends within it, read more and try again."""
         while True:
             try:
                 value, end = _scan(self.text, self.at)
@@ -236,10 +236,10 @@ class _Text:
             return self.breaks("Expecting value", self.start + error.value)
         if isinstance(error, json.JSONDecodeError):
             return self.breaks(error.msg, self.start + error.pos)
-        return self.invalid(f"cannot be parsed: {error}")  # a number of more digits than Python reads
+        return self.invalid(f"cannot be parsed: {error}")  # a number with more digits than Python parses
 
     def members(self) -> Iterator[str]:
-        """The keys of the object that begins at `at`; the caller takes each value before it asks for the next key."""
+        """The keys of the object at `at`; the caller must parse each value before taking the next key."""
         for _ in self._items("}"):
             if self.peek() != '"':
                 raise self.breaks("Expecting property name enclosed in double quotes")
@@ -251,14 +251,14 @@ class _Text:
             yield key
 
     def elements(self) -> Iterator[tuple[object, int, int]]:
-        """The values of the list that begins at `at`, each with its offset and length in bytes."""
+        """The values of the list at `at`, each with its offset and length in bytes."""
         for _ in self._items("]"):
             before = self.start + self.at
             value = self.value()
             yield value, before, self.start + self.at - before
 
     def _items(self, bracket: str) -> Iterator[None]:
-        """Stop in front of each item up to the closing bracket; the caller parses it."""
+        """Yield before each item up to the closing bracket; the caller parses the item."""
         self.at += 1
         if self.peek() == bracket:
             self.at += 1
@@ -283,7 +283,7 @@ class _Text:
 
 
 def _table(text: _Text, kept: Columns | None) -> Table:
-    """The list that begins at `at`; its records are only checked if `kept` is None."""
+    """The list at `at`; if `kept` is None, its records are only checked."""
     whole, flags = (kept.whole, kept.flags) if kept else ((), ())
     numbers = {key: array("q") for key in ("offset", "length", *whole)}
     truths = {key: array("b") for key in ("is_object", *(f"has {key}" for key in whole), *(f.__name__ for f in flags))}
@@ -312,7 +312,7 @@ def _table(text: _Text, kept: Columns | None) -> Table:
 
 
 def _as_utf8(key: str) -> str:
-    """A key of the Latin-1 text as it is meant; one that was written with escapes is right already."""
+    """Decode a key of the Latin-1 text; one written with escapes is correct already."""
     try:
         return key.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -330,7 +330,7 @@ def _save(cache: Path, index: JsonIndex) -> None:
 
 
 def _load(cache: Path, path: Path, stamp: tuple[int, ...]) -> JsonIndex | None:
-    """The stored index, if it is complete and belongs to this very file."""
+    """The cached index if it is complete and its stamp matches, else None."""
     header, arrays = load_arrays(cache) or ({}, {})
     wanted = {"version": VERSION, "stamp": list(stamp), "columns": list(arrays)}
     if any(header.get(key) != value for key, value in wanted.items()):
@@ -343,7 +343,7 @@ def _load(cache: Path, path: Path, stamp: tuple[int, ...]) -> JsonIndex | None:
 
 
 def _stamp(file: BinaryIO) -> tuple[int, ...]:
-    """Size, times of the last changes in ns, and inode."""
+    """Size, mtime and ctime in ns, and inode."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
