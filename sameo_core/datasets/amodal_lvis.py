@@ -1,37 +1,37 @@
-"""Amodal-LVIS in the open: our own format for synthesised occlusions, readable by every COCO tool.
+"""Open Amodal-LVIS: our own format for synthesised occlusions, readable by any COCO tool.
 
-    annotations/amodal_lvis_{split}_{shard:05d}-of-{n:05d}.json     shards 0 .. n - 1, each a COCO file of its own
+    annotations/amodal_lvis_{split}_{shard:05d}-of-{n:05d}.json     shards 0 .. n - 1, each a complete COCO file
     images/{split}/{shard:05d}/{file_name}                          the images of that shard
 
-Beyond COCO's keys a record has
+Besides COCO's keys, a record has
 
     image       pair_id          int, unique in the split; the same for both versions of an image, which share a shard
-                version          "occluded", or "original": as it was before anything was pasted ("dual annotation")
+                version          "occluded", or "original": before anything was pasted ("dual annotation")
                 source_dataset   e.g. "lvis"
                 source_image_id  the image's id there
     annotation  segmentation     RLE of the whole object inside the frame (amodal)
-                visible_mask     RLE of what is seen of it; always present
+                visible_mask     RLE of its visible part; always present
                 occlude_rate     hidden pixels / amodal pixels
                 source_dataset, source_image_id, source_annotation_id: where the object was cut from
                 synthesis        how the pair was made, see below
 
 and `bbox` (xywh), `area` (of the amodal mask), `iscrowd` 0. Every shard lists all categories. Ids are unique within a
-shard; the reader shifts those of later shards where they are taken.
+shard; the reader shifts ids that an earlier shard has taken.
 
-What `sameo_core.synthesis` writes is a special case. Every pair has an original image, the source file byte for byte,
-whose one annotation is the target, and an occluded image with two: the target, and the occluder in front of it, whole.
+`sameo_core.synthesis` writes a special case. Every pair has an original image, the source file byte for byte, with one
+annotation, the target; and an occluded image with two, the target and the unoccluded object in front, the occluder.
 Ids are unique in the split: pair p has images 2p + 1 and 2p + 2, annotations 3p + 1 .. 3p + 3. "synthesis" holds
 
-    seed, pair             of the whole set, and the pair's number (= pair_id): these two decide all the rest
+    seed, pair             of the whole set, and the pair's number (= pair_id); they determine the rest
     role                   "target" or "occluder"
-    target_rate            of the occluded target: the occlusion rate asked for; `occlude_rate` is the one achieved
+    target_rate            of the occluded target: the requested occlusion rate; `occlude_rate` is the achieved one
     scale, flipped         of the occluder: pixels here / pixels there; mirrored left to right
     direction              in which it was moved away from the target; radians, 0 right, pi / 2 down
-    paste_box              xywh of the cut-out with its soft edge, pixels; may leave the frame
+    paste_box              xywh of the cut-out with its soft edge, pixels; may exceed the frame
     brightness_shift       grey levels added to it
 
-and a shard's "info" its number, the recipe, and statistics: pairs, rates asked and achieved, redraws by reason. Beside
-the two folders lies synthesis_{split}/ with recipe.json and pool.npz, the objects that the set was made of.
+and a shard's "info" its number, the recipe, and statistics: pairs, rates requested and achieved, redraws by reason. A
+third folder, synthesis_{split}/, holds recipe.json and pool.npz, the objects that the set was made from.
 """
 
 import re
@@ -48,7 +48,7 @@ ANNOTATION_KEYS = ("source_dataset", "source_image_id", "source_annotation_id", 
 
 
 def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
-    """All shards of a split as one data set; the format stands above. `extras` hold the provenance.
+    """All shards of a split as one data set; the format is described above. `extras` hold the provenance.
 
     Raises:
         InputError: a missing shard, shards of two different runs; see `index_coco`, `find_file`, `read_coco_files`.
@@ -61,7 +61,7 @@ def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
 
 
 def _shards(root: Path, split: str) -> list[Path]:
-    """The annotation files in order, all of them."""
+    """All annotation files, in order."""
     pattern = re.compile(rf"amodal_lvis_{re.escape(split)}_(\d{{5}})-of-(\d{{5}})\.json")
     found = [match for path in sorted((root / "annotations").glob("*.json")) if (match := pattern.fullmatch(path.name))]
     counts = sorted({int(match[2]) for match in found})

@@ -1,4 +1,4 @@
-"""Unpack zip and tar archives, and say so when the disk is full."""
+"""Unpack zip and tar archives, and report a full disk."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from sameo_core.runs.atomic import make_folder
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive into a folder; the filters of zipfile and tarfile let no member leave it.
+    """Unpack a zip or tar archive into a folder; the filters of zipfile and tarfile keep all members inside.
 
     Raises:
         InputError: not an archive, a damaged one, or one that tarfile's filter refuses.
@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def lift(folder: Path, inside: str) -> bool:
-    """Remove the one folder around everything in an archive: `folder`/*/`inside` becomes `folder`/`inside`.
+    """Remove an archive's single top folder: `folder`/*/`inside` becomes `folder`/`inside`.
 
     Returns:
         False if there is no such folder, or something would be overwritten.
@@ -61,7 +61,7 @@ def lift(folder: Path, inside: str) -> bool:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Stop with an error if the disk of `folder` has fewer than `needed` bytes free."""
+    """Raise InputError if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         rule = f"{what} needs {needed:,} bytes, the disk has {free:,} free"
@@ -70,7 +70,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def full_disk(folder: Path, kept: Path) -> Iterator[None]:
-    """Turn the error of a full disk into one that says how many bytes of the file `kept` are there."""
+    """Turn a full-disk error into an InputError that says how many bytes of `kept` exist."""
     try:
         yield
     except OSError as error:

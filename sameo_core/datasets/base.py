@@ -1,6 +1,6 @@
-"""An instance and an image of an amodal data set. Masks are kept as RLE; on-demand images read them when asked for.
+"""An instance and an image of an amodal data set. Masks are kept as RLE; some formats read them on demand.
 
-Memory does not grow with a data set whose images are read on demand: only the last ones are kept.
+Of images made on demand only the most recent are cached, so memory does not grow with the data set.
 """
 
 from abc import abstractmethod
@@ -20,18 +20,18 @@ from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle, intersect_rle, mask_area, mask_box, subtract_rle
 
 BOX_KINDS = ("visible", "amodal")
-RECENT_IMAGES = 2000  # of a data set, kept with the masks that were read
+RECENT_IMAGES = 2000  # cached per data set, with the masks read so far
 
 
 @dataclass(frozen=True)
 class AmodalInstance:
     """One object of one image.
 
-    `visible_rle` is part of `amodal_rle`, neither is empty. In visible-only data sets (LVIS) `amodal_rle` is None, and
-    whatever needs the amodal mask raises InputError.
+    `visible_rle` lies inside `amodal_rle`; neither is empty. In visible-only data sets (LVIS) `amodal_rle` is None, and
+    properties that need it raise InputError.
     """
 
-    instance_id: int  # the file's own, or the number of the record in the file, from 1
+    instance_id: int  # the file's own, or the record's number in the file, from 1
     category_id: int
     category: str
     is_stuff: bool
@@ -90,10 +90,10 @@ class AmodalInstance:
 
 
 class InstancesOnDemand(Sequence):
-    """The objects of an image, read when first asked for, then kept as RLE.
+    """The objects of an image, read on first access, then kept as RLE.
 
     Args:
-        read: gives the objects, and the records that could not be used as rule -> records.
+        read: returns the objects, and the unusable records as rule -> records.
     """
 
     def __init__(self, read: Callable[[], tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]]):
@@ -107,7 +107,7 @@ class InstancesOnDemand(Sequence):
 
     @property
     def skipped(self) -> dict[str, list[str]]:
-        """The image's records that could not be used, by rule."""
+        """The image's unusable records, by rule."""
         return self._all()[1]
 
     def __len__(self) -> int:
@@ -141,9 +141,9 @@ class AmodalImage:
     extras: Mapping[str, object] = field(default_factory=dict)  # specific to the format, under the file's own keys
 
     def occluders(self) -> list[list[int]]:
-        """For each object, the positions of the objects that are visible where it is hidden.
+        """For each object, the indices of the objects visible in its hidden region.
 
-        Empty where nothing annotated is in front of it; always empty in visible-only data sets.
+        Empty if no annotated object is in front of it; always empty in visible-only data sets.
         """
         found = []
         for item in self.instances:
@@ -153,8 +153,10 @@ class AmodalImage:
         return found
 
     def read(self, needed: tuple[int, int] | None = None) -> Image:
-        """The pixels as RGB "h w 3", or, of a JPEG at least twice as large as `needed` (height, width), a half, a
-        quarter or an eighth as many each way, no fewer than needed; see `read_image`.
+        """The pixels as RGB "h w 3"; see `read_image`.
+
+        A JPEG at least twice as large as `needed` (height, width) is decoded at 1/2, 1/4 or 1/8 of its size, but no
+        smaller than needed.
 
         Raises:
             InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.
@@ -163,10 +165,10 @@ class AmodalImage:
 
 
 class LazyImages(Sequence):
-    """Images that are made when asked for; the last ones are kept, with the masks that were read.
+    """Images made on demand; the most recent are cached, with the masks read so far.
 
     Args:
-        skipped: unusable records that were found before any mask was read, by rule.
+        skipped: unusable records found before any mask was read, by rule.
     """
 
     in_mask_files: ClassVar[bool] = False  # whether masks should be converted, see `kept_masks`
@@ -177,11 +179,11 @@ class LazyImages(Sequence):
         self._kept_masks: tuple[Path, Int64[np.ndarray, " ends"]] | None = None
 
     def use_kept_masks(self, path: Path, ends: Int64[np.ndarray, " ends"]) -> None:
-        """From now on masks are read from a file of `kept_masks`, where image i is `ends[i] : ends[i + 1]`, bytes."""
+        """Read masks from a file of `kept_masks` from now on; image i is at bytes `ends[i] : ends[i + 1]`."""
         self._kept_masks = path, ends
         self._recent.clear()
 
-    def __getitem__(self, index: SupportsIndex) -> AmodalImage:  # type: ignore[override]  # one: AmodalDataset slices
+    def __getitem__(self, index: SupportsIndex) -> AmodalImage:  # type: ignore[override]  # AmodalDataset slices
         number = range(len(self))[index]
         with suppress(KeyError):
             self._recent.move_to_end(number)
@@ -199,8 +201,8 @@ class LazyImages(Sequence):
 
     @abstractmethod
     def contents(self) -> str:
-        """A text that changes whenever a record or a mask does; nothing is decoded for it."""
+        """A text that changes whenever a record or a mask does; made without decoding."""
 
     def occupied(self) -> Int64[np.ndarray, " some"]:
-        """Numbers of the images that may have objects, ascending."""
+        """Indices of the images that may have objects, ascending."""
         return np.arange(len(self))

@@ -21,8 +21,8 @@ DYCE_ARCHITECTURE = frozenset(
     "ceiling, fan, wall, walls, default, roomcube, door, fireplace, curtain, windows, cube.001, floor, outlet, "
     "objects".split(", ")
 )
-# Of the 40 categories of Matterport3D (mpcat40), by number. Kept, since they have a shape of their own: curtain,
-# mirror, counter, fireplace, blinds, board_panel. The cut is ours.
+# Of the 40 categories of Matterport3D (mpcat40), by number; our choice. Kept, since they have a shape of their own:
+# curtain, mirror, counter, fireplace, blinds, board_panel.
 MPCAT40_ARCHITECTURE = {
     0: "void",
     1: "wall",
@@ -40,12 +40,12 @@ MPCAT40_ARCHITECTURE = {
 
 
 def normalised(category: str) -> str:
-    """A tag without the number of the copy: "Wall (2)", "wall 3", " wall" are all "wall"; "_" is a space."""
+    """A tag without its copy number: "Wall (2)", "wall 3", " wall" are all "wall"; "_" is a space."""
     category = re.sub(r"[\s_]+", " ", category.casefold()).strip()
     return re.sub(r"( \(\d+\)| \d+)+$", "", category)
 
 
-# ------------------------------------------------------------------------------------- predicates: True is removed
+# ---------------------------------------------------------------------------------- predicates: True means removed
 
 
 Removed = Bool[np.ndarray, " n"]  # one per instance, in the order of the census
@@ -82,23 +82,23 @@ def shows_few_pixels(census: Census, config: CleaningConfig) -> Removed:
 
 
 def shows_a_small_share(census: Census, config: CleaningConfig) -> Removed:
-    """Less than `min_visible_share` of it is visible: nothing to complete it from."""
+    """Less than `min_visible_share` of it is visible: too little to complete it from."""
     return census.visible_area < config.min_visible_share * census.amodal_area
 
 
 def outside_the_band(census: Census, config: CleaningConfig) -> Removed:
-    """Hidden more, or less, than `walt_occlusion_band` allows."""
+    """The occlusion rate is outside `walt_occlusion_band`."""
     low, high = config.walt_occlusion_band
     return ~((low <= census.occlusion_rates) & (census.occlusion_rates <= high))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A predicate, the name it has in reports, and where it applies."""
+    """A predicate, its name in reports, and where it applies."""
 
     name: str
     removes: Callable[[Census, CleaningConfig], Removed]
-    only: str | None = None  # the data set it is made for; None: all
+    only: str | None = None  # the one data set it applies to; None: all
     needs_amodal: bool = True  # does not apply to visible-only sets
 
 
@@ -126,7 +126,7 @@ class CleaningReport:
     images_out: int  # images with no instance left (or none to begin with) are dropped
     instances_in: int
     instances_out: int
-    removed: dict[str, int] = field(default_factory=dict)  # by rule, in the order of RULES; 0 where it found nothing
+    removed: dict[str, int] = field(default_factory=dict)  # by rule, in the order of RULES; 0 if it removed none
 
     def rows(self) -> list[dict[str, str | int]]:
         """One row per step, ready for a table: dataset, split, step, instances."""
@@ -136,16 +136,16 @@ class CleaningReport:
 
 
 def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, CleaningReport]:
-    """A data set without the instances that one of RULES removes, and without the images that are left empty.
+    """Remove the instances matched by one of RULES, and the images left empty.
 
-    Masks are measured once (`AmodalDataset.census`); the cleaned data set reads them on demand, like the first.
+    Masks are measured once (`AmodalDataset.census`); the cleaned data set reads them on demand, like the original.
 
     Args:
-        dataset: as `load_dataset` gives it; its name decides which rules apply. It is not changed.
+        dataset: from `load_dataset`, not changed; its name selects the rules that apply.
         config: its `cleaning` holds the thresholds.
 
     Returns:
-        the cleaned data set, possibly empty, and the report, in which every removed instance counts for one rule.
+        the cleaned data set, possibly empty, and the report, where each removed instance counts for one rule.
     """
     census = dataset.census()
     rules = [rule for rule in RULES if rule.only in (None, dataset.name)]
@@ -170,7 +170,7 @@ def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, Cl
 
 
 def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:
-    """One row per data set: instances in, removed by each rule (None where a rule does not apply), out."""
+    """One row per data set: instances in, removed per rule (None if it does not apply), out."""
     rules = dict.fromkeys(rule for report in reports for rule in report.removed)
     return [
         {

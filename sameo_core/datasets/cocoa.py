@@ -1,4 +1,4 @@
-"""Regions nested in an image's annotation, and the order in which they lie: COCOA, and MP3D-Amodal as a pickle."""
+"""COCOA, and MP3D-Amodal as a pickle: regions nested in each image's annotation, with depth order."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from sameo_core.datasets.files import find_file, read_json, read_plain_pickle
 from sameo_core.datasets.images import inside
 from sameo_core.errors import InputError
 
-# ------------------------------------------------- COCOA (Zhu et al., CVPR 2017): one annotation an image and annotator
+# ----------------------------------------------- COCOA (Zhu et al., CVPR 2017): one annotation per image and annotator
 
 UNNAMED = "unnamed"
 
@@ -18,9 +18,9 @@ UNNAMED = "unnamed"
 def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """COCOA as distributed: annotations/COCO_amodal_{split}2014.json, images in {split}2014/.
 
-    Of several annotators of an image the first counts. A region is an instance; its free-text name is its category,
-    numbered alphabetically: ids (unlike names) are comparable within one file only. Instance ids count the regions of
-    the file from 1. Region masks end at the frame.
+    Only the first annotator of an image is read. A region is an instance; its free-text name is its category. Category
+    ids are alphabetical, so they (unlike names) are comparable only within a file. Instance ids number the regions from
+    1. Region masks end at the frame.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -70,7 +70,7 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
 
 
 def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[int, Mapping]:
-    """Image id -> the annotation that counts; the others are skipped."""
+    """Image id -> its first annotation; the others are skipped."""
     first: dict[int, Mapping] = {}
     for annotation in records(builder, annotations, "annotation"):
         record = f"annotation {annotation.get('id')} (image {annotation.get('image_id')})"
@@ -91,7 +91,7 @@ def _name(region: Mapping) -> str:
 
 
 def depth_pairs(depth_constraint: object) -> list[tuple[int, int]]:
-    """Of "1-2,1-5", [(1, 2), (1, 5)]: the left region lies in front of the right one, both counted from 1."""
+    """Parse "1-2,1-5" to [(1, 2), (1, 5)]: pairs (front, behind) of regions, numbered from 1."""
     if not isinstance(depth_constraint, str):
         return []
     return [(int(front), int(behind)) for front, behind in re.findall(r"(\d+)-(\d+)", depth_constraint)]
@@ -99,7 +99,7 @@ def depth_pairs(depth_constraint: object) -> list[tuple[int, int]]:
 
 # ---------------------- MP3D-Amodal (Zhan et al., CVPR 2024): occluded objects of scanned rooms, masks from the 3D mesh
 
-MPCAT40 = tuple(  # Matterport's categories; their numbers are the places in this list
+MPCAT40 = tuple(  # Matterport's categories; a category's number is its index
     """void wall floor chair door table picture cabinet cushion window sofa bed curtain chest_of_drawers plant sink
     stairs ceiling toilet stool towel mirror tv_monitor shower column bathtub counter fireplace lighting beam railing
     shelving blinds gym_equipment seating board_panel furniture appliances clothes objects misc unlabeled""".split()
@@ -109,10 +109,10 @@ MPCAT40 = tuple(  # Matterport's categories; their numbers are the places in thi
 def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
     """MP3D-Amodal as distributed: MP3D_seleted_{split}_10.29.pkl (sic), images in mp3d_{split}/.
 
-    Splits are "train" and "eval" ("val" stands for it). The pickle's code is not run (`read_plain_pickle`). Its lists
+    Splits are "train" and "eval" (or "val"). No code in the pickle is run (`read_plain_pickle`). Its lists
     ``images`` and ``annotations`` correspond by position. Only occluded objects are listed, so all have a visible mask.
     Category numbers are assumed to be Matterport's; names are kept. Image ids are the file's own if all images have
-    one, else positions from 1; instance ids count regions from 1.
+    one, else positions from 1; instance ids number the regions from 1.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -190,7 +190,7 @@ def _add_image(builder: DatasetBuilder, image: dict, folder: Path, depth_constra
 
 
 def _image_folder(root: Path, split: str, images: list) -> Path:
-    """Where the archive was unpacked; its inner folders are not documented, so the first image decides."""
+    """The folder in which the first image is found, since the archive's layout is not documented."""
     candidates = [root / f"mp3d_{split}", root / f"mp3d_{split}" / "images", root / "images", root]
     for image in images:
         if isinstance(image, Mapping) and isinstance(image.get("file_name"), str):
@@ -198,14 +198,14 @@ def _image_folder(root: Path, split: str, images: list) -> Path:
                 try:
                     if inside(folder, image["file_name"]).is_file():
                         return folder
-                except (InputError, OSError):  # a name that leads elsewhere, or is too long to be one
+                except (InputError, OSError):  # the name leads out of the folder, or is too long
                     continue
             break
     return candidates[0]
 
 
 def _category(region: object) -> int | str | None:
-    """Matterport's number, or a name that is not among Matterport's; None: the region has no category."""
+    """Matterport's number, or a name that Matterport lacks; None if the region has no category."""
     value = region.get("category_id") if isinstance(region, Mapping) else None
     if isinstance(value, bytes):
         value = value.decode("latin1")
@@ -220,7 +220,7 @@ def _category(region: object) -> int | str | None:
 
 
 def _categories(annotations: list) -> tuple[dict[int, str], dict[int | str, int]]:
-    """Id -> name, and what regions say -> id; names that Matterport has not are numbered behind all numbers."""
+    """Id -> name, and a region's category -> id; names that Matterport lacks get ids after all numbers."""
     regions = [a["regions"] for a in annotations if isinstance(a, Mapping) and isinstance(a.get("regions"), list)]
     found = {_category(region) for listed in regions for region in listed} - {None}
     numbers = sorted({value for value in found if isinstance(value, int)} | set(range(len(MPCAT40))))

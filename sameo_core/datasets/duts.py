@@ -1,4 +1,4 @@
-"""DUTS (L. Wang et al., CVPR 2017): photographs with one salient object each, assumed to be whole."""
+"""DUTS (L. Wang et al., CVPR 2017): photographs with one salient object each, assumed unoccluded."""
 
 import csv
 from functools import partial
@@ -17,7 +17,7 @@ COLUMNS = ("split", "image", "mask", "width", "height")
 def read_duts(root: Path, split: str) -> AmodalDataset:
     """index.csv (split, image, mask, width, height) with paths below `root`; "val" reads the split "test".
 
-    Masks are read when an image's object is asked for. Visible masks only.
+    Visible masks only, read on demand.
 
     Raises:
         InputError: see `find_file`, `DatasetBuilder.finish`; a column is missing.

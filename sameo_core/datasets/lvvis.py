@@ -1,4 +1,4 @@
-"""LV-VIS (Wang et al., ICCV 2023): videos with visible masks; like LVIS a source, not a set to evaluate on."""
+"""LV-VIS (Wang et al., ICCV 2023): videos with visible masks; like LVIS, a source, not an evaluation set."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from sameo_core.errors import InputError
 def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every_nth_frame: int = 1) -> AmodalDataset:
     """LV-VIS as distributed: {split}_instances.json, frames in {split}/JPEGImages/<video>/<frame>.jpg.
 
-    Each frame with at least one mask becomes an image. Image ids count all frames of the file from 1, instance ids all
-    frames of all objects, so neither depends on which frames are taken. "train" is not annotated exhaustively; labels
-    of "test" are not public.
+    Each frame with at least one mask becomes an image. Image ids number all frames of the file from 1, instance ids
+    all frames of all objects, so neither depends on `every_nth_frame`. "train" is not annotated exhaustively; labels of
+    "test" are not public.
 
     Args:
         annotation_file: another file of the same format, relative to `root`.
@@ -59,7 +59,7 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
 
 
 def _add_frames(builder: DatasetBuilder, data: dict, folder: Path, every_nth_frame: int) -> dict[int, tuple[int, int]]:
-    """Add the frames with a mask; returns each video's image id of frame 0, and its number of frames."""
+    """Add the frames with a mask; return, per video, the image id of frame 0 and the number of frames."""
     annotated: dict[int, set[int]] = {}  # video -> frames with a mask
     for annotation in data["annotations"]:
         if isinstance(annotation, Mapping) and is_int(annotation.get("video_id")):

@@ -1,7 +1,7 @@
-"""Photographs by id: which of COCO's and COCOA's images the profile `photo` uses (data/photo_ids.json).
+"""The images of COCO and COCOA that the profile `photo` uses, by id (data/photo_ids.json).
 
 They are fetched one by one from COCO's image server; annotation files are cut to them. A photograph that the server no
-longer has, or has in another size, is named and left out.
+longer has, or has in another size, is reported and left out.
 """
 
 import json
@@ -23,10 +23,10 @@ from sameo_core.errors import InputError, Refused
 from sameo_core.runs.atomic import atomic_write, make_folder
 
 IDS = DATA / "photo_ids.json"
-SERVER = "http://images.cocodataset.org"  # of records without an address
-DISTRIBUTED = "distributed"  # subfolder of the annotations before they are cut
+SERVER = "http://images.cocodataset.org"  # for records without an address
+DISTRIBUTED = "distributed"  # subfolder of the uncut annotations
 POLITENESS = 0.05  # seconds between two photographs
-GIVEN_UP = 3  # photographs in a row that fail for another reason than the server's refusal: no network, no disk
+GIVEN_UP = 3  # failures in a row other than refusals by the server, such as no network or a full disk
 
 # set -> split -> (annotation file, photographs), below the set's folder
 LAYOUT = {
@@ -43,15 +43,15 @@ def listed_ids(name: str) -> dict[str, list[int]]:
 
 
 def take_from(name: str, local: Path, folder: Path) -> None:
-    """Cut the annotations of a set in COCO's layout, and link or copy its photographs as far as they are there.
+    """Cut the annotations of a set in COCO's layout, and link or copy those of its photographs that exist.
 
     Args:
         name: of the set.
-        local: folder that holds the files, as distributed or cut; it is not changed.
-        folder: where they go.
+        local: source folder, with the files as distributed or cut; not changed.
+        folder: target folder.
 
     Raises:
-        InputError: as `cut_annotations`; nothing can be written to `folder`.
+        InputError: as `cut_annotations`; `folder` is not writable.
     """
     for split, content in cut_annotations(name, local).items():
         annotations, photograph = LAYOUT[name][split]
@@ -70,17 +70,17 @@ def take_from(name: str, local: Path, folder: Path) -> None:
 
 
 def cut_annotations(name: str, folder: Path) -> dict[str, dict]:
-    """What the annotation files of a set say of the listed images: split -> content of a COCO or COCOA file.
+    """Cut a set's annotation files to the listed images: split -> content of a COCO or COCOA file.
 
-    Our splits are not COCO's: some of our train images are of its val2017, and the other way round.
+    Our splits are not COCO's: some of our train images are in its val2017, and vice versa.
 
     Args:
         name: of the set.
-        folder: of the files, as distributed or cut.
+        folder: of the annotation files, as distributed or cut.
 
     Raises:
-        InputError: a file is missing or damaged, or no file has an image that is listed, under its name and with its
-            size: it is of another year.
+        InputError: a file is missing or damaged, or no file has a listed image with its file name and size (the files
+            are of another year).
     """
     paths = {split: find_file(folder, [annotations], name) for split, (annotations, _) in LAYOUT[name].items()}
     contents = {split: read_json(path, ["images", "annotations"]) for split, path in paths.items()}
@@ -104,18 +104,18 @@ def cut_annotations(name: str, folder: Path) -> dict[str, dict]:
 
 
 def fetch_photographs(name: str, folder: Path, fetch: Callable[[SourceFile, str, Path], None]) -> list[SourceFile]:
-    """Fetch the photographs of a set that are not there yet; print which ones could not be had, and why.
+    """Fetch a set's missing photographs; print which ones failed, and why.
 
     Args:
         name: of the set.
-        folder: of its files; the annotations are there.
-        fetch: brings a file from an address to a path.
+        folder: of its files; must hold the annotations.
+        fetch: downloads a file from an address to a path.
 
     Returns:
-        those that are missing; runs go on without them.
+        those still missing; runs go on without them.
 
     Raises:
-        InputError: as `cut_annotations`; the annotations have other images, too; the network or the disk fails
+        InputError: as `cut_annotations`; the annotations list other images, too; the network or the disk fails
             `GIVEN_UP` times in a row.
     """
     images: dict[str, dict] = {}
@@ -163,7 +163,7 @@ def _stated_size(image: dict) -> tuple:
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a JPEG that is there and can be decoded to its end."""
+    """(height, width) of a JPEG; None if it is missing or damaged."""
     try:
         with PIL.Image.open(path, formats=["JPEG"]) as image:
             image.load()

@@ -1,4 +1,4 @@
-"""pix2gestalt (Ozguroglu et al., CVPR 2024): synthetic occlusions; one object of each picture is annotated."""
+"""pix2gestalt (Ozguroglu et al., CVPR 2024): synthetic occlusions; one annotated object per picture."""
 
 import os
 from functools import partial
@@ -11,7 +11,7 @@ from sameo_core.datasets.images import image_size, read_mask_png
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 
-FOLDERS = {  # folder -> how its files' names end; whole/ holds pictures of the object alone, which nobody needs here
+FOLDERS = {  # folder -> ending of its file names; whole/, with pictures of the object alone, is not read
     "occlusion": "_occlusion.png",
     "whole_mask": "_whole_mask.png",
     "visible_object_mask": "_visible_mask.png",
@@ -21,10 +21,10 @@ FOLDERS = {  # folder -> how its files' names end; whole/ holds pictures of the 
 def read_pix2gestalt(root: Path, split: str) -> AmodalDataset:
     """The release as distributed: occlusion/, whole_mask/ and visible_object_mask/, with or without sub-folders.
 
-    The id at the beginning of the names says which files belong together. The release has no split: of the complete
-    ids, sorted by name, the first 99 % are "train" and the rest, at least one, "val"; but if `root` has a folder
-    {split} with the three folders, that is the split. All pictures are assumed to have the size of the first (256 x
-    256). Masks are read on demand. Only one object per picture is annotated: no ground truth for detection.
+    Files whose names begin with the same id belong together. The release has no split: of the complete ids, sorted by
+    name, the first 99 % are "train" and the rest, at least one, "val". If `root` has a folder {split} with the three
+    folders, that is the split instead. All pictures are assumed to have the size of the first (256 x 256). Masks are
+    read on demand. Only one object per picture is annotated, so there is no ground truth for detection.
 
     Raises:
         InputError: a folder is missing, fewer than 2 complete ids, see `DatasetBuilder.finish`.
@@ -85,7 +85,7 @@ def _mask_files(root: Path, *names: str) -> list[Path]:
 
 
 def _files(root: Path, folder: str, ending: str) -> dict[str, str]:
-    """id -> path below `root`, of all files in `folder` and below it whose names end in `ending`."""
+    """id -> path below `root` of the files at any depth of `folder` whose names end in `ending`."""
     if not (root / folder).is_dir():
         raise InputError(
             file=root / folder,

