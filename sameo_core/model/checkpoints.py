@@ -18,7 +18,7 @@ from sameo_core.runs.atomic import atomic_write
 
 MAX_NUMBERS = 2**28  # per checkpoint; EfficientSAM-S has 26 million. Guards against decompression bombs
 STATES = ("model", "state_dict", "model_state_dict")  # keys under which training scripts save the weights
-WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # names of wrapped modules
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # hold a wrapped module
 BESIDE = (  # globals that training scripts pickle beside the weights
     "argparse.Namespace",
     *(f"{m}.{kind}" for m in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")),

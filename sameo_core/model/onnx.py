@@ -62,7 +62,7 @@ def _stretched(image: Shaped[Tensor, "n m 3"], side: int) -> Float[Tensor, "{sid
 
 
 class Decoder(nn.Module):
-    """Predicts mask logits and IoU from embedding, boxes (xyxy pixels of the image) and image (height, width)."""
+    """Predicts mask logits and IoU from an embedding, xyxy boxes in image pixels, and image size (height, width)."""
 
     def __init__(self, model: EfficientSam):
         super().__init__()

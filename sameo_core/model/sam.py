@@ -204,7 +204,7 @@ class SamLayer(TwoWayLayer):
 
 
 class SamMaskDecoder(MaskDecoder):
-    """EfficientSAM's decoder with ReLU in the MLPs, and a norm over channels alone."""
+    """EfficientSAM's decoder with ReLU MLPs, and an upscaling norm over channels alone."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__(config)

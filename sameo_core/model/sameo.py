@@ -93,8 +93,8 @@ class Sameo:
     Args:
         model: the network.
         variant: its name.
-        best_of_three: use the decoder's alternative mask of highest predicted IoU, of three, instead of the single
-            mask; often better for un-tuned models.
+        best_of_three: of the decoder's three alternative masks, use the one of highest predicted IoU instead of the
+            single mask; often better for un-tuned models.
         limits: a profile's `evaluation`, whose `boxes_per_pass` and `upscaled_pixels` bound the memory per pass.
     """
 

@@ -1,4 +1,4 @@
-"""Image embeddings on disk: the encoder is frozen, so each image is encoded once.
+"""Image embeddings on disk: the encoder is frozen, so each image needs encoding only once.
 
 A file's name depends on the image file's bytes and the encoder's weights alone, so all decoders and all data sets with
 that image share it. One file per image; any number of processes may share a folder.
@@ -92,7 +92,7 @@ class EmbeddingCache:
 
         Args:
             images: one or more.
-            keep: False for images whose embeddings are not cached, so are not looked up.
+            keep: False for images that are not cached, so not looked up.
         """
         kept, missing = [], {}
         for place, image in enumerate(images):
@@ -128,7 +128,7 @@ class EmbeddingCache:
         return config.embedding_dim, grid, grid
 
     def _path(self, image: AmodalImage) -> Path | None:
-        """The file of an image's embedding; None without a cache, or for an unreadable image, reported later."""
+        """The file of an image's embedding; None without a cache, or if unreadable (`image.read` reports it)."""
         if self.folder is None:
             return None
         try:
