@@ -1,8 +1,8 @@
-"""What a GPU makes of this project, in one command of at most eight minutes: `python tests/gpu_check.py`.
+"""Check this project on a GPU in one command, in at most eight minutes: `python tests/gpu_check.py`.
 
-It needs neither data nor weights: photographs of the sizes of the paper's sets are drawn as noise, and the networks
-have random weights. Without a GPU the same checks run on the CPU, smaller. The table at the end says what was found; a
-check that fails makes the exit code 1.
+Needs neither data nor weights: images are noise, with the sizes of the paper's data sets, and the networks have random
+weights. Without a GPU the same checks run on the CPU, smaller. A table at the end lists the results; the exit code is 1
+if a check fails.
 """
 
 import os
@@ -28,7 +28,7 @@ from sameo_core.model.sameo import default_device
 from sameo_core.model.variants import VARIANTS
 from sameo_core.training import BatchSampler, EmbeddingCache, fine_tune, fine_tuning
 
-# Height and width of the photographs of some of the paper's sets, and how many images each has
+# Height, width and number of images of some of the paper's data sets
 SIZES = {
     "cocoa": (480, 640, 2_500),
     "kins": (375, 1242, 7_500),
@@ -36,9 +36,9 @@ SIZES = {
     "walt": (2160, 3840, 36_000),
     "pix2gestalt": (512, 512, 837_000),
 }
-Row = tuple[str, str, str]  # what, figure, verdict
+Row = tuple[str, str, str]  # check, figure, verdict
 
-SECONDS = 8.0  # of each measurement of speed
+SECONDS = 8.0  # per speed measurement
 GPU = torch.cuda.is_available()
 VARIANT, BATCH = ("vit_s", 32) if GPU else ("nano", 4)
 
@@ -130,7 +130,7 @@ def loading(folder: Path) -> Iterator[Row]:
     sampler.embeddings.complete = lambda found: torch.empty(8, 1, 1, 1)  # type: ignore[method-assign]
     for workers in sorted({1, 2, os.cpu_count() or 1}):
         batches = sampler.batches(0, 10**6, workers)
-        for _ in range(2 * workers):  # those that the workers had time to make ahead
+        for _ in range(2 * workers):  # batches already prefetched
             next(batches)
         start, images = time.perf_counter(), 0
         while time.perf_counter() - start < SECONDS:

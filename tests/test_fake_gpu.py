@@ -1,4 +1,4 @@
-"""No GPU is here: fake ones show that nothing mixes devices, and that no training step waits for the GPU.
+"""Without a GPU, fake ones show that nothing mixes devices, and that no training step waits for the GPU.
 
 Reading a value back (`.item()`, `.tolist()`, an `if` on a tensor) raises on a fake or a meta tensor. Autograd cannot
 run on a fake GPU without a driver, so the backward pass and the optimiser run on the meta device.
@@ -69,7 +69,7 @@ def test_a_training_step_stays_on_the_gpu(on_fake_gpu):
 
 
 def test_images_are_encoded_and_cached_on_the_gpu(on_fake_gpu):
-    if hasattr(on_fake_gpu, "encoder"):  # SAM's encoder is onnxruntime's
+    if hasattr(on_fake_gpu, "encoder"):  # SAM's encoder runs in onnxruntime
         on_fake_gpu.encoder = lambda squares: torch.empty(len(squares), 256, 64, 64, device=squares.device)
     cache = EmbeddingCache(on_fake_gpu, None)
     kept = torch.empty(2, *cache._shape, dtype=torch.float16)
@@ -95,5 +95,5 @@ def test_a_step_of_the_optimiser_waits_for_nothing(model, unchecked):
         terms = training_loss(model, random_batch(model, "meta"), TrainingConfig())._asdict()
         run._step(terms["total"])
         since.add(iteration, ("a", "b"), terms)
-    with pytest.raises((NotImplementedError, RuntimeError)):  # what is logged is read back
+    with pytest.raises((NotImplementedError, RuntimeError)):  # logging reads values back
         since.means("folder")

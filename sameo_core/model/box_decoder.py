@@ -1,4 +1,4 @@
-"""The decoder of EfficientSAM: a box becomes tokens, and a two-way transformer predicts its mask; runs once per box.
+"""EfficientSAM's decoder: boxes become tokens, from which a two-way transformer predicts masks; runs once per box.
 
 In shape comments: b images, q boxes of one image, n tokens, s cells of the image embedding, c channels.
 """
@@ -18,10 +18,10 @@ from sameo_core.arrays import BoxPrompts, ImageEmbedding, MaskLogits, PointLabel
 from sameo_core.errors import InputError
 from sameo_core.model.variants import EfficientSamConfig
 
-POINTS_PER_PROMPT = 6  # the decoder was trained with six points: a box is two of them, the rest is padding
-MASK_TOKENS = 4  # mask 0 is the single-mask output, masks 1..3 are the alternatives of `multimask`
+POINTS_PER_PROMPT = 6  # the decoder was trained with six points: two for a box, the rest padding
+MASK_TOKENS = 4  # mask 0 is the single-mask output, masks 1..3 the alternatives of `multimask`
 
-Tokens = Float[Tensor, "b q n c"]  # of the decoder: n per box
+Tokens = Float[Tensor, "b q n c"]  # the decoder's, n per box
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class RandomFourierFeatures(nn.Module):
         return torch.cat([phase.sin(), phase.cos()], dim=-1).to(matrix.dtype)
 
     def grid(self, he: int, we: int) -> Float[Tensor, "{he*we} c"]:
-        """The position codes of the image embedding's cells, row by row."""
+        """Position codes of the image embedding's cells, row by row."""
         device = self.positional_encoding_gaussian_matrix.device
         y, x = ((torch.arange(cells, device=device) + 0.5) / cells for cells in (he, we))
         return self(torch.cartesian_prod(y, x).flip(-1))
 
 
 class PromptEncoder(nn.Module):
-    """Points with labels to tokens: position code plus label embedding."""
+    """Turns labelled points into tokens: position code plus label embedding."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -67,19 +67,19 @@ class PromptEncoder(nn.Module):
         self.bbox_bottom_right_embeddings = nn.Embedding(1, dim)
 
     def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
-        """Boxes in pixels of the network's input to the six tokens of each."""
+        """Six tokens per box; boxes are in pixels of the network's input."""
         corners = boxes.unflatten(-1, (2, 2))  # b q 2 xy
         return self.padded(corners, [self.bbox_top_left_embeddings, self.bbox_bottom_right_embeddings], input_size)
 
     def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
-        """Points in pixels of the network's input to the six tokens of each. InputError for labels other than 1."""
+        """Six tokens per point; points are in pixels of the network's input. InputError for labels other than 1."""
         if not (labels == 1).all():
             remedy = "Give labels 1, or load a SAM: Sameo.load('photo_base')"
             raise InputError(file="labels", rule="EfficientSAM takes points on the object only, label 1", remedy=remedy)
         return self.padded(points.unsqueeze(2), [self.point_embeddings], input_size)
 
     def padded(self, points: Float[Tensor, "b q k 2"], meaning: list[nn.Embedding], input_size: int) -> Tokens:
-        """The tokens of k points, with their label embeddings, and of padding."""
+        """Tokens of k points with label embeddings `meaning`, then of padding."""
         missing = POINTS_PER_PROMPT - len(meaning)
         padding = points.new_full((*points.shape[:2], missing, 2), -1.0)
         points = (torch.cat([points, padding], dim=2) + 0.5) / input_size  # pixel centres, in units of the image side
@@ -102,10 +102,10 @@ class Mlp(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention within each box's group of tokens; a group of size 1 on axis 1 is shared by all boxes of the image.
+    """Attention within each box's group of tokens; if axis 1 has size 1, all boxes of the image share the group.
 
-    Three ways to the same numbers. `forward` is the usual one. The other two are for few tokens and many image cells:
-    heads x tokens are fewer than the channels that each cell would be projected to, so it is cheaper to project the
+    Three implementations of the same attention. `forward` is the standard one. The other two are for few tokens and
+    many image cells: heads x tokens is less than the projected channels per cell, so it is cheaper to project the
     tokens into the cells' space: q (W k) = (q W) k, and sums over a (W v) = W (sum over a v).
     """
 
@@ -120,7 +120,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "b g n c"]:
         q, k, v = self.q_proj(queries), self.k_proj(keys), self.v_proj(values)
         b, boxes, n = q.shape[:3]
-        if k.shape[1] == 1:  # shared: the queries of all boxes attend side by side, nothing is repeated
+        if k.shape[1] == 1:  # shared: the queries of all boxes attend as one group, without copies
             q = q.flatten(1, 2).unsqueeze(1)  # b 1 g*n c
         q, k, v = (self.split(t).flatten(0, 1).transpose(1, 2) for t in (q, k, v))  # b*g heads n c/heads
         x = F.scaled_dot_product_attention(q, k, v)
@@ -129,7 +129,7 @@ class CrossAttention(nn.Module):
     def few_to_many(
         self, queries: Float[Tensor, "b g n c"], keys: Float[Tensor, "b g m c"], values: Float[Tensor, "b g m c"]
     ) -> Float[Tensor, "b g n c"]:
-        """`forward` for few queries. The bias of the key projection is left out: it does not change the softmax."""
+        """`forward` for few queries. The key projection's bias is left out: it does not change the softmax."""
         q = self.split(self.q_proj(queries)) * self.scale  # b g n heads c/heads
         q = torch.einsum("bgnhd,hdc->bghnc", q, self.k_proj.weight.unflatten(0, (self.heads, -1)))
         share = (q.flatten(2, 3) @ keys.transpose(2, 3)).softmax(-1)  # b g heads*n m
@@ -143,7 +143,7 @@ class CrossAttention(nn.Module):
         """`forward` for few keys."""
         k, v = self.split(self.k_proj(keys)) * self.scale, self.split(self.v_proj(values))  # b g m heads c/heads
         v = torch.einsum("bgmhd,chd->bghmc", v, self.out_proj.weight.unflatten(1, (self.heads, -1)))
-        if queries.shape[1] == 1:  # shared: they are projected once
+        if queries.shape[1] == 1:  # shared: projected once
             score = torch.einsum("bgmhd,bnhd->bghmn", k, self.split(self.q_proj(queries)).squeeze(1))
         else:
             bias = torch.einsum("bgmhd,hd->bghm", k, self.q_proj.bias.unflatten(0, (self.heads, -1)))
@@ -161,7 +161,7 @@ class CrossAttention(nn.Module):
 
 
 class TwoWayLayer(nn.Module):
-    """Self-attention of the tokens, tokens to image, MLP, image to tokens."""
+    """Token self-attention, token-to-image attention, MLP, image-to-token attention."""
 
     def __init__(self, config: EfficientSamConfig, first: bool):
         super().__init__()
@@ -176,7 +176,7 @@ class TwoWayLayer(nn.Module):
         self, tokens: Tokens, image: Float[Tensor, "b g s c"], prompt: Tokens, positions: Float[Tensor, "s c"]
     ) -> tuple[Tokens, Float[Tensor, "b q s c"]]:
         look: Callable[[Tensor, Tensor, Tensor], Tensor] = self.cross_attn_token_to_image
-        if not self.first:  # in the first layer all boxes share the image
+        if not self.first:  # in the first layer all boxes share the image embedding
             look = self.cross_attn_token_to_image.few_to_many
         placed = image + positions
         tokens = self.self_attention(tokens, prompt)
@@ -201,7 +201,7 @@ class TwoWayTransformer(nn.Module):
     def forward(
         self, image: Float[Tensor, "b 1 s c"], positions: Float[Tensor, "s c"], prompt: Tokens, answers: int
     ) -> tuple[Float[Tensor, "b q {answers} c"], Float[Tensor, "b q s c"]]:
-        """The first `answers` output tokens, and the image as each box has changed it."""
+        """The first `answers` output tokens, and the image embedding as updated for each box."""
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, positions)
@@ -211,14 +211,14 @@ class TwoWayTransformer(nn.Module):
 
 
 def upsample_2x(layer: nn.ConvTranspose2d, x: Float[Tensor, "b n i"]) -> Float[Tensor, "b 4*n o"]:
-    """Each cell becomes 2 x 2 consecutive cells: the transposed convolution as a matrix product."""
+    """Upsample each cell to 2 x 2 consecutive cells: a transposed convolution as a matrix product."""
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # 4*o i
     bias: Any = layer.bias  # torch's type allows None
     return F.linear(x, weight, bias.repeat(4)).unflatten(-1, (4, -1)).flatten(1, 2)
 
 
 class MaskDecoder(nn.Module):
-    """Image embedding and prompt tokens to mask logits and predicted IoU."""
+    """Predicts mask logits and IoU from image embedding and prompt tokens."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
@@ -237,7 +237,7 @@ class MaskDecoder(nn.Module):
         (b, q), (he, we) = prompt.shape[:2], image.shape[-2:]
         answers = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # 1+4 c
         prompt = torch.cat([answers.expand(b, q, -1, -1), prompt], dim=2)  # b q 1+4+6 c
-        image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c: shared by all boxes
+        image = image.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)  # b 1 he*we c, shared by all boxes
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         tokens, image = self.transformer(image, positions, prompt, 1 + chosen.stop)  # b q n c, b q he*we c
         pixels = self.upscale(image.flatten(0, 1))  # b*q 16*he*we c
@@ -249,14 +249,14 @@ class MaskDecoder(nn.Module):
         return logits.reshape(b, q, len(chosen), 4 * he, 4 * we), iou
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
-        """Each cell becomes 4 x 4 cells."""
-        layers: Any = self.final_output_upscaling_layers  # to torch's types, just modules
+        """Upsample each cell to 4 x 4 cells."""
+        layers: Any = self.final_output_upscaling_layers  # typed as Module only
         (grow, norm, act), (grow_again, act_again) = layers
         x = norm(upsample_2x(grow, image).transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)  # n 4*s c
         return act_again(upsample_2x(grow_again, act(x)))
 
 
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-    """Mask logits resized to the original image, bilinearly; ``size`` is (height, width) in pixels."""
+    """Resize mask logits to the original image, bilinearly; ``size`` is (height, width) in pixels."""
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return larger.unflatten(0, logits.shape[:2])

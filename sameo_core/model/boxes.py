@@ -1,4 +1,4 @@
-"""Box prompts: their formats, and checks that the numbers are in the format that they are said to be in."""
+"""Box prompts: their formats, and checks that boxes are in the stated format."""
 
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ def boxes_in_pixels(
     usual: str = "xyxy",
     file: str | Path = "boxes",
 ) -> BoxesXYXY:
-    """A user's boxes as xyxy pixels of the upright image; doubtful ones are refused, never converted.
+    """Convert a user's boxes to xyxy pixels of the upright image; doubtful boxes are refused.
 
     Args:
         boxes: "n 4", or empty.
         image_size: (height, width) of the image.
-        box_format: one of `BOX_FORMATS`, taken as given. None: `usual`, and boxes are refused that do not fit it but
-            fit another format (xywh instead of xyxy or the reverse, or all numbers in 0..1).
-        usual: the format that the source should have.
-        file: what to call the boxes in errors.
+        box_format: one of `BOX_FORMATS`, taken as given. None: `usual`; boxes that fit only another format are refused
+            (xywh instead of xyxy or the reverse, or all numbers in 0..1).
+        usual: the source's usual format.
+        file: the name of the boxes in errors.
 
     Raises:
         InputError: unknown format; not n x 4 finite numbers; boxes that look like another format; a box without area,
@@ -68,7 +68,7 @@ def boxes_in_pixels(
 
 
 def check_format(box_format: str | None) -> None:
-    """Raises InputError for a box format that is not one of `BOX_FORMATS`; None is good."""
+    """Raise InputError unless the box format is None or one of `BOX_FORMATS`."""
     if box_format not in (None, *BOX_FORMATS):
         rule = f"a box format is one of {', '.join(BOX_FORMATS)}, found {box_format!r}"
         raise InputError(file="box_format", rule=rule, remedy="Give one of these, or leave it out")
@@ -77,15 +77,15 @@ def check_format(box_format: str | None) -> None:
 def check_plausible(
     boxes: BoxesXYXY, image_sizes: Sizes, usual: str, file: str | Path, most_outside: float | int = 0
 ) -> None:
-    """Refuse boxes that are hardly in the format that they should be in.
+    """Refuse boxes that are unlikely to be in the expected format.
 
     Args:
-        usual: that format, "xyxy" or "xywh".
+        usual: the expected format, "xyxy" or "xywh".
         most_outside: the share of a detector's boxes that may leave their image. With 0, boxes that leave it are
-            refused only if all of them fit as the other format.
+            refused only if all boxes fit the other format.
 
     Raises:
-        InputError: as above, or all numbers are in 0..1.
+        InputError: such boxes, or all numbers are in 0..1.
     """
     if len(boxes) and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1:
         rule = "boxes are in pixels, found nothing but numbers in 0..1"
@@ -105,7 +105,7 @@ def check_plausible(
 
 
 def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
-    """Boxes of one of `BOX_FORMATS` as xyxy pixels."""
+    """Convert boxes from one of `BOX_FORMATS` to xyxy pixels."""
     if box_format == "xywh":
         return xywh_to_xyxy(boxes)
     if box_format == "normalised":
@@ -114,7 +114,7 @@ def as_xyxy(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> BoxesXYXY:
 
 
 def fits_image(boxes: BoxesXYXY, box_format: str, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
-    """Which boxes, read as one of `BOX_FORMATS`, have an area and leave the image by a pixel at most."""
+    """Which boxes, read as `box_format`, have an area and leave the image by at most one pixel."""
     boxes, limits = as_xyxy(boxes, box_format, image_sizes), np.asarray(image_sizes)[..., ::-1] + 1
     low, high = boxes[:, :2], boxes[:, 2:]
     return np.all((low < high) & (low >= -1) & (high <= limits), axis=1)
@@ -127,7 +127,7 @@ def usable(boxes: BoxesXYXY, image_sizes: Sizes) -> Bool[np.ndarray, " n"]:
 
 
 def as_array(numbers: Any, dtype: type) -> np.ndarray:
-    """Numbers as an array; tensors may have a gradient, be bfloat16, lie on a GPU, or be in lists.
+    """Convert numbers to an array; tensors may have a gradient, be bfloat16, on a GPU, or in lists.
 
     Raises:
         TypeError, ValueError: not numbers, or lists of unequal length.

@@ -1,4 +1,4 @@
-"""Read checkpoints as plain weights, whatever saved them; nothing in a file is executed."""
+"""Read checkpoints of any origin as plain weights; nothing in a file is executed."""
 
 import hashlib
 import io
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from sameo_core.errors import InputError
 from sameo_core.runs.atomic import atomic_write
 
-MAX_NUMBERS = 2**28  # in a checkpoint; EfficientSAM-S has 26 million. A file that claims more is a bomb
-STATES = ("model", "state_dict", "model_state_dict")  # where trainings save the weights, among other things
-WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # modules around others
-BESIDE = (  # what training scripts pickle beside the weights
+MAX_NUMBERS = 2**28  # per checkpoint; EfficientSAM-S has 26 million. Guards against decompression bombs
+STATES = ("model", "state_dict", "model_state_dict")  # keys under which training scripts save the weights
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # hold a wrapped module
+BESIDE = (  # globals that training scripts pickle beside the weights
     "argparse.Namespace",
     *(f"{m}.{kind}" for m in ("pathlib", "pathlib._local") for kind in ("PosixPath", "WindowsPath")),
     *(f"numpy.{m}.multiarray.scalar" for m in ("core", "_core")),
@@ -37,12 +37,12 @@ def fingerprint_weights(model: nn.Module) -> str:
 
 
 def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file (formats: see :func:`build_efficient_sam`), in float32, on the CPU.
+    """Read a checkpoint's tensors (formats: see :func:`build_efficient_sam`) as float32 on the CPU.
 
-    Names are those of the plain network, without the prefixes of `torch.compile` and data parallelism.
+    Names are those of the plain network, without the prefixes that `torch.compile` and data parallelism add.
 
     Args:
-        counters: allow integers, and leave them as they are (`num_batches_tracked` of batch normalisation).
+        counters: allow integers, kept as they are (`num_batches_tracked` of batch normalisation).
 
     Raises:
         InputError: the file is missing, damaged, of another format, or holds more than plain finite weights.
@@ -68,14 +68,14 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
         else:
             with path.open("rb") as file:
                 state = _load_plain(file)
-    except Exception as error:  # these readers raise almost anything on a damaged file
+    except Exception as error:  # these readers raise almost any exception on a damaged file
         rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=path, rule=rule, remedy=again) from error
     state = _unwrapped(state)
     if not isinstance(state, dict):
         raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
     numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
-    if numbers > MAX_NUMBERS:  # an expanded tensor needs hardly any bytes in the file
+    if numbers > MAX_NUMBERS:  # an expanded tensor takes hardly any bytes in the file
         raise InputError(file=path, rule=f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}", remedy=again)
     for key, value in state.items():
         if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
@@ -90,21 +90,21 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], variant: str) -> None:
-    """Write weights, their variant and their checksum as safetensors; atomic."""
+    """Write weights, variant and checksum as safetensors, atomically."""
     with atomic_write(path) as partial:
         stated = {"variant": variant, "crc32": weights_checksum(weights)}
         partial.write_bytes(safetensors.torch.save(weights, metadata={"sameo": json.dumps(stated)}))
 
 
 def stated_by(path: Path) -> dict:
-    """The metadata of `write_weights`; {} in files of others."""
+    """The metadata that `write_weights` wrote; {} for other files."""
     with safetensors.safe_open(path, "pt") as file:
         stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
     return stated if isinstance(stated, dict) else {}
 
 
 def _unwrapped(saved: object) -> object:
-    """The state dict in what a training saved, under the names of the plain network."""
+    """The state dict within a saved object, with the names of the plain network."""
     for _ in range(3):  # nested, e.g. "model" in "checkpoint"
         entries = saved.items() if isinstance(saved, dict) else ()
         parts = {key: value for key, value in entries if isinstance(value, dict)}
@@ -116,19 +116,19 @@ def _unwrapped(saved: object) -> object:
         saved = inner[0]
     if not isinstance(saved, dict) or not all(isinstance(key, str) for key in saved):
         return saved
-    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # of an averaged model
+    state = {plain_name(key): value for key, value in saved.items() if key != "n_averaged"}  # of torch's AveragedModel
     names = [name.split(".") for name in state]
-    outer = min([len(commonprefix(names)), *(len(name) - 1 for name in names)])  # somebody's own wrappers
+    outer = min([len(commonprefix(names)), *(len(name) - 1 for name in names)])  # custom wrappers
     return {".".join(name[outer:]): value for name, value in zip(names, state.values(), strict=True)}
 
 
 def plain_name(name: str) -> str:
-    """The name of a parameter without the wrappers of `torch.compile` and data parallelism."""
+    """A parameter's name without the wrappers of `torch.compile` and data parallelism."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> int:
-    """CRC-32 of all names and values; `write_weights` writes it, `read_weights` compares it."""
+    """CRC-32 of all names and values; `write_weights` stores it, `read_weights` checks it."""
     checksum = 0
     for name in sorted(state):
         values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -147,7 +147,7 @@ def _load_plain(file: io.BytesIO | io.BufferedReader) -> object:
 
 
 class _Beside:
-    """Stands for an entry beside the weights, so that no foreign class is made or called."""
+    """Placeholder for an entry beside the weights, so that no foreign class is instantiated or called."""
 
     def __init__(self, *_: object):
         pass
@@ -157,7 +157,7 @@ class _Beside:
 
 
 def _check_unpacked(archive: zipfile.ZipFile) -> None:
-    """Raises ValueError for an archive that unpacks to an absurd size."""
+    """Raise ValueError for an archive that unpacks to an implausible size."""
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > 4 * MAX_NUMBERS + 2**20:
         raise ValueError(f"{unpacked:,} bytes when unpacked")
@@ -168,7 +168,7 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path, name: str = "this network") -> None:
-    """Strict `load_state_dict`; raises InputError that names the first entry of `path` that does not fit."""
+    """Strict `load_state_dict`; InputError names the first mismatching entry of `path`."""
     wanted, found = shapes(model.state_dict()), shapes(state)
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):

@@ -1,4 +1,4 @@
-"""EfficientSAM: a plain ViT encodes the image, a box becomes tokens, a two-way decoder predicts the mask.
+"""EfficientSAM: a plain ViT encodes the image, a two-way decoder predicts masks from box tokens.
 
     model = build_efficient_sam("nano")
     embedding = model.encode_images(images)                                # once per image
@@ -31,11 +31,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EfficientSam(nn.Module):
-    """Image encoder, prompt encoder and mask decoder; the amodal decoder of SAMEO is this one, fine-tuned."""
+    """Image encoder, prompt encoder and mask decoder; SAMEO fine-tunes this decoder to be amodal."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
-    half_encoder = True  # the image encoder multiplies in half precision on a GPU; False: in float32 there, too
+    half_encoder = True  # on a GPU the image encoder runs in half precision; False: float32 there, too
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
@@ -47,11 +47,11 @@ class EfficientSam(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight; they name what was computed with this model."""
+        """Sixteen hexadecimal digits that change with any weight; they identify results of this model."""
         return fingerprint_weights(self)
 
     def encoder_fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight of the image encoder, and the size of its input."""
+        """Sixteen hexadecimal digits that change with any weight or the input size of the image encoder."""
         digest = hashlib.sha256(f"{self.config.image_size}".encode())
         for name, value in self.image_encoder.state_dict().items():
             digest.update(f"{plain_name(name)} {value.dtype}".encode())
@@ -69,7 +69,7 @@ class EfficientSam(nn.Module):
         return self.to_square(pixels.permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:
-        """The image embedding, computed once for any number of boxes; on a GPU in half precision (`half_encoder`).
+        """Image embedding, computed once for any number of boxes; on a GPU in half precision (`half_encoder`).
 
         Args:
             images: "b 3 h w", RGB in [0, 1], any h and w: `to_square` is applied.
@@ -92,7 +92,7 @@ class EfficientSam(nn.Module):
     def decode_boxes(
         self, embedding: ImageEmbedding, boxes: BoxPrompts, image_size: tuple[int, int], multimask: bool = False
     ) -> DecodedMasks:
-        """The mask of each box, with the decoder's own estimate of its IoU.
+        """The mask of each box, with its predicted IoU.
 
         Args:
             embedding: "b c he we", from :meth:`encode_images`.
@@ -117,13 +117,13 @@ class EfficientSam(nn.Module):
         labels: PointLabels | None = None,
         multimask: bool = True,
     ) -> DecodedMasks:
-        """The masks of the object at each point, for models trained on points: un-tuned SAM, EfficientSAM.
+        """Masks of the object at each point, for models trained on points: un-tuned SAM and EfficientSAM.
 
         Args:
             embedding, image_size: as for :meth:`decode_boxes`.
             points: "b q 2", xy in pixels of the original image.
-            labels: "b q", 1 on the object, 0 beside it (SAM only); 1 by default.
-            multimask: the three alternatives, since a point may mean a part or the whole; else a single mask.
+            labels: "b q", 1 on the object, 0 off it (SAM only); 1 by default.
+            multimask: return three alternatives, as a point may mean a part or the whole; else a single mask.
 
         Returns:
             As :meth:`decode_boxes`.
@@ -141,26 +141,26 @@ class EfficientSam(nn.Module):
         return self.decode_prompts(embedding, prompt, multimask)
 
     def box_tokens(self, boxes: BoxPrompts, image_size: tuple[int, int]) -> Tokens:
-        """The prompt tokens of boxes in pixels of the original image."""
+        """Prompt tokens of boxes in pixels of the original image."""
         boxes = self.to_input(boxes.unflatten(-1, (2, 2)), image_size).flatten(-2)
         return self.prompt_encoder(boxes, self.config.image_size)
 
     def to_input(self, points: Float[Tensor, "*n 2"], image_size: tuple[int, int]) -> Float[Tensor, "*n 2"]:
-        """Points in pixels of the original image to pixels of the network's input."""
+        """Convert points from pixels of the original image to pixels of the network's input."""
         (height, width), (inner_height, inner_width) = image_size, self.input_size(image_size)
         return points.float() * points.new_tensor([inner_width / width, inner_height / height], dtype=torch.float32)
 
     def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
-        """The masks of prompt tokens; the second half of `decode_boxes` and `decode_points`."""
+        """Decode prompt tokens to masks; the second half of `decode_boxes` and `decode_points`."""
         if prompt.shape[1] == 0:  # no boxes
             (b, _, he, we), m = embedding.shape, MASK_TOKENS - 1 if multimask else 1
             return DecodedMasks(embedding.new_zeros(b, 0, m, 4 * he, 4 * we), embedding.new_zeros(b, 0, m))
         positions = self.prompt_encoder.pe_layer.grid(*embedding.shape[-2:])  # he*we c
-        embedding = embedding.to(positions.dtype)  # embeddings may come from a cache in half precision
+        embedding = embedding.to(positions.dtype)  # cached embeddings may be in half precision
         return DecodedMasks(*self.mask_decoder(embedding, positions, prompt, multimask))
 
     def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-        """Mask logits at the resolution of the original image; ``size`` is (height, width) in pixels."""
+        """Resize mask logits to the original image; ``size`` is (height, width) in pixels."""
         return upscale_logits(logits, size)
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -169,18 +169,18 @@ class EfficientSam(nn.Module):
 
 
 def multiplies_in_bf16(device: torch.device) -> bool:
-    """True if a device does not emulate bf16: GPUs since Ampere, CPUs with AMX."""
+    """True if the device multiplies bf16 natively: GPUs since Ampere, CPUs with AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> EfficientSam:
-    """A model of one of :data:`VARIANTS`, randomly initialised or with the weights of a file.
+    """Build one of :data:`VARIANTS`, randomly initialised or with the weights of a file.
 
     Args:
         variant: "nano", "vit_t" or "vit_s".
-        checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or what a training saved with one inside), or
+        checkpoint: ``.safetensors``, ``.pt`` or ``.pth`` (a state dict, or a training checkpoint that contains one), or
             a ``.zip`` with one such ``.pt``, as released. Nothing in the file is executed. Weights are cast to float32.
 
     Raises:
@@ -195,7 +195,7 @@ def build_efficient_sam(variant: str, checkpoint: str | Path | None = None) -> E
 
 
 def load_variant(model: nn.Module, state: dict[str, Tensor], path: Path, variant: str) -> None:
-    """`load_exactly`; the error also says if the file looks like a checkpoint of another variant."""
+    """`load_exactly`, but the error also tells if the file looks like a checkpoint of another variant."""
     try:
         load_exactly(model, state, path, repr(variant))
     except InputError as error:
@@ -213,7 +213,7 @@ def check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or images.numel() == 0:
         rule = f"a floating-point tensor (b, 3, h, w), found {images.dtype} {tuple(images.shape)}"
         raise InputError(file="images", rule=rule, remedy="Put the RGB channels on axis 1, and divide by 255")
-    if images.device.type != "cpu":  # reading a GPU's values would wait for all that it still has to do
+    if images.device.type != "cpu":  # reading values from a GPU would wait for all its pending work
         return
     low, high = torch.stack(images.aminmax()).tolist()
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also catches NaN
@@ -259,7 +259,7 @@ def _check_prompts(
 
 
 def check_embedding(embedding: Tensor, image_size: tuple[int, int], dim: int) -> tuple[int, int]:
-    """Raises InputError if either is not what it should be; returns the image's height and width."""
+    """Check both arguments, raising InputError; returns the image's height and width."""
     if not isinstance(embedding, Tensor) or embedding.ndim != 4 or embedding.shape[1] != dim:
         found = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
         rule = f"an image embedding is a tensor (b, {dim}, he, we), found {found}"

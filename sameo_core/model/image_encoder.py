@@ -39,19 +39,19 @@ class Block(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each cell."""
+    """Layer norm over each cell's channels."""
 
     def forward(self, x: ImageEmbedding) -> ImageEmbedding:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class ImageEncoder(nn.Module):
-    """A plain ViT, every block with global attention, and a convolutional neck."""
+    """A plain ViT with global attention in every block, and a convolutional neck."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__()
         self.grid, dim, out = config.pretrain_grid, config.encoder_dim, config.embedding_dim
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid**2 + 1, dim))  # entry 0, the class token's, is unused
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid**2 + 1, dim))  # entry 0 (class token) is unused
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, dim, config.patch_size, config.patch_size)))
         self.blocks = nn.Sequential(*(Block(dim, config.encoder_heads) for _ in range(config.encoder_depth)))
         mix, smooth = nn.Conv2d(dim, out, 1, bias=False), nn.Conv2d(out, out, 3, padding=1, bias=False)
@@ -67,5 +67,5 @@ class ImageEncoder(nn.Module):
         he, we = x.shape[-2:]
         positions = self.pos_embed[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # 1 c grid grid
         x = x + F.interpolate(positions, (he, we), mode="bicubic", align_corners=False)
-        x = self.blocks(x.flatten(2).transpose(1, 2).contiguous())  # b he*we c; strided tokens slow every block
+        x = self.blocks(x.flatten(2).transpose(1, 2).contiguous())  # b he*we c; strided tokens would slow every block
         return self.neck(x.transpose(1, 2).unflatten(2, (he, we)))  # b embedding_dim he we

@@ -1,9 +1,9 @@
-"""The training losses of the decoder: Dice + focal + 0.05 x L1 of its predicted IoU (SAMEO, section "Training").
+"""The decoder's training losses: Dice + focal + 0.05 x L1 of its predicted IoU (SAMEO, section "Training").
 
 Pure functions of mask logits "*masks h w" and targets of the same shape in [0, 1]. Each loss is computed per mask and
 then averaged, so a small object weighs as much as a large one. Targets may be soft: a mask resized to the decoder's
-resolution with antialiasing covers some cells in part. All sums are in float32 or better, whatever the precision of the
-network. `sameo_loss` checks its arguments; the losses that it is made of do not.
+resolution with antialiasing covers some cells in part. All sums are in float32 or better, whatever the network's
+precision. `sameo_loss` checks its arguments; its component losses do not.
 """
 
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def sameo_loss(
     if logits.shape != target.shape or logits.numel() == 0 or not target.is_floating_point():
         rule = f"floating point of the logits' shape {tuple(logits.shape)}, found {target.dtype} {tuple(target.shape)}"
         raise InputError(file="target", rule=rule, remedy="Bring masks to the shape of the logits, as float")
-    # Reading a GPU's values would wait for it. The margin allows for rounding in a resized mask; NaN is caught, too
+    # Reading values from a GPU would wait for it. The margin allows for rounding in resized masks; NaN also fails
     low, high = (0.0, 1.0) if target.device.type != "cpu" else torch.stack(target.aminmax()).tolist()
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         rule = f"shares of object in [0, 1], found {low:g} to {high:g}"
@@ -57,9 +57,9 @@ def sameo_loss(
 def dice_loss(logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks h w"]) -> Float[Tensor, ""]:
     """1 - 2 |P and G| / (|P| + |G|) with P the probabilities and G the target, mean over masks; in [0, 1].
 
-    The intersection of soft sets is the sum of min(p, g). With a binary target that is the usual sum of p g; with a
-    soft one only min makes a perfect prediction cost 0 (Wang et al., "Dice Semimetric Losses", MICCAI 2023). An empty
-    target costs 0 if the prediction is empty, else 1 (with hardly any gradient: there the focal loss does the work).
+    The intersection of soft sets is the sum of min(p, g). For a binary target this is the usual sum of p g; for a soft
+    one only min gives a perfect prediction zero loss (Wang et al., "Dice Semimetric Losses", MICCAI 2023). An empty
+    target costs 0 if the prediction is empty, else 1 (with hardly any gradient; the focal loss supplies it).
     """
     logits, target = _full_precision(logits, target)
     probability = logits.sigmoid()
@@ -77,7 +77,7 @@ def focal_loss(
     background with weight 1 - g: the expectation over the two classes. ``gamma`` = 0 is binary cross-entropy.
     """
     logits, target = _full_precision(logits, target)
-    log_object, log_background = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p, log (1 - p), also far from 0
+    log_object, log_background = F.logsigmoid(logits), F.logsigmoid(-logits)  # log p, log (1 - p), stable far from 0
     if_object = -(gamma * log_background).exp() * log_object
     if_background = -(gamma * log_object).exp() * log_background
     return (target * if_object + (1 - target) * if_background).mean()
@@ -93,7 +93,7 @@ def iou_l1_loss(
 
 @torch.no_grad()
 def mask_iou(logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks h w"]) -> Float[Tensor, "*masks"]:
-    """IoU of each mask, prediction binarised at logit >= 0 and target at >= 0.5; 1 for two empty masks."""
+    """IoU per mask, with prediction binarised at logit >= 0 and target at >= 0.5; 1 for two empty masks."""
     logits, target = _full_precision(logits, target)
     prediction, truth = logits >= 0, target >= 0.5
     intersection = (prediction & truth).sum(dim=(-2, -1))
@@ -102,6 +102,6 @@ def mask_iou(logits: Float[Tensor, "*masks h w"], target: Float[Tensor, "*masks 
 
 
 def _full_precision(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32 or better."""
+    """Cast both to float32 or better."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return logits.to(dtype), target.to(dtype)

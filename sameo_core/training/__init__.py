@@ -1,4 +1,4 @@
-"""Fine-tuning of the mask decoder: batches, image embeddings, the loop."""
+"""Fine-tuning of the mask decoder: batches, image embeddings, training loop."""
 
 from sameo_core.training.batches import Batch, BatchSampler, set_probabilities, shrink_masks
 from sameo_core.training.embeddings import EmbeddingCache

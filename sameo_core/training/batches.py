@@ -1,7 +1,7 @@
-"""Training batches: images of several data sets, two objects each, prompted by visible or amodal boxes.
+"""Training batches: images of several data sets, two objects per image, prompted by visible or amodal boxes.
 
-Each image is drawn from the seed, the iteration and its place in the batch alone, so any rank can make its share of any
-batch, and a resumed run sees the batches of an undisturbed one.
+Each image depends on the seed, the iteration and its place in the batch alone, so any rank can compute its share of any
+batch, and a resumed run sees the same batches as an uninterrupted one.
 """
 
 import warnings
@@ -24,33 +24,33 @@ from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.training.embeddings import EmbeddingCache, LookedUp
 
-# Decoding the RLEs of whole images takes long and objects come again: the most recent results stay in memory
-TARGET_BYTES = 2**29  # of targets
-KEPT_BOXES = 100_000  # and of as many images, which of their objects are occluded
+# Decoding the RLEs of whole images is slow and objects recur: the most recent results stay in memory
+TARGET_BYTES = 2**29  # for targets
+KEPT_BOXES = 100_000  # and for as many images, which of their objects are occluded
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What the decoder learns from in one iteration, in the frame of the square network input."""
+    """A training batch of the decoder, in the frame of the square network input."""
 
-    embedding: ImageEmbedding  # b c he we, in the precision it is kept in
+    embedding: ImageEmbedding  # b c he we, in the cache's precision
     boxes: BoxPrompts  # b q 4
-    targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution, share of each cell
-    names: tuple[str, ...]  # data set and image, to name in an error
+    targets: Float[Tensor, "b q hm wm"]  # amodal masks at the decoder's resolution: share of each cell
+    names: tuple[str, ...]  # data set and image, for error messages
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch before its missing embeddings are made."""
+    """A batch before its missing embeddings are computed."""
 
     images: LookedUp
     boxes: BoxPrompts
     targets: Float[Tensor, "b q hm wm"]  # half precision
     names: tuple[str, ...]
-    left_out: dict[str, str]  # by the process that loaded it
+    left_out: dict[str, str]  # by the process that loaded the batch
 
     def pin_memory(self) -> "Loaded":
-        """A copy from which a GPU reads while the process goes on."""
+        """A copy in pinned memory, which a GPU reads asynchronously."""
         pinned = self.images.pin_memory(), self.boxes.pin_memory(), self.targets.pin_memory()
         return Loaded(*pinned, self.names, self.left_out)
 
@@ -58,10 +58,10 @@ class Loaded:
 def set_probabilities(
     sizes: Sequence[int], sampling: Literal["log", "uniform", "size"] = "log"
 ) -> Float[np.ndarray, " sets"]:
-    """Probability that an image of a batch comes from each data set, by the numbers of their images.
+    """Probability of drawing an image from each data set, given the numbers of images.
 
-    "log" is the paper's (section "Training"): proportional to the logarithm of the size. The normalisation is ours:
-    log(1 + images), so that a set of one image still counts.
+    "log" is the paper's (section "Training"): proportional to the logarithm of the size. log(1 + images), so that a set
+    of one image still counts, is ours.
 
     Raises:
         InputError: another sampling; no set, or one without an image.
@@ -78,11 +78,11 @@ def set_probabilities(
 
 
 class BatchSampler:
-    """Batches by number: which images, which of their objects, visible or amodal box.
+    """Samples batches by iteration: images, their objects, and visible or amodal boxes.
 
-    With `unoccluded_share`, a prompted object is un-occluded with that probability if its image has both kinds. It is
-    for collections without the paper's dual annotation (each object occluded and whole), from which the decoder learns
-    to invent hidden parts of un-occluded objects.
+    With `unoccluded_share`, a prompted object is un-occluded with that probability if its image has both kinds. Use it
+    for collections without the paper's dual annotation (each object occluded and whole): without it, the decoder learns
+    from them to invent hidden parts of un-occluded objects.
 
     Args:
         sets: data sets with amodal masks.
@@ -90,13 +90,13 @@ class BatchSampler:
         recipe: size and sampling of the batches.
         side: of the network's square input, in pixels.
         seed: of all sampling.
-        rank, ranks: this process has the images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
-        input_size: from an image's (height, width) to its size in the square; None: it fills the square.
-        bad_images: how many unreadable image files are left out; `left_out` has them, with the reason. The next image
-            of the set takes the place of each, so a batch does not depend on when the damage is noticed.
+        rank, ranks: this process takes images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
+        input_size: maps an image's (height, width) to its size in the square; None: it fills the square.
+        bad_images: maximum number of unreadable image files to leave out; `left_out` lists them, with the reason. The
+            next image of the set replaces each, so a batch does not depend on when the damage is noticed.
 
     Raises:
-        InputError: a batch that cannot be divided among the ranks.
+        InputError: a batch that cannot be divided equally among the ranks.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BatchSampler:
         self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
-        """A row per data set: its images, its probability (0..1), and its actual share of the draws of a run."""
+        """One row per data set: number of images, probability (0..1), and realised share of a run's draws."""
         drawn = np.zeros(len(self.sets), int)
         for iteration in range(iterations):
             drawn += np.bincount(self._sources(iteration), minlength=len(self.sets))
@@ -140,7 +140,7 @@ class BatchSampler:
         ]
 
     def _sources(self, iteration: int) -> Int[np.ndarray, " images"]:
-        """Which set each image of a batch comes from."""
+        """The data set of each image of a batch."""
         rng = np.random.default_rng([self.seed, iteration])
         return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
 
@@ -153,7 +153,7 @@ class BatchSampler:
         return self._finished(self._load(iteration))
 
     def batches(self, start: int, end: int, workers: int = 0) -> Iterator[Batch]:
-        """The batches of iterations `start` to `end` - 1, loaded ahead by as many processes; the same bytes with any.
+        """The batches of iterations `start` to `end` - 1, prefetched by `workers` processes, which do not affect them.
 
         Raises:
             InputError: as `batch`.
@@ -172,7 +172,7 @@ class BatchSampler:
             yield self._finished(loaded)
 
     def _load(self, iteration: int) -> Loaded:
-        """The first half of `batch`, which needs no model: another process may do it ahead."""
+        """The first half of `batch`; needs no model, so worker processes can prefetch it."""
         while True:
             images, objects, boxes = self._drawn(iteration)
             try:
@@ -190,7 +190,7 @@ class BatchSampler:
         return Batch(embedding, boxes, targets.float(), loaded.names)
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
-        """The images of a batch, the prompted (set, image, object) of each, and their boxes."""
+        """The images of a batch, with each image's prompted objects (set, image, object) and their boxes."""
         sources = self._sources(iteration)
         images: list[AmodalImage] = []
         objects, boxes = [], []
@@ -216,7 +216,7 @@ class BatchSampler:
         return images, objects, boxes
 
     def _jittered(self, rng: np.random.Generator, boxes: np.ndarray, image: AmodalImage) -> np.ndarray:
-        """Half of the boxes, at random, with inexact sides, as a detector's are."""
+        """Add noise to the sides of a random half of the boxes, to imitate a detector."""
         if not self.recipe.prompt_jitter:
             return boxes
         moved = (rng.random((len(boxes), 1)) < 0.5) * rng.uniform(-1, 1, boxes.shape)
@@ -224,7 +224,7 @@ class BatchSampler:
         return boxes.clip(0, [image.width, image.height] * 2).astype(np.float32)
 
     def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
-        """The numbers of the prompted objects of an image; objects repeat only if there are too few."""
+        """Indices of an image's prompted objects; objects repeat only if there are too few."""
         items = rng.permutation(len(self.sets[source][index].instances)).tolist()
         share = self.recipe.unoccluded_share
         if share is None:
@@ -242,7 +242,7 @@ class BatchSampler:
         return item.amodal_box if amodal else item.visible_box
 
     def _find_target(self, source: int, index: int, number: int) -> Float[Tensor, "hm wm"]:
-        """An object's amodal mask at the decoder's resolution, a quarter of the input's; in half precision."""
+        """An object's amodal mask at the decoder's resolution (a quarter of the input's), in half precision."""
         image = self.sets[source][index]
         inner = self.input_size((image.height, image.width))
         size = self.side // 4, self.side // 4
@@ -250,7 +250,7 @@ class BatchSampler:
 
 
 class _Ahead(Dataset[Loaded | InputError]):
-    """The loaded batches by number, for a `DataLoader`, which cannot carry an `InputError` over by itself."""
+    """Loaded batches by iteration; returns an `InputError`, since a `DataLoader` cannot re-raise it."""
 
     def __init__(self, sampler: BatchSampler):
         self.sampler = sampler
@@ -263,9 +263,9 @@ class _Ahead(Dataset[Loaded | InputError]):
 
 
 def leave_out(left_out: dict[str, str], error: InputError, files: Sequence[str], limit: int) -> None:
-    """Add the image file of an error to those left out, with the reason.
+    """Add the image file of an error to `left_out`, with the reason.
 
-    The error is raised again if `limit` other files are left out already, or if it concerns none of `files`.
+    Re-raises the error if `limit` other files are left out already, or if it concerns none of `files`.
     """
     if error.file not in files:
         raise error
@@ -277,7 +277,7 @@ def leave_out(left_out: dict[str, str], error: InputError, files: Sequence[str],
 
 
 def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
-    """Warn of the image files that a run left out."""
+    """Warn about image files that a run left out."""
     if left_out:
         told = "".join(f"\n  {file}: {rule}" for file, rule in left_out.items())
         warnings.warn(f"{folder}: {len(left_out)} images were left out:{told}", stacklevel=3)
@@ -286,10 +286,10 @@ def warn_left_out(left_out: Mapping[str, str], folder: Path) -> None:
 def shrink_masks(
     masks: Bool[np.ndarray, "n h w"], size: tuple[int, int], inner: tuple[int, int] = (1, 1), side: int = 1
 ) -> Float[Tensor, "n hm wm"]:
-    """Masks at the decoder's resolution `size` = (hm, wm): roughly the share of each cell that is object, 0..1.
+    """Resize masks to the decoder's `size` = (hm, wm): roughly the object's share of each cell, 0..1.
 
-    They are stretched to it, or, if the image covers only `inner` = (height, width) of a square of `side` pixels, to
-    that part. The antialiased (triangle) filter reaches beyond a cell, so a full cell at an edge stays below 1.
+    They fill `size` or, if the image covers only `inner` = (height, width) of a square of `side` pixels, that part of
+    it. The antialiasing (triangle) filter reaches beyond a cell, so a full cell at an edge stays below 1.
     """
     pixels = torch.from_numpy(masks)[:, None].float()
     if inner != (side, side):

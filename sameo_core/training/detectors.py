@@ -1,4 +1,4 @@
-"""What the trainings of torchvision's detectors share: nano's on drawn scenes, the baseline's on data sets."""
+"""Shared training code of torchvision detectors: nano's (on drawn scenes) and the baseline (on data sets)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from sameo_core.runs.atomic import atomic_write
 
-PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that a detector, nano or ResNet, does not start afresh
+PRETRAINED = ("backbone.encoder.", "backbone.body.")  # weights that start pre-trained, in nano or a ResNet
 
 
 @dataclass(frozen=True)
 class DetectionBatch:
-    """What a detector learns from in one iteration, as torchvision's detectors take it."""
+    """A training batch in the format of torchvision's detectors."""
 
     images: tuple[Float[Tensor, "3 _ _"], ...]
     targets: tuple[dict[str, Tensor], ...]
-    names: tuple[str, ...]  # to name in an error
+    names: tuple[str, ...]  # for error messages
 
 
 def detector_losses(
     model: nn.Module, batch: DetectionBatch, iteration: int, seed: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a detector in training mode, and its terms; seed and iteration decide which RoIs are sampled."""
+    """Loss of a detector in training mode, and its terms; RoIs are sampled by seed and iteration."""
     device = next(model.parameters()).device
     images = [image.to(device) for image in batch.images]
     targets = [{key: value.to(device) for key, value in target.items()} for target in batch.targets]
@@ -40,7 +40,7 @@ def detector_losses(
 def detector_optimiser(
     model: nn.Module, learning_rate: float | int, encoder_rate: float | int, weight_decay: float | int
 ) -> torch.optim.AdamW:
-    """AdamW; the pre-trained encoder learns at `encoder_rate` x the learning rate, vectors are not decayed."""
+    """AdamW; the pre-trained encoder has `encoder_rate` x the learning rate; vectors have no weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault((name.startswith(PRETRAINED), parameter.ndim > 1), []).append(parameter)
@@ -56,7 +56,7 @@ def detector_optimiser(
 
 
 def save_detector(model: nn.Module, path: Path) -> Path:
-    """Write the weights in half precision, in one step."""
+    """Write the weights in half precision, atomically."""
     weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
     with atomic_write(path) as partial:
         partial.write_bytes(safetensors.torch.save(weights))

@@ -1,7 +1,7 @@
-"""Image embeddings on disk: the encoder is frozen, so no image need be encoded twice.
+"""Image embeddings on disk: the encoder is frozen, so each image needs encoding only once.
 
-A file's name depends on the bytes of the image file and the weights of the encoder alone, so it serves all data sets
-with that image, and all decoders. One file per image; any number of processes may share a folder.
+A file's name depends on the image file's bytes and the encoder's weights alone, so all decoders and all data sets with
+that image share it. One file per image; any number of processes may share a folder.
 """
 
 import hashlib
@@ -30,31 +30,31 @@ CHECKSUM_BYTES = 4
 
 @dataclass(frozen=True)
 class LookedUp:
-    """What is known of the embeddings of some images without a model."""
+    """The embeddings found on disk, and the images still to be encoded."""
 
-    kept: Float[Tensor, "k c he we"]  # those on disk, in order
-    missing: dict[int, tuple[UInt8[np.ndarray, "_ _ 3"], Path | None]]  # place -> pixels, and where to keep the result
+    kept: Float[Tensor, "k c he we"]  # found on disk, in order
+    missing: dict[int, tuple[UInt8[np.ndarray, "_ _ 3"], Path | None]]  # place -> pixels, file for the embedding
 
     def pin_memory(self) -> "LookedUp":
-        """A copy from which a GPU reads while the process goes on."""
+        """A copy in pinned memory, which a GPU reads asynchronously."""
         return LookedUp(self.kept.pin_memory(), self.missing)
 
 
 class EmbeddingCache:
-    """The embeddings of images: read from disk, or computed and written.
+    """Image embeddings, read from disk or computed and written.
 
-    A truncated or damaged file is computed again. If nothing can be written (full disk, no permission), one warning
-    says so, and each image is encoded whenever it is needed. Cached or not, an embedding is rounded alike, so no result
-    depends on the cache where one thread computes. With more threads, or on a GPU, the last digit may depend on which
-    images are encoded together, that is, on which are not cached.
+    A truncated or damaged file is recomputed. If the folder is not writable (full disk, no permission), the cache warns
+    once and encodes each image whenever needed. Cached and new embeddings are rounded alike, so with one thread no
+    result depends on the cache. With more threads, or on a GPU, the last digit may depend on which images are encoded
+    together, that is, on which are not cached.
 
     Args:
-        model: whose encoder is used, on its device.
-        folder: of all embeddings, whatever the encoder; None: nothing is written.
+        model: its encoder is used, on its device.
+        folder: for the embeddings of all encoders; None: nothing is written.
         half: half precision; False: single.
-        gigabytes: 10^9 bytes that the folder holds at most, give or take 5 % per process; None: no bound. A full cache
-            keeps what it has: images are drawn at random, so no order of eviction would be better.
-        largest_set: data sets with more images are not kept while training, for few of theirs come twice; None: all.
+        gigabytes: maximum size of the folder in 10^9 bytes, give or take 5 % per process; None: unlimited. A full cache
+            evicts nothing: images are drawn at random, so no eviction order would be better.
+        largest_set: data sets with more images are not cached in training, as their images rarely recur; None: all are.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class EmbeddingCache:
         self.model, self.largest_set = model, largest_set
         self.dtype = torch.float16 if half else torch.float32
         self.limit = None if gigabytes is None else int(gigabytes * 1e9)
-        self.encoded = 0  # images, since the cache was opened
+        self.encoded = 0  # images since the cache was opened
         precision = "half" if half else "single"
         self.folder: Path | None = None
         if folder is not None and self.limit != 0:
             self.folder = Path(folder) / f"{model.encoder_fingerprint()}-{precision}"
         self._bytes = 0  # in the whole folder, as far as this process knows
-        self._written: float = math.inf  # bytes by this process since it last looked at the folder
+        self._written: float = math.inf  # bytes by this process since its last count
 
     def embed(self, images: Sequence[AmodalImage]) -> ImageEmbedding:
-        """The embeddings of some images "b c he we", on the model's device, in half (or single) precision.
+        """Embeddings "b c he we" of images, on the model's device, in half (or single) precision.
 
         Raises:
-            InputError: no images; an image file that has not been kept is missing, damaged, or of another size than its
+            InputError: no images; an image file that is not cached is missing, damaged, or differs in size from its
                 record.
         """
         if not images:
@@ -88,11 +88,11 @@ class EmbeddingCache:
         return self.complete(self.look_up(images))
 
     def look_up(self, images: Sequence[AmodalImage], keep: Sequence[bool] | None = None) -> LookedUp:
-        """The first half of `embed`, without the model: any process may do it ahead.
+        """The first half of `embed`; needs no model, so any process can prefetch it.
 
         Args:
             images: one or more.
-            keep: False for images whose embeddings are not kept on disk, so that they need not be looked for.
+            keep: False for images that are not cached, so not looked up.
         """
         kept, missing = [], {}
         for place, image in enumerate(images):
@@ -105,7 +105,7 @@ class EmbeddingCache:
         return LookedUp(torch.stack(kept) if kept else torch.empty(0, *self._shape, dtype=self.dtype), missing)
 
     def complete(self, found: LookedUp) -> ImageEmbedding:
-        """The second half of `embed`: encode what is missing. On a GPU, nothing waits for it but what is written."""
+        """The second half of `embed`: encode missing images. Only writing to disk waits for the GPU."""
         device = self.model.pixel_mean.device
         kept = found.kept.to(device, non_blocking=True)
         if not found.missing:
@@ -128,12 +128,12 @@ class EmbeddingCache:
         return config.embedding_dim, grid, grid
 
     def _path(self, image: AmodalImage) -> Path | None:
-        """The file of an image's embedding; None without a cache, or if the image is unreadable: `_encode` says so."""
+        """The file of an image's embedding; None without a cache, or if unreadable (`image.read` reports it)."""
         if self.folder is None:
             return None
         try:
             content = image.path.read_bytes()
-            turned = b"upright" if b"Exif" in content[:1024] else b""  # once it was encoded as stored
+            turned = b"upright" if b"Exif" in content[:1024] else b""  # older caches ignored the EXIF orientation
             name = hashlib.sha256(content + turned).hexdigest()[:32]
         except (OSError, ValueError):
             return None
@@ -141,7 +141,7 @@ class EmbeddingCache:
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> ImageEmbedding:
-        """The embeddings of at most `ENCODING_BATCH` images, rounded; on the model's device."""
+        """Rounded embeddings of at most `ENCODING_BATCH` images, on the model's device."""
         self.encoded += len(images)
         squares = [self.model.image_to_square(image) for image in images]
         return self.model.encode_images(torch.cat(squares)).to(self.dtype)
@@ -149,10 +149,10 @@ class EmbeddingCache:
     # ------------------------------------------------------------------------------------------------------ on disk
 
     def _read(self, path: Path) -> Tensor | None:
-        """The embedding of a file; None if it is missing or damaged."""
+        """Read an embedding; None if the file is missing or damaged."""
         shape = self._shape
         size = shape[0] * shape[1] * shape[2] * self.dtype.itemsize
-        content = bytearray(size + CHECKSUM_BYTES + 1)  # one more than there should be
+        content = bytearray(size + CHECKSUM_BYTES + 1)  # one more, to detect longer files
         try:
             with path.open("rb") as file:
                 length = file.readinto(content)
@@ -178,7 +178,7 @@ class EmbeddingCache:
         self._written += len(content)
 
     def _has_room(self, root: Path, size: int) -> bool:
-        """True if another file fits. Other processes write, too: recounted after every 5 % of the bound."""
+        """True if another file fits. Since other processes write, too, it recounts after every 5 % of the limit."""
         if self.limit is None:
             return True
         if self._written > self.limit // 20:

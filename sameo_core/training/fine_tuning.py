@@ -1,7 +1,7 @@
-"""Fine-tuning of the mask decoder on boxes that are half visible, half amodal (paper, section "Training").
+"""Fine-tuning of the mask decoder on boxes, half visible and half amodal (paper, section "Training").
 
-The image encoder is frozen, so what learns works on embeddings that are made once. On several GPUs,
-`torchrun ... -m sameo_core train` shares each batch among them: plain DistributedDataParallel.
+The image encoder is frozen, so the decoder learns from embeddings that are computed once. On several GPUs,
+`torchrun ... -m sameo_core train` splits each batch among them, with plain DistributedDataParallel.
 """
 
 import json
@@ -26,7 +26,7 @@ from sameo_core.training.batches import Batch, BatchSampler, warn_left_out
 from sameo_core.training.embeddings import EmbeddingCache
 from sameo_core.training.loop import TrainingRun, learning_rate_factor, train_once
 
-RESULT = "sameo.safetensors"  # in the run folder, of a run that is done
+RESULT = "sameo.safetensors"  # in the folder of a finished run
 
 
 def fine_tune(
@@ -40,25 +40,25 @@ def fine_tune(
     workers: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Fine-tune SAMEO's mask decoder on data sets, unless the folder holds the weights already; returns their path.
+    """Fine-tune SAMEO's mask decoder on data sets, unless the folder has the weights already; returns their path.
 
-    The run folder holds config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
-    checkpoint.pt while it trains, and sameo.safetensors when it is done.
+    The run folder has config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
+    checkpoint.pt during training, and sameo.safetensors at the end.
 
-    Interrupted (Ctrl-C), it leaves best.safetensors: the weights after the `log_every` iterations with the lowest mean
-    loss so far; nearly all objects of those are new to the decoder, so the loss is as good as that of a validation set.
+    On interruption (Ctrl-C), it writes best.safetensors: the weights after the `log_every` iterations of lowest mean
+    loss so far; nearly all their objects are new to the decoder, so this loss is as good as that of a validation set.
     The same call resumes from the last checkpoint. A finished run keeps its last weights.
 
     Args:
         sets: with amodal masks.
         recipe: starting weights, batches, length and learning rate.
-        folder: of this run alone: these sets, this recipe and this seed.
-        seed: of batches and prompts; the decoder starts from the pre-trained one.
-        embeddings: of the images, by the model that the recipe starts from; its decoder is trained. None: each image is
-            encoded whenever it is drawn.
+        folder: for this run alone: these sets, this recipe and this seed.
+        seed: of batches and prompts; the decoder starts from pre-trained weights.
+        embeddings: of the images, by the recipe's starting model, whose decoder is trained. None: each image is encoded
+            whenever it is drawn.
         bad_images: how many image files may be missing or damaged; a warning lists them at the end.
-        workers: processes that load batches ahead; the result does not depend on them.
-        about: JSON values for config.json, beside the recipe.
+        workers: processes that prefetch batches; they do not affect the result.
+        about: JSON values to add to the recipe in config.json.
 
     Raises:
         InputError: weights are missing or damaged; a batch that the ranks cannot share equally; more than `bad_images`
@@ -83,7 +83,7 @@ def fine_tune(
 
 
 class _Step(nn.Module):
-    """The loss of a batch as a module, which is what DistributedDataParallel takes."""
+    """The loss of a batch as a module, as DistributedDataParallel requires."""
 
     def __init__(self, model: EfficientSam, recipe: TrainingConfig):
         super().__init__()
@@ -96,7 +96,7 @@ class _Step(nn.Module):
 def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, workers: int) -> TrainingRun:
     optimiser = build_optimiser([*sameo.trainable_parameters()], recipe)
     step: nn.Module = _Step(sameo.model, recipe)
-    if ranks() > 1:  # three of the four masks do not learn: "unused"
+    if ranks() > 1:  # the parameters of three of the four masks are unused
         step = DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
 
     def losses(_: int, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -122,8 +122,8 @@ def _training_run(sameo: Sameo, sampler: BatchSampler, recipe: TrainingConfig, w
 def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> SameoLoss:
     """Dice + focal + 0.05 x L1 of the predicted IoU, on the single-mask output.
 
-    Which of the decoder's outputs the paper trains is not published: the single one answers one box with one mask,
-    which is what SAMEO is for, and it is the output that EfficientSAM uses for boxes.
+    The paper does not say which output it trains. The single one gives one mask per box, as SAMEO needs, and
+    EfficientSAM uses it for boxes.
     """
     side, device = model.config.image_size, model.pixel_mean.device
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and multiplies_in_bf16(device)):
@@ -133,25 +133,25 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
 
 
 def build_optimiser(parameters: Sequence[nn.Parameter], recipe: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser that `recipe.optimiser` names."""
+    """The optimiser named in `recipe.optimiser`."""
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(parameters, recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
 def starting_model(recipe: TrainingConfig) -> EfficientSam:
-    """The model with the weights that a recipe starts from, on the GPU if there is one."""
+    """The model with a recipe's starting weights, on the GPU if there is one."""
     weights = WEIGHTS / recipe.weights if recipe.weights else None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # matters where there are no weights to start from: the same run is found again
+        torch.manual_seed(0)  # without starting weights: makes the run reproducible
         return build_model(recipe.variant, weights).to(default_device())
 
 
 def training_log(weights: str | Path) -> list[dict[str, float]]:
-    """The log of the run that made `weights` (what `fine_tune` returned): step, losses, learning rate."""
+    """The log of the run that made `weights` (as returned by `fine_tune`): step, losses, learning rate."""
     return read_log(Path(weights).parent / "log.csv")
 
 
 def sampling(weights: str | Path) -> list[dict[str, str | int | float]]:
-    """How often the run that made `weights` drew from each data set: the rows of `BatchSampler.frequencies`."""
+    """How often the run that made `weights` drew from each data set: rows of `BatchSampler.frequencies`."""
     return json.loads((Path(weights).parent / "sampling.json").read_text())

@@ -1,7 +1,7 @@
-"""The training loop that all trainings share: SAMEO's decoder, the nano model, the nano detector, the baseline.
+"""The training loop shared by SAMEO's decoder, the nano model, the nano detector and the baseline.
 
-A run that was killed resumes from its last checkpoint, bit for bit where one thread computes (`cpu_threads`; with more,
-see `EmbeddingCache`): batches depend on the seed and the iteration alone.
+A killed run resumes from its last checkpoint, bit for bit with one thread (`cpu_threads`; for more, see
+`EmbeddingCache`): batches depend on the seed and the iteration alone.
 """
 
 import json
@@ -27,40 +27,40 @@ from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import append_log, load_checkpoint, locked, save_checkpoint, write_environment
 
-BEST = "best.safetensors"  # in the folder of a run that was interrupted
+BEST = "best.safetensors"  # in the folder of an interrupted run
 FIRST_LOOK = 50  # iterations after which the progress bar shows the speed
-CHECKPOINT = "checkpoint.pt"  # in the folder of a run that is not finished
+CHECKPOINT = "checkpoint.pt"  # in the folder of an unfinished run
 
 
 @dataclass
 class TrainingRun:
-    """What learns, from which batches, for how long."""
+    """A training: modules, optimisers, batches, losses and length."""
 
     task: str  # for the progress bar
-    modules: Mapping[str, nn.Module]  # what learns
-    optimisers: Mapping[str, torch.optim.Optimizer]  # of their parameters, with the full learning rate of each group
-    batches: Callable[[int], Iterable[Any]]  # from an iteration on; a batch has `names`, of its images
-    losses: Callable[[int, Any], tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]]  # the total, and its terms
+    modules: Mapping[str, nn.Module]  # trained modules
+    optimisers: Mapping[str, torch.optim.Optimizer]  # of their parameters, each group with its full learning rate
+    batches: Callable[[int], Iterable[Any]]  # from a given iteration on; a batch has the `names` of its images
+    losses: Callable[[int, Any], tuple[Float[Tensor, ""], Mapping[str, Float[Tensor, ""]]]]  # total and terms
     iterations: int
-    rate_factor: Callable[[int], float]  # share of the full learning rate at an iteration
-    clip: float | int  # largest norm of the gradient
+    rate_factor: Callable[[int], float]  # factor on the full learning rate at an iteration
+    clip: float | int  # maximum gradient norm
     log_every: int
-    measure: Callable[[], Mapping[str, float]] = dict  # more columns for the log
-    left_out: dict[str, str] = field(default_factory=dict)  # image files that the batches go without, and why
+    measure: Callable[[], Mapping[str, float]] = dict  # further columns of the log
+    left_out: dict[str, str] = field(default_factory=dict)  # image files left out of the batches, with the reason
     save_best: Callable[[Path], object] | None = None  # writes the weights of an interrupted run
     best: dict[str, Any] = field(default_factory=lambda: {"total": math.inf, "step": 0})
-    speed: tuple[float, float] = (0.0, 0.0)  # at the last row of the log: images per second, share of time waiting
+    speed: tuple[float, float] = (0.0, 0.0)  # at the last log row: images per second, share of time waiting
 
     def run(self, folder: Path) -> None:
-        """Train; resume from the checkpoint in the folder. Every `log_every` iterations log.csv and it are written.
+        """Train, resuming from a checkpoint in the folder. Writes log.csv and checkpoint every `log_every` iterations.
 
-        On several ranks each has its share of a batch: losses and gradients are means over equally many objects.
+        Each rank has an equal share of a batch, so losses and gradients are means over equally many objects.
 
         Raises:
             InputError: the disk is full or not writable.
-            FloatingPointError: the loss is not finite; the message names the images of the batch. It comes when the
-                next row of the log is due, before anything is written.
-            KeyboardInterrupt: with `save_best`, the message has the path of the best weights so far.
+            FloatingPointError: the loss is not finite; the message names the images of the batch. Raised when the next
+                log row is due, before anything is written.
+            KeyboardInterrupt: with `save_best`, the message gives the path of the best weights so far.
         """
         reuse_memory()
         full_rates = [group["lr"] for group in self._groups()]
@@ -101,7 +101,7 @@ class TrainingRun:
             optimiser.step()
 
     def _record(self, folder: Path, done: int, means: Mapping[str, float]) -> None:
-        """Write a row of the log and a checkpoint; keep the weights if their loss is the lowest so far."""
+        """Write a log row and a checkpoint; keep the weights if their loss is the lowest so far."""
         weights = {name: module.state_dict() for name, module in self.modules.items()}
         if self.save_best and means["total"] < self.best["total"]:
             kept = {name: {key: value.cpu().clone() for key, value in state.items()} for name, state in weights.items()}
@@ -114,7 +114,7 @@ class TrainingRun:
             save_checkpoint(state, folder / CHECKPOINT)
 
     def _resume(self, checkpoint: Path) -> int:
-        """Take over the state of a checkpoint, if there is one; returns the iteration to go on with."""
+        """Restore a checkpoint, if there is one; returns the next iteration."""
         with rank_zero_first():
             state = load_checkpoint(checkpoint)
         if state is not None:
@@ -124,11 +124,11 @@ class TrainingRun:
                 optimiser.load_state_dict(state[name])
             self.best = state["best"]
             self.left_out |= state["left_out"]
-        barrier()  # nobody writes the next checkpoint while another reads this one
+        barrier()  # no rank writes the next checkpoint while another reads this one
         return state["iteration"] if state else 0
 
     def _leave_best(self, path: Path) -> str:
-        """Write the best weights so far; returns where, in words."""
+        """Write the best weights so far; returns a message with their path."""
         for name, module in self.modules.items():
             module.load_state_dict(self.best[name])
         assert self.save_best is not None
@@ -138,21 +138,21 @@ class TrainingRun:
 
 
 class _SinceLog:
-    """The iterations since the last row of the log. Losses stay on their device until they are logged.
+    """The iterations since the last log row. Losses stay on their device until they are logged.
 
-    Reading a number from a GPU waits until it has computed everything, so no iteration does.
+    Reading a value waits for the GPU's pending work, so it is not done in every iteration.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self.names: list[tuple[int, Sequence[str]]] = []  # the iterations, and the images of their batches
+        self.names: list[tuple[int, Sequence[str]]] = []  # iteration, images of its batch
         self.losses: list[Float[Tensor, " terms"]] = []
         self.started, self.waited = time.perf_counter(), 0.0  # seconds
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches; notes how long each made the training wait."""
+        """Yield the batches; add up the time spent waiting for them."""
         batches = iter(batches)
         while True:
             before = time.perf_counter()
@@ -169,10 +169,10 @@ class _SinceLog:
         self.terms = [*losses]
 
     def means(self, folder: Path) -> dict[str, float]:
-        """Of each loss, over iterations and ranks.
+        """Mean of each loss over iterations and ranks.
 
         Raises:
-            FloatingPointError: one is not finite; the message names the images of the first such batch.
+            FloatingPointError: a loss is not finite; the message names the images of the first such batch.
         """
         values = torch.stack(self.losses).double().cpu()
         for (iteration, names), total in zip(self.names, values[:, 0].tolist(), strict=True):
@@ -186,7 +186,7 @@ class _SinceLog:
         return dict(zip(self.terms, means.tolist(), strict=True))
 
     def speed(self) -> tuple[float, float]:
-        """Images per second of this process, and the share of the time spent waiting for batches."""
+        """This process's images per second, and its share of time spent waiting for batches."""
         seconds = time.perf_counter() - self.started
         return sum(len(names) for _, names in self.names) / seconds, self.waited / seconds
 
@@ -196,10 +196,10 @@ def _in_words(speed: tuple[float, float]) -> str:
 
 
 def train_once(result: Path, config: Mapping[str, Any], threads: int | None, work: Callable[[], object]) -> Path:
-    """Call `work`, which writes `result`, unless its run folder holds it already; returns `result`.
+    """Call `work`, which writes `result`, unless `result` exists already; returns `result`.
 
-    The folder then holds config.json and environment.json, too. A second process that asks for the same folder waits
-    for the first and takes its result. All ranks of `torchrun` make the same call.
+    Also writes config.json and environment.json to its folder. A second process with the same folder waits for the
+    first and uses its result. All ranks of `torchrun` make the same call.
 
     Raises:
         InputError: the disk is full or not writable.
@@ -208,7 +208,7 @@ def train_once(result: Path, config: Mapping[str, Any], threads: int | None, wor
     if broadcast_bool(is_complete(result)):
         return result
     with nullcontext() if rank() else locked(folder):
-        if broadcast_bool(is_complete(result)):  # another process has been at work on it
+        if broadcast_bool(is_complete(result)):  # another process has made it
             return result
         if rank() == 0:
             with atomic_write(folder / "config.json") as partial:
@@ -235,7 +235,7 @@ def is_complete(weights: Path) -> bool:
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Within it torch computes with so many threads; None: as before."""
+    """Context in which torch uses `count` threads; None: as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -245,7 +245,7 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
-    """Share of the full learning rate: a linear warm-up, then what `recipe.schedule` says."""
+    """Factor on the full learning rate: linear warm-up, then `recipe.schedule`."""
     warmup = min(recipe.warmup_iterations, int(recipe.max_warmup_share * recipe.iterations))
     if iteration < warmup:
         return (iteration + 1) / warmup
@@ -256,10 +256,10 @@ def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
 
 
 def linear_factor(iteration: int, iterations: int, warmup: int, decay_share: float) -> float:
-    """Share of the full learning rate: a linear warm-up, constant, a linear decay to zero over the last iterations.
+    """Factor on the full learning rate: linear warm-up, constant, linear decay to zero over the last iterations.
 
     Args:
-        decay_share: of all iterations.
+        decay_share: share of iterations with decay.
     """
     rise = (iteration + 1) / warmup
     fall = (iterations - iteration) / (decay_share * iterations)
