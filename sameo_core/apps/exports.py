@@ -2,8 +2,7 @@
 
 Coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into COCO
 (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only. RLE is exact. Polygons
-are simplified for editing by hand and keep an IoU of at least `LEAST_IOU` with the mask. They have no holes: a mask
-with holes becomes several adjacent parts.
+are simplified for editing by hand and keep an IoU of at least `LEAST_IOU` with the mask. A mask with holes becomes parts.
 """
 
 from collections import Counter
@@ -391,8 +390,8 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     pictures = {}
     for photograph in renamed:
         stem = Path(photograph.name).stem
-        document = to_labelme(photograph, f"../images/{photograph.name}")
-        files.append(write_json(document, folder / f"labelme/{stem}.json"))
+        labels = to_labelme(photograph, f"../images/{photograph.name}")
+        files.append(write_json(labels, folder / f"labelme/{stem}.json"))
         pictures[folder / "images" / photograph.name] = photograph.image
         pictures |= {folder / f"cut_outs/{stem}_{number}.png": cut for number, cut in cut_outs(photograph).items()}
     for path, pixels in pictures.items():
