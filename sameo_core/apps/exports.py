@@ -2,7 +2,7 @@
 
 Coordinates are pixels of the upright picture. Objects with an empty mask are left out. Known visible masks go into COCO
 (`visible_mask`) and CVAT (the flag "occluded"); labelme and Label Studio get amodal masks only. RLE is exact. Polygons
-are simplified for editing by hand and keep an IoU of at least `LEAST_IOU` with the mask. A mask with holes becomes parts.
+are simplified for editing by hand: IoU with the mask at least `LEAST_IOU`; a mask with holes becomes several parts.
 """
 
 from collections import Counter
