@@ -170,18 +170,20 @@ def _synthesize(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from sameo_core import pipeline
     from sameo_core.runs.distributed import process_group, rank
+    from sameo_core.synthesis.shards import part_of
 
-    overrides = read_overrides(options.override)
+    overrides, seed = read_overrides(options.override), options.seed
+    profile, part = load_profile(options.profile, **overrides), part_of(options.shard, options.shards)
     if options.recipe == "all":
-        jobs = pipeline.trainings(load_profile(options.profile, **overrides))
-        for _, work, profile, seed in jobs[options.shard or 0 :: options.shards or 1]:
-            print(work(profile, seed), flush=True)
-        return 0
-    profile = recipe(options.recipe, load_profile(options.profile, **overrides)).override(**overrides)
+        jobs = [job[1:] for job in pipeline.trainings(profile) if seed in (None, job[-1])]
+    else:
+        trained = recipe(options.recipe, profile).override(**overrides)
+        jobs = [(pipeline.train, trained, trained.training.seeds[0] if seed is None else seed)]
     with process_group():
-        weights = pipeline.train(profile, profile.training.seeds[0] if options.seed is None else options.seed)
-        if rank() == 0:
-            print(weights)
+        for work, trained, seed in jobs[part]:
+            weights = work(trained, seed)
+            if rank() == 0:
+                print(weights, flush=True)
     return 0
 
 

@@ -202,6 +202,8 @@ CASES = [
     ("synthesis.synthesize", lambda d: Given(d.pool, d.folder / "out", 4, seed=-1), "seed"),
     ("synthesis.synthesize", lambda d: Given(d.pool, d.folder / "out", 4, shard=3), "shard"),
     ("synthesis.synthesize", lambda d: Given(d.pool, d.file("out").parent / "out", 4), "out"),
+    ("synthesis.shards.part_of", g(8, 8), "shard"),
+    ("synthesis.shards.part_of", g(0, None), "shard"),
     ("synthesis.shards.write_shard", lambda d: Given(d.folder, "train", 0, 1, {"pool": "x"}, EASY), "pool.npz"),
     ("synthesis.read_statistics", lambda d: Given(d.folder), ""),
     # training

@@ -6,7 +6,6 @@ run on a fake GPU without a driver, so the backward pass and the optimiser run o
 
 from contextlib import nullcontext
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -73,7 +72,7 @@ def test_images_are_encoded_and_cached_on_the_gpu(on_fake_gpu):
         on_fake_gpu.encoder = lambda squares: torch.empty(len(squares), 256, 64, 64, device=squares.device)
     cache = EmbeddingCache(on_fake_gpu, None)
     kept = torch.empty(2, *cache._shape, dtype=torch.float16)
-    found = cache.complete(LookedUp(kept, {1: (np.zeros((30, 40, 3), np.uint8), None)}))
+    found = cache.complete(LookedUp(kept, {1: (torch.zeros(30, 40, 3, dtype=torch.uint8), None)}))
     assert found.shape == (3, *cache._shape) and found.device.type == "cuda" and found.dtype == torch.float16
 
 

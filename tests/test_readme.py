@@ -11,7 +11,7 @@ from sameo_core.model import SAM_ENCODER, build_efficient_sam, onnx
 from sameo_core.model.variants import VARIANTS
 from sameo_core.reporting import committed, mean_interval, readme_claims, readme_photographs, readme_results
 from sameo_core.reproduction import expected_minutes, find_notebooks
-from sameo_core.synthesis.shards import _part
+from sameo_core.synthesis.shards import part_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -140,7 +140,7 @@ CLAIMS = {
         lambda *found: [int(n) / 100 for n in found] == [committed.LOSS, committed.SHARE, committed.ONE_MASK]
     ),
     r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
-    r"let part (0) do that": check(lambda part: _part(int(part), 64) == slice(0, None, 64)),
+    r"let part (0) do that": check(lambda part: part_of(int(part), 64) == slice(0, None, 64)),
 }
 
 

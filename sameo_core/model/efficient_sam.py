@@ -14,13 +14,12 @@ import hashlib
 import operator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from sameo_core.arrays import BoxPrompts, Image, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
 from sameo_core.errors import InputError
 from sameo_core.model.box_decoder import MASK_TOKENS, DecodedMasks, MaskDecoder, PromptEncoder, Tokens, upscale_logits
 from sameo_core.model.checkpoints import fingerprint_weights, load_exactly, plain_name, read_weights, shapes
@@ -63,9 +62,9 @@ class EfficientSam(nn.Module):
         side = self.config.image_size
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
 
-    def image_to_square(self, image: Image) -> Float[Tensor, "1 3 side side"]:
+    def image_to_square(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 3 side side"]:
         """`to_square` of an 8-bit image, in [0, 1], on the model's device."""
-        pixels = torch.tensor(np.ascontiguousarray(image), device=self.pixel_mean.device)
+        pixels = image.to(self.pixel_mean.device, non_blocking=True)
         return self.to_square(pixels.permute(2, 0, 1)[None] / 255)
 
     def encode_images(self, images: Images) -> ImageEmbedding:

@@ -214,8 +214,9 @@ class Sameo:
             InputError: not an 8-bit RGB image.
         """
         check_image(image)
+        pixels = torch.tensor(np.ascontiguousarray(image))  # a copy: `image` may be read-only
         with torch.inference_mode():
-            return self.model.encode_images(self.model.image_to_square(image))
+            return self.model.encode_images(self.model.image_to_square(pixels))
 
     def predict_embedded(
         self,

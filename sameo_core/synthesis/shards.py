@@ -66,7 +66,7 @@ def synthesize(
     out, config = Path(out), config or SynthesisConfig()
     _check_arguments(images, seed, workers)
     check_curriculum(config)
-    part = _part(shard, shards)
+    part = part_of(shard, shards)
     pool = _complete(pool)
     recipe = {"images": images, "split": split, "seed": seed, "pool": pool.fingerprint(), **asdict(config)}
     for key in ("complete", "complete_objects", "synthetic_images"):  # these determined the pool
@@ -104,8 +104,12 @@ def _check_arguments(images: int, seed: int, workers: int) -> None:
         raise InputError(file="workers", rule="one or more, or -1, found 0", remedy="Give -1 for one per core")
 
 
-def _part(shard: int | None, shards: int | None) -> slice:
-    """The k-th of n parts of the list of shards: every n-th from k."""
+def part_of(shard: int | None, shards: int | None) -> slice:
+    """The k-th of n parts of a list: every n-th entry from k; the whole list without numbers.
+
+    Raises:
+        InputError: one number without the other, or no such part.
+    """
     if shard is None and shards is None:
         return slice(None)
     if shard is None or shards is None or not 0 <= shard < shards:

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -33,11 +32,12 @@ class LookedUp:
     """The embeddings found on disk, and the images still to be encoded."""
 
     kept: Float[Tensor, "k c he we"]  # found on disk, in order
-    missing: dict[int, tuple[UInt8[np.ndarray, "_ _ 3"], Path | None]]  # place -> pixels, file for the embedding
+    missing: dict[int, tuple[UInt8[Tensor, "_ _ 3"], Path | None]]  # place -> pixels, file for the embedding
 
     def pin_memory(self) -> "LookedUp":
         """A copy in pinned memory, which a GPU reads asynchronously."""
-        return LookedUp(self.kept.pin_memory(), self.missing)
+        missing = {place: (pixels.pin_memory(), path) for place, (pixels, path) in self.missing.items()}
+        return LookedUp(self.kept.pin_memory(), missing)
 
 
 class EmbeddingCache:
@@ -69,7 +69,8 @@ class EmbeddingCache:
         self.dtype = torch.float16 if half else torch.float32
         self.limit = None if gigabytes is None else int(gigabytes * 1e9)
         self.encoded = 0  # images since the cache was opened
-        precision = "half" if half else "single"
+        rounded = model.half_encoder and model.pixel_mean.is_cuda
+        precision = ("half" if half else "single") + ("-half-encoder" if rounded else "")
         self.folder: Path | None = None
         if folder is not None and self.limit != 0:
             self.folder = Path(folder) / f"{model.encoder_fingerprint()}-{precision}"
@@ -99,7 +100,8 @@ class EmbeddingCache:
             path = self._path(image) if keep is None or keep[place] else None
             embedding = self._read(path) if path else None
             if embedding is None:
-                missing[place] = image.read(self.model.input_size((image.height, image.width))), path
+                pixels = image.read(self.model.input_size((image.height, image.width)))
+                missing[place] = torch.from_numpy(pixels), path
             else:
                 kept.append(embedding)
         return LookedUp(torch.stack(kept) if kept else torch.empty(0, *self._shape, dtype=self.dtype), missing)
@@ -140,7 +142,7 @@ class EmbeddingCache:
         return self.folder / name[:2] / f"{name}.embedding"
 
     @torch.inference_mode()
-    def _encode(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> ImageEmbedding:
+    def _encode(self, images: Sequence[UInt8[Tensor, "_ _ 3"]]) -> ImageEmbedding:
         """Rounded embeddings of at most `ENCODING_BATCH` images, on the model's device."""
         self.encoded += len(images)
         squares = [self.model.image_to_square(image) for image in images]

@@ -125,9 +125,10 @@ def training_loss(model: EfficientSam, batch: Batch, recipe: TrainingConfig) -> 
     The paper does not say which output it trains. The single one gives one mask per box, as SAMEO needs, and
     EfficientSAM uses it for boxes.
     """
-    side, device = model.config.image_size, model.pixel_mean.device
+    device = model.pixel_mean.device
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 and multiplies_in_bf16(device)):
-        decoded = model.decode_prompts(batch.embedding, model.box_tokens(batch.boxes, (side, side)), multimask=False)
+        tokens = model.prompt_encoder(batch.boxes, model.config.image_size)
+        decoded = model.decode_prompts(batch.embedding, tokens, multimask=False)
     logits, iou = decoded.logits[:, :, 0].float(), decoded.iou[:, :, 0].float()
     return sameo_loss(logits, iou, batch.targets, recipe.iou_weight)
 
