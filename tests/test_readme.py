@@ -140,6 +140,9 @@ CLAIMS = {
         lambda *found: [int(n) / 100 for n in found] == [committed.LOSS, committed.SHARE, committed.ONE_MASK]
     ),
     r"EfficientSAM-S at (\d+)": check(lambda side: VARIANTS["vit_s"].image_size == int(side)),
+    r"more than ([\d,]+) images": check(
+        lambda count: load_profile("paper").cache.largest_cached_set == int(count.replace(",", ""))
+    ),
     r"let part (0) do that": check(lambda part: part_of(int(part), 64) == slice(0, None, 64)),
 }
 
