@@ -66,7 +66,7 @@ def reproduce(
         notebooks: numbers or names; None: all, or those of the profile (`OF_PROFILE`).
         seeds: trainings of each model, for the notebooks with this parameter; None: as they say, once.
         update: if all pass, replace the committed tables and outputs.
-        folder, runs: of the notebooks; for all output.
+        folder, runs: folders of the notebooks and of all output.
         committed: folder of the committed tables, with one folder per profile.
         cell_timeout: seconds per cell; None: the profile's.
 
