@@ -70,11 +70,14 @@ def worked_out(of: Tables) -> dict[tuple[str, str], Rows]:
     scores, wanted = mini["zero_shot_detector"], metrics("zero_shot_differences")
     zero_shot = reporting.method_differences(scores, ours, others | {NAME: (NAME, OWN_AMODAL)}, wanted)
     zero_shot += reporting.method_differences(scores, (NAME, "SAMEO"), {"own masks": (NAME, OWN_AMODAL)}, wanted)
+    by_prompt = [{"arm": row["prompt"]} | row for row in mini["zero_shot"] if row["model"] == "SAMEO"]
+    prompts = reporting.arm_differences(by_prompt, "visible boxes", metrics("prompt_differences"))
     two = [row for row in photo["zero_shot"] if row["model"] in (UNTUNED, TUNED)]
     return {
         ("mini", "ablation_differences"): arms,
         ("mini", "supervised_differences"): supervised,
         ("mini", "zero_shot_differences"): zero_shot,
+        ("mini", "prompt_differences"): prompts,
         ("mini", "zero_shot_gains"): reporting.gains(mini["zero_shot"], "EfficientSAM", metrics("zero_shot_gains")),
         ("photo", "zero_shot_gains"): reporting.gains(two, UNTUNED, METRICS),
     }
@@ -88,8 +91,8 @@ def own_sets(mini: dict[str, Rows]) -> Rows:
 def claims_of(tables: dict[str, Rows], profile: str) -> Rows:
     """The paper's claims, worked out of tables of differences as files hold them."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("supervised_differences", "zero_shot_differences", "ablation_differences", "rescoring"):
-            if name in tables:
+        for name in tables:
+            if name.endswith("_differences") or name == "rescoring":
                 write_table(name, tables[name], profile, Path(folder))
         return reporting.paper_claims(Path(folder))
 

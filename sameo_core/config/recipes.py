@@ -186,7 +186,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 # On photographs, where Amodal-LVIS is the only training set
 PHOTO_QUESTIONS: dict[str, tuple[str, ...]] = {
     "training prompt": QUESTIONS["training prompt"],
-    "dual annotation": QUESTIONS["dual annotation"],
+    "dual annotation alone": QUESTIONS["dual annotation alone"],
     "complete objects": tuple(OBJECTS),
     "sources": ("coco_alone", "prompt_random"),
 }

@@ -14,7 +14,7 @@ import PIL.Image
 from scipy import stats
 
 from sameo_core.config import RESULTS, RUNS
-from sameo_core.reporting.claims import claims_shown, effect_shown
+from sameo_core.reporting.claims import claim_key, claims_shown, effect_shown
 from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
 from sameo_core.reporting.tables import Table, is_number, read_table, table_html
@@ -50,12 +50,13 @@ def tables_agree(ours: Sequence[Path], committed: Path) -> Table:
 
 def claims_agree(ours: Path, committed: Path) -> Table:
     """The claims of a run beside the committed ones: effects in points, verdicts."""
-    theirs = {row["claim"]: row for row in read_table(committed)}
+    theirs = {claim_key(row): row for row in read_table(committed)}
     rows = []
     for row in read_table(ours):
-        other = theirs.get(row["claim"], {})
+        other = theirs.get(claim_key(row), {})
         shown = {"committed": effect_shown(other), "verdict": other.get("verdict")}
-        rows.append({"claim": row["claim"]} | shown | {"this run": effect_shown(row), "its verdict": row["verdict"]})
+        labels = {"claim": row["claim"], "setting": row["setting"], "points of": row["metric"]}
+        rows.append(labels | shown | {"this run": effect_shown(row), "its verdict": row["verdict"]})
     return table_html(rows, title="The claims, in points (95 % interval over seeds)")
 
 
