@@ -27,7 +27,7 @@ from sameo_core.config import (
     recipe,
     teacher_profile,
 )
-from sameo_core.datasets import AmodalDataset, clean, load_dataset
+from sameo_core.datasets import AmodalDataset, clean, coco_number, load_dataset
 from sameo_core.errors import InputError
 from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
@@ -168,6 +168,8 @@ def synthetic_set(
         InputError: see `pool_of_profile`, `synthesize`.
     """
     pool = pool_of_profile(profile, teacher_weights, split).complete()
+    if split == "train" and profile.data.without_test_images:
+        pool = pool.without(_tested(profile))
     if (few := profile.synthesis.complete_objects) is not None:
         source = pool.image_source[pool.image]
         drawn = np.random.default_rng(seed).permutation(len(pool))
@@ -177,6 +179,12 @@ def synthetic_set(
         painted = replace(profile.synthesis, complete=CompletenessConfig(), complete_objects=None, synthetic_images=0)
         out = profile.runs / f"amodal_lvis-{config_hash(pool.fingerprint(), images, seed, painted)}"
     return synthesize(pool, out, images, split, profile.synthesis, seed, **how)
+
+
+def _tested(profile: Profile) -> set[str]:
+    """COCO's numbers of the photographs on which the held-out sets test."""
+    here = [name for name in profile.data.held_out if (profile.data_folder / name).exists()]
+    return {coco_number(image.path.name) for name in here for image in open_dataset(name, "val", profile)} - {""}
 
 
 def amodal_lvis_folder(profile: Profile) -> Path:
@@ -210,9 +218,7 @@ def teacher(profile: Profile) -> Path:
     """The weights of Amodal-LVIS's teacher, a SAMEO fine-tuned on the other amodal sets (paper); trained once.
 
     Without such sets, it learns from a first Amodal-LVIS of objects that are complete by geometry alone.
-
-    Raises:
-        InputError, FloatingPointError, KeyboardInterrupt: as `training.fine_tune`, by all ranks together.
+    Raises as `training.fine_tune`, by all ranks together.
     """
     first = teacher_profile(profile)
     model = starting_model(first.training)
@@ -232,10 +238,10 @@ def open_amodal_lvis(profile: Profile) -> AmodalDataset:
 def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
     with rank_zero_first():
         dataset = open_clean_dataset("amodal_lvis", "train", profile, root)
-    if not profile.data.dual_annotation:
-        census = dataset.census()
-        dataset = dataset.select(census.visible_area < census.amodal_area)
-    return dataset
+    if profile.data.dual_annotation:
+        return dataset
+    census = dataset.census()
+    return dataset.select(census.visible_area < census.amodal_area)
 
 
 def training_sets(profile: Profile) -> list[AmodalDataset]:
@@ -258,9 +264,9 @@ def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
 def _open_sets(profile: Profile, amodal_lvis: Path | None, *folders: Path) -> tuple[AmodalDataset, ...]:
     made = {"amodal_lvis": _open_amodal_lvis(profile, amodal_lvis)} if amodal_lvis else {}
     with rank_zero_first(), locked(profile.runs / "preparation"):
-        return tuple(
-            made[name] if name in made else open_clean_dataset(name, "train", profile) for name in profile.data.train
-        )
+        splits, names = dict(text.split(":") for text in profile.data.train_splits), profile.data.train
+        made |= {n: open_clean_dataset(n, splits.get(n, "train"), profile) for n in names if n not in made}
+        return tuple(made[name] for name in names)
 
 
 def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDataset]:
@@ -304,10 +310,8 @@ def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset
     recipe = replace(profile.training, seeds=(seed,))
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
-    cache, how = embedding_cache(profile, model), profile.cache
-    return fine_tune(
-        sets, recipe, folder, seed, embeddings=cache, bad_images=how.bad_images, workers=how.workers, about=about
-    )
+    how = {"bad_images": profile.cache.bad_images, "workers": profile.cache.workers, "about": about}
+    return fine_tune(sets, recipe, folder, seed, embeddings=embedding_cache(profile, model), **how)
 
 
 def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
@@ -337,25 +341,21 @@ def runs_at_once(runs: int) -> int:
 
 def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
     """`work` for each (profile, seed), equal ones once, several in parallel; the results in order."""
-    different = {config_hash(profile, seed): (profile, seed) for profile, seed in runs}
+    different = {config_hash(*run): run for run in runs}
     at_once = runs_at_once(len(different))
     done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
     bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
     weights = dict(zip(different, bar, strict=True))
-    return [weights[config_hash(profile, seed)] for profile, seed in runs]
-
-
-# -------------------------------------------------------------------------------------------------------- the baseline
+    return [weights[config_hash(*run)] for run in runs]
 
 
 def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     """Train the end-to-end baseline with the profile's data sets and recipe, once; returns the weights.
 
-    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`; see `front_ends.amodal_rcnn.fit_amodal_rcnn`.
+    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`.
 
     Raises:
-        InputError: weights or data sets are missing or damaged.
-        FloatingPointError: the loss is not finite; the message names the images of the batch.
+        InputError, FloatingPointError: as `front_ends.amodal_rcnn.fit_amodal_rcnn`.
     """
     recipe, shared = profile.amodal_rcnn, profile.training
     model, sets = starting_amodal_rcnn(recipe, seed), training_sets(profile)
@@ -373,9 +373,9 @@ def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
     Raises:
         InputError, FloatingPointError: as `train_amodal_rcnn`.
     """
-    seeds = profile.training.seeds
     training_sets(profile)  # drawn and synthesised before the processes start
-    return dict(zip(seeds, run_all(train_amodal_rcnn, [(profile, s) for s in seeds], "the baseline"), strict=True))
+    runs = [(profile, seed) for seed in profile.training.seeds]
+    return dict(zip(profile.training.seeds, run_all(train_amodal_rcnn, runs, "the baseline"), strict=True))
 
 
 Job = tuple[str, Callable[[Profile, int], Path], Profile, int]  # notebook, work, and its arguments

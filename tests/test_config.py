@@ -43,6 +43,8 @@ def test_mini_is_the_default_and_differs_from_paper_in_these_fields_only():
     difference = {key: mini[s][key] for s in SECTIONS for key in mini[s] if mini[s][key] != paper[s][key]}
     assert difference == {
         "train": ("cocoa", "muva", "amodal_lvis"),
+        "train_splits": (),
+        "without_test_images": False,
         "train_images": 1200,
         "val_images": 300,
         "synthetic_images": 2000,

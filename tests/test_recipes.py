@@ -1,7 +1,10 @@
 """Trainings by name: what each changes of a profile, and that nothing else changes with it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sameo_core import pipeline
@@ -10,14 +13,16 @@ from sameo_core.config import (
     PHOTO_QUESTIONS,
     QUESTIONS,
     RECIPES,
+    Profile,
     ablation,
     config_hash,
     load_profile,
     recipe,
     teacher_profile,
 )
+from sameo_core.datasets import coco_number
 from sameo_core.errors import InputError
-from sameo_core.pipeline import trainings
+from sameo_core.pipeline import training_sets, trainings
 
 PROFILES = pytest.mark.parametrize("name", ["paper", "mini"])
 PAPER_AMODAL = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")
@@ -130,6 +135,35 @@ def test_unknown_names_and_too_large_mixes_are_refused():
         ablation("prompts", mini)
     with pytest.raises(InputError, match="4 sets, found 3: cocoa, muva, amodal_lvis"):
         recipe("mix_4", mini)
+
+
+def test_each_set_is_trained_on_with_its_split(monkeypatch, tmp_path):
+    monkeypatch.setattr(Profile, "runs", tmp_path)
+    monkeypatch.setattr(pipeline, "open_clean_dataset", lambda name, split, profile: f"{name} {split}")
+    assert training_sets(load_profile("paper", train=("d2sa", "kins"))) == ["d2sa train+augmented", "kins train"]
+    assert training_sets(load_profile("mini", train=("d2sa",))) == ["d2sa train"]
+    with pytest.raises(InputError, match="train_splits"):
+        load_profile("paper", train_splits=("d2sa",))
+
+
+@pytest.mark.parametrize(("how", "left_out"), [({}, [3]), ({"split": "val"}, []), ({"without": False}, [])])
+def test_amodal_lvis_shows_no_photograph_that_a_held_out_set_tests_on(how, left_out, monkeypatch, tmp_path, objects):
+    pool = replace(objects, image_file=np.array([f"train2017/{number:012d}.jpg" for number in range(1, 9)]))
+    tests_on = [SimpleNamespace(path=Path(f"val2014/COCO_val2014_{number:012d}.jpg")) for number in (3, 99)]
+    monkeypatch.setattr(Profile, "data_folder", tmp_path)
+    (tmp_path / "cocoa_cls").mkdir()
+    monkeypatch.setattr(pipeline, "open_dataset", lambda *_: tests_on)
+    monkeypatch.setattr(pipeline, "pool_of_profile", lambda *_: pool)
+    monkeypatch.setattr(pipeline, "synthesize", lambda pool, *_: pool)
+    profile = load_profile("paper", without_test_images=how.get("without", True))
+    found = pipeline.synthetic_set(profile, None, tmp_path, split=how.get("split", "train"))
+    assert found.image_file.tolist() == [n for i, n in enumerate(pool.image_file.tolist(), 1) if i not in left_out]
+    assert len(found) == 16 - 2 * len(left_out)
+
+
+def test_numbers_of_coco_are_the_same_in_all_its_releases():
+    assert coco_number("train2014/COCO_train2014_000000000009.jpg") == coco_number("000000000009.jpg") == "000000000009"
+    assert coco_number("00012.jpg") == coco_number("0000000000091.jpg") == coco_number("000000000009_1.jpg") == ""
 
 
 @pytest.mark.parametrize("name", ["paper", "mini", "photo"])

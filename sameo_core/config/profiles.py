@@ -59,6 +59,10 @@ class DataConfig:
     teacher: tuple[str, ...] = AMODAL_SETS  # training sets of Amodal-LVIS's teacher: without LVIS, which it judges
     held_out: tuple[str, ...] = ("cocoa_cls", "d2sa")  # zero-shot test sets: never trained on
     visible_only: tuple[str, ...] = ("lvis", "lvvis")  # sources of Amodal-LVIS
+    train_splits: tuple[str, ...] = ("d2sa:train+augmented",)  # set:split where it is not "train". The split "train" of
+    # D2SA is hardly occluded, so the field trains on both
+    without_test_images: bool = True  # Amodal-LVIS leaves out photographs of COCO that a held-out set tests on, as LVIS
+    # has most of COCOA-cls val. False: as in the paper, which does not mention it
     dual_annotation: bool = True  # Amodal-LVIS with both versions of its objects (paper); False: only occluded ones
     train_images: int | None = None  # drawn for "train" (times miniature.RELATIVE_SIZE); None: the set as distributed
     val_images: int | None = None  # the same for "val"; in `photo` the images of "photo_pairs"
@@ -68,6 +72,10 @@ class DataConfig:
         if not self.train:
             rule = "at least one data set to learn from, found none"
             raise InputError(file="data", record="train", rule=rule, remedy='Give ("cocoa",)')
+        for text in self.train_splits:
+            if text.count(":") != 1:
+                rule = f"a data set and its split, found {text!r}"
+                raise InputError(file="data", record="train_splits", rule=rule, remedy='Give ("d2sa:train+augmented",)')
         for name in ("train_images", "val_images"):
             images = getattr(self, name)
             if images is not None and images < 1:
@@ -289,6 +297,8 @@ def _mini() -> Profile:
         name="mini",
         data=DataConfig(
             train=("cocoa", "muva", "amodal_lvis"),  # with all nine sets, so small a decoder over-predicts
+            train_splits=(),  # D2SA is drawn without its augmented split
+            without_test_images=False,  # drawn images share numbers, not pictures
             train_images=1200,
             val_images=300,
         ),

@@ -4,6 +4,7 @@ Start reading at COCOA-cls, the shortest. MUVA has no published schema and no pu
 among those that amodal data sets use. Check this reader against the real files before use.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,6 +231,12 @@ def name_in_url(image: Mapping) -> str | None:
 
 
 LVIS = CocoFormat(None, "segmentation", file_name=name_in_url, nameless="image without coco_url")
+
+
+def coco_number(name: str) -> str:
+    """COCO's number of a photograph, the same in all releases: the twelve digits that end its file name; else ""."""
+    found = re.search(r"(?<!\d)\d{12}(?=\.\w+$)", name)
+    return found.group() if found else ""
 
 
 def read_coco_photos(root: Path, split: str) -> AmodalDataset:

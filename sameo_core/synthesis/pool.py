@@ -1,7 +1,7 @@
 """A pool: the objects of some data sets and their measures as columns, and the rules that exclude objects."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
 
 from sameo_core.arrays import VisibleMask
 from sameo_core.config import CompletenessConfig
+from sameo_core.datasets import coco_number
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, decode_rle_inside
 from sameo_core.runs.atomic import atomic_write
@@ -115,6 +116,13 @@ class Pool:
         columns |= {"image": image.astype(np.int64), "end": np.cumsum([len(p) for p in pieces], dtype=np.int64)}
         columns |= {name: getattr(self, name)[used] for name in _IMAGE_COLUMNS}
         return replace(self, counts=np.concatenate([*pieces, np.zeros(0, np.uint8)]), **columns)
+
+    def without(self, photographs: Set[str]) -> "Pool":
+        """The objects outside these photographs of COCO, given as `coco_number`; says how many images go."""
+        shared = np.array([coco_number(name) in photographs for name in self.image_file.tolist()], bool)
+        if shared.any():
+            print(f"{np.count_nonzero(shared)} of {len(shared)} images are left out: a held-out set tests on them")
+        return self.rows(np.flatnonzero(~shared[self.image]))
 
     def judged(self, config: CompletenessConfig) -> "Pool":
         """The same objects under these thresholds: `rule` is recomputed from the measures."""
