@@ -13,7 +13,7 @@ import numpy as np
 
 from sameo_core import reporting
 from sameo_core.apps.photo_evidence import METRICS, TUNED, UNTUNED
-from sameo_core.config import DATA_SEED, NOTEBOOKS, QUESTIONS, RESULTS, ablation, load_profile
+from sameo_core.config import DATA_SEED, NOTEBOOKS, RESULTS, Profile, ablation, load_profile
 from sameo_core.front_ends import OWN_AMODAL, OWN_VISIBLE
 from sameo_core.front_ends.amodal_rcnn import NAME
 from sameo_core.miniature import RELATIVE_SIZE
@@ -57,14 +57,20 @@ def worked_out(of: Tables) -> dict[tuple[str, str], Rows]:
     """(profile, table) -> the rows that the package works out of the rows of other tables."""
     mini, photo, ours = of["mini"], of["photo"], (DETECTOR, "SAMEO")
 
-    def metrics(table: str) -> list[str]:
-        return list(dict.fromkeys(row["metric"] for row in mini[table]))
+    def metrics(table: str, tables: dict[str, Rows] = mini) -> list[str]:
+        return list(dict.fromkeys(row["metric"] for row in tables[table]))
 
-    arms: Rows = []
-    for question in QUESTIONS:
-        best, rows = list(ablation(question, RUN))[-1], [r for r in mini["ablations"] if r["question"] == question]
-        found = reporting.arm_differences(rows, best, metrics("ablation_differences"))
-        arms += [{"question": question, "paper's arm": best} | row for row in found]
+    def arms(tables: dict[str, Rows], run: Profile) -> Rows:
+        found: Rows = []
+        for question in dict.fromkeys(row["question"] for row in tables["ablations"]):
+            best, rows = (
+                list(ablation(question, run))[-1],
+                [r for r in tables["ablations"] if r["question"] == question],
+            )
+            differences = reporting.arm_differences(rows, best, metrics("ablation_differences", tables))
+            found += [{"question": question, "paper's arm": best} | row for row in differences]
+        return found
+
     others = {"its own masks": (DETECTOR, OWN_VISIBLE), "EfficientSAM": (DETECTOR, "EfficientSAM")}
     supervised = reporting.method_differences(own_sets(mini), ours, others, metrics("supervised_differences"))
     scores, wanted = mini["zero_shot_detector"], metrics("zero_shot_differences")
@@ -74,7 +80,8 @@ def worked_out(of: Tables) -> dict[tuple[str, str], Rows]:
     prompts = reporting.arm_differences(by_prompt, "visible boxes", metrics("prompt_differences"))
     two = [row for row in photo["zero_shot"] if row["model"] in (UNTUNED, TUNED)]
     return {
-        ("mini", "ablation_differences"): arms,
+        ("mini", "ablation_differences"): arms(mini, RUN),
+        ("photo", "ablation_differences"): arms(photo, load_profile("photo")),
         ("mini", "supervised_differences"): supervised,
         ("mini", "zero_shot_differences"): zero_shot,
         ("mini", "prompt_differences"): prompts,

@@ -1,9 +1,9 @@
 """The effect of fine-tuning on photographs: rows for the tables of `photo`, shown by notebook A2."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 
-from sameo_core.config import PHOTO_QUESTIONS, WEIGHTS, Profile, ablation, geometry, teacher_profile
+from sameo_core.config import WEIGHTS, Profile, ablation, geometry, teacher_profile
 from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate_amodal, evaluate_predictions
 from sameo_core.front_ends import FrontEnd, ground_truth_boxes, jittered, predict_dataset, without_rescoring
@@ -97,13 +97,21 @@ def compare(
     return rows, scored
 
 
-def ablations(run: Profile, sets: Mapping[str, AmodalDataset]) -> tuple[Rows, Rows]:
-    """The arms of `PHOTO_QUESTIONS` on the test sets, visible boxes: a row per set, arm and seed, and the differences.
+def ablations(run: Profile, sets: Mapping[str, AmodalDataset], asked: Sequence[str]) -> tuple[Rows, Rows]:
+    """The arms of some ablations, trained and compared on the test sets with visible boxes.
+
+    Args:
+        run: its seeds train each arm.
+        sets: name -> annotated photographs.
+        asked: some of `PHOTO_QUESTIONS`.
 
     Returns:
         Rows `question`, `data set`, `arm`, `seed` and metrics; and `arm_differences` against the paper's arm.
+
+    Raises:
+        InputError: an unknown question; as `pipeline.train`.
     """
-    questions = {question: ablation(question, run) for question in PHOTO_QUESTIONS}
+    questions = {question: ablation(question, run) for question in asked}
     recipes = {arm: profile for arms in questions.values() for arm, profile in arms.items()}
     runs = [(arm, seed) for arm in recipes for seed in run.training.seeds]
     weights = dict(zip(runs, train_all([(recipes[arm], seed) for arm, seed in runs]), strict=True))
