@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import dataset_of
 
 from sameo_core import pipeline
 from sameo_core.__main__ import main
@@ -139,9 +140,13 @@ def test_unknown_names_and_too_large_mixes_are_refused():
 
 def test_each_set_is_trained_on_with_its_split(monkeypatch, tmp_path):
     monkeypatch.setattr(Profile, "runs", tmp_path)
-    monkeypatch.setattr(pipeline, "open_clean_dataset", lambda name, split, profile: f"{name} {split}")
-    assert training_sets(load_profile("paper", train=("d2sa", "kins"))) == ["d2sa train+augmented", "kins train"]
-    assert training_sets(load_profile("mini", train=("d2sa",))) == ["d2sa train"]
+    opened = []
+    monkeypatch.setattr(
+        pipeline, "open_clean_dataset", lambda *asked: opened.append(asked[:2]) or dataset_of([], tmp_path)
+    )
+    training_sets(load_profile("paper", train=("d2sa", "kins")))
+    training_sets(load_profile("mini", train=("d2sa",)))
+    assert opened == [("d2sa", "train+augmented"), ("kins", "train"), ("d2sa", "train")]
     with pytest.raises(InputError, match="train_splits"):
         load_profile("paper", train_splits=("d2sa",))
 
