@@ -82,6 +82,17 @@ def test_a_hole_is_not_hatched():
     assert len(areas) == 2 and areas[0] * areas[1] < 0  # the hole goes the other way round: fills leave it out
 
 
+def test_the_background_fades_and_the_occluder_does_not():
+    figure = Figure()
+    plain, kept = figure.subplots(1, 2)
+    occluder = ~VISIBLE & (np.arange(W) < 7)
+    draw_object(plain, IMAGE, VISIBLE, AMODAL)
+    draw_object(kept, IMAGE, VISIBLE, AMODAL, occluder=occluder)
+    for axes, clear in ((plain, VISIBLE), (kept, VISIBLE | occluder)):
+        same = (axes.images[0].get_array() == IMAGE).all(axis=2)
+        assert same[clear].all() and not same[~clear].any()
+
+
 def test_the_truth_has_its_own_colour():
     axes = Figure().add_subplot()
     draw_object(axes, IMAGE, VISIBLE, AMODAL, role="truth")

@@ -39,8 +39,9 @@ def draw_object(
     *,
     box: BoxXYXY | None = None,
     role: str = "amodal",
+    occluder: Mask | None = None,
 ) -> None:
-    """Draw one object on its image, which is faded outside the visible part.
+    """Draw one object on its image; the background is faded, the visible part and the occluder are not.
 
     Axes are in pixels of the image, (0, 0) the corner of its first pixel.
 
@@ -49,8 +50,9 @@ def draw_object(
         visible, amodal: bool "h w"; None: only the visible part is drawn.
         box: the box prompt, xyxy pixels.
         role: "amodal" for a prediction, "truth" for an annotation.
+        occluder: what lies in front, bool "h w".
     """
-    show_image(axes, image, visible)
+    show_image(axes, image, visible if occluder is None else visible | occluder)
     if amodal is not None:
         draw_hidden(axes, amodal & ~visible, PALETTE["hidden" if role == "amodal" else role])
     draw_visible(axes, visible)

@@ -138,6 +138,7 @@ class Comparison:
     amodal: Mask  # truth, bool "h w"
     box: BoxXYXY  # the prompt
     predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
+    occluder: Mask | None = None  # what lies in front, bool "h w"
 
 
 def comparisons(
@@ -163,7 +164,9 @@ def comparisons(
             require(key in listed, "results", rule, "Choose objects that all models have", name)
         box = np.array(next(iter(by_object.values()))[key]["box"], np.float32)
         masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
-        found.append(Comparison(image.read(), item.visible, item.amodal, box, masks))
+        in_front = [other.visible for other in image.instances if (other.visible & item.hidden).any()]
+        occluder = np.any(in_front, axis=0) if in_front else None
+        found.append(Comparison(image.read(), item.visible, item.amodal, box, masks, occluder))
     return found
 
 
@@ -197,13 +200,13 @@ def figure_before_after(
             show_image(row[0], item.image, np.ones_like(item.visible))
             draw_box(row[0], item.box)
         else:
-            draw_object(row[0], item.image, item.visible, None, box=item.box)
+            draw_object(row[0], item.image, item.visible, None, box=item.box, occluder=item.occluder)
         for axes, mask in zip(row[1:], item.predictions.values(), strict=False):
-            draw_object(axes, item.image, item.visible, mask)
+            draw_object(axes, item.image, item.visible, mask, occluder=item.occluder)
             iou = region_iou(mask, item.amodal, item.visible)
             hidden = "" if math.isnan(iou.hidden) else f", hidden {iou.hidden:.2f}"
             axes.set_xlabel(f"IoU {iou.full:.2f}{hidden}", loc="left", labelpad=2)
-        draw_object(row[-1], item.image, item.visible, item.amodal, role="truth")
+        draw_object(row[-1], item.image, item.visible, item.amodal, role="truth", occluder=item.occluder)
         rate = 1 - np.count_nonzero(item.visible & item.amodal) / np.count_nonzero(item.amodal)
         row[-1].set_xlabel(f"{100 * rate:.0f} % hidden", loc="left", labelpad=2)
         row[0].set_ylabel(rows[i] if rows else "")
