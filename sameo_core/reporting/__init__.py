@@ -15,6 +15,7 @@ from sameo_core.reporting.charts import (
     figure_rates,
     figure_reliability,
     figure_training_curves,
+    occlusion_svg,
 )
 from sameo_core.reporting.claims import claims_shown, paper_claims, paper_table, read_published
 from sameo_core.reporting.committed import (
@@ -48,7 +49,6 @@ from sameo_core.reporting.statistics import (
 )
 from sameo_core.reporting.style import (
     PALETTE,
-    figure_png,
     overlay_mark,
     save_figure,
     save_overlay,
@@ -79,9 +79,9 @@ __all__ = [
     "figure_ladder",
     "figure_noise",
     "figure_occlusion_curve",
+    "occlusion_svg",
     "figure_occlusion_histograms",
     "figure_overlay",
-    "figure_png",
     "figure_pool",
     "figure_precision_recall",
     "figure_rates",
