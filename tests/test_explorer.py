@@ -2,7 +2,9 @@
 
 import datetime
 import io
+import re
 
+import nbformat
 import numpy as np
 import PIL.Image
 import pytest
@@ -12,6 +14,7 @@ from sameo_core.apps import pages
 from sameo_core.apps.explorer import PICTURE, Explorer, Picture, Target, photographs
 from sameo_core.apps.pages import DatasetExplorer, Playground
 from sameo_core.apps.playground import OcclusionPair, stages
+from sameo_core.config import NOTEBOOKS
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
 from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
@@ -386,6 +389,16 @@ def test_at_most_three_controls_are_seen_before_advanced_is_opened(page, explore
         assert set(pictures.children[0].children) >= {shown.pictures["after"]}, "the picture comes first"
         assert len(controls.children) <= 3
         assert advanced.selected_index is None and advanced.titles == ("Advanced",)
+
+
+def test_the_page_has_no_heading_without_content():
+    """`make explore` leaves out the cells tagged "lesson"."""
+    cells = nbformat.read(NOTEBOOKS / "06_explore_occlusions.ipynb", as_version=4).cells
+    shown = [cell for cell in cells if "lesson" not in cell.metadata.get("tags", [])]
+    for cell, following in zip(shown, [*shown[1:], None], strict=True):
+        if cell.cell_type == "markdown" and re.fullmatch(r"#+ .*", cell.source.strip()):
+            assert following and following.cell_type == "code", cell.source
+    assert [cell.source.split("\n")[0] for cell in shown if cell.source.startswith("#")][0] == "## Explore"
 
 
 def test_a_photograph_of_ones_own(page):
