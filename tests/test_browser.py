@@ -209,7 +209,7 @@ MODEL = """async ([source, css, picture, state]) => {
     window.sent = [];
     window.put = (changes) => { Object.assign(state, changes); fire(Object.keys(changes)); };
     window.answer = () => put({ answered: state.answered + 1 });
-    const send = (event) => { sent.push(event); if (!window.busy) setTimeout(answer); };
+    const send = (event) => { sent.push(event); if (!window.busy) queueMicrotask(answer); };
     const model = { get: (name) => state[name], send, on: (name, react) => (heard[name] ||= []).push(react) };
     state.picture = new Uint8Array(picture);
     document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
