@@ -15,8 +15,9 @@ function render({ model, el }) {
   outline.className = "sameo-box";
   frame.tabIndex = 0;
   frame.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys
+  frame.setAttribute("role", "application");
   frame.setAttribute("aria-label", model.get("about"));
-  frame.title = image.alt = model.get("about");
+  image.alt = model.get("about");
   image.draggable = false;
   frame.append(image, outline);
   el.append(frame);
