@@ -177,7 +177,7 @@ def play(page):
                  && document.querySelector('.sameo-slide img').src != source"""
     page.wait_for_function(changed, arg=[text, before])
     page.mouse.up()
-    assert page.locator(".sameo-curve circle").count() >= 4, "two places of two decoders"
+    page.wait_for_function("document.querySelectorAll('.sameo-curve circle').length >= 4")  # two places, two decoders
 
 
 def boxed(locator):
