@@ -31,7 +31,9 @@ lab: setup
 	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
 
 explore: setup
-	TQDM_DISABLE=1 $(PYTHON) -m voila --Voila.ip=127.0.0.1 $(CURDIR)/notebooks/06_explore_occlusions.ipynb
+	$(PYTHON) -m nbconvert --to notebook --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=lesson \
+		--output-dir $(CURDIR)/data/runs/app $(CURDIR)/notebooks/06_explore_occlusions.ipynb
+	TQDM_DISABLE=1 $(PYTHON) -m voila --Voila.ip=127.0.0.1 $(CURDIR)/data/runs/app/06_explore_occlusions.ipynb
 
 # What runs produce; never data/raw.
 clean:

@@ -41,7 +41,7 @@ from bad_input_desk import (
 from conftest import plain_dataset
 
 from sameo_core.apps.explorer import Explorer
-from sameo_core.apps.pages import DatasetExplorer
+from sameo_core.apps.pages import DatasetExplorer, Playground
 from sameo_core.config import NOTEBOOKS, load_profile
 from sameo_core.evaluation.records import read_found, read_objects
 from sameo_core.front_ends import load_detector
@@ -323,6 +323,7 @@ CASES = [
     ("reproduction.report.write_report", lambda d: Given(RUN, "mini", "", (), d.file("a") / "r.html"), "a"),
     ("apps.explorer.Explorer.__init__", lambda d: unmade(Explorer, d.two, {}), "models"),
     ("apps.pages.DatasetExplorer.__init__", lambda d: unmade(DatasetExplorer, d.two, load_profile()), "models"),
+    ("apps.pages.Playground.__init__", lambda d: unmade(Playground, d.two, {"a": one_stage()}, "mini"), "models"),
     ("apps.playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), "models"),
     ("apps.playground.photograph_models", without_weights, "photo_base"),
     ("apps.playground.compare_moment", lambda d: Given(one_stage().at(4), d.two), "models"),

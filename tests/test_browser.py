@@ -1,8 +1,9 @@
-"""Notebook 06 in a real browser: JupyterLab and Voilà on this machine, and a box that is dragged with the mouse.
+"""Notebook 06 in a real browser: its picture alone; then all of it in JupyterLab and Voilà on this machine.
 
 Pictures of both pages are left in ``data/runs/mini/browser/``. Skipped where there is no Chromium.
 """
 
+import io
 import os
 import shutil
 import signal
@@ -13,14 +14,16 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
+import PIL.Image
 import pytest
 
+from sameo_core.apps.canvas import Canvas
 from sameo_core.config import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from sameo_core.miniature import draw_dataset
 from sameo_core.model import SAM_ENCODER
-from sameo_core.reproduction import code_cells
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -43,15 +46,13 @@ def place(tmp_path_factory):
     folder = place / "root" / "data" / "runs" / "mini" / "datasets" / "cocoa_cls"
     draw_dataset("cocoa_cls", folder, "val", 8, jobs=1)
     notebook = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
-    checks = [cell for heading, cell in code_cells(notebook) if heading == "Check"]  # their claims need full size
-    notebook.cells = [cell for cell in notebook.cells if cell not in checks]
+    notebook.cells = [cell for cell in notebook.cells if "lesson" not in cell.metadata.get("tags", [])]  # as the app
     if ENCODER.is_file():  # photographs alone: the drawn world has the same pages
         drawn = [cell.source.startswith("## The drawn world") for cell in notebook.cells].index(True)
         notebook.cells = notebook.cells[:drawn]
     for cell in notebook.cells:
         cell.source = cell.source.replace("load_profile(profile)", f"load_profile(profile, {LITTLE})")
         cell.source = cell.source.replace("pairs: int = 16", "pairs: int = 2")
-        cell.source = cell.source.replace("np.linspace(0.1, 0.4, 4)", "np.linspace(0.1, 0.4, 2)")  # of the curve
     (place / "notebooks").mkdir()
     nbformat.write(notebook, place / "notebooks" / NOTEBOOK)
     return place
@@ -163,14 +164,24 @@ def state(page):
 
 
 def play(page):
-    """Press a key on the playground's slider; the share that is hidden changes."""
+    """Drag the cut-out: the share that is hidden, the picture and the curve change."""
     page.wait_for_function("document.querySelector('.sameo-occlusion').innerText.includes('hidden')")
-    before = page.locator(".sameo-occlusion").first.inner_text()
-    page.locator(".sameo-position [role=slider], .sameo-position .noUi-handle").first.focus()
-    for _ in range(4):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function("text => document.querySelector('.sameo-occlusion').innerText != text", arg=before)
-    page.locator(".sameo-occlusion").first.evaluate("element => element.scrollIntoView({block: 'start'})")
+    page.locator(".sameo-slide").first.evaluate("element => element.scrollIntoView({block: 'start'})")
+    canvas = page.locator(".sameo-slide img").first
+    before, box = canvas.get_attribute("src"), canvas.bounding_box()
+    text = page.locator(".sameo-occlusion").first.inner_text()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"], steps=10)
+    changed = """([text, source]) => document.querySelector('.sameo-occlusion').innerText != text
+                 && document.querySelector('.sameo-slide img').src != source"""
+    page.wait_for_function(changed, arg=[text, before])
+    page.mouse.up()
+    page.wait_for_function("document.querySelectorAll('.sameo-curve circle').length >= 4")  # two places, two decoders
+
+
+def boxed(locator):
+    return locator.bounding_box() or {"width": 0}
 
 
 def leave_picture(page, name):
@@ -188,6 +199,152 @@ def check(page, before, after):
 
 def predicted_iou(text):
     return float(text.split("predicted IoU")[1].split()[0])
+
+
+# ---------------------------------------------------------------------------------------------- the picture alone
+
+MODEL = """async ([source, css, picture, state]) => {
+    const heard = {};
+    const fire = (names) => names.forEach((name) => (heard["change:" + name] || []).forEach((react) => react()));
+    window.sent = [];
+    window.put = (changes) => { Object.assign(state, changes); fire(Object.keys(changes)); };
+    window.answer = () => put({ answered: state.answered + 1 });
+    const send = (event) => { sent.push(event); if (!window.busy) queueMicrotask(answer); };
+    const model = { get: (name) => state[name], send, on: (name, react) => (heard[name] ||= []).push(react) };
+    state.picture = new Uint8Array(picture);
+    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+    const script = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+    (await import(script)).default.render({ model, el: document.body });
+}"""
+START = {"about": "", "size": [200, 400], "box": [40, 50, 120, 150], "position": -1, "number": 1, "answered": 0}
+
+
+@pytest.fixture
+def shown(page):
+    """Show a portrait of 200 x 400 pixels, twice as large as its image is said to be if `size` is halved."""
+
+    def show(width=1600, **state):
+        picture = io.BytesIO()
+        PIL.Image.new("RGB", (200, 400), "teal").save(picture, "jpeg")
+        page.set_viewport_size({"width": width, "height": 900})
+        source = Path(Canvas._esm).read_text(encoding="utf-8") if isinstance(Canvas._esm, Path) else str(Canvas._esm)
+        page.evaluate(MODEL, [source, str(Canvas._css), list(picture.getvalue()), START | state])
+        page.wait_for_function("document.querySelector('img').naturalWidth == 200")
+        return page
+
+    return show
+
+
+def drag(page, *points, up=True):
+    """Press at the first point of the picture, move over the others, release."""
+    corner = page.locator("img").bounding_box()
+    page.mouse.move(corner["x"] + points[0][0], corner["y"] + points[0][1])
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(corner["x"] + x, corner["y"] + y)
+    if up:
+        page.mouse.up()
+
+
+def sent(page, kind):
+    return [event for event in page.evaluate("sent") if event["kind"] == kind]
+
+
+def outline(page):
+    """xyxy of the box as it is seen, in pixels of the picture."""
+    corner, box = page.locator("img").bounding_box(), page.locator(".sameo-box").bounding_box()
+    x, y = box["x"] - corner["x"], box["y"] - corner["y"]
+    return pytest.approx([x, y, x + box["width"], y + box["height"]], abs=1.5)
+
+
+def test_a_release_outside_the_picture_ends_the_box(shown):
+    page = shown()
+    drag(page, (150, 200), (180, 260), (700, 600))
+    assert sent(page, "box")[-1] == {"kind": "box", "box": [150, 200, 200, 400], "number": 1}
+    assert outline(page) == [150, 200, 200, 400]
+    before = len(sent(page, "box"))
+    page.mouse.move(20, 20)
+    assert len(sent(page, "box")) == before, "the button is up"
+
+
+def test_a_press_without_a_movement_is_a_click_and_leaves_no_box(shown):
+    page = shown()
+    drag(page, (150, 300), (151, 300))
+    assert sent(page, "point") == [{"kind": "point", "point": [150, 300], "number": 1}]
+    drag(page, (150, 300), (190, 301))
+    assert sent(page, "box") == [] and outline(page) == [40, 50, 120, 150], "too flat for a box"
+
+
+def test_a_box_is_resized_at_its_corners_and_moved_by_its_border(shown):
+    page = shown()
+    drag(page, (120, 150), (140, 180))
+    assert sent(page, "box")[-1]["box"] == [40, 50, 140, 180]
+    drag(page, (40, 100), (50, 105))
+    assert sent(page, "box")[-1]["box"] == [50, 55, 150, 185]
+
+
+KEYS = {"w": [0, -1, 0, -1], "a": [-1, 0, -1, 0], "s": [0, 1, 0, 1], "D": [10, 0, 10, 0], "e": [0, 0, 1, 0]}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_move_and_resize_the_box(shown, key):
+    page, box = shown(), [side + step for side, step in zip(START["box"], KEYS[key], strict=True)]
+    page.locator(".sameo-frame").focus()
+    page.keyboard.press(f"Shift+{key}" if key.isupper() else key)
+    assert sent(page, "box") == [{"kind": "box", "box": box, "number": 1}] and box == outline(page)
+
+
+def test_keys_step_and_none_is_lost_while_python_is_busy(shown):
+    page = shown()
+    page.evaluate("window.busy = true")
+    drag(page, (150, 200), (160, 260), (170, 270), (180, 300))
+    for key in "nnp":
+        page.keyboard.press(key)
+    assert len(page.evaluate("sent")) == 1, "one event at a time"
+    page.evaluate("window.busy = false; answer()")
+    page.wait_for_function("sent.length == 5")
+    assert [event["key"] for event in sent(page, "key")] == ["n", "n", "p"]
+    assert [event["box"] for event in sent(page, "box")] == [[150, 200, 160, 260], [150, 200, 180, 300]], "the newest"
+
+
+def test_another_picture_ends_the_drag_and_shows_its_own_box(shown):
+    page = shown()
+    drag(page, (150, 200), (160, 260), up=False)
+    page.evaluate("put({ number: 2, box: [10, 20, 60, 70] })")
+    page.mouse.move(300, 300)
+    page.mouse.up()
+    assert {event["number"] for event in page.evaluate("sent")} == {1} and outline(page) == [10, 20, 60, 70]
+    page.evaluate("put({ box: [] })")
+    assert not page.locator(".sameo-box").is_visible()
+
+
+def test_what_python_sets_does_not_come_back(shown):
+    page = shown()
+    page.evaluate("put({ box: [10, 20, 60, 70] })")
+    assert page.evaluate("sent") == [] and outline(page) == [10, 20, 60, 70]
+
+
+def test_a_portrait_keeps_its_shape_also_on_a_phone(shown):
+    page = shown()
+    assert [page.locator("img").bounding_box()[side] for side in ("width", "height")] == [200, 400]
+    page.evaluate("document.body.replaceChildren()")
+    narrow = shown(width=150, size=[400, 800])
+    box = narrow.locator("img").bounding_box()
+    assert box["width"] < 150 and box["height"] == pytest.approx(2 * box["width"], abs=1)
+    scale = 400 / box["width"]
+    drag(narrow, (50, 100), (100, 200))
+    assert sent(narrow, "box")[-1]["box"] == pytest.approx([50 * scale, 100 * scale, 100 * scale, 200 * scale])
+
+
+def test_a_cut_out_slides_from_where_it_is(shown):
+    page = shown(position=30, box=[])
+    drag(page, (100, 100), (110, 100), (150, 90))
+    assert sent(page, "slide")[-1] == {"kind": "slide", "to": 80, "number": 1}
+    page.keyboard.press("ArrowRight")
+    assert sent(page, "key") == [{"kind": "key", "key": "ArrowRight"}]
+
+
+# ------------------------------------------------------------------------------------------------------- the notebook
 
 
 def test_a_dragged_box_in_jupyterlab(place, browser, page):
@@ -222,3 +379,8 @@ def test_a_dragged_box_in_voila(place, browser, page):
         check(page, before, after)
         assert page.locator(".jp-InputArea-editor").count() == 0, "no code is shown"
         assert "load_profile" not in page.locator("body").inner_text()
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.locator(".sameo-canvas").first.evaluate("element => element.scrollIntoView()")
+        leave_picture(page, "voila_phone")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing lies beside the screen"
+        assert all(box["width"] <= 390 for box in map(boxed, page.locator(".sameo-frame img").all()))

@@ -2,7 +2,9 @@
 
 import datetime
 import io
+import re
 
+import nbformat
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,7 +13,8 @@ from conftest import seeded_nano
 from sameo_core.apps import pages
 from sameo_core.apps.explorer import PICTURE, Explorer, Picture, Target, photographs
 from sameo_core.apps.pages import DatasetExplorer, Playground
-from sameo_core.apps.playground import OcclusionPair, occlusion_curve, stages
+from sameo_core.apps.playground import OcclusionPair, stages
+from sameo_core.config import NOTEBOOKS
 from sameo_core.errors import InputError
 from sameo_core.evaluation import region_iou, worst_hidden
 from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
@@ -58,29 +61,15 @@ def counted(monkeypatch):
     return calls
 
 
-def scale(explorer):
-    return PICTURE / max(explorer.pixels.shape[:2])
+def send(explorer, **event):
+    """What the browser sends of the picture that it shows."""
+    canvas = explorer.pictures["after"]
+    canvas._handle_custom_msg({"number": canvas.number} | event, [])
 
 
-def send(explorer, *boxes):
-    """The boxes on the canvas, from the browser."""
-    explorer.canvas.set_state({"bboxes": list(boxes)})
-
-
-def draw(explorer, x0, y0, x1, y1):
-    """What the browser sends when the mouse goes down, and when it is released; in pixels of the image."""
-    s, kept = scale(explorer), [*explorer.canvas.bboxes]
-    began = {"x": round(x0 * s), "y": round(y0 * s), "width": 0, "height": 0, "label": ""}
-    send(explorer, *kept, began)
-    send(explorer, *kept, began | {"width": round((x1 - x0) * s), "height": round((y1 - y0) * s)})
-
-
-def click(explorer, x, y):
-    """What the browser sends when the mouse goes down, and when it comes up in the same place."""
-    s, kept = scale(explorer), [*explorer.canvas.bboxes]
-    point = {"x": round(x * s), "y": round(y * s), "width": 0, "height": 0, "label": ""}
-    send(explorer, *kept, point)
-    send(explorer, *kept, point)
+def draw(explorer, *box):
+    """A box in pixels of the image."""
+    send(explorer, kind="box", box=[*box])
 
 
 def pixels_of(jpeg):
@@ -110,13 +99,13 @@ def test_the_answer_is_that_of_predict(explorer, models):
 
 def test_a_drawn_box_changes_mask_words_and_pictures(explorer):
     mask, words = explorer.masks["after"], explorer.labels["after"].value
-    pictures = explorer.canvas.image_bytes, explorer.pictures["before"].value
+    pictures = explorer.pictures["after"].picture, explorer.pictures["before"].picture
     draw(explorer, 20, 30, 70, 90)
     np.testing.assert_allclose(explorer.box, [20, 30, 70, 90], atol=1)
     assert explorer.prompt.value == "drawn"
     assert (explorer.masks["after"] != mask).any()
     assert f"predicted IoU <b>{explorer.predicted_iou['after']:.3f}</b>" in explorer.labels["after"].value != words
-    assert explorer.canvas.image_bytes != pictures[0] and explorer.pictures["before"].value != pictures[1]
+    assert explorer.pictures["after"].picture != pictures[0] and explorer.pictures["before"].picture != pictures[1]
     assert explorer.x.value == pytest.approx((20, 70), abs=1) and explorer.y.value == pytest.approx((30, 90), abs=1)
 
 
@@ -132,38 +121,6 @@ def test_a_box_is_answered_once_and_the_image_encoded_once(explorer, counted):
     assert counted["decode_embedded"] == 2 * (3 + 1 + 2)
 
 
-def test_a_mouse_button_that_goes_down_is_no_box(explorer, counted):
-    before, kept = explorer.box, [*explorer.canvas.bboxes]
-    send(explorer, *kept, {"x": 5, "y": 9, "width": 0, "height": 0, "label": ""})
-    send(explorer, *kept, {"x": 5, "y": 9, "width": 80, "height": 1, "label": ""})
-    assert counted["decode_embedded"] == 0
-    assert explorer.box is before
-    assert explorer.prompt.value == "visible"
-
-
-def test_only_the_newest_box_stays_on_the_canvas(explorer):
-    draw(explorer, 20, 30, 70, 90)
-    draw(explorer, 5, 6, 60, 70)
-    (box,) = explorer.canvas.bboxes
-    assert box["x"] == pytest.approx(5 * scale(explorer), abs=1)
-    moved, clicked = box | {"x": box["x"] + 12}, box | {"width": 0, "height": 0}
-    send(explorer, box, clicked)
-    send(explorer, moved, clicked)
-    assert explorer.box[0] == pytest.approx(moved["x"] / scale(explorer), abs=0.1)
-
-
-def test_a_box_is_taken_for_the_one_that_changed(explorer):
-    draw(explorer, 20, 30, 70, 90)
-    (box,) = explorer.canvas.bboxes
-    send(explorer, box | {"x": 3, "y": 4}, box)
-    np.testing.assert_allclose(explorer.box[:2] * scale(explorer), [3, 4], atol=0.1)
-
-
-def test_a_box_drawn_from_its_lower_right_corner(explorer):
-    send(explorer, {"x": 100, "y": 90, "width": -60, "height": -50, "label": ""})
-    np.testing.assert_allclose(explorer.box * scale(explorer), [40, 40, 100, 90], atol=1e-3)
-
-
 def test_a_box_that_leaves_the_frame_is_cut(explorer):
     draw(explorer, -30, -20, 5000, 60)
     np.testing.assert_allclose(explorer.box, [0, 0, explorer.image.width, 60], atol=1)
@@ -171,10 +128,10 @@ def test_a_box_that_leaves_the_frame_is_cut(explorer):
 
 def test_the_sliders_draw_too(models, dataset, world, counted):
     explorer = DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset})
-    picture = explorer.canvas.image_bytes
+    picture = explorer.pictures["after"].picture
     explorer.x.value, explorer.y.value = (10, 60), (20, 100)
     np.testing.assert_array_equal(explorer.box, [10, 20, 60, 100])
-    assert explorer.canvas.image_bytes != picture
+    assert explorer.pictures["after"].picture != picture
     answers = counted["decode_embedded"]
     explorer.y.value = (50, 50)
     assert counted["decode_embedded"] == answers, "no area, no answer"
@@ -235,9 +192,9 @@ def test_one_decoder_alone_is_quicker(explorer, counted):
 
 
 def test_the_truth_can_be_hidden(explorer):
-    with_truth = pixels_of(explorer.pictures["before"].value)
+    with_truth = pixels_of(explorer.pictures["before"].picture)
     explorer.truth.value = False
-    assert np.abs(pixels_of(explorer.pictures["before"].value) - with_truth).max() > 60
+    assert np.abs(pixels_of(explorer.pictures["before"].picture) - with_truth).max() > 60
 
 
 # ------------------------------------------------------------------------------------------------------- failures
@@ -297,26 +254,65 @@ def test_a_data_set_that_cannot_be_opened_is_said_on_the_page(explorer, monkeypa
 # ------------------------------------------------------------------------------------------------------- playground
 
 
-def test_the_playground_follows_its_slider(models, dataset, world, counted):
+@pytest.fixture
+def playground(models, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "RUNS", tmp_path)
+    monkeypatch.setattr(pages, "PLACES", 5)
     (pair,) = stages(dataset, 1)
-    rows = occlusion_curve(models, [pair], [0.2, 0.4, 0.6])
-    playground = Playground(models, {"one over another": pair}, rows, "mini")
-    assert "30%" in playground.status.value or pair.at(playground.position.value).rate == pytest.approx(0.3, abs=0.05)
-    seen = []
-    for position in (pair.position(0.1), pair.position(0.6)):
-        playground.position.value = position
-        frame = pair.at(position)
+    playground = Playground(models, {"one over another": pair}, "mini")
+    playground.thread.join()
+    return playground
+
+
+def slide(playground, to):
+    canvas = playground.pictures["after"]
+    canvas._handle_custom_msg({"kind": "slide", "to": to, "number": canvas.number}, [])
+
+
+def test_the_cut_out_is_dragged_and_the_nearest_place_is_shown(playground, models, counted):
+    pair, seen = playground.stage, []
+    assert pair.at(playground.shown).rate == pytest.approx(0.3, abs=0.05) and playground.progress.value == ""
+    first, *_, last = playground.places
+    for wanted, place in ((first - 50, first), (last - 0.4, last), (last + 99, last)):
+        slide(playground, wanted)
+        frame = pair.at(place)
         assert f"<b>{frame.rate:.0%}</b>" in playground.status.value
-        expected = models["after"].predict(frame.image, mask_box(frame.visible)[None]).masks[0]
-        hidden = region_iou(expected, frame.amodal, frame.visible).hidden
-        assert playground.hidden["after"] == pytest.approx(hidden)
-        assert f"hidden IoU <b>{hidden:.3f}</b>" in playground.labels["after"].value
-        seen.append((playground.pictures["after"].value, playground.curve.value))
-    assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1]
-    encoded = counted["embed"]
-    playground.position.value = pair.position(0.1)
-    assert counted["embed"] == encoded, "what was answered is kept"
-    assert (playground.pictures["after"].value, playground.curve.value) == seen[0]
+        assert playground.pictures["after"].position == playground.pictures["before"].position == place
+        for name, model in models.items():
+            expected = model.predict(frame.image, mask_box(frame.visible)[None]).masks[0]
+            hidden = region_iou(expected, frame.amodal, frame.visible).hidden
+            assert playground.hidden[name] == pytest.approx(hidden, nan_ok=True)
+            assert place == first or f"hidden IoU <b>{hidden:.3f}</b>" in playground.labels[name].value
+        seen.append((playground.pictures["after"].picture, playground.curve.value))
+    assert seen[0][0] != seen[1][0] and seen[0][1] != seen[1][1] and seen[1] == seen[2]
+
+
+def test_answers_wait_for_nobody_and_are_kept(playground, models, counted):
+    slide(playground, playground.places[-1])
+    assert counted["embed"] == 0, "answered before"
+    again = Playground(models, playground.stages, "mini")
+    again.thread.join()
+    assert counted["embed"] == 0, "kept in the run folder"
+    assert again.pictures["after"].picture != playground.pictures["after"].picture
+    slide(again, again.places[-1])
+    assert again.pictures["after"].picture == playground.pictures["after"].picture
+
+
+def test_the_curve_is_drawn_as_one_drags(playground):
+    dots = [playground.curve.value.count("<circle")]
+    for place in playground.places[1:]:
+        slide(playground, place)
+        dots.append(playground.curve.value.count("<circle"))
+    assert dots == sorted(dots) and dots[-1] == 2 * sum(
+        playground.stage.rates[place] > 0 for place in playground.places
+    )
+
+
+def test_the_playground_steps_with_arrow_keys(playground):
+    slide(playground, playground.places[1])
+    for key, place in (("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0), ("ArrowLeft", 0)):
+        playground.pictures["after"]._handle_custom_msg({"kind": "key", "key": key}, [])
+        assert playground.shown == playground.places[place]
 
 
 # ------------------------------------------------------------------------------------------------------- photographs
@@ -349,18 +345,60 @@ def test_a_photograph_needs_no_truth(page, models):
 
 def test_where_the_truth_is_not_known_the_un_tuned_mask_stands_in(page, models):
     mask, seen = (models[name].predict(page.pixels, page.box[None]).masks[0] for name in ("after", "before"))
-    expected = object_picture(page.pixels, mask, seen, box=page.box, longest=PICTURE)
-    assert page.canvas.image_bytes == expected
+    expected = object_picture(page.pixels, mask, seen, longest=PICTURE)
+    assert page.pictures["after"].picture == expected
 
 
-def test_a_click_becomes_a_box_and_the_canvas_stays_free(page, counted):
-    click(page, 30, 20)
+def test_a_click_becomes_a_box(page, counted):
+    send(page, kind="point", point=[30, 20])
     np.testing.assert_allclose(page.box, [30, 20, 39, 29], atol=1)
-    assert counted["decode_embedded"] == 2 and page.canvas.bboxes == []
-    click(page, 32, 22)
-    np.testing.assert_allclose(page.box, [32, 22, 41, 31], atol=1)
-    draw(page, 2, 3, 20, 30)
-    assert len(page.canvas.bboxes) == 1, "a drawn box can be moved"
+    assert counted["decode_embedded"] == 2 and page.pictures["before"].box == [30, 20, 39, 29]
+
+
+def test_keys_step_through_the_photographs_in_a_circle(page):
+    seen = []
+    for key in "nnp":
+        send(page, kind="key", key=key)
+        seen.append((page.photograph.value, page.pixels.shape[0]))
+    assert seen == [("plain", 50), ("red", 60), ("plain", 50)]
+
+
+def test_a_box_of_an_earlier_picture_is_dropped(page, counted):
+    earlier, box = page.pictures["after"].number, page.box
+    page.next.click()
+    page.previous.click()
+    answers = counted["decode_embedded"]
+    send(page, kind="box", box=[2, 3, 20, 30], number=earlier)
+    np.testing.assert_array_equal(page.box, box)
+    assert counted["decode_embedded"] == answers
+    send(page, kind="box", box=[2, 3, 20, 30])
+    np.testing.assert_array_equal(page.box, [2, 3, 20, 30])
+
+
+def test_every_event_is_answered_so_that_the_page_sends_the_next(page):
+    before = page.pictures["after"].answered
+    send(page, kind="box", box=[2, 3, 20, 30], number=-1)
+    send(page, kind="box", box=[5, 5, 5, 5])
+    assert "boxes" in page.status.value, "no area"
+    assert page.pictures["after"].answered == before + 2
+
+
+def test_at_most_three_controls_are_seen_before_advanced_is_opened(page, explorer):
+    for shown in (page, explorer):
+        pictures, controls, _, advanced, _ = shown.children
+        assert set(pictures.children[0].children) >= {shown.pictures["after"]}, "the picture comes first"
+        assert len(controls.children) <= 3
+        assert advanced.selected_index is None and advanced.titles == ("Advanced",)
+
+
+def test_the_page_has_no_heading_without_content():
+    """`make explore` leaves out the cells tagged "lesson"."""
+    cells = nbformat.read(NOTEBOOKS / "06_explore_occlusions.ipynb", as_version=4).cells
+    shown = [cell for cell in cells if "lesson" not in cell.metadata.get("tags", [])]
+    for cell, following in zip(shown, [*shown[1:], None], strict=True):
+        if cell.cell_type == "markdown" and re.fullmatch(r"#+ .*", cell.source.strip()):
+            assert following and following.cell_type == "code", cell.source
+    assert [cell.source.split("\n")[0] for cell in shown if cell.source.startswith("#")][0] == "## Explore"
 
 
 def test_a_photograph_of_ones_own(page):

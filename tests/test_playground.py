@@ -69,6 +69,13 @@ def test_position_of_a_rate(rate, position):
     assert pair().position(rate) == position
 
 
+def test_places_begin_before_anything_is_hidden_and_hold_the_start():
+    wide = pair((10, 4))
+    assert wide.places(3) == [0, 2, 3, 6] and wide.position(wide.rate) == 2
+    assert wide.rates[0] == 0
+    assert wide.fingerprint() != pair((10, 5)).fingerprint()
+
+
 def test_stages_are_of_two_images_and_unoccluded(world):
     dataset = open_clean_dataset("cocoa_cls", "val", world.profile())
     (found,) = stages(dataset, 1)
@@ -108,6 +115,9 @@ class WholeBoxes(Sameo):
     def __init__(self, *arguments, **options):
         self.model, self.variant = None, "sam"
 
+    def fingerprint(self):
+        return "whole boxes"
+
     def predict(self, image, boxes):
         masks = np.zeros((len(boxes), *image.shape[:2]), bool)
         for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
@@ -125,8 +135,20 @@ def test_the_sample_photographs_are_in_the_wheels():
         assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height, name
 
 
-def test_cut_outs_of_photographs(monkeypatch):
+@pytest.fixture
+def whole_boxes(monkeypatch, tmp_path):
     monkeypatch.setattr(playground, "Sameo", WholeBoxes)
+    monkeypatch.setattr(playground, "RUNS", tmp_path)
+
+
+def test_whole_objects_are_kept(whole_boxes, monkeypatch):
+    first = photograph_stages(WholeBoxes())
+    monkeypatch.setattr(WholeBoxes, "predict", None)
+    for name, pair in photograph_stages(WholeBoxes()).items():
+        assert pair.fingerprint() == first[name].fingerprint()
+
+
+def test_cut_outs_of_photographs(whole_boxes):
     paste = Paste("rocket", "cup", 140, 0.2, mirrored=True)
     (pair,) = photograph_stages(WholeBoxes(), [paste]).values()
     coffee, (x0, y0, x1, y1) = sample_photograph("coffee"), OBJECTS["cup"].box
@@ -136,8 +158,7 @@ def test_cut_outs_of_photographs(monkeypatch):
     assert pair.cut_out[70].mean() == pytest.approx(sample_photograph("rocket")[248, 305:336].mean(), abs=8)
 
 
-def test_each_pasted_scene_can_begin_where_it_shall(monkeypatch):
-    monkeypatch.setattr(playground, "Sameo", WholeBoxes)
+def test_each_pasted_scene_can_begin_where_it_shall(whole_boxes):
     scenes = photograph_stages(WholeBoxes())
     assert [*scenes] == [f"{paste.front} over {paste.behind}" for paste in PASTES]
     for paste, pair in zip(PASTES, scenes.values(), strict=True):

@@ -1,7 +1,5 @@
 """Figures by the data that they draw."""
 
-import io
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,14 +15,13 @@ from sameo_core.reporting import (
     figure_ladder,
     figure_occlusion_curve,
     figure_occlusion_histograms,
-    figure_png,
     figure_pool,
     figure_precision_recall,
     figure_rates,
     figure_training_curves,
     mean_interval,
+    occlusion_svg,
 )
-from sameo_core.reporting.style import WIDTH
 from sameo_core.synthesis import CurvePoint, ladder
 
 # ---------------------------------------------------------------------------------------------------------------- data
@@ -112,15 +109,23 @@ def curve_rows():
 
 
 def test_occlusion_curve_shows_pairs_and_their_mean():
-    figure = figure_occlusion_curve(curve_rows(), "mini", here=0.3)
+    figure = figure_occlusion_curve(curve_rows(), "mini")
     lines = {line.get_gid(): line for line in figure.axes[0].lines}
     np.testing.assert_allclose(lines["SAMEO"].get_xydata(), [[0.25, 0.6], [0.5, 0.7]])
     np.testing.assert_allclose(lines["un-tuned"].get_xydata(), [[0.25, 0.2], [0.5, 0.3]])
     assert lines["SAMEO"].get_linestyle() != lines["un-tuned"].get_linestyle()
-    assert lines["here"].get_xdata()[0] == 0.3
     assert sum(line.get_gid() == "SAMEO pair" for line in figure.axes[0].lines) == 2
     assert "drawn world" in figure.get_suptitle()
-    assert PIL.Image.open(io.BytesIO(figure_png(figure))).width == round(WIDTH * 65)
+
+
+def test_the_curve_on_a_page_has_a_line_per_model_through_its_known_points():
+    nan = float("nan")
+    curves = {"un-tuned <1>": [(0.0, nan), (0.5, 0.0)], "SAMEO": [(0.0, nan), (0.5, 0.5), (1.0, 1.0)]}
+    svg = ElementTree.fromstring(occlusion_svg(curves, 0.5))
+    lines = [line.get("points") for line in svg.iter("polyline")]
+    assert lines == ["190.0,210.0", "190.0,115.0 340.0,20.0"]
+    assert "un-tuned <1>" in [text.text for text in svg.iter("text")]
+    assert len([*svg.iter("circle")]) == 3
 
 
 # ----------------------------------------------------------------------------------------------------------- synthesis

@@ -1,8 +1,8 @@
 """Widgets of notebook 06: draw a box on a photograph, see the masks at once. `reporting` draws.
 
 No `Output` and no `interact`: a run without a browser could wait for them for ever. Everything works from the keyboard:
-Tab changes the widget, arrow keys move sliders; on the picture W A S D move a drawn box, Q E R F resize it (with Shift
-by ten pixels).
+Tab changes the widget, arrow keys move sliders; on the picture W A S D move the box, Q E R F resize it (with Shift by
+ten pixels), N and P show the next and the previous one.
 """
 
 import html
@@ -17,10 +17,10 @@ from typing import Any
 import ipywidgets as W
 import numpy as np
 import torch
-from jupyter_bbox_widget import BBoxWidget
 from numpy.typing import ArrayLike
 from torchvision.ops import box_iou
 
+from sameo_core.apps.canvas import Canvas
 from sameo_core.apps.playground import OBJECTS, SAMPLES, OcclusionPair, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
@@ -32,13 +32,13 @@ from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
 from sameo_core.reporting import object_picture
 
-PICTURE = 368  # pixels, longer side: three beside each other in JupyterLab
-SMALLEST_BOX = 3  # pixels of the picture; on mouse down the browser sends a box without size
+PICTURE = 420  # pixels, longer side: two beside each other in JupyterLab, three on a web page
 SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
 WIDE = {"description_width": "90px"}
+ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
-STYLE = "<style>.sameo-canvas .classes { display: none }</style>"  # jupyter_bbox_widget's list of classes
+KEYS = "W A S D move the box, Q E R F resize it, with Shift by ten pixels; N and P: the next and the previous picture."
 LEGEND = (
     "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: its hidden part (or, "
     "without a known truth, outside the other decoder's mask) \N{MIDDLE DOT} dotted: true amodal mask."
@@ -114,8 +114,8 @@ class Explorer(W.VBox):
         self.masks: dict[str, np.ndarray] = {}
         self.box: Any = None
         self.item: AmodalInstance | None = None
+        self.number = 0  # of the picture: a box that was drawn on an earlier one is dropped
         self._quiet = True  # until the first picture is shown
-        self._pressed: tuple[float, float] | None = None  # where the mouse button went down
         self._make_widgets()
         super().__init__(self._laid_out())
         self._open_first()
@@ -126,7 +126,7 @@ class Explorer(W.VBox):
     def _make_widgets(self) -> None:
         self.object = W.Dropdown(description="object", style=WIDE)
         self.threshold = W.FloatSlider(0.5, min=0.02, max=0.98, step=0.02, description="threshold", style=WIDE)
-        self.sliders = W.HBox()  # of the box, see `_make_sliders`
+        self.sliders = W.Box(layout=ROW)  # of the box, see `_make_sliders`
         small = {"indent": False, "layout": {"width": "130px"}}
         self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
         self.truth = W.Checkbox(True, description="show the truth", **small)
@@ -134,47 +134,51 @@ class Explorer(W.VBox):
         self._when(self.compare, lambda change: self._answer())
         for widget in (self.threshold, self.truth):
             self._when(widget, lambda change: self._paint())
+        self.previous, self.next = W.Button(icon="arrow-left"), W.Button(icon="arrow-right")
+        for button, by in ((self.previous, -1), (self.next, 1)):
+            button.layout.width = "120px"
+            button.on_click(lambda _, by=by: self._guarded(self._step, by))
         self.status = W.HTML()
         self.status.add_class("sameo-status")
         *_, drawn_on = self.models
-        self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in self.models}
-        self.pictures[drawn_on] = self.canvas = _canvas(self._from_canvas)
+        self.pictures = {name: Canvas(self._heard, about=f"{name}: drag a box") for name in self.models}
         self.labels = {name: W.HTML() for name in self.models}
         for name, picture in self.pictures.items():
             picture.add_class("sameo-canvas" if name == drawn_on else "sameo-picture")
             self.labels[name].add_class("sameo-answer" if name == drawn_on else "sameo-other")
 
-    def _rows(self) -> list[list[W.Widget]]:
-        """The widgets above the pictures, a list per line."""
+    def _controls(self) -> tuple[list[W.Widget], list[list[W.Widget]]]:
+        """The controls under the pictures, at most three; and those under "Advanced", a list per line."""
         self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
         self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
+        self.previous.description, self.next.description = "previous", "next"
         self._when(self.photograph, lambda change: self._open(change.new))
         self._when(self.upload, lambda change: self._uploaded(change.new))
-        return [[self.photograph, self.object, self.upload], [self.sliders, self.threshold, self.compare, self.truth]]
+        advanced = [[self.upload, self.object], [self.sliders], [self.threshold, self.compare, self.truth]]
+        return [self.photograph, self.previous, self.next], advanced
 
     def _more_panels(self) -> list[W.Widget]:
         return []
 
     def _laid_out(self) -> list[W.Widget]:
-        hint = "Drag a box on the first picture; it can be moved and resized. "
-        hint += "A click works, too. " if self.click else ""
-        hint += "Keys: Tab changes the widget, arrows move sliders; "
-        hint += "on the picture W A S D move a drawn box, Q E R F resize it."
+        controls, advanced = self._controls()
         *others, drawn_on = self.models
-        panels = [self._panel(f"{drawn_on}: draw here", self.pictures[drawn_on], self.labels[drawn_on])]
+        panels = [self._panel(drawn_on, self.pictures[drawn_on], self.labels[drawn_on])]
         self.beside = [self._panel(name, self.pictures[name], self.labels[name]) for name in others]
         panels += [*self.beside, *self._more_panels()]
-        row = {"flex_flow": "row wrap", "align_items": "center"}
+        rows = W.VBox([W.Box(widgets, layout=ROW) for widgets in advanced] + [W.HTML(KEYS)])
+        hint = "Drag a box on a picture; move it by its border, resize it by a corner."
+        hint += " Or click on an object." if self.click else ""
         return [
-            W.HTML(STYLE + hint),
-            *(W.Box(widgets, layout=row) for widgets in self._rows()),
-            self.status,
             W.Box(panels, layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
-            W.HTML(LEGEND),
+            W.Box(controls, layout=ROW),
+            self.status,
+            W.Accordion([rows], titles=("Advanced",), selected_index=None),
+            W.HTML(f"{hint} {LEGEND}"),
         ]
 
     def _panel(self, title: str, picture: W.Widget, label: W.HTML) -> W.VBox:
-        layout = {"width": f"{PICTURE + 10}px", "margin": "0 4px 8px 0"}
+        layout = {"width": f"{PICTURE + 10}px", "max_width": "100%", "margin": "0 4px 8px 0"}
         return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
     def _when(self, widget: W.Widget, react: Callable) -> None:
@@ -207,6 +211,11 @@ class Explorer(W.VBox):
         picture = self.sources[name]()
         self._show(picture.pixels, picture.targets)
 
+    def _step(self, by: int) -> None:
+        """The next or the previous photograph, in a circle."""
+        names = [*self.sources]
+        self.photograph.value = names[(names.index(self.photograph.value) + by) % len(names)]
+
     def _uploaded(self, files: Sequence[Mapping]) -> None:
         for file in files:
             self.sources[file["name"]] = partial(Picture, read_photograph(bytes(file["content"]), file["name"]))
@@ -216,8 +225,9 @@ class Explorer(W.VBox):
             self.photograph.value = files[-1]["name"]
 
     def _show(self, pixels: Image, targets: Sequence[Target], chosen: int = 0) -> None:
-        self.pixels, self.targets, self.box, self.item = pixels, targets, None, None
+        self.pixels, self.targets, self.item = pixels, targets, None
         self.embedding = next(iter(self.models.values())).embed(pixels)  # once for all boxes in this picture
+        self.number += 1
         height, width = pixels.shape[:2]
         self._make_sliders(width, height)
         with self._silence():
@@ -250,31 +260,22 @@ class Explorer(W.VBox):
         if min(x1 - x0, y1 - y0) >= 1:
             self._draw([x0, y0, x1, y1])
 
-    def _from_canvas(self, records: Sequence[Mapping]) -> None:
-        """React to the browser: a box drawn, moved or resized replaces the others; or a click.
-
-        The browser sends the boxes on mouse down and on mouse up: the same empty box twice is a click.
-        """
-        scale = PICTURE / max(self.pixels.shape[:2])
-        boxes = [_corners(record) for record in records]
-        known = None if self.box is None or not self.on_canvas else self.box * scale
-        large = [box for box in boxes if (box[2:] - box[:2]).min() >= SMALLEST_BOX]
-        changed = [box for box in large if known is None or np.abs(box - known).max() > 1]
-        small = [box for box in boxes[-1:] if (box[2:] - box[:2]).max() < SMALLEST_BOX]
-        point = (float(small[0][0] / scale), float(small[0][1] / scale)) if small else None
-        before, self._pressed = self._pressed, point
-        if changed:
-            height, width = self.pixels.shape[:2]
-            self._guarded(self._draw, np.clip(changed[-1] / scale, 0, [width, height] * 2))
-        elif point is not None and point == before and self.click is not None:
-            self._pressed = None
-            self._guarded(self._from_click, self.click, point)
+    def _heard(self, event: Mapping[str, Any]) -> None:
+        """React to the page: a box or a click on the picture, or a key."""
+        match event:
+            case {"kind": "box", "box": box}:
+                height, width = self.pixels.shape[:2]
+                self._guarded(self._draw, np.clip(box, 0, [width, height] * 2))
+            case {"kind": "point", "point": point} if self.click:
+                self._guarded(self._from_click, self.click, tuple(map(float, point)))
+            case {"kind": "key", "key": "n" | "p" as key}:
+                self._guarded(self._step, 1 if key == "n" else -1)
 
     def _from_click(self, click: BoxFromPoint, point: tuple[float, float]) -> None:
         first = next(iter(self.models.values()))
-        self._draw(click(first, self.embedding, self.pixels.shape[:2], point), on_canvas=False)
+        self._draw(click(first, self.embedding, self.pixels.shape[:2], point))
 
-    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike) -> None:
         """Prompt with a drawn box; InputError if it has no area."""
         box = np.asarray(box, np.float32)
         overlaps = [_overlap(box, target) for target in self.targets]
@@ -283,18 +284,14 @@ class Explorer(W.VBox):
         with self._silence():
             if near is not None:
                 self.object.value = near
-        self._prompt(box, on_canvas)
+        self._prompt(box)
 
-    def _prompt(self, box: np.ndarray, on_canvas: bool = False) -> None:
-        """Show a box and decode it. Only a drawn box stays on the canvas: a box there would catch clicks."""
-        self.box, self.on_canvas = box, on_canvas
-        scale = PICTURE / max(self.pixels.shape[:2])
+    def _prompt(self, box: np.ndarray) -> None:
+        """Show a box and decode it."""
+        self.box = box
         x0, y0, x1, y1 = (float(v) for v in box)
-        place = {"x": x0 * scale, "y": y0 * scale, "width": (x1 - x0) * scale, "height": (y1 - y0) * scale}
         with self._silence():
             self.x.value, self.y.value = (math.floor(x0), math.ceil(x1)), (math.floor(y0), math.ceil(y1))
-        drawn = [{key: round(value, 2) for key, value in place.items()} | {"label": ""}]
-        self.canvas.bboxes, self.canvas.selected_index = (drawn, 0) if on_canvas else ([], -1)
         self._answer()
 
     def _answer(self) -> None:
@@ -319,10 +316,11 @@ class Explorer(W.VBox):
         for name in [*(others if self.compare.value else []), drawn_on]:  # `others` first: see `seen`
             mask = self.masks[name] = self.logits[name] >= limit
             seen = self.masks[others[0]] if visible is None and others and self.compare.value else visible
-            boxed = name == drawn_on and self.on_canvas
-            shown = {"truth": amodal if self.truth.value else None, "box": None if boxed else self.box}
-            picture = object_picture(self.pixels, mask, seen, **shown, longest=PICTURE)
-            self.pictures[name].set_trait("image_bytes" if name == drawn_on else "value", picture)
+            truth, canvas = amodal if self.truth.value else None, self.pictures[name]
+            with canvas.hold_sync():  # one message
+                canvas.picture = object_picture(self.pixels, mask, seen, truth=truth, longest=PICTURE)
+                canvas.size, canvas.box = [*self.pixels.shape[1::-1]], self.box.round(2).tolist()
+                canvas.number = self.number
             self.labels[name].value = " \N{MIDDLE DOT} ".join(self._words(name, mask, amodal, visible))
 
     def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> list[str]:
@@ -334,24 +332,6 @@ class Explorer(W.VBox):
         elif visible is None:
             words += [NOT_KNOWN]
         return words
-
-
-def _canvas(received: Callable[[list], None]) -> W.Widget:
-    """A picture to draw on; `received` gets the boxes whenever the browser sends them, even unchanged."""
-
-    class Canvas(BBoxWidget):
-        def set_state(self, sync_data: dict) -> None:
-            super().set_state(sync_data)
-            if "bboxes" in sync_data:
-                received(self.bboxes)
-
-    return Canvas(hide_buttons=True, classes=[], colors=["#000000"])
-
-
-def _corners(record: Mapping) -> np.ndarray:
-    """xyxy of the browser's box, which may have negative sides."""
-    x, y = ([record[k], record[k] + record[size]] for k, size in (("x", "width"), ("y", "height")))
-    return np.array([min(x), min(y), max(x), max(y)], float)
 
 
 def _overlap(box: np.ndarray, target: Target) -> float:

@@ -2,22 +2,29 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import ipywidgets as W
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
-from sameo_core.apps.explorer import PICTURE, WIDE, BoxFromPoint, Explorer, Target
+from sameo_core.apps.canvas import Canvas
+from sameo_core.apps.explorer import PICTURE, ROW, WIDE, BoxFromPoint, Explorer, Target
 from sameo_core.apps.playground import OcclusionPair
-from sameo_core.config import Profile
-from sameo_core.datasets import AmodalDataset, AmodalInstance
+from sameo_core.config import RUNS, Profile, config_hash
+from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.errors import InputError
-from sameo_core.evaluation import Failure, RegionIoU, worst_hidden
-from sameo_core.front_ends import ground_truth_boxes, jittered, predict_dataset
-from sameo_core.model import AmodalPrediction, Sameo
+from sameo_core.evaluation import Failure, worst_hidden
+from sameo_core.front_ends import Detections, ground_truth_boxes, jittered, predict_dataset
+from sameo_core.masks import decode_rle, encode_mask
+from sameo_core.model import Sameo
 from sameo_core.pipeline import open_clean_dataset
-from sameo_core.reporting import figure_occlusion_curve, figure_png, object_picture, scene_picture
+from sameo_core.reporting import object_picture, occlusion_svg, scene_picture
+from sameo_core.runs.kept import keep, read_kept
 
 
 class DatasetExplorer(Explorer):
@@ -28,7 +35,6 @@ class DatasetExplorer(Explorer):
         models: Mapping[str, Sameo],
         profile: Profile,
         datasets: Mapping[str, AmodalDataset] | None = None,
-        failures: Mapping[str, Sequence[Failure]] | None = None,
         click: BoxFromPoint | None = None,
     ):
         """
@@ -36,19 +42,18 @@ class DatasetExplorer(Explorer):
             models, click: as for `Explorer`.
             profile: names the data sets; their split "val" is shown.
             datasets: those already open; the first is shown first.
-            failures: of data sets, from `evaluation.worst_hidden`; by default searched on demand.
 
         Raises:
             InputError: models whose image encoders differ; no data set that can be opened.
         """
         self.profile, self._rank = profile, -1
         self._in_scene: tuple = ()  # image and object that `scene` shows
-        self.opened, self.failures = dict(datasets or {}), {k: [*v] for k, v in (failures or {}).items()}
+        self.opened, self.failures = dict(datasets or {}), dict[str, list[Failure]]()
         self._start(models, click)
 
     # ------------------------------------------------------------------------------------------------ widgets
 
-    def _rows(self) -> list[list[W.Widget]]:
+    def _controls(self) -> tuple[list[W.Widget], list[list[W.Widget]]]:
         names = dict.fromkeys([*self.opened, *data_sets(self.profile)])
         self.data_set = W.Dropdown(options=[*names], description="data set", style=WIDE)
         self.image_number = W.IntSlider(description="image", style=WIDE)
@@ -56,19 +61,17 @@ class DatasetExplorer(Explorer):
         self.prompt = W.ToggleButtons(options=kinds, style={"button_width": "100px"})
         self.noise = W.FloatSlider(max=0.4, step=0.02, description="box noise", readout_format=".0%", style=WIDE)
         self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
-        self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
-        self.next = W.Button(description="next worst", icon="arrow-right", layout={"width": "120px"})
+        self.previous.description, self.next.description = "previous", "next worst"
         self._when(self.data_set, lambda change: self._open_dataset(change.new, change.old))
         self._when(self.image_number, lambda change: self._show_image(change.new))
         for widget in (self.prompt, self.noise):
             self._when(widget, lambda change: self._prompt_object())
         self._when(self.score, lambda change: self._paint())
-        self.next.on_click(lambda _: self._guarded(self._step, 1))
-        self.previous.on_click(lambda _: self._guarded(self._step, -1))
-        return [
-            [self.data_set, self.image_number, self.object],
-            [self.prompt, self.noise, self.sliders],
-            [self.threshold, self.score, self.compare, self.truth, self.previous, self.next],
+        return [self.object, self.previous, self.next], [
+            [self.data_set, self.image_number],
+            [self.prompt, self.noise],
+            [self.sliders],
+            [self.threshold, self.score, self.compare, self.truth],
         ]
 
     def _more_panels(self) -> list[W.Widget]:
@@ -119,10 +122,10 @@ class DatasetExplorer(Explorer):
             front_end = jittered(front_end, self.noise.value, self.profile.evaluation.jitter_seed)
         self._prompt(front_end(self.image).boxes[self.object.value])
 
-    def _draw(self, box: ArrayLike, on_canvas: bool = True) -> None:
+    def _draw(self, box: ArrayLike) -> None:
         with self._silence():
             self.prompt.value = "drawn"
-        super()._draw(box, on_canvas)
+        super()._draw(box)
 
     def _answer(self) -> None:
         super()._answer()
@@ -136,16 +139,32 @@ class DatasetExplorer(Explorer):
         first, *others = super()._words(name, mask, amodal, visible)
         return [first, score, *others]
 
+    def _ranking(self, name: str) -> list[Failure]:
+        """The worst objects of a data set; kept in the profile's run folder."""
+        model, dataset = self.models[[*self.models][-1]], self.dataset
+        if self.image.instances[0].amodal_rle is None:
+            return []
+        path = self.profile.runs / f"worst-{config_hash(model.fingerprint(), dataset.fingerprint())}" / "ranking.json"
+        if kept := read_kept(path):
+            return [Failure(*failure) for failure in kept]
+        front_end, looked_at = ground_truth_boxes(), 0
+
+        def counted(image: AmodalImage) -> Detections:
+            nonlocal looked_at
+            looked_at += 1
+            self.status.value = f"Looking for the worst: image {looked_at} of {len(dataset)} ..."
+            return front_end(image)
+
+        (results,) = predict_dataset({"": model}, dataset, {"": counted}).values()
+        keep(ranking := worst_hidden(dataset, results), path)
+        return ranking
+
     def _step(self, by: int) -> None:
         """Step through the ranking of worst objects."""
         *_, model = self.models
         name = self.data_set.value
-        if self.image.instances[0].amodal_rle is None:
-            self.failures[name] = []
         if name not in self.failures:
-            self.status.value = f"Looking for the worst of {len(self.dataset)} images ..."
-            results = predict_dataset({model: self.models[model]}, self.dataset, {"visible": ground_truth_boxes()})
-            self.failures[name] = worst_hidden(self.dataset, results[model, "visible"])
+            self.failures[name] = self._ranking(name)
         ranking = self.failures[name]
         if not ranking:
             self.status.value = "No object of this data set is known to be hidden by a tenth or more."
@@ -169,7 +188,7 @@ def _rate(item: AmodalInstance) -> float:
     return item.occlusion_rate if item.amodal_rle is not None else 0.0
 
 
-def _described(place: int, item: AmodalInstance, front: Sequence[int]) -> str:
+def _described(place: int, item: AmodalInstance, front: list[int]) -> str:
     """ "2 mug, 34 % hidden by 1, 3"."""
     words = f"{place + 1} {item.category.strip()}"
     if item.amodal_rle is None:
@@ -184,70 +203,131 @@ def _boxes(item: AmodalInstance) -> list[np.ndarray]:
     return [item.visible_box] if item.amodal_rle is None else [item.visible_box, item.amodal_box]
 
 
-STEPS = 40  # of the slider, about
+WHY = (
+    "<b>Why does hidden IoU rise with occlusion?</b> A narrow hidden strip is nearly all border, where an error of "
+    "a few pixels costs most of it; a larger hidden region has more inside."
+)
+PLACES = 24  # of the cut-out on its way
 
 
 class Playground(W.VBox):
-    """A slider moves a cut-out over an object; the decoders' masks and the occlusion curve follow."""
+    """A cut-out is dragged over an object; the decoders' masks, and the curve of hidden IoU, follow.
 
-    def __init__(
-        self, models: Mapping[str, Sameo], pairs: Mapping[str, OcclusionPair], rows: Sequence[Mapping], profile: str
-    ):
+    With the cut-out elsewhere a picture must be encoded anew. So `PLACES` of them are answered in another thread, the
+    nearest first, and kept in the profile's run folder; on the page the nearest one that is ready is shown.
+    """
+
+    def __init__(self, models: Mapping[str, Sameo], pairs: Mapping[str, OcclusionPair], profile: str):
         """
         Args:
             models: name -> SAMEO, before and after fine-tuning; they share the image encoder.
             pairs: of objects, by name.
-            rows: of `playground.occlusion_curve` for these pairs.
-            profile: for the curve's title.
+            profile: in whose run folder the answers are kept.
+
+        Raises:
+            InputError: models whose image encoders differ.
         """
-        self.models, self.rows, self.profile = dict(models), list(rows), profile
-        self.stages = list(pairs.values())
-        self.pair = W.Dropdown(options=[(name, i) for i, name in enumerate(pairs)], description="objects")
-        self.position = W.IntSlider(description="position", readout=False, layout={"width": "460px"})
-        self.status = W.HTML()
-        self.position.add_class("sameo-position")
+        self.models, self.stages, self.runs = dict(models), dict(pairs), RUNS / profile
+        self.pair = W.Dropdown(options=[*pairs], description="objects", style=WIDE)
+        self.status, self.progress, self.curve = W.HTML(), W.HTML(), W.HTML()
         self.status.add_class("sameo-occlusion")
-        self.pictures = {name: W.Image(format="jpeg", layout={"max_width": "100%"}) for name in models}
+        self.curve.add_class("sameo-curve")
+        about = "Drag the cut-out to the left and right, or use the arrow keys"
+        self.pictures = {name: Canvas(self._heard, about=f"{name}: {about}", position=0) for name in models}
         self.labels = {name: W.HTML() for name in models}
-        self.curve = W.Image(format="png", layout={"max_width": "100%"})
         self.hidden: dict[str, float] = {}
-        layout = {"width": f"{PICTURE}px", "margin": "0 8px 8px 0"}
+        layout = {"width": f"{PICTURE + 10}px", "max_width": "100%", "margin": "0 4px 8px 0"}
         panels = [
             W.VBox([W.HTML(f"<b>{html.escape(name)}</b>"), self.pictures[name], self.labels[name]], layout=layout)
-            for name in models
+            for name in [*models][::-1]
         ]
+        for name in models:
+            self.pictures[name].add_class("sameo-slide")
         super().__init__(
             [
-                W.HTML("Move the cut-out over the object: with the mouse, or with the arrow keys on the slider."),
-                W.HBox([self.pair, self.position, self.status]),
                 W.Box([*panels, self.curve], layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
+                W.Box([self.pair, self.status, self.progress], layout=ROW),
+                W.HTML(f"{about}. {WHY}"),
             ]
         )
-        self._answers: dict[tuple[int, int], dict[str, tuple[AmodalPrediction, RegionIoU]]] = {}
+        self._lock = threading.Lock()
         self.pair.observe(lambda change: self._choose(), "value")
-        self.position.observe(lambda change: self._show(), "value")
         self._choose()
 
     def _choose(self) -> None:
-        pair = self.stages[self.pair.value]
-        with self.position.hold_trait_notifications():
-            self.position.max, self.position.step = len(pair.rates) - 1, max(1, len(pair.rates) // STEPS)
-            self.position.value = pair.position(pair.rate)
+        """Show the chosen pair where it begins; answer its other places in another thread."""
+        self.stage = self.stages[self.pair.value]
+        self.places, self.visited, self.shown = self.stage.places(PLACES), set[int](), -1
+        self.wanted: float = self.stage.position(self.stage.rate)
+        prints = [model.fingerprint() for model in self.models.values()]
+        self._path = self.runs / f"playground-{config_hash(prints, self.stage.fingerprint())}" / "answers.json"
+        self.answers: dict[int, dict[str, Any]] = {int(k): v for k, v in (read_kept(self._path) or {}).items()}
+        if not self.answers:
+            self.answers[int(self.wanted)] = self._answer(self.stage, int(self.wanted))
+        self._show()
+        threads = torch.get_num_threads()  # a thread begins with another number
+        arguments = self.stage, self.places, self.answers, self._path, threads
+        self.thread = threading.Thread(target=self._answer_all, args=arguments, daemon=True)
+        self.thread.start()
+
+    def _answer(self, stage: OcclusionPair, place: int) -> dict[str, Any]:
+        """Per model: mask as RLE, IoU, hidden IoU."""
+        answers = stage.at(place).answers(self.models).items()
+        return {name: [encode_mask(found.masks[0]), iou.full, iou.hidden] for name, (found, iou) in answers}
+
+    def _answer_all(
+        self, stage: OcclusionPair, places: list[int], answers: dict[int, dict[str, Any]], path: Path, threads: int
+    ) -> None:
+        """Answer the places that are missing, nearest to the wanted one first, until another pair is chosen."""
+        torch.set_num_threads(threads)
+        found = len(answers)
+        while answers is self.answers and (missing := {*places} - {*answers}):
+            place = min(missing, key=lambda place: abs(place - self.wanted))
+            self.progress.value = f"({len(answers)} of {len(places)} places ready)"
+            answers[place] = self._answer(stage, place)
+            if answers is self.answers:
+                self._show()
+        if answers is self.answers:
+            self.progress.value = ""
+        if len(answers) > found:
+            keep(answers, path)
+
+    def _heard(self, event: Mapping[str, Any]) -> None:
+        """React to the page: the cut-out at another position, or a key."""
+        match event:
+            case {"kind": "slide", "to": position}:
+                self.wanted = min(max(position, self.places[0]), self.places[-1])
+            case {"kind": "key", "key": "ArrowLeft" | "ArrowRight" as key}:
+                ready = sorted(self.answers)
+                place = ready.index(self.shown) + (1 if key == "ArrowRight" else -1)
+                self.wanted = ready[min(max(place, 0), len(ready) - 1)]
+            case {"kind": "key", "key": "n" | "p" as key}:
+                names = [*self.stages]
+                self.pair.value = names[(names.index(self.pair.value) + (1 if key == "n" else -1)) % len(names)]
         self._show()
 
     def _show(self) -> None:
-        shown, pair = (self.pair.value, self.position.value), self.stages[self.pair.value]
-        frame = pair.at(self.position.value)
-        if shown not in self._answers:
-            self._answers[shown] = frame.answers(self.models)
-        for name, (prediction, iou) in self._answers[shown].items():
-            self.hidden[name] = iou.hidden
-            self.pictures[name].value = object_picture(
-                frame.image, prediction.masks[0], frame.visible, truth=frame.amodal, longest=PICTURE - 20
-            )
-            hidden = "" if math.isnan(iou.hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{iou.hidden:.3f}</b>"
-            self.labels[name].value = f"IoU {iou.full:.3f}{hidden}"
-        self.status.value = f"<b>{frame.rate:.0%}</b> hidden"
-        rows = [row for row in self.rows if row["pair"] == self.pair.value]
-        title = self.pair.label[0].upper() + self.pair.label[1:]
-        self.curve.value = figure_png(figure_occlusion_curve(rows, self.profile, title, here=frame.rate))
+        """Show the place nearest to the wanted one, of those that are ready."""
+        with self._lock:
+            place = min([*self.answers], key=lambda place: abs(place - self.wanted))
+            if place == self.shown:
+                return
+            self.shown, frame, answers = place, self.stage.at(place), self.answers[place]
+            self.visited.add(place)
+            for name, (rle, full, hidden) in answers.items():
+                self.hidden[name] = hidden
+                picture = object_picture(
+                    frame.image, decode_rle(rle), frame.visible, truth=frame.amodal, longest=PICTURE
+                )
+                canvas = self.pictures[name]
+                with canvas.hold_sync():  # one message
+                    canvas.picture, canvas.size, canvas.position = picture, [*frame.image.shape[1::-1]], place
+                words = "" if math.isnan(hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{hidden:.3f}</b>"
+                self.labels[name].value = f"IoU {full:.3f}{words}"
+            self.status.value = f"<b>{frame.rate:.0%}</b> hidden"
+            rates = {place: float(self.stage.rates[place]) for place in self.visited}
+            curves = {
+                name: sorted((rate, self.answers[place][name][2]) for place, rate in rates.items())
+                for name in self.models
+            }
+            self.curve.value = occlusion_svg(curves, frame.rate)

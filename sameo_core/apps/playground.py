@@ -5,6 +5,7 @@ behind is constant, its visible mask is what the cut-out leaves. The masks are a
 the un-tuned model's predictions for the whole objects (`photograph_stages`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +19,16 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import ImageFilter
 
 from sameo_core.arrays import AmodalMask, Image, VisibleMask
+from sameo_core.config import RUNS, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import RegionIoU, region_iou
 from sameo_core.front_ends import check_same_encoder
-from sameo_core.masks import mask_box, remove_small_regions
+from sameo_core.masks import decode_rle, encode_mask, mask_box, remove_small_regions
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import Comparison
+from sameo_core.runs.kept import keep, read_kept
 
 # Sample photographs in the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
 
@@ -141,6 +144,17 @@ class OcclusionPair:
         """The first position whose occlusion rate is nearest to `rate`."""
         return int(np.argmin(np.abs(self.rates - rate)))
 
+    def places(self, count: int) -> list[int]:
+        """About `count` positions, from where nothing is hidden to the last; the one to begin with is among them."""
+        first = max(int(np.argmax(self.rates > 0)) - 1, 0)
+        evenly = np.linspace(first, len(self.rates) - 1, count).round().astype(int)
+        return sorted({*evenly.tolist(), self.position(self.rate)})
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with any pixel, and with the way of the cut-out."""
+        parts = (self.background, self.amodal, self.cut_out, self.shape, np.array(self._corner(0)))
+        return hashlib.sha256(b"".join(np.asarray(part).tobytes() for part in parts)).hexdigest()
+
     def _corner(self, position: int) -> tuple[int, int]:
         x0, y0, _, y1 = mask_box(self.amodal).astype(int).tolist()
         height, width = self.shape.shape
@@ -210,18 +224,25 @@ def photograph_models() -> dict[str, Sameo]:
 
 
 def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[str, OcclusionPair]:
-    """Pasted scenes by name, such as "cat over cup"; the un-tuned model's masks of whole objects are the truth."""
+    """Pasted scenes by name, such as "cat over cup"; the un-tuned model's masks of whole objects are the truth.
+
+    The masks are kept in the run folder of `photo`.
+    """
     best = Sameo(model.model, model.variant, best_of_three=True)
-    names = {name for paste in pastes for name in (paste.front, paste.behind)}
-    whole = {name: _whole_object(best, OBJECTS[name]) for name in names}
+    names = sorted({name for paste in pastes for name in (paste.front, paste.behind)})
+    made_from = model.fingerprint(), *(OBJECTS[name] for name in names)
+    path = RUNS / "photo" / f"whole-{config_hash(*made_from)}" / "masks.json"
+    masks = read_kept(path)
+    if masks is None:
+        keep(masks := {name: encode_mask(_whole_object(best, OBJECTS[name])) for name in names}, path)
+    whole = {name: (sample_photograph(OBJECTS[name].photograph), decode_rle(masks[name])) for name in names}
     return {f"{paste.front} over {paste.behind}": _pasted(paste, whole) for paste in pastes}
 
 
-def _whole_object(model: Sameo, item: SampleObject) -> tuple[Image, AmodalMask]:
-    """A sample photograph, and a model's mask of its object without small parts and holes."""
-    pixels = sample_photograph(item.photograph)
-    (mask,) = model.predict(pixels, [item.box]).masks
-    return pixels, remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
+def _whole_object(model: Sameo, item: SampleObject) -> AmodalMask:
+    """A model's mask of a photograph's object, without small parts and holes."""
+    (mask,) = model.predict(sample_photograph(item.photograph), [item.box]).masks
+    return remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
 
 
 def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> OcclusionPair:

@@ -15,6 +15,7 @@ from sameo_core.reporting.charts import (
     figure_rates,
     figure_reliability,
     figure_training_curves,
+    occlusion_svg,
 )
 from sameo_core.reporting.claims import claims_shown, paper_claims, paper_table, read_published
 from sameo_core.reporting.committed import (
@@ -48,7 +49,6 @@ from sameo_core.reporting.statistics import (
 )
 from sameo_core.reporting.style import (
     PALETTE,
-    figure_png,
     overlay_mark,
     save_figure,
     save_overlay,
@@ -81,7 +81,6 @@ __all__ = [
     "figure_occlusion_curve",
     "figure_occlusion_histograms",
     "figure_overlay",
-    "figure_png",
     "figure_pool",
     "figure_precision_recall",
     "figure_rates",
@@ -93,6 +92,7 @@ __all__ = [
     "mean_interval",
     "method_differences",
     "object_picture",
+    "occlusion_svg",
     "overlay_mark",
     "paper_claims",
     "paper_table",

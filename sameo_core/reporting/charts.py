@@ -1,5 +1,6 @@
 """Charts of data sets, synthesis, trainings and evaluations."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -250,14 +251,11 @@ def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title
 
 
 @styled
-def figure_occlusion_curve(
-    rows: Sequence[Row], profile: str, title: str = "The more is hidden", here: float | int | None = None
-) -> Figure:
+def figure_occlusion_curve(rows: Sequence[Row], profile: str, title: str = "The more is hidden") -> Figure:
     """Hidden IoU against the occlusion rate: a thin line per pair of objects, the mean of each model in bold.
 
     Args:
         rows: of `playground.occlusion_curve`, for up to two models, before and after fine-tuning.
-        here: an occlusion rate to mark.
     """
     names = list(dict.fromkeys(row["model"] for row in rows))
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
@@ -272,9 +270,34 @@ def figure_occlusion_curve(
         rates = sorted({row["rate"] for row in mine})
         means = [np.mean([row["hidden IoU"] for row in mine if row["rate"] == rate]) for rate in rates]
         axes.plot(rates, means, style, marker=marker, ms=4, color=PALETTE[side], lw=1.8, label=name, gid=name)
-    if here is not None:
-        axes.axvline(here, color="0.3", lw=1, ls=":", gid="here")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="occlusion rate", ylabel="hidden IoU")
     axes.grid()
     axes.legend(loc="upper right")
     return figure
+
+
+def occlusion_svg(curves: Mapping[str, Sequence[tuple[float, float]]], here: float) -> str:
+    """Hidden IoU against the occlusion rate as SVG for a page, in a millisecond; the axes are labelled in per cent.
+
+    Args:
+        curves: of up to two models, before and after fine-tuning: (occlusion rate, hidden IoU) in order; NaN: no value.
+        here: an occlusion rate to mark.
+    """
+    x, y = (lambda rate: 40 + 300 * rate), (lambda iou: 210 - 190 * iou)
+    parts = []
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f"<path d='M40 {y(share):.0f}H340' stroke='#ddd'/>")
+        parts.append(f"<text x='34' y='{y(share) + 4:.0f}' text-anchor='end'>{share:.0%}</text>")
+        parts.append(f"<text x='{x(share):.0f}' y='226' text-anchor='middle'>{share:.0%}</text>")
+    parts.append(f"<path d='M{x(here):.1f} 20V210' stroke='#555' stroke-dasharray='2 3'/>")
+    for row, ((name, points), side) in enumerate(zip(curves.items(), ("before", "after"), strict=False)):
+        known = [(x(rate), y(iou)) for rate, iou in points if not math.isnan(iou)]
+        line, dash = " ".join(f"{a:.1f},{b:.1f}" for a, b in known), "6 4" if side == "before" else "none"
+        ink = f"stroke='{PALETTE[side]}' stroke-width='2'"
+        parts.append(f"<polyline points='{line}' fill='none' stroke-dasharray='{dash}' {ink}/>")
+        parts += [f"<circle cx='{a:.1f}' cy='{b:.1f}' r='3.5' fill='{PALETTE[side]}'/>" for a, b in known]
+        parts.append(f"<path d='M50 {30 + 16 * row}h24' stroke-dasharray='{dash}' {ink}/>")
+        parts.append(f"<text x='80' y='{34 + 16 * row}'>{html.escape(name)}</text>")
+    parts.append("<text x='40' y='12'>hidden IoU</text><text x='340' y='242' text-anchor='end'>occlusion rate</text>")
+    style = "width: 360px; max-width: 100%; font: 11px sans-serif"
+    return f"<svg viewBox='0 0 360 248' style='{style}' role='img'>{''.join(parts)}</svg>"

@@ -195,9 +195,3 @@ def overlay_mark(path: Path) -> str | None:
             return picture.info.get("sameo")
     except Exception:  # Pillow's readers of headers raise many types
         return None
-
-
-def figure_png(figure: Figure, dpi: float | int = 100) -> bytes:
-    """The bytes of a figure's PNG, for `ipywidgets.Image`."""
-    with matplotlib.rc_context(dict(STYLE)):
-        return rendered(figure, "png", dpi)

@@ -33,7 +33,7 @@ def test_a_new_box_is_answered_at_once(world, one_thread, full):
     profile = world.profile()
     dataset = open_dataset("cocoa_cls", "val", profile)
     models = {name: Sameo.load(WEIGHTS / f"{name}.safetensors") for name in ("efficient_sam_nano", "sameo_nano")}
-    explorer = DatasetExplorer(models, profile, {"cocoa_cls": dataset}, {"cocoa_cls": []})
+    explorer = DatasetExplorer(models, profile, {"cocoa_cls": dataset})
     size = explorer.image.height, explorer.image.width
     boxes = 5 + BOXES if full else 3
     rng, seconds, painted = np.random.default_rng(0), {"answer": [], "decoding": []}, set()
@@ -48,7 +48,7 @@ def test_a_new_box_is_answered_at_once(world, one_thread, full):
         seconds["decoding"].append(time.process_time() - middle)
         assert explorer.box.tolist() == [int(x0), int(y0), int(x1), int(y1)]
         assert np.array_equal(explorer.logits["sameo_nano"], logits)
-        painted.add(explorer.pictures["efficient_sam_nano"].value)
+        painted.add(explorer.pictures["efficient_sam_nano"].picture)
     assert len(painted) == boxes
     if not full:
         return
