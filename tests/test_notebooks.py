@@ -19,6 +19,7 @@ from sameo_core.reproduction import NUMBERED, NotebookRun, code_cells, execute, 
 
 LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 1_000_000
 HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
+ARCHITECTURE = ROOT / "data/architecture.svg"
 BYTES_OF_A_RUN = 2_000_000  # with all figures and tables
 WIDGETS = "application/vnd.jupyter.widget"
 
@@ -239,7 +240,7 @@ def little_root(tmp_path_factory):
     """A checkout's data folder with nothing but the weights in it: what notebooks write stays here."""
     root = tmp_path_factory.mktemp("root")
     (root / "data").mkdir()
-    for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED):
+    for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED, ARCHITECTURE):
         (root / "data" / tracked.name).symlink_to(tracked)
     (root / "data" / "results").mkdir()
     (root / "data" / "results" / "photo").symlink_to(RESULTS / "photo")  # A2 shows what is committed
@@ -257,12 +258,12 @@ def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch
     run_on_little_data(path, little_root, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("number", ["06", "07"])
+@pytest.mark.parametrize("number", ["00", "06", "07"])
 def test_notebooks_of_photographs_run_without_their_encoder(number, tmp_path, monkeypatch):
     """And say how to get it."""
     (tmp_path / "root" / "data" / "weights").mkdir(parents=True)
-    for file in WEIGHTS.glob("*nano.safetensors"):
-        (tmp_path / "root" / "data" / "weights" / file.name).symlink_to(file)
+    for file in (ARCHITECTURE, *WEIGHTS.glob("*nano.safetensors")):
+        (tmp_path / "root" / file.relative_to(ROOT)).symlink_to(file)
     (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
     executed = run_on_little_data(path, tmp_path / "root", tmp_path, monkeypatch)
     said = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))

@@ -2,9 +2,12 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -28,7 +31,7 @@ from sameo_core.reporting.objects import (
     show_image,
     window,
 )
-from sameo_core.reporting.style import PALETTE, WIDTH, new_figure, panels, require, styled
+from sameo_core.reporting.style import PALETTE, SHARP, WIDTH, new_figure, panels, require, styled
 from sameo_core.synthesis import Pair, Pool, compose
 
 
@@ -210,6 +213,40 @@ def figure_before_after(
         x0, y0, x1, y1 = views[i]
         for axes in row:
             axes.set(xlim=(x0, x1), ylim=(y1, y0))
+    return figure
+
+
+LAYERS: Mapping[str, Callable] = MappingProxyType(
+    {
+        "hidden": partial(draw_hidden, tint=PALETTE["hidden"]),
+        "visible": draw_visible,
+        "amodal": partial(draw_amodal, colour=PALETTE["amodal"]),
+        "box": draw_box,
+    }
+)
+
+
+@styled
+def figure_layers(
+    image: Image, contents: Mapping[str, Mapping[str, Any]], title: str, profile: str, columns: int = 2
+) -> Figure:
+    """The same photograph in several panels, each with some of `LAYERS`, faded outside its masks.
+
+    Args:
+        image: uint8 RGB "h w 3".
+        contents: heading -> layer -> mask, bool "h w", or box, xyxy pixels; a panel without masks is not faded.
+        columns: panels in a row.
+    """
+    height, width = image.shape[:2]
+    figure, grid = panels(title, profile, len(contents), columns, 0.2 + WIDTH / columns * height / width)
+    for axes, (heading, layers) in zip(grid, contents.items(), strict=True):
+        masks = [layer for name, layer in layers.items() if name != "box"]
+        show_image(axes, image, np.any(masks or [np.ones((height, width), bool)], axis=0))
+        for name, draw in LAYERS.items():
+            if name in layers:
+                draw(axes, layers[name])
+        axes.set_title(heading)
+    figure.set_dpi(SHARP)
     return figure
 
 
