@@ -13,8 +13,9 @@ import numpy as np
 import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from sameo_core.arrays import AmodalMask, BoxesXYXY, BoxXYXY, Image
+from sameo_core.arrays import AmodalMask, BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.evaluation import region_iou
@@ -244,7 +245,7 @@ def figure_layers(
         show_image(axes, image, np.any(masks or [np.ones((height, width), bool)], axis=0))
         for name, draw in LAYERS.items():
             if name in layers:
-                draw(axes, layers[name])
+                draw(axes, np.asarray(layers[name], np.float32 if name == "box" else bool))
         axes.set_title(heading)
     figure.set_dpi(SHARP)
     return figure
@@ -263,7 +264,7 @@ OVERLAY_PIXELS = 1600  # on the longer side; more would be slow and not visible
 @styled
 def figure_overlay(
     image: Image,
-    boxes: BoxesXYXY,
+    boxes: ArrayLike,
     amodal: Sequence[Mask] | np.ndarray,
     title: str,
     profile: str | None,
@@ -285,7 +286,7 @@ def figure_overlay(
         most_height: of the picture, in inch.
     """
     step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
-    image, boxes = image[::step, ::step], np.asarray(boxes) / step
+    image, prompts = image[::step, ::step], np.asarray(boxes) / step
     height, width = image.shape[:2]
     tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower
     wide = float(np.clip(tall * width / height, 4.5, WIDTH))
@@ -293,7 +294,7 @@ def figure_overlay(
     axes = figure.subplots()
     objects = np.zeros((height, width), bool)
     seen = repeat(None) if visible is None else visible
-    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=False)):
+    for i, (mask, part, box) in enumerate(zip(amodal, seen, prompts, strict=False)):
         mask = mask[::step, ::step]
         objects |= mask
         if part is not None:
