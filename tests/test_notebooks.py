@@ -19,6 +19,8 @@ from sameo_core.reproduction import NUMBERED, NotebookRun, code_cells, execute, 
 
 LINES_A_CELL, LINES_A_NOTEBOOK, BYTES_A_NOTEBOOK = 12, 90, 1_000_000
 HANGING = {"interact", "interactive", "interactive_output", "Output"}  # nbclient can wait for ever behind these
+ARCHITECTURE = ROOT / "data/architecture.svg"
+LINKED = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 BYTES_OF_A_RUN = 2_000_000  # with all figures and tables
 WIDGETS = "application/vnd.jupyter.widget"
 
@@ -39,6 +41,11 @@ def opening_problems(notebook, number):
     for word in ("Reproduces", "Reads", "Writes", "Runtime"):
         if word not in first.source:
             yield f"the run card in the first cell says {word!r}"
+    here = [name for name in LINKED if name.startswith(number)]
+    place = LINKED.index(*here) if here else len(LINKED)
+    for name in ("arxiv.org/abs/2503.06261", "#Glossary", *LINKED[max(place - 1, 0) : place], *LINKED[place + 1 :][:1]):
+        if f"{name})" not in first.source:
+            yield f"the first cell links to {name}"
 
 
 def parameter_problems(notebook):
@@ -155,9 +162,14 @@ def test_the_folder_holds_nothing_else():
 # ----------------------------------------------------------------------------- the rules themselves, on small cases
 
 
+CARD = "*Reproduces* x | *Reads* x | *Writes* x | *Runtime* x"
+AROUND = ("https://arxiv.org/abs/2503.06261", "x#Glossary", "02_amodal_lvis_synthesis.ipynb", "04_ablations.ipynb")
+LINKS = " ".join(f"[x]({link})" for link in AROUND)
+
+
 def example():
     cells = [
-        new_markdown_cell("# 03 Losses\nA claim.\n\n*Reproduces* x | *Reads* x | *Writes* x | *Runtime* x"),
+        new_markdown_cell(f"# 03 Losses\nA claim.\n\n{CARD}\n\n{LINKS}"),
         new_code_cell('profile: str = "mini"  # which numbers', metadata={"tags": ["parameters"]}),
         new_markdown_cell("## Look"),
         new_code_cell("%matplotlib inline\nvalue = len(profile)"),
@@ -175,6 +187,8 @@ def test_a_good_notebook_has_no_problems():
 SOURCES = {
     "first cell begins": (0, "# 04 Losses Reproduces Reads Writes Runtime"),
     "run card": (0, "# 03 Losses Reproduces Reads Writes"),
+    "links to 04_ablations.ipynb": (0, f"# 03 Losses {CARD} {LINKS.replace('04', '05')}"),
+    "links to #Glossary": (0, f"# 03 Losses {CARD} {LINKS.replace('#G', '')}"),
     "a parameter is": (1, 'profile = "mini"  # which'),
     "parameter steps is a literal": (1, 'profile: str = "mini"  # which\nsteps: int = 2 * 3  # how many'),
     "has a comment": (1, 'profile: str = "mini"'),
@@ -239,7 +253,7 @@ def little_root(tmp_path_factory):
     """A checkout's data folder with nothing but the weights in it: what notebooks write stays here."""
     root = tmp_path_factory.mktemp("root")
     (root / "data").mkdir()
-    for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED):
+    for tracked in (WEIGHTS, sources.SOURCES, PUBLISHED, ARCHITECTURE):
         (root / "data" / tracked.name).symlink_to(tracked)
     (root / "data" / "results").mkdir()
     (root / "data" / "results" / "photo").symlink_to(RESULTS / "photo")  # A2 shows what is committed
@@ -257,12 +271,12 @@ def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch
     run_on_little_data(path, little_root, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("number", ["06", "07"])
+@pytest.mark.parametrize("number", ["00", "06", "07"])
 def test_notebooks_of_photographs_run_without_their_encoder(number, tmp_path, monkeypatch):
     """And say how to get it."""
     (tmp_path / "root" / "data" / "weights").mkdir(parents=True)
-    for file in WEIGHTS.glob("*nano.safetensors"):
-        (tmp_path / "root" / "data" / "weights" / file.name).symlink_to(file)
+    for file in (ARCHITECTURE, *WEIGHTS.glob("*nano.safetensors")):
+        (tmp_path / "root" / file.relative_to(ROOT)).symlink_to(file)
     (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
     executed = run_on_little_data(path, tmp_path / "root", tmp_path, monkeypatch)
     said = "".join(output.get("text", "") for cell in executed.cells for output in cell.get("outputs", []))

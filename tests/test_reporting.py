@@ -4,16 +4,18 @@ import io
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
+import numpy as np
 import PIL.Image
 import pytest
 from matplotlib.figure import Figure
-from test_reporting_objects import AMODAL, compared
+from test_reporting_objects import AMODAL, IMAGE, VISIBLE, compared, title
 from test_structure import MODULES, imports_of, module_name
 
 from sameo_core.errors import InputError
 from sameo_core.reporting import (
     PALETTE,
     figure_before_after,
+    figure_layers,
     figure_occlusion_histograms,
     save_figure,
     style,
@@ -76,7 +78,21 @@ def test_a_saved_figure_is_the_same_each_time(tmp_path, monkeypatch):
 
 def test_a_notebook_shows_a_figure_by_itself():
     figure = figure_before_after([compared(a=AMODAL)], "x", "mini")
-    shown = figure._repr_mimebundle_()
+    shown, about = figure._repr_mimebundle_()
     with PIL.Image.open(io.BytesIO(shown["image/png"])) as image:
         assert image.mode == "P" and image.width == round(WIDTH * 80)
     assert shown["text/plain"].startswith("<Picture size 552x") and shown["text/plain"].endswith(" with 3 Axes>")
+    assert about == {"image/png": {"alt": f"{title(figure)}; box prompt, visible part; a; truth"}}
+
+
+def test_a_photograph_has_more_dots_than_it_is_shown_with():
+    layers = {"whole": {"box": [1, 1, 5, 4]}, "masks": {"visible": VISIBLE, "hidden": AMODAL & ~VISIBLE}}
+    figure = figure_layers(IMAGE, layers, "x", "photo")
+    shown, about = figure._repr_mimebundle_()
+    with PIL.Image.open(io.BytesIO(shown["image/jpeg"])) as image:
+        assert image.width == round(WIDTH * 160)
+    assert about["image/jpeg"] == {"alt": "x \N{MIDDLE DOT} photographs; whole; masks", "width": round(WIDTH * 100)}
+    whole, masks = figure.axes
+    assert np.array_equal(whole.images[0].get_array(), IMAGE)  # nothing is faded
+    assert np.array_equal((masks.images[0].get_array() == IMAGE).all(2), AMODAL)
+    assert [patch.get_label() for patch in masks.patches] == ["hidden", "visible"]

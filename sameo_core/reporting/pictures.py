@@ -2,16 +2,20 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from sameo_core.arrays import AmodalMask, BoxesXYXY, BoxXYXY, Image
+from sameo_core.arrays import AmodalMask, BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.evaluation import region_iou
@@ -28,7 +32,7 @@ from sameo_core.reporting.objects import (
     show_image,
     window,
 )
-from sameo_core.reporting.style import PALETTE, WIDTH, new_figure, panels, require, styled
+from sameo_core.reporting.style import PALETTE, SHARP, WIDTH, new_figure, panels, require, styled
 from sameo_core.synthesis import Pair, Pool, compose
 
 
@@ -216,6 +220,40 @@ def figure_before_after(
     return figure
 
 
+LAYERS: Mapping[str, Callable] = MappingProxyType(
+    {
+        "hidden": partial(draw_hidden, tint=PALETTE["hidden"]),
+        "visible": draw_visible,
+        "amodal": partial(draw_amodal, colour=PALETTE["amodal"]),
+        "box": draw_box,
+    }
+)
+
+
+@styled
+def figure_layers(
+    image: Image, contents: Mapping[str, Mapping[str, Any]], title: str, profile: str, columns: int = 2
+) -> Figure:
+    """The same photograph in several panels, each with some of `LAYERS`, faded outside its masks.
+
+    Args:
+        image: uint8 RGB "h w 3".
+        contents: heading -> layer -> mask, bool "h w", or box, xyxy pixels; a panel without masks is not faded.
+        columns: panels in a row.
+    """
+    height, width = image.shape[:2]
+    figure, grid = panels(title, profile, len(contents), columns, 0.2 + WIDTH / columns * height / width)
+    for axes, (heading, layers) in zip(grid, contents.items(), strict=True):
+        masks = [layer for name, layer in layers.items() if name != "box"]
+        show_image(axes, image, np.any(masks or [np.ones((height, width), bool)], axis=0))
+        for name, draw in LAYERS.items():
+            if name in layers:
+                draw(axes, np.asarray(layers[name], np.float32 if name == "box" else bool))
+        axes.set_title(heading)
+    figure.set_dpi(SHARP)
+    return figure
+
+
 def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
     """The window around an object, cropped to the image."""
     height, width = mask.shape
@@ -229,7 +267,7 @@ OVERLAY_PIXELS = 1600  # on the longer side; more would be slow and not visible
 @styled
 def figure_overlay(
     image: Image,
-    boxes: BoxesXYXY,
+    boxes: ArrayLike,
     amodal: Sequence[Mask] | np.ndarray,
     title: str,
     profile: str | None,
@@ -251,7 +289,7 @@ def figure_overlay(
         most_height: of the picture, in inch.
     """
     step = -(-max(image.shape[:2]) // OVERLAY_PIXELS)
-    image, boxes = image[::step, ::step], np.asarray(boxes) / step
+    image, prompts = image[::step, ::step], np.asarray(boxes) / step
     height, width = image.shape[:2]
     tall = float(np.clip(WIDTH * height / width, 1, most_height))  # portraits become narrower
     wide = float(np.clip(tall * width / height, 4.5, WIDTH))
@@ -259,7 +297,7 @@ def figure_overlay(
     axes = figure.subplots()
     objects = np.zeros((height, width), bool)
     seen = repeat(None) if visible is None else visible
-    for i, (mask, part, box) in enumerate(zip(amodal, seen, boxes, strict=False)):
+    for i, (mask, part, box) in enumerate(zip(amodal, seen, prompts, strict=False)):
         mask = mask[::step, ::step]
         objects |= mask
         if part is not None:

@@ -130,15 +130,25 @@ def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6)
 
 
-class Picture(Figure):
-    """A Figure that notebooks show as a small PNG, the same with and without pyplot."""
+SHOWN = 100  # dots per inch of a figure on screen; with more, it is a photograph, kept at its dots
+SHARP = 160
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+
+class Picture(Figure):
+    """A Figure that notebooks show as PNG or JPEG, the same with and without pyplot; its titles are the alt text."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        titles = [self.get_suptitle(), *(axes.get_title("left") for axes in self.axes)]
+        about: dict[str, object] = {"alt": "; ".join(filter(None, titles))}
+        kind, buffer = "png", io.BytesIO()
         with matplotlib.rc_context(dict(STYLE)), PIL.Image.open(io.BytesIO(rendered(self, "png", self.dpi))) as image:
-            buffer = io.BytesIO()  # 256 colours: a third of the bytes in committed notebooks
-            reduced = image.convert("RGB").quantize(256, kmeans=2, dither=PIL.Image.Dither.NONE)
-            reduced.save(buffer, "png", optimize=True)
-        return {"image/png": buffer.getvalue(), "text/plain": repr(self)}
+            reduced = image.convert("RGB")
+            if self.dpi > SHOWN:
+                kind, about["width"] = "jpeg", round(SHOWN * self.get_figwidth())
+            else:  # 256 colours: a third of the bytes in committed notebooks
+                reduced = reduced.quantize(256, kmeans=2, dither=PIL.Image.Dither.NONE)
+            reduced.save(buffer, kind, optimize=True, quality=88)
+        return {f"image/{kind}": buffer.getvalue(), "text/plain": repr(self)}, {f"image/{kind}": about}
 
 
 def new_figure(

@@ -15,7 +15,7 @@ NUMBERED = re.compile(r"(\d\d|[A-Z]\d)_\w+\.ipynb")
 
 
 def find_notebooks(folder: Path = NOTEBOOKS, only: Sequence[str] | None = None) -> list[Path]:
-    """The numbered notebooks of a folder in reading order: 01, 02, ..., then the appendix A1, ...
+    """The numbered notebooks of a folder in reading order: 00, 01, ..., then the appendix A1, ...
 
     Args:
         only: numbers (``"03"``) or names (``"03_decoder_fine_tuning"``); None: all.
