@@ -92,6 +92,7 @@ class Frame:
     image: Image
     visible: VisibleMask  # of the object behind
     amodal: AmodalMask
+    occluder: VisibleMask
     rate: float  # occlusion rate, 0..1
 
     def answers(self, models: Mapping[str, Sameo]) -> dict[str, tuple[AmodalPrediction, RegionIoU]]:
@@ -134,7 +135,7 @@ class OcclusionPair:
         image = PIL.Image.composite(front, PIL.Image.fromarray(self.background), soft)
         visible = self.amodal & ~mask
         rate = 1 - np.count_nonzero(visible) / np.count_nonzero(self.amodal)
-        return Frame(np.array(image), visible, self.amodal, rate)
+        return Frame(np.array(image), visible, self.amodal, mask, rate)
 
     def start(self) -> Frame:
         """The picture to begin with."""
@@ -286,4 +287,4 @@ def occlusion_curve(
 def compare_moment(frame: Frame, models: Mapping[str, Sameo]) -> Comparison:
     """Each model's mask of a pasted scene from the visible box; InputError if their image encoders differ."""
     masks = {name: prediction.masks[0] for name, (prediction, _) in frame.answers(models).items()}
-    return Comparison(frame.image, frame.visible, frame.amodal, mask_box(frame.visible), masks)
+    return Comparison(frame.image, frame.visible, frame.amodal, mask_box(frame.visible), masks, frame.occluder)
