@@ -305,7 +305,10 @@ def _our_row(claim: Claim, results: Path) -> Row | None:
     if not path.is_file():
         return None
     wanted, numbers = {"metric": claim.metric, **claim.where}, {"difference", "ci_low", "ci_high", "seeds"}
-    listed = [row for row in read_table(path) if _matches(row, wanted) and numbers <= row.keys()]
+    rows = read_table(path)
+    if claim.where.get("question") not in (None, *(row.get("question") for row in rows)):
+        return None  # this profile asked other questions
+    listed = [row for row in rows if _matches(row, wanted) and numbers <= row.keys()]
     listed = [row for row in listed if row.get("data set") == listed[0].get("data set")]  # the first test set's
     rule = f"one row with {wanted} and {', '.join(sorted(numbers))}, found {len(listed)}"
     require(len(listed) == 1 or (listed and claim.last), path, rule, "Run the notebook again")
