@@ -154,7 +154,7 @@ def test_photo_bootstraps_its_teacher():
 def test_the_questions_to_photographs_share_an_arm():
     run = load_profile("photo")
     arms = {question: ablation(question, run) for question in PHOTO_QUESTIONS}
-    assert arms["training prompt"]["prompt_random"] == arms["dual annotation"]["dual_on"]
+    assert arms["training prompt"]["prompt_random"] == arms["dual annotation alone"]["alone_dual_on"]
     sizes = [arm.synthesis.complete_objects for arm in arms["complete objects"].values()]
     assert sizes == [25, 50, 100, None]
     assert len({arm.synthesis.synthetic_images for arm in arms["complete objects"].values()}) == 1

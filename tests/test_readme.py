@@ -30,7 +30,8 @@ def test_claims_are_those_of_the_committed_table():
 
 def test_a_reader_soon_finds_a_picture_a_command_and_the_results():
     lines = README.splitlines()
-    assert len(re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", README, flags=re.S).splitlines()) <= 100  # written by people
+    by_people = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", README, flags=re.S)  # without the tables
+    assert len(by_people.splitlines()) <= 100
     for wanted, within in (("*Amodal* means", 5), ("![", 10), ("make reproduce", 25), ("<!-- /results -->", 45)):
         assert wanted in "\n".join(lines[:within]), wanted
 

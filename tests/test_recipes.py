@@ -159,9 +159,11 @@ def test_amodal_lvis_shows_no_photograph_that_a_held_out_set_tests_on(how, left_
     (tmp_path / "cocoa_cls").mkdir()
     monkeypatch.setattr(pipeline, "open_dataset", lambda *_: tests_on)
     monkeypatch.setattr(pipeline, "pool_of_profile", lambda *_: pool)
-    monkeypatch.setattr(pipeline, "synthesize", lambda pool, *_: pool)
+    used = []
+    monkeypatch.setattr(pipeline, "synthesize", lambda pool, *_: used.append(pool) or tmp_path)
     profile = load_profile("paper", without_test_images=how.get("without", True))
-    found = pipeline.synthetic_set(profile, None, tmp_path, split=how.get("split", "train"))
+    pipeline.synthetic_set(profile, None, tmp_path, split=how.get("split", "train"))
+    (found,) = used
     assert found.image_file.tolist() == [n for i, n in enumerate(pool.image_file.tolist(), 1) if i not in left_out]
     assert len(found) == 16 - 2 * len(left_out)
 

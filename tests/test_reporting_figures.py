@@ -1,5 +1,7 @@
 """Figures by the data that they draw."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import PIL.Image
 import pytest

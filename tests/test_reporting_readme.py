@@ -48,7 +48,7 @@ def test_results_and_claims_are_put_between_their_marks(places):
     for _ in range(2):  # twice the same
         update_readme(*places)
         assert f"middle\n<!-- claims -->\n{readme_claims(results)}\n<!-- /claims -->\nend\n" in readme.read_text()
-    assert "| re-scoring helps | +1.9 " in readme.read_text()
+    assert "| re-scoring helps | zero-shot | AP " in readme.read_text()
 
 
 def test_marks_that_are_missing_are_named_and_nothing_is_written(places):
