@@ -310,7 +310,7 @@ def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset
     recipe = replace(profile.training, seeds=(seed,))
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
-    how = {"bad_images": profile.cache.bad_images, "workers": profile.cache.workers, "about": about}
+    how: dict[str, Any] = {"bad_images": profile.cache.bad_images, "workers": profile.cache.workers, "about": about}
     return fine_tune(sets, recipe, folder, seed, embeddings=embedding_cache(profile, model), **how)
 
 
