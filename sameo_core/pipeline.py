@@ -29,7 +29,6 @@ from sameo_core.config import (
 )
 from sameo_core.datasets import AmodalDataset, clean, coco_number, load_dataset
 from sameo_core.errors import InputError
-from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn
 from sameo_core.miniature import RELATIVE_SIZE, WRITERS, draw_dataset
 from sameo_core.model import EfficientSam, Sameo
 from sameo_core.model.checkpoints import fingerprint_weights
@@ -357,6 +356,8 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     Raises:
         InputError, FloatingPointError: as `front_ends.amodal_rcnn.fit_amodal_rcnn`.
     """
+    from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn  # imports torchvision: seconds
+
     recipe, shared = profile.amodal_rcnn, profile.training
     model, sets = starting_amodal_rcnn(recipe, seed), training_sets(profile)
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}

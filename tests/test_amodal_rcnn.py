@@ -15,10 +15,11 @@ from torch import nn
 from sameo_core import pipeline
 from sameo_core.config import AmodalRcnnConfig
 from sameo_core.errors import InputError
-from sameo_core.front_ends import amodal_front_end, amodal_rcnn
+from sameo_core.front_ends import amodal_rcnn
 from sameo_core.front_ends.amodal_rcnn import (
     MASKS,
     LenientRpn,
+    amodal_front_end,
     build_amodal_rcnn,
     detection_target,
     draw_batch,

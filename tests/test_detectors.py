@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from conftest import rectangle
 from torch import nn
-from torchvision.models import detection, get_model
+from torchvision.models import detection, get_model, list_models
+from torchvision.models.detection import roi_heads
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from sameo_core.config import WEIGHTS
@@ -20,12 +21,11 @@ from sameo_core.errors import InputError
 from sameo_core.front_ends import (
     from_supervision,
     jittered,
-    live,
     load_detector,
     predict_dataset,
     supervision_front_end,
 )
-from sameo_core.front_ends.live import LiveDetector
+from sameo_core.front_ends.live import TORCHVISION, LiveDetector
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
 from sameo_core.miniature.nano_detector import NANO_DETECTOR, build_nano_detector
@@ -111,8 +111,8 @@ def test_thresholds_are_those_that_were_asked_for(kind):
 
 def test_large_images_do_not_fill_the_memory(mask_rcnn, monkeypatch):
     """Masks are brought to full size one by one: never n x h x w at once."""
-    sizes, paste = [], live.paste_masks_in_image
-    monkeypatch.setattr(live, "paste_masks_in_image", lambda m, *r: sizes.append(tuple(m.shape)) or paste(m, *r))
+    sizes, paste = [], roi_heads.paste_masks_in_image
+    monkeypatch.setattr(roi_heads, "paste_masks_in_image", lambda m, *r: sizes.append(tuple(m.shape)) or paste(m, *r))
     found = mask_rcnn.detect(np.tile(PIXELS, (4, 4, 1)))
     assert sizes == [(1, 1, 28, 28)] * len(found.masks) and len(sizes) > 2
     assert "postprocess" not in vars(mask_rcnn.model.transform)  # the model is as it was
@@ -146,6 +146,10 @@ def test_a_front_end_runs_once_an_image_whatever_its_variants(nano, world, mask_
     expected = [box for image in dataset for box in detect(mask_rcnn, image.read()).boxes]
     assert np.allclose([r["box"] for r in results["a", "live"]], expected, atol=0.01)
     assert {r["category_id"] for r in results["a", "live"]} <= set(NAMES)
+
+
+def test_every_detector_of_torchvision_has_its_name():
+    assert list(TORCHVISION) == list_models(module=detection)
 
 
 def test_the_fingerprint_tells_detectors_apart(mask_rcnn):

@@ -241,8 +241,8 @@ def test_each_rule_about_storage_bites():
 # ------------------------------------------------------------------------------------- every cell runs, on little data
 
 LITTLE = (
-    "train_images=24, val_images=8, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, "
-    "synthetic_images=24, pairs_per_shard=6, teacher_iterations=4, cocoa_cls_iterations=4, d2sa_iterations=4, "
+    "train_images=12, val_images=4, iterations=4, warmup_iterations=1, log_every=2, batch_images=4, "
+    "synthetic_images=12, pairs_per_shard=6, teacher_iterations=4, cocoa_cls_iterations=4, d2sa_iterations=4, "
     "muva_iterations=4, ablation_iterations=4, rcnn_iterations=4, rcnn_warmup_iterations=1"
 )
 SHORTER = {"A1": {"scenes": 2, "steps": 1}, "06": {"pairs": 2}}

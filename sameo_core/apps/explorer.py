@@ -16,9 +16,7 @@ from typing import Any
 
 import ipywidgets as W
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from torchvision.ops import box_iou
 
 from sameo_core.apps.canvas import Canvas
 from sameo_core.apps.playground import OBJECTS, SAMPLES, OcclusionPair, sample_photograph
@@ -26,7 +24,7 @@ from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
-from sameo_core.evaluation import region_iou
+from sameo_core.evaluation import box_ious, region_iou
 from sameo_core.front_ends import check_same_encoder
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo
@@ -336,5 +334,4 @@ class Explorer(W.VBox):
 
 def _overlap(box: np.ndarray, target: Target) -> float:
     """The highest IoU of a box with those of a target."""
-    others = torch.from_numpy(np.array(target.boxes, np.float32))
-    return float(box_iou(torch.from_numpy(box)[None], others).max())
+    return float(box_ious(box[None], np.array(target.boxes, np.float32)).max())

@@ -12,6 +12,7 @@ from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
 from sameo_core.evaluation.detection import (
     Evaluation,
+    box_ious,
     covering_detections,
     evaluate,
     evaluate_amodal,
@@ -36,6 +37,7 @@ __all__ = [
     "Failure",
     "RegionIoU",
     "RegionTable",
+    "box_ious",
     "covering_detections",
     "evaluate",
     "evaluate_amodal",

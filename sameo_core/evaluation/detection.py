@@ -265,7 +265,7 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
     for image in dataset:
         found = by_image.get(image.image_id, [])
         boxes = [item.visible_box for item in image.instances]
-        ious = _box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
+        ious = box_ious(*(np.array(listed, float).reshape(-1, 4) for listed in (boxes, [r["box"] for r in found])))
         scores = np.array([r.get("front_end_score", r.get("score")) for r in found], float)
         taken: dict[int, int] = {}  # object -> detection
         order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
@@ -278,7 +278,8 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
     return covering
 
 
-def _box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+def box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
+    """IoU of each box of `a` with each of `b`: xyxy, in pixels."""
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     shared = np.maximum(sides, 0).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]

@@ -1,6 +1,5 @@
 """Sources of boxes and scores for an image, which SAMEO turns into amodal masks."""
 
-from sameo_core.front_ends.amodal_rcnn import amodal_front_end
 from sameo_core.front_ends.base import CategoryMap, Detections, FrontEnd, ground_truth_boxes, jittered
 from sameo_core.front_ends.everything import EverythingDetector, box_from_point
 from sameo_core.front_ends.live import from_supervision, load_detector, supervision_front_end
@@ -21,7 +20,6 @@ __all__ = [
     "EverythingDetector",
     "FrontEnd",
     "ResultsFile",
-    "amodal_front_end",
     "box_from_point",
     "check_same_encoder",
     "coco_results",

@@ -11,7 +11,6 @@ the un-tuned decoder: fine-tuning on boxes changes its answers to points.
 import numpy as np
 import torch
 from jaxtyping import Float
-from torchvision.ops import nms
 
 from sameo_core.arrays import BoxXYXY, Image, ImageEmbedding
 from sameo_core.config import config_hash
@@ -73,6 +72,8 @@ class EverythingDetector(ImageDetector):
         grid = (torch.cartesian_prod(steps, steps) * torch.tensor([size[1], size[0]])).to(self.sameo.device)
         sure = [found for points in grid.split(POINTS_PER_PASS) for found in self._sure(embedding, points, size)]
         ious, rough = (np.array([found[i] for found in sure], np.float32) for i in (1, 2))
+        from torchvision.ops import nms  # here, as importing torchvision takes seconds
+
         kept = nms(torch.tensor(rough).view(-1, 4), torch.tensor(ious), MAX_BOX_IOU)[: self.max_per_image].tolist()
         masks = [(i, self._full_size(sure[i][0], size)) for i in kept]
         masks = [(i, mask) for i, mask in masks if mask.any()]  # in a tiny image a mask may be empty

@@ -5,6 +5,7 @@
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
 A detector caches the detections of the last image, so variants of it (`jittered(detector, 0.1)`) do not run it again.
+torchvision is imported where a detector is made: that takes seconds.
 """
 
 import difflib
@@ -18,8 +19,6 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import nn
-from torchvision.models import WeightsEnum, detection, get_model, get_model_weights, list_models
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from sameo_core.arrays import Image
 from sameo_core.config import config_hash
@@ -37,7 +36,6 @@ from sameo_core.front_ends.base import (
 )
 from sameo_core.front_ends.everything import EVERYTHING, EverythingDetector
 from sameo_core.masks import RLE, encode_mask
-from sameo_core.miniature.nano_detector import load_nano_detector
 from sameo_core.model import Sameo
 from sameo_core.model.boxes import as_array
 from sameo_core.model.checkpoints import fingerprint_weights, read_weights
@@ -46,7 +44,21 @@ from sameo_core.model.sameo import check_image, default_device
 MASKS = ("masks", "visible_masks")  # in a model's output; the second only from `amodal_rcnn`
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
 NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
-DETECTORS = (EVERYTHING, NANO, *list_models(module=detection))  # the others are torchvision's own names
+TORCHVISION = (  # all detectors of torchvision, by its own names
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+)
+DETECTORS = (EVERYTHING, NANO, *TORCHVISION)
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's models
@@ -111,6 +123,8 @@ class LiveDetector(ImageDetector):
     def _full_size(
         found: Mapping[str, torch.Tensor], name: str, rows: Int[np.ndarray, " n"], size: tuple[int, int]
     ) -> tuple[RLE, ...]:
+        from torchvision.models.detection.roi_heads import paste_masks_in_image
+
         small = [(found[name][i : i + 1], found["boxes"][i : i + 1]) for i in rows]
         full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
         return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
@@ -179,6 +193,8 @@ def load_detector(
         sameo = Sameo.load(weights or "photo_base", device=device)
         return EverythingDetector(sameo, min_score=min_score, max_per_image=max_per_image)
     if name == NANO:
+        from sameo_core.miniature.nano_detector import load_nano_detector
+
         model = load_nano_detector(weights)
         return LiveDetector(model, categories or {1: "object"}, min_score, max_per_image, device, name)
     model, coco = _torchvision_model(name, str(weights or "DEFAULT"), categories)
@@ -189,6 +205,8 @@ def _torchvision_model(
     name: str, weights: str, categories: Mapping[int, str] | None
 ) -> tuple[nn.Module, dict[int, str]]:
     """A torchvision model with published or own weights, and COCO's label -> name."""
+    from torchvision.models import get_model_weights
+
     published = get_model_weights(name)
     names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
     coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
@@ -201,7 +219,9 @@ def _torchvision_model(
     raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
 
 
-def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
+def _published_model(name: str, weights: Any) -> nn.Module:
+    from torchvision.models import get_model
+
     try:
         return get_model(name, weights=weights, weights_backbone=None)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no connection, or a damaged file
@@ -212,6 +232,8 @@ def _published_model(name: str, weights: WeightsEnum) -> nn.Module:
 
 
 def _own_model(name: str, path: Path, classes: int) -> nn.Module:
+    from torchvision.models import get_model
+
     state = read_weights(path, counters=True)
     model = get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
-from scipy import stats
+from scipy.special import stdtrit
 
 from sameo_core.config import RESULTS, RUNS
 from sameo_core.reporting.claims import claim_key, claims_shown, effect_shown
@@ -106,7 +106,7 @@ def _spread(row: Row) -> float:
     """How far one of the values may lie from their mean, from the row's interval of the mean."""
     if row["seeds"] < 2 or not is_number(row["ci_low"]):
         return 0.0
-    return (row["seeds"] - 1) / stats.t.ppf(0.975, row["seeds"] - 1) * (row["ci_high"] - row["ci_low"]) / 2
+    return (row["seeds"] - 1) / stdtrit(row["seeds"] - 1, 0.975) * (row["ci_high"] - row["ci_low"]) / 2
 
 
 README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy.special import stdtrit
 
 from sameo_core.evaluation import Evaluation
 from sameo_core.reporting.style import Row, require
@@ -24,7 +24,7 @@ def mean_interval(values: Sequence[float | int] | np.ndarray) -> tuple[float, fl
     mean = float(values.mean())
     if values.size == 1:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
+    half = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
     return mean, mean - half, mean + half
 
 

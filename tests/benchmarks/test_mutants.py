@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are forked")
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.skipif(sys.platform != "linux", reason="children are forked"),
+]
 
 FOUR = """
 import sys
