@@ -5,11 +5,12 @@ import pytest
 import torch
 from conftest import plain_dataset, rectangle
 from skimage import data as photographs
+from torchvision.ops import box_iou, nms
 
 from sameo_core.apps.predict import photograph_results, predict_photograph
 from sameo_core.config import WEIGHTS
 from sameo_core.front_ends import EverythingDetector, box_from_point, everything, load_detector, predict_dataset
-from sameo_core.masks import decode_rle, mask_iou
+from sameo_core.masks import box_ious, decode_rle, mask_iou
 from sameo_core.model import SAM_ENCODER, Sameo
 from sameo_core.model.box_decoder import DecodedMasks
 from sameo_core.model.sam import build_sam_decoder
@@ -61,6 +62,17 @@ def sameo(monkeypatch):
     monkeypatch.setattr(model, "encode_images", encode)
     monkeypatch.setattr(model, "decode_points", decode)
     return Sameo(model, "sam")
+
+
+def test_of_overlapping_boxes_the_strongest_remains_as_in_torchvision():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 60, (200, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + rng.uniform(20, 40, (200, 2)).astype(np.float32)], 1)
+    scores = rng.uniform(0, 1, 200).astype(np.float32)
+    tensors = torch.from_numpy(boxes), torch.from_numpy(scores)
+    assert everything._suppressed(boxes, scores) == nms(*tensors, everything.MAX_BOX_IOU).tolist()
+    np.testing.assert_allclose(box_ious(boxes, boxes[:9]), box_iou(tensors[0], tensors[0][:9]).numpy(), atol=1e-6)
+    assert everything._suppressed(boxes[:0], scores[:0]) == []
 
 
 def test_it_keeps_what_the_decoder_is_sure_of_once(sameo):

@@ -24,9 +24,9 @@ from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
 from sameo_core.datasets.images import read_photograph
 from sameo_core.errors import InputError
-from sameo_core.evaluation import box_ious, region_iou
+from sameo_core.evaluation import region_iou
 from sameo_core.front_ends import check_same_encoder
-from sameo_core.masks import encode_mask
+from sameo_core.masks import box_ious, encode_mask
 from sameo_core.model import Sameo
 from sameo_core.reporting import object_picture
 

@@ -12,7 +12,6 @@ from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
 from sameo_core.evaluation.detection import (
     Evaluation,
-    box_ious,
     covering_detections,
     evaluate,
     evaluate_amodal,
@@ -37,7 +36,6 @@ __all__ = [
     "Failure",
     "RegionIoU",
     "RegionTable",
-    "box_ious",
     "covering_detections",
     "evaluate",
     "evaluate_amodal",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from sameo_core.datasets import AmodalDataset
 from sameo_core.errors import InputError
@@ -47,6 +47,7 @@ from sameo_core.evaluation.regions import (
     regions_of_own_boxes,
     visible_masks,
 )
+from sameo_core.masks import box_ious
 
 LIMITS = (1, 10, 100)  # detections per image
 COCOA_LIMITS = (*LIMITS, 1000)
@@ -276,11 +277,3 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
             if i in taken:
                 covering.append({**found[taken[i]], "instance_id": item.instance_id})
     return covering
-
-
-def box_ious(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """IoU of each box of `a` with each of `b`: xyxy, in pixels."""
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    shared = np.maximum(sides, 0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)

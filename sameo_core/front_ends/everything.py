@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sameo_core.arrays import BoxXYXY, Image, ImageEmbedding
+from sameo_core.arrays import BoxesXYXY, BoxXYXY, Image, ImageEmbedding
 from sameo_core.config import config_hash
 from sameo_core.errors import InputError
 from sameo_core.front_ends.base import Detections, ImageDetector, check_limits, strongest
-from sameo_core.masks import Mask, encode_mask, mask_box, remove_small_regions
+from sameo_core.masks import Mask, box_ious, encode_mask, mask_box, remove_small_regions
 from sameo_core.model import Sameo
 from sameo_core.model.sameo import check_image
 
@@ -72,9 +72,7 @@ class EverythingDetector(ImageDetector):
         grid = (torch.cartesian_prod(steps, steps) * torch.tensor([size[1], size[0]])).to(self.sameo.device)
         sure = [found for points in grid.split(POINTS_PER_PASS) for found in self._sure(embedding, points, size)]
         ious, rough = (np.array([found[i] for found in sure], np.float32) for i in (1, 2))
-        from torchvision.ops import nms  # here, as importing torchvision takes seconds
-
-        kept = nms(torch.tensor(rough).view(-1, 4), torch.tensor(ious), MAX_BOX_IOU)[: self.max_per_image].tolist()
+        kept = _suppressed(rough.reshape(-1, 4), ious)[: self.max_per_image]
         masks = [(i, self._full_size(sure[i][0], size)) for i in kept]
         masks = [(i, mask) for i, mask in masks if mask.any()]  # in a tiny image a mask may be empty
         boxes = np.array([mask_box(mask) for _, mask in masks], np.float32).reshape(-1, 4)
@@ -106,6 +104,15 @@ class EverythingDetector(ImageDetector):
     def _full_size(self, logits: Float[torch.Tensor, "hm wm"], size: tuple[int, int]) -> Mask:
         full = self.sameo.model.upscale_logits(logits[None, None, None].float(), size)[0, 0, 0]
         return tidied((full > 0).cpu().numpy())
+
+
+def _suppressed(boxes: BoxesXYXY, scores: Float[np.ndarray, " n"]) -> list[int]:
+    """Non-maximum suppression: the boxes that remain, the strongest first."""
+    overlaps, kept = box_ious(boxes, boxes) > MAX_BOX_IOU, list[int]()
+    for i in np.argsort(-scores, kind="stable").tolist():
+        if not overlaps[i, kept].any():
+            kept.append(i)
+    return kept
 
 
 @torch.inference_mode()
