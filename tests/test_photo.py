@@ -157,7 +157,9 @@ def test_the_questions_to_photographs_share_an_arm():
     assert arms["training prompt"]["prompt_random"] == arms["dual annotation alone"]["alone_dual_on"]
     sizes = [arm.synthesis.complete_objects for arm in arms["complete objects"].values()]
     assert sizes == [25, 50, 100, None]
-    assert len({arm.synthesis.synthetic_images for arm in arms["complete objects"].values()}) == 1
+    few = arms["complete objects"] | arms["sources"]
+    assert len({arm.synthesis.synthetic_images for arm in few.values()}) == 1
+    assert few["coco_alone"] == few["objects_all"].override(visible_only=("coco_photos",))
 
 
 # ------------------------------------------------------------------------------------------------------ test pairs

@@ -162,7 +162,7 @@ RECIPES: dict[str, Recipe] = {
     "sampling_log": _arm("Ablation, sampling: by the logarithm of a set's size, as in the paper."),
 }
 
-FEW_PAIRS = 400  # images per arm; the arms differ in the number of source objects
+FEW_PAIRS = 240  # images per arm, since each arm needs its own; the arms differ in their source objects
 OBJECTS = {
     f"objects_{count or 'all'}": _arm(
         f"Ablation, complete objects: {FEW_PAIRS} images made from {count or 'all'} of them.",
@@ -172,7 +172,12 @@ OBJECTS = {
     for count in (25, 50, 100, None)
 }
 RECIPES |= OBJECTS
-RECIPES["coco_alone"] = _arm("Ablation, sources: objects of COCO's photographs alone.", visible_only=("coco_photos",))
+RECIPES["coco_alone"] = _arm(
+    f"Ablation, sources: {FEW_PAIRS} images made from all objects of COCO's photographs alone.",
+    visible_only=("coco_photos",),
+    complete_objects=None,
+    synthetic_images=FEW_PAIRS,
+)
 
 # The arms of each ablation. prompt_random, dual_on, sampling_log and the last mix are one training.
 QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -188,5 +193,5 @@ PHOTO_QUESTIONS: dict[str, tuple[str, ...]] = {
     "training prompt": QUESTIONS["training prompt"],
     "dual annotation alone": QUESTIONS["dual annotation alone"],
     "complete objects": tuple(OBJECTS),
-    "sources": ("coco_alone", "prompt_random"),
+    "sources": ("coco_alone", "objects_all"),
 }
