@@ -273,7 +273,7 @@ def test_nbval_compares_the_tables_that_a_notebook_shows(changed, tmp_path):
     notebook = nbformat.read(path, 4)
     tables = [c for c in notebook.cells if any("text/html" in out.get("data", {}) for out in c.get("outputs", []))]
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    assert len(tables) == 5 and len(parameters) == 1
+    assert len(tables) == 6 and len(parameters) == 1
     if changed:
         for cell in tables:
             page = cell.outputs[0].data["text/html"]
@@ -291,5 +291,5 @@ def test_nbval_compares_the_tables_that_a_notebook_shows(changed, tmp_path):
         timeout=120,
     )
     failed = re.findall(r"^FAILED tables.ipynb::Cell (\d+)", found.stdout, re.MULTILINE)
-    assert failed == (["1", "2", "3", "4", "5"] if changed else []), found.stdout + found.stderr
-    assert f"{1 if changed else 6} passed" in found.stdout, found.stdout + found.stderr
+    assert failed == (["1", "2", "3", "4", "5", "6"] if changed else []), found.stdout + found.stderr
+    assert f"{1 if changed else 7} passed" in found.stdout, found.stdout + found.stderr
