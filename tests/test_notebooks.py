@@ -245,7 +245,7 @@ LITTLE = (
     "synthetic_images=12, pairs_per_shard=6, teacher_iterations=4, cocoa_cls_iterations=4, d2sa_iterations=4, "
     "muva_iterations=4, ablation_iterations=4, rcnn_iterations=4, rcnn_warmup_iterations=1"
 )
-SHORTER = {"A1": {"scenes": 2, "steps": 1}, "06": {"pairs": 2}}
+SHORTER = {"A1": {"scenes": 2, "steps": 1}, "06": {"pairs": 1}}
 
 
 @pytest.fixture(scope="module")
