@@ -209,6 +209,7 @@ CASES = [
     # training
     ("pipeline.open_held_out", lambda d: Given(d.paper), "cocoa_cls"),
     ("apps.photo_evidence.tuned", lambda d: Given(d.paper), "none.pt"),
+    ("apps.photo_evidence.ablations", lambda d: Given(d.paper, {}, ["dual"]), "question"),
     ("datasets.fetching.fetch", lambda d: Given(SourceFile("a"), NOBODY, d.folder / "a", "https://a.org", 1), NOBODY),
     ("pipeline.train", lambda d: Given(d.paper), "none.pt"),
     ("pipeline.train_all", lambda d: Given([(d.paper, 0)]), "none.pt"),

@@ -107,6 +107,9 @@ def ablations(run: Profile, sets: Mapping[str, AmodalDataset], asked: Sequence[s
 
     Returns:
         Rows `question`, `data set`, `arm`, `seed` and metrics; and `arm_differences` against the paper's arm.
+
+    Raises:
+        InputError: an unknown question; as `pipeline.train`.
     """
     questions = {question: ablation(question, run) for question in asked}
     recipes = {arm: profile for arms in questions.values() for arm, profile in arms.items()}

@@ -162,10 +162,10 @@ RECIPES: dict[str, Recipe] = {
     "sampling_log": _arm("Ablation, sampling: by the logarithm of a set's size, as in the paper."),
 }
 
-FEW_PAIRS = 240  # images per arm, since each arm needs its own; the arms differ in their source objects
+FEW_PAIRS = 240  # images an arm; few, since each arm needs its own
 OBJECTS = {
     f"objects_{count or 'all'}": _arm(
-        f"Ablation, complete objects: {FEW_PAIRS} images made from {count or 'all'} of them.",
+        f"Ablation, complete objects: {FEW_PAIRS} images made from {count or 'all'} objects of each source.",
         complete_objects=count,
         synthetic_images=FEW_PAIRS,
     )

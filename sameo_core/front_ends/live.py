@@ -5,7 +5,7 @@
     predict_dataset({"SAMEO": model}, dataset, {"Mask R-CNN": detector})
 
 A detector caches the detections of the last image, so variants of it (`jittered(detector, 0.1)`) do not run it again.
-torchvision is imported where a detector is made: that takes seconds.
+torchvision is imported only where a detector is made, since that takes seconds.
 """
 
 import difflib
