@@ -10,9 +10,11 @@ PROFILE ?= mini
 
 setup: $(STAMP) $(BASE)
 
+# uv takes a quarter of pip's time; but only pip reads pip's settings, a mirror for instance.
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(PYTHON) || python3 -m venv $(ENVIRONMENT)
-	$(PYTHON) -m pip install -c requirements.lock -e ".[test]"
+	$(PYTHON) -m pip install -q -c requirements.lock uv
+	$(PYTHON) -m uv pip install --python $(PYTHON) -c requirements.lock -e ".[test]" || $(PYTHON) -m pip install -c requirements.lock -e ".[test]"
 	touch $@
 
 # The base model for photographs, fetched once; everything else goes on without it.
@@ -25,7 +27,7 @@ reproduce: setup
 # As many processes as cores, and one thread each: more threads wait for each other.
 test: setup
 	$(PYTHON) -m ruff check
-	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --num-workers 2
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 lab: setup

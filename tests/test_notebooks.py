@@ -271,7 +271,7 @@ def test_every_cell_runs_on_little_data(path, little_root, tmp_path, monkeypatch
     run_on_little_data(path, little_root, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("number", ["00", "06", "07"])
+@pytest.mark.parametrize("number", ["06", "07"])
 def test_notebooks_of_photographs_run_without_their_encoder(number, tmp_path, monkeypatch):
     """And say how to get it."""
     (tmp_path / "root" / "data" / "weights").mkdir(parents=True)

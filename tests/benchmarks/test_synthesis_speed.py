@@ -146,15 +146,15 @@ def test_one_core_reaches_half_of_the_codec_bound(pool_file, tmp_path, full):
     assert bound >= 0.5 * whole
 
 
+@pytest.mark.benchmark
+@pytest.mark.parametrize("full", [True], indirect=True)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core")
-def test_two_workers_are_nearly_twice_as_fast(pool_file, tmp_path, full):
+def test_two_workers_are_nearly_twice_as_fast(pool_file, tmp_path):
     """The workers are there already, as in any long run; 1,000 images, best of three rounds. Needs an idle machine."""
-    images, shards, rounds = (1000, 20, 3) if full else (8, 4, 1)
-    one, two = measured_alone(pool_file, tmp_path, "two_workers", images, shards, rounds)
+    images, shards = 1000, 20
+    one, two = measured_alone(pool_file, tmp_path, "two_workers", images, shards, 3)
     alone = written(tmp_path / "0-1")
     assert len(alone) == images + shards and alone == written(tmp_path / "0-2")
-    if not full:
-        return
     print(f"\n1,000 images: one worker {one:.1f} s, two {two:.1f} s: {one / two:.2f} x")
     assert one >= 1.8 * two
 
