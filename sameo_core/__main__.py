@@ -203,7 +203,7 @@ DETECTOR += "e.g. maskrcnn_resnet50_fpn_v2, or a detector's JSON results"
     option("--box-format", metavar="F", help="xyxy, xywh or normalised, if not the file's default"),
     option("--crowds", action="store_true", help="take COCO's crowd regions (iscrowd 1) as objects"),
     option("--weights", help="name or checkpoint (default: photo)"),
-    option("--out", type=Path, required=True, metavar="DIR", help="for PHOTO.json and PHOTO.png"),
+    option("--out", type=Path, default="predictions", metavar="DIR", help="for JSON and PNG (default: %(default)s)"),
 )
 def _predict(options: argparse.Namespace) -> int:
     """0: all done, 1: some photographs could not be used."""

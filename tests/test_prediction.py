@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -476,9 +477,9 @@ def test_without_the_encoder_one_line_says_how_to_get_it(photo, boxes, tmp_path,
 def test_a_photograph_is_all_that_is_needed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(everything, "POINTS_PER_SIDE", 4)
     PIL.Image.fromarray(astronaut()).save(tmp_path / "photo.jpg")
-    arguments = ("predict", tmp_path / "photo.jpg", "--weights", "photo_base", "--out", tmp_path / "out")
-    code, _, err = run_main(capsys, *arguments)
-    results = json.loads((tmp_path / "out/photo.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_main(capsys, "predict", "photo.jpg", "--weights", "photo_base")
+    results = json.loads(Path("predictions/photo.json").read_text())
     assert code == 0 and "what is visible" in err and len(results) > 2
     assert all(decode_rle(result["visible_mask"]).any() for result in results)
 
