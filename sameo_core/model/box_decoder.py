@@ -257,6 +257,10 @@ class MaskDecoder(nn.Module):
 
 
 def upscale_logits(logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
-    """Resize mask logits to the original image, bilinearly; ``size`` is (height, width) in pixels."""
+    """Resize mask logits to the original image; ``size`` is (height, width) in pixels.
+
+    Bilinear, as in SAM. EfficientSAM's own code is bicubic: with it, nano's AP on drawn COCOA-cls (300 images, visible
+    boxes) is 0.555 instead of 0.559.
+    """
     larger = F.interpolate(logits.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return larger.unflatten(0, logits.shape[:2])
