@@ -26,7 +26,8 @@ MIN_IOU, STABILITY_OFFSET, MAX_BOX_IOU = 0.88, 1.0, 0.7  # SAM's
 MIN_STABILITY = 0.92  # SAM's default is 0.95; with an encoder as small as ours that loses objects
 POINTS_PER_SIDE = 16  # SAM: 32, which takes four times as long
 POINTS_PER_PASS = 4  # more are no faster and need more memory
-ENOUGH = 2  # a point within so many of the masks found so far is left out; ours
+ENOUGH = 2  # a point within so many of the masks found so far is left out; ours. On 7 photographs of COCO val 98 points
+# are asked instead of 256, in 9 s instead of 23, and the best mask of an object has mean IoU 0.476, as with all points
 MAX_BOX_SHARE = 0.95  # of the image; a larger box holds the scene, not an object
 SMALL_REGION = 0.005  # of a mask's area; smaller parts and holes are removed: dots where logits are near 0
 
