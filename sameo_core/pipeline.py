@@ -54,7 +54,8 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
             raise InputError(file="profile mini", rule=rule, remedy="Set train_images and val_images")
         if name in WRITERS:  # amodal_lvis is synthesised, not drawn
             share = RELATIVE_SIZE[name] if split == "train" else 1
-            draw_dataset(name, root, split, max(1, round(images * share)))
+            with locked(root):  # else two processes draw it, and one reads a file that the other replaces
+                draw_dataset(name, root, split, max(1, round(images * share)))
     return load_dataset(name, root, split)
 
 
@@ -361,8 +362,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     recipe, shared = profile.amodal_rcnn, profile.training
     model, sets = starting_amodal_rcnn(recipe, seed), training_sets(profile)
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
-    data = [dataset.fingerprint() for dataset in sets]
-    key = config_hash(profile.name, recipe, common, fingerprint_weights(model), data)
+    key = config_hash(profile.name, recipe, common, fingerprint_weights(model), [s.fingerprint() for s in sets])
     folder, about = profile.runs / f"amodal_rcnn-{key}", {"data": asdict(profile.data)}
     bad_images = profile.cache.bad_images
     return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, bad_images=bad_images, about=about)

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -36,7 +37,7 @@ from conftest import seeded_nano, tree
 from faults import another_byte, empty, fork, half, read_only, small_disk, zeros
 from test_training import Killed, arguments_of, interrupt
 
-from sameo_core import pipeline
+from sameo_core import miniature, pipeline
 from sameo_core.errors import InputError
 from sameo_core.pipeline import open_clean_dataset, train, training_sets
 from sameo_core.runs.folders import locked
@@ -182,6 +183,35 @@ def test_two_processes_train_the_same_run_once(world, undisturbed, monkeypatch):
     assert other.returncode == 0, error
     theirs, place = out.split()
     assert sorted([len(steps), int(theirs)]) == [0, 6] and Path(place) == path and results(path) == undisturbed
+
+
+DRAWS = """
+    from sameo_core import miniature, pipeline
+    from sameo_core.config import load_profile
+
+    write = miniature._write
+
+    def waiting(*arguments):
+        print("draws", flush=True)
+        input()
+        write(*arguments)
+
+    miniature._write = waiting
+    pipeline.open_dataset("d2sa", "val", load_profile(**{profile}))
+"""
+
+
+def test_two_processes_draw_a_set_once(world, monkeypatch):
+    """The second waits for the first: a file that it replaced would have changed under a reader."""
+    source = textwrap.dedent(DRAWS).format(profile=arguments_of(world.profile()))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"SAMEO_ROOT": str(world.root)}
+    other = subprocess.Popen([sys.executable, "-c", source], env=environment, **pipes)
+    assert other.stdout.readline() == "draws\n"
+    threading.Timer(1, other.communicate, ["\n\n\n"]).start()
+    monkeypatch.setattr(miniature, "_write", None)  # here nothing is drawn
+    assert len(pipeline.open_dataset("d2sa", "val", world.profile())) == world.profile().data.val_images
+    assert other.wait(timeout=60) == 0
 
 
 def test_a_clock_that_jumps_changes_no_training(world, stopped, undisturbed, monkeypatch):
