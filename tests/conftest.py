@@ -103,7 +103,7 @@ def world(drawn, tmp_path, monkeypatch) -> World:
     params=[pytest.param(False, id="smoke"), pytest.param(True, id="full", marks=pytest.mark.benchmark)],
 )
 def full(request) -> bool:
-    """A benchmark runs small with all other tests, where nothing is measured, and in full by `pytest -m benchmark`."""
+    """Short benchmarks run small with all other tests, where nothing is measured; in full by `pytest -m benchmark`."""
     return request.param
 
 
