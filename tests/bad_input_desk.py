@@ -115,10 +115,6 @@ class Desk:
         return collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), self.folder / "record")
 
     @cached_property
-    def damaged_pool(self):
-        return replace(self.pool, counts=np.full_like(self.pool.counts, ord("o")))
-
-    @cached_property
     def exported(self):
         return test_exports.photograph()
 

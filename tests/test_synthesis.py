@@ -15,7 +15,7 @@ from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import draw_dataset
 from sameo_core.pipeline import pool_of_profile, synthetic_set
-from sameo_core.synthesis import compose, draw_pair, read_statistics, shards, synthesize
+from sameo_core.synthesis import compose, draw_pair, read_statistics, synthesize
 
 # ------------------------------------------------------------------------------------------------------- the data set
 
@@ -35,8 +35,6 @@ def test_what_is_written_is_read_back(finished, objects):
         over = pair.occluder_mask(*mask.shape)
         assert np.array_equal(before.amodal, mask) and before.occlusion_rate == 0
         assert np.array_equal(target.amodal, mask) and np.array_equal(target.visible, mask & ~over)
-        assert np.array_equal(target.visible | target.hidden, target.amodal)
-        assert not (target.visible & target.hidden).any()
         assert target.occlusion_rate == pair.achieved_rate
         assert np.array_equal(occluder.amodal, over) and occluder.occlusion_rate == 0
         assert original.read().shape == occluded.read().shape == (96, 128, 3)
@@ -57,8 +55,6 @@ def test_what_is_written_is_read_back(finished, objects):
             "paste_box": [*pair.corner, width, height],
             "brightness_shift": compose(objects, pair, SMALL).brightness_shift,
         }
-    occluded = [i for image in dataset for i in image.instances if i.occlusion_rate > 0]
-    assert len(occluded) == IMAGES // 2
 
 
 def test_shards_are_coco_files_with_statistics(finished):
@@ -80,48 +76,27 @@ def test_shards_are_coco_files_with_statistics(finished):
     assert [shard["pairs"] for shard in told] == [3, 3, 1] and len(asked) == 3
     assert told[0]["mean_rate_asked"] == pytest.approx(np.mean(asked))
     assert max(shard["largest_deviation"] for shard in told) <= 0.05
-    with pytest.raises(InputError, match="at least one shard of split 'val'"):
+    with pytest.raises(InputError):
         read_statistics(finished, "val")
 
 
-def test_splits_and_seeds_are_sets_of_their_own(objects, finished, tmp_path):
+# ------------------------------------------------------------------------------------------------ what cannot be done
+
+
+def test_pools_too_small_for_a_pair(objects, tmp_path):
+    for found in (replace(objects, rule=np.ones(16, int)), objects.rows(np.array([0, 1]))):  # two in one image
+        with pytest.raises(InputError, match="complete objects in at least two images"):
+            synthesize(found, tmp_path / "out", IMAGES, config=SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_splits_lie_side_by_side(objects, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "both")
     before = tree(tmp_path / "both")
     synthesize(objects, tmp_path / "both", 4, split="val", seed=1, config=SMALL)
     after = tree(tmp_path / "both")
     assert before.items() < after.items() and all("val" in name for name in after.keys() - before.keys())
     assert len(load_dataset("amodal_lvis", tmp_path / "both", "val")) == 4
-    rates = [
-        [i.occlusion_rate for image in load_dataset("amodal_lvis", tmp_path / "both", s) for i in image.instances][:6]
-        for s in ("train", "val")
-    ]
-    assert rates[0] != rates[1]
-
-
-# ------------------------------------------------------------------------------------------------ what cannot be done
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wrong"),
-    [
-        ({"images": 0}, "images"),
-        ({"shard": 2, "shards": 2}, "shard"),
-        ({"shard": -1, "shards": 2}, "shard"),
-        ({"shards": 3}, "shard"),
-    ],
-)
-def test_arguments_that_make_no_sense(objects, tmp_path, arguments, wrong):
-    with pytest.raises(InputError) as error:
-        synthesize(objects, tmp_path / "out", **{"images": IMAGES, "config": SMALL} | arguments)
-    assert error.value.file == wrong and not (tmp_path / "out").exists()
-
-
-def test_pools_too_small_for_a_pair(objects, tmp_path):
-    in_one_image = objects.rows(np.array([0, 1]))
-    for found in (replace(objects, rule=np.ones(16, int)), objects.rows(np.array([3])), in_one_image):
-        with pytest.raises(InputError, match="complete objects in at least two images"):
-            synthesize(found, tmp_path / "out", IMAGES, config=SMALL)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_another_recipe_is_refused_and_left_alone(objects, finished):
@@ -142,21 +117,10 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(objects, finished)
 def test_damaged_and_foreign_folders_are_refused(objects, finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     recipe = tmp_path / "synthesis_train/recipe.json"
-    for text in ("{", "[1]", "7"):
-        recipe.write_text(text)
+    for damage in (lambda: recipe.write_text("{"), lambda: recipe.write_text("7"), recipe.unlink):
+        damage()
         with pytest.raises(InputError, match="recipe.json"):
             synthesize(objects, tmp_path, IMAGES, config=SMALL)
-    recipe.unlink()
-    with pytest.raises(InputError, match="without its recipe"):
-        synthesize(objects, tmp_path, IMAGES, config=SMALL)
-
-
-def test_a_pool_that_was_exchanged_is_noticed(objects, tmp_path):
-    synthesize(objects, tmp_path, IMAGES, config=SMALL, shard=0, shards=2)
-    objects.rows(np.arange(9)).save(tmp_path / "synthesis_train/pool.npz")
-    shards._pool_of.cache_clear()
-    with pytest.raises(InputError, match="pool.npz"):
-        synthesize(objects, tmp_path, IMAGES, config=SMALL)
 
 
 # ---------------------------------------------------------------------------------------------- the profile, the verb
@@ -225,12 +189,3 @@ def test_the_verb_asks_a_teacher_that_was_fine_tuned_without_lvis(world: World, 
     assert len(load_dataset("amodal_lvis", tmp_path / "out", "train")) == 4
     (run,) = profile.runs.glob("sameo-*")
     assert json.loads((run / "config.json").read_text())["data"]["train"] == ["cocoa"]
-
-
-def test_the_verb_can_be_interrupted(objects, tmp_path, monkeypatch, capsys):
-    def interrupt(*arguments, **keywords):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sameo_core.synthesis.synthesize", interrupt)
-    assert main(["synthesize", "--pool", "pool.npz", "--out", str(tmp_path)]) == 130
-    assert "go on from here" in capsys.readouterr().err

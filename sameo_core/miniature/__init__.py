@@ -62,17 +62,12 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
         the path of the annotation file.
 
     Raises:
-        InputError: an unknown name or split, or no images asked for.
+        InputError: an unknown name or split.
     """
-    if name not in WRITERS:
-        rule = f"a miniature exists of {', '.join(WRITERS)}, found {name!r}"
-        raise InputError(file="name", rule=rule, remedy="Choose one of these names")
-    if images < 1:
-        raise InputError(file="images", rule=f"at least 1 image, found {images}", remedy="Ask for one or more")
-    root, layout = Path(root), WRITERS[name]
-    if layout.words and split not in layout.words:
-        rule = f"{name} has the splits {', '.join(layout.words)}; found {split!r}"
-        raise InputError(file="split", rule=rule, remedy="Choose one of these")
+    root, layout = Path(root), WRITERS.get(name)
+    if layout is None or (layout.words and split not in layout.words):
+        rule = f"names are {', '.join(WRITERS)}, splits {', '.join((layout or D2SA).words)}; found {name!r}, {split!r}"
+        raise InputError(file="name, split", rule=rule, remedy="Choose one of these")
     annotation_file = root / layout.annotation_name(split)
     recipe = {"description": f"miniature {name}", "split": split, "images": images, "seed": seed}
     recipe |= {"domain": str(DOMAINS[domain_of(name, split)])}

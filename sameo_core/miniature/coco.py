@@ -70,12 +70,6 @@ COCOA_CLS = Layout("annotations/COCO_amodal_{split}2014_with_classes.json", COCO
 
 # ------------------------------------------ D2SA: three files that number their ids independently, so that they collide
 
-D2SA_FILES = {  # split -> words of its file names; the images of all splits lie in one folder
-    "train": {"part": "training_rot0", "first": 0},
-    "augmented": {"part": "augmented", "first": 1},
-    "val": {"part": "validation", "first": 2},
-}
-
 
 def d2sa_document(images: Sequence[DrawnImage], split: str) -> dict:
     """As COCOA-cls; `occl_depth` counts the objects on top of an object. Blemish: names end in a space."""
@@ -99,7 +93,11 @@ D2SA = Layout(
     "d2s_amodal_annotations_v1/D2S_amodal_{part}.json",
     "d2s_amodal_images_v1/images/D2S_{first}{id:05d}.jpg",
     d2sa_document,
-    words=D2SA_FILES,
+    words={  # the images of all splits lie in one folder
+        "train": {"part": "training_rot0", "first": 0},
+        "augmented": {"part": "augmented", "first": 1},
+        "val": {"part": "validation", "first": 2},
+    },
 )
 
 # -------------------------- MUVA, with an assumed schema: none is published, see the reader. Three views of each scene
@@ -148,12 +146,7 @@ def edition_2019(images: Sequence[DrawnImage], split: str) -> dict:
     annotations = []
     for ids, image, _, item, ghost in _with_ghosts(images):
         empty = {"size": [image.height, image.width], "counts": [image.height * image.width]}
-        annotation = ids | {
-            "iscrowd": 0,
-            "area": item.area,
-            "bbox": item.box,
-            "segmentation": [item.amodal_outline],
-        }
+        annotation = ids | {"iscrowd": 0, "area": item.area, "bbox": item.box, "segmentation": [item.amodal_outline]}
         annotation |= {"inmodal_bbox": item.box if ghost else item.visible_box}
         annotations.append(annotation | {"inmodal_seg": empty if ghost else item.visible})
     return _kins_document(images, annotations, KINS_CATEGORIES)

@@ -40,11 +40,8 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
     Args:
         domain: a name of `DOMAINS`, or another `Domain`.
         index: number of the scene, from 0.
-        seed: seed of the whole world.
+        seed: of the whole world.
         split: different splits have different scenes.
-
-    Returns:
-        the scene; image UInt8 "h w 3", masks Bool "n h w"; every object shows at least `visible_pixels` pixels.
     """
     name, look = (domain, DOMAINS[domain]) if isinstance(domain, str) else ("custom", domain)
     number, view = divmod(index, look.views)
@@ -82,15 +79,13 @@ def draw_scene(domain: str | Domain, index: int, seed: int = 0, split: str = "tr
                 visible = [*remaining, placed]
                 objects.append((identity, draft.shape))
                 break
-    scene = _finish(canvas, rng, objects, amodal, visible)
-    return replace(scene, ground=ground, ground_category=ground_category)
+    return _finish(canvas, rng, objects, amodal, visible, ground, ground_category)
 
 
 def draw_frame(domain: str, video: int, frame: int, frames: int, seed: int, split: str) -> Scene:
     """Frame `frame` of a video of `frames`: objects move, come and go before a fixed background.
 
-    Returns:
-        a scene whose `identities` number the objects of the video; those not visible in this frame are left out.
+    `identities` number the objects of the video; those not visible in this frame are left out.
     """
     look = DOMAINS[domain]
     rng = _random_numbers(domain, seed, split, video)
@@ -149,6 +144,8 @@ def _finish(
     objects: list[tuple[int, str]],
     amodal: list[AmodalMask],
     visible: list[VisibleMask],
+    ground: Bool[np.ndarray, "h w"] | None = None,
+    ground_category: str | None = None,
 ) -> Scene:
     """The scene, with image noise, of those objects (identity, shape) that are visible."""
     height, width, _ = canvas.shape
@@ -160,8 +157,8 @@ def _finish(
         visible=np.array([visible[k] for k in kept], bool).reshape(-1, height, width),
         categories=tuple(objects[k][1] for k in kept),
         identities=tuple(objects[k][0] for k in kept),
-        ground=None,
-        ground_category=None,
+        ground=ground,
+        ground_category=ground_category,
     )
 
 

@@ -20,9 +20,7 @@ _UNANNOTATED = 0.1  # share of the objects that the file leaves out
 
 
 def lvis_document(images: Sequence[DrawnImage], split: str) -> dict:
-    """LVIS v1: visible polygons only, no `file_name`, federated: some objects are not annotated."""
-    shapes = DOMAINS["lvis"].shapes
-    ids = {shape: i for i, shape in enumerate(shapes, start=1)}
+    ids = {shape: i for i, shape in enumerate(DOMAINS["lvis"].shapes, start=1)}
     annotations: list[dict] = []
     records = []
     for image in images:
@@ -59,10 +57,7 @@ def _categories(ids: dict[str, int], annotations: list[dict]) -> list[dict]:
 def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1) -> dict[int, float]:
     """The ground truth that LVIS's file lacks: the hidden share of each annotated object.
 
-    The scenes are drawn again, so that unannotated occluders count, too.
-
-    Args:
-        split, images, seed, jobs: as `draw_dataset` was called.
+    The scenes are drawn again, with the arguments of `draw_dataset`, so that unannotated occluders count, too.
 
     Returns:
         annotation id, in the order of the file -> hidden pixels / pixels inside the frame; 0 for complete objects, NaN
@@ -75,7 +70,6 @@ def hidden_shares(split: str, images: int, seed: int = DATA_SEED, jobs: int = -1
 
 
 def _hidden_shares(split: str, seed: int, index: int) -> list[float]:
-    """`hidden_shares` of scene `index`."""
     image = describe_scene(LVIS.draw(domain_of("lvis", split), index, seed, split), index + 1)
     return [
         float("nan") if _touches_frame(item, image) else item.occlude_rate
@@ -124,13 +118,8 @@ def lvvis_document(images: Sequence[DrawnImage], split: str) -> dict:
         objects = {item.identity: item.category for image in frames for item in image.objects}
         for identity, category in sorted(objects.items()):
             seen = [next((o for o in image.objects if o.identity == identity), None) for image in frames]
-            annotation: dict = {
-                "id": len(annotations) + 1,
-                "video_id": video,
-                "category_id": ids[category],
-                "iscrowd": 0,
-            }
-            annotation |= {"segmentations": [item and item.visible for item in seen]}
+            annotation: dict = {"id": len(annotations) + 1, "video_id": video, "category_id": ids[category]}
+            annotation |= {"iscrowd": 0, "segmentations": [item and item.visible for item in seen]}
             annotation |= {"bboxes": [item and item.visible_box for item in seen]}
             annotations.append(annotation | {"areas": [item and mask_area(item.visible) for item in seen]})
     categories = [{"id": i, "name": s.replace("-", "_"), "partition": i % 4} for s, i in ids.items()]

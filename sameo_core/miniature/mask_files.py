@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from sameo_core.arrays import AmodalMask, Image, VisibleMask
 from sameo_core.masks import RLE, decode_rle, encode_mask
 from sameo_core.miniature.drawing import Scene, draw_room, draw_scene
-from sameo_core.miniature.records import DrawnImage, DrawnObject, Layout, image_record
+from sameo_core.miniature.records import DrawnImage, Layout, image_record
 from sameo_core.runs.atomic import atomic_write
 
 
@@ -54,7 +54,7 @@ def dyce_document(images: Sequence[DrawnImage], split: str) -> str:
         scale = np.tile([1000 / image.width, 1000 / image.height], 2)
         boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in (item.box for item in image.objects)]) * scale
         listed = [(" ".join(str(round(v)) for v in box), tag) for box, tag in zip(boxes, _tags(image), strict=True)]
-        if _lists_a_hidden_object(image):
+        if image.id % 12 == 0:
             listed.append(("0 0 40 40", "kitchen knife"))
         for k, (box, tag) in enumerate(listed):
             modal, amodal, full = (_mask(image, split, kind, k) for kind in ("modal", "amodal", "full"))
@@ -69,7 +69,7 @@ def write_dyce_masks(scene: Scene, image: DrawnImage, root: Path, split: str) ->
         save_mask(root / "modal" / _mask(image, split, "modal", k), visible)
         save_mask(root / "amodal" / _mask(image, split, "amodal", k), amodal)
         save_whole(root / "FullObj" / _mask(image, split, "full", k), scene.image, amodal, visible)
-    if _lists_a_hidden_object(image):
+    if image.id % 12 == 0:
         k, corner = len(image.objects), np.zeros((image.height, image.width), bool)
         save_mask(root / "modal" / _mask(image, split, "modal", k), corner)
         corner[:10, :10] = True
@@ -83,10 +83,6 @@ def _tags(image: DrawnImage) -> list[str]:
         names[-1] = "default (1)"
     so_far = [names[: k + 1].count(name) for k, name in enumerate(names)]
     return [name if count == 1 else f"{name} ({count})" for name, count in zip(names, so_far, strict=True)]
-
-
-def _lists_a_hidden_object(image: DrawnImage) -> bool:
-    return image.id % 12 == 0
 
 
 def _mask(image: DrawnImage, split: str, kind: str, k: int) -> str:
@@ -119,9 +115,10 @@ _OBJECTS = 39  # Matterport's "objects": everything else
 
 def mp3d_document(images: Sequence[DrawnImage], split: str) -> bytes:
     """Parallel lists of images and their regions; counts are bytes, as in pycocotools."""
-    sizes = [{"width": image.width, "height": image.height} for image in images]
-    names = [{"id": image.id, "file_name": MP3D_AMODAL.file_name(image.id, split)} for image in images]
-    records = [name | size for name, size in zip(names, sizes, strict=True)]
+    records = []
+    for image in images:
+        name = MP3D_AMODAL.file_name(image.id, split)
+        records.append({"id": image.id, "file_name": name, "width": image.width, "height": image.height})
     return pickle.dumps({"images": records, "annotations": [_annotation(image) for image in images]}, protocol=4)
 
 
@@ -129,19 +126,18 @@ def _annotation(image: DrawnImage) -> dict:
     listed = [k for k in reversed(range(len(image.objects))) if image.objects[k].hidden]  # front to back
     place = {k: i for i, k in enumerate(listed, start=1)}
     pairs = [f"{place[k]}-{place[j]}" for k in listed for j in image.objects[k].occludes if j in place]
-    regions = [_region(image.objects[k]) for k in listed]
+    regions = [
+        {
+            "category_id": _MATTERPORT.get(item.category, _OBJECTS),
+            "isStuff": int(item.category in ("wall", "floor")),
+            "segmentation": _with_bytes(item.amodal),
+            "visible_mask": _with_bytes(item.visible),
+        }
+        for item in (image.objects[k] for k in listed)
+    ]
     if regions and image.id % 10 == 0:
         regions[0]["visible_mask"] = _with_bytes(encode_mask(np.zeros((image.height, image.width), bool)))
     return {"image_id": image.id, "depth_constraint": ",".join(pairs), "regions": regions}
-
-
-def _region(item: DrawnObject) -> dict:
-    return {
-        "category_id": _MATTERPORT.get(item.category, _OBJECTS),
-        "isStuff": int(item.category in ("wall", "floor")),
-        "segmentation": _with_bytes(item.amodal),
-        "visible_mask": _with_bytes(item.visible),
-    }
 
 
 def _with_bytes(rle: RLE) -> dict:

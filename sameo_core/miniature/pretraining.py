@@ -24,7 +24,7 @@ from sameo_core.masks import mask_box, mask_iou
 from sameo_core.miniature.drawing import Scene, draw_scene
 from sameo_core.model import EfficientSam, Sameo, build_efficient_sam
 from sameo_core.model.losses import dice_loss, focal_loss, iou_l1_loss
-from sameo_core.runs.atomic import atomic_write, make_folder
+from sameo_core.runs.atomic import atomic_write
 from sameo_core.runs.folders import write_environment
 from sameo_core.training import shrink_masks
 from sameo_core.training.loop import TrainingRun, linear_factor
@@ -219,13 +219,9 @@ def _dice_of_each(logits: Float[Tensor, "n m hm wm"], target: Float[Tensor, "n m
 
 @torch.inference_mode()
 def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -> Float[np.ndarray, " n"]:
-    """IoU of the visible mask of every object, prompted by its visible box, at full resolution.
+    """IoU of each object's visible mask, prompted by its visible box, at full resolution; scenes of split "val".
 
-    Args:
-        model: EfficientSAM; its training or evaluation mode is kept.
-        domain: of the drawn world; "pretraining" holds the shapes seen in pre-training, "cocoa_cls" none of them.
-        scenes: how many scenes of split "val".
-        seed: of the drawn world.
+    `domain` "pretraining" holds the shapes seen in pre-training, "cocoa_cls" none of them. The model's mode is kept.
     """
     mode, values = model.training, []
     for index in range(scenes):
@@ -240,13 +236,9 @@ def visible_ious(model: EfficientSam, domain: str, scenes: int, seed: int = 0) -
 def drawn_batches(
     scenes: Dataset, config: Any, start: int, collate: Callable[[list], Any] | None = None
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Scene names and content of each batch from a step on, drawn in another process.
+    """Scene names and content of each batch from step `start` on, drawn in another process.
 
-    Args:
-        scenes: by number.
-        config: a recipe with `steps` and `images` (per step).
-        start: the first step.
-        collate: makes a batch of a list of scenes; None: stacked tensors.
+    `config` has `steps` and `images` (per step); `collate` makes a batch of a list of scenes, None: stacked tensors.
     """
     numbers = range(start * config.images, config.steps * config.images)
     loader = DataLoader(scenes, config.images, sampler=numbers, num_workers=1, prefetch_factor=4, collate_fn=collate)
@@ -255,22 +247,15 @@ def drawn_batches(
 
 
 def claim_folder(folder: Path, config: Any) -> None:
-    """Make a run folder with config.json (the recipe, a dataclass with `steps`) and environment.json.
+    """Make a run folder with config.json (the recipe, a dataclass) and environment.json.
 
     Raises:
-        InputError: the folder holds another recipe's run, or an unreadable one, or cannot be made.
+        InputError: the folder holds another recipe's run, or cannot be made.
     """
-    make_folder(folder)
-    path, recipe = folder / "config.json", asdict(config)
-    if path.exists():
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            remedy = "Choose another folder, or delete this one"
-            raise InputError(file=path, rule=f"not the recipe of a run: {error}", remedy=remedy) from error
-        if not isinstance(earlier, dict) or any(earlier.get(key) != recipe[key] for key in recipe if key != "steps"):
-            rule = "a run folder belongs to one recipe, found another one"
-            raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
+    path, recipe = folder / "config.json", json.dumps(asdict(config), indent=1)
+    if path.exists() and path.read_bytes() != recipe.encode():
+        rule = "a run folder belongs to one recipe, found another one"
+        raise InputError(file=path, rule=rule, remedy="Choose another folder, or delete this one")
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(recipe, indent=1))
+        partial.write_text(recipe)
     write_environment(folder)

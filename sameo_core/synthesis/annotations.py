@@ -4,12 +4,12 @@ The keys are documented in `datasets/amodal_lvis.py`.
 """
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from sameo_core.arrays import BoxXYXY
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair
@@ -45,20 +45,9 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
     seen[y0:y1, x0:x1] = pair.target_mask & ~front[y0:y1, x0:x1]
     left, top, inside = pair.occluder_inside(*size)
     occluder_box = mask_box(inside) + np.array([left, top] * 2)
-    target = {
-        "category_id": int(pool.category_id[pair.target]),
-        "iscrowd": 0,
-        "bbox": xyxy_to_xywh(pool.box[pair.target]).tolist(),
-        "area": int(pool.area[pair.target]),
-        "segmentation": pool.rle(pair.target),
-    }
-    occluder = {
-        "category_id": int(pool.category_id[pair.occluder]),
-        "iscrowd": 0,
-        "bbox": xyxy_to_xywh(occluder_box).tolist(),
-        "area": int(np.count_nonzero(inside)),
-        "segmentation": encode_mask(front),
-    }
+    area = int(pool.area[pair.target])
+    target = _object(pool, pair.target, pool.box[pair.target], area, pool.rle(pair.target))
+    occluder = _object(pool, pair.occluder, occluder_box, int(np.count_nonzero(inside)), encode_mask(front))
     pasted = {
         "scale": pair.scale,
         "flipped": pair.flipped,
@@ -85,6 +74,16 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
     ]
 
 
+def _object(pool: Pool, index: int, box: BoxXYXY, area: int, segmentation: RLE) -> dict:
+    return {
+        "category_id": int(pool.category_id[index]),
+        "iscrowd": 0,
+        "bbox": xyxy_to_xywh(box).tolist(),
+        "area": area,
+        "segmentation": segmentation,
+    }
+
+
 def statistics(pairs: list[Pair]) -> dict:
     """Number of pairs, target and achieved rates, redraws by reason."""
     asked = np.array([pair.target_rate for pair in pairs])
@@ -106,16 +105,15 @@ def read_statistics(root: str | Path, split: str = "train") -> list[dict]:
         InputError: no shard exists, or one of them does not begin with its info.
     """
     found = []
-    pattern = re.compile(rf"amodal_lvis_{re.escape(split)}_\d{{5}}-of-\d{{5}}\.json")
-    for path in sorted((Path(root) / "annotations").glob("*.json")):
-        if pattern.fullmatch(path.name):
-            try:
-                start = path.read_text()[:1_000_000]
-                info, _ = json.JSONDecoder().raw_decode(start, start.index('"info":') + len('"info": '))
-                found.append(info["statistics"])
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                rule, remedy = f"a shard begins with its info: {error}", "Synthesise it again"
-                raise InputError(file=path, rule=rule, remedy=remedy) from error
+    digits = "[0-9]" * 5
+    for path in sorted((Path(root) / "annotations").glob(f"amodal_lvis_{split}_{digits}-of-{digits}.json")):
+        try:
+            start = path.read_text()[:1_000_000]
+            info, _ = json.JSONDecoder().raw_decode(start, start.index('"info":') + len('"info": '))
+            found.append(info["statistics"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            rule, remedy = f"a shard begins with its info: {error}", "Synthesise it again"
+            raise InputError(file=path, rule=rule, remedy=remedy) from error
     if not found:
         remedy = "Synthesise the split first"
         raise InputError(file=root, rule=f"at least one shard of split {split!r}", remedy=remedy)

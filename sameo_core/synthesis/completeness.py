@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped, UInt16
+from jaxtyping import UInt16
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -68,10 +68,8 @@ def _measure_geometry(dataset: AmodalDataset, images: Sequence[AmodalImage]) -> 
     """The objects of some images, before `_ask_teacher` and `Pool.judged`."""
     rows = [{"image": number} | row for number, image in enumerate(images) for row in _objects(image)]
     counts = [row["counts"].encode() for row in rows]
-
-    def column(name: str, kind: type) -> Shaped[np.ndarray, "n *_"]:
-        return np.array([row[name] for row in rows], kind)
-
+    integers = ("image", "annotation_id", "category_id", "area", "frame_gap")
+    shares = ("largest_part", "core_share", "free_ring")
     return Pool(
         source=np.array([dataset.name]),
         split=np.array([dataset.split]),
@@ -84,12 +82,12 @@ def _measure_geometry(dataset: AmodalDataset, images: Sequence[AmodalImage]) -> 
         image_size=np.array([(image.height, image.width) for image in images], np.int64).reshape(-1, 2),
         counts=np.frombuffer(b"".join(counts), np.uint8),
         end=np.cumsum([len(item) for item in counts], dtype=np.int64),
-        box=column("box", np.float32).reshape(-1, 4),
+        box=np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
         agreement=np.ones(len(rows), np.float32),
         predicted_hidden=np.zeros(len(rows), np.float32),
         rule=np.zeros(len(rows), np.int64),
-        **{name: column(name, np.int64) for name in ("image", "annotation_id", "category_id", "area", "frame_gap")},
-        **{name: column(name, np.float32) for name in ("largest_part", "core_share", "free_ring")},
+        **{name: np.array([row[name] for row in rows], np.int64) for name in integers},
+        **{name: np.array([row[name] for row in rows], np.float32) for name in shares},
     )
 
 
@@ -179,32 +177,21 @@ class CurvePoint(NamedTuple):
 
 
 def completeness_curve(
-    pool: Pool,
-    hidden: Mapping[int, float],
-    config: CompletenessConfig | None = None,
-    tolerance: float | int = 0.0,
-    thresholds: Sequence[float] | None = None,
+    pool: Pool, hidden: Mapping[int, float], config: CompletenessConfig, tolerance: float | int = 0.0
 ) -> list[CurvePoint]:
-    """Precision and recall of "complete" against the threshold of agreement, given the ground truth.
+    """Precision and recall of "complete" at thresholds of agreement 0.50, 0.51, ..., 0.99, given the ground truth.
 
     All other rules still apply. Recall is over the complete objects that pass the geometric rules.
 
     Args:
         pool: all objects of one data set, as `collect_complete_objects` returned them.
         hidden: annotation id -> true hidden share, NaN if cut by the frame: `miniature.hidden_shares`.
-        config: thresholds of the other rules; the defaults if None.
+        config: thresholds of the other rules.
         tolerance: the largest hidden share that still counts as complete.
-        thresholds: ascending; 0.50, 0.51, ..., 0.99 if None.
 
     Raises:
-        InputError: the truth lacks an object of the pool, or no object is complete.
+        InputError: no object is complete.
     """
-    unknown = sorted(set(pool.annotation_id.tolist()) - set(hidden))
-    if unknown:
-        rule = f"the truth must have every object; {len(unknown)} are missing"
-        remedy = "Draw the truth of the same split, number of images and seed"
-        raise InputError(file="hidden", record=f"annotation {unknown[0]}", rule=rule, remedy=remedy)
-    config = config or CompletenessConfig()
     candidates = ~np.any([RULES[name](pool, config) for name in RULES if name not in RULES_OF_THE_TEACHER], axis=0)
     shares = np.array([hidden[i] for i in pool.annotation_id.tolist()], float)
     complete = (shares <= tolerance) & candidates  # False for NaN
@@ -213,7 +200,7 @@ def completeness_curve(
         raise InputError(file="hidden", rule=rule, remedy="Give a larger data set, or weaker rules")
     candidates &= ~RULES["teacher sees a hidden part"](pool, config)
     points = []
-    for threshold in np.arange(50, 100) / 100 if thresholds is None else thresholds:
+    for threshold in np.arange(50, 100) / 100:
         kept = candidates & (pool.agreement >= threshold)
         right, all_kept = int((kept & complete).sum()), int(kept.sum())
         precision = right / all_kept if all_kept else 1.0

@@ -62,21 +62,13 @@ class Pair:
 
 
 def check_curriculum(config: SynthesisConfig) -> None:
-    """Raises InputError unless edges ascend in (0, 1), each band has a weight, and sizes are an interval."""
+    """Raises InputError unless rates ascend within (0, 1) and each band between two of them has a weight."""
     edges, weights = config.rate_edges, config.rate_weights
-    bands, smallest, largest = len(edges) - 1, config.smallest_occluder, config.largest_occluder
-    ascending = bands >= 1 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0)
-    weighted = len(weights) == bands and min(weights, default=-1) >= 0 and sum(weights) > 0
-    rules = (
-        ("rate_edges", ascending, f"at least two rates in (0, 1), ascending, found {edges}"),
-        ("rate_weights", weighted, f"a weight for each of the {bands} bands, not all 0, found {weights}"),
-        ("smallest_occluder", 0 < smallest <= largest, f"0 < smallest <= largest, found {smallest} and {largest}"),
-        ("pairs_per_shard", config.pairs_per_shard >= 1, f"at least 1, found {config.pairs_per_shard}"),
-    )
-    for record, holds, rule in rules:
-        if not holds:
-            remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py) or its overrides"
-            raise InputError(file="synthesis", record=record, rule=rule, remedy=remedy)
+    ascending = len(edges) >= 2 and edges[0] > 0 and edges[-1] < 1 and all(np.diff(edges) > 0)
+    if not ascending or len(weights) != len(edges) - 1 or min(weights) < 0 or sum(weights) <= 0:
+        rule = f"rates ascend within (0, 1), with a weight per band; found {edges} with weights {weights}"
+        remedy = "Correct SynthesisConfig (sameo_core/config/profiles.py) or its overrides"
+        raise InputError(file="synthesis", record="rate_edges", rule=rule, remedy=remedy)
 
 
 # ---------------------------------------------------------------------------------------------------- geometry
@@ -88,13 +80,10 @@ def draw_pair(pool: Pool, config: SynthesisConfig, seed: int, number: int) -> Pa
     The rate is drawn once, from the curriculum; objects, size and direction are redrawn until the masks show that rate
     within the tolerance, so that hard pairs do not bias the curriculum. Redraws are counted by reason.
 
-    Args:
-        pool: complete objects only (`Pool.complete`).
-        config: see `SynthesisConfig`.
-        seed, number: of the set, of the pair.
+    The pool holds complete objects only (`Pool.complete`).
 
     Raises:
-        InputError: no pair fits after `pairs_per_image` redraws, or the pool holds damaged masks.
+        InputError: no pair fits after `pairs_per_image` redraws.
     """
     rng = np.random.default_rng([seed, number])
     weights = np.array(config.rate_weights)
@@ -178,14 +167,9 @@ def _place(
 
 
 def ladder(pool: Pool, config: SynthesisConfig, seed: int, number: int, rates: Sequence[float]) -> list[Pair]:
-    """Pair `number` of a set at several occlusion rates: its occluder moves along its direction.
+    """The pair of `draw_pair` at several occlusion rates: its occluder moves along its direction.
 
-    Args:
-        pool, config, seed, number: as `draw_pair`.
-        rates: in 0..1; `achieved_rate` is the nearest possible for this pair.
-
-    Raises:
-        InputError: as `draw_pair`.
+    `achieved_rate` is the nearest possible. Raises InputError as `draw_pair`.
     """
     pair = draw_pair(pool, config, seed, number)
     x0, y0, _, _ = pool.bounds(pair.target)

@@ -1,7 +1,7 @@
 """A pool: the objects of some data sets and their measures as columns, and the rules that exclude objects."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -77,27 +77,22 @@ class Pool:
     def rle(self, index: int) -> RLE:
         """The mask of an object as RLE of its image's size."""
         start = self.end[index - 1] if index else 0
-        counts = self.counts[start : self.end[index]].tobytes().decode("ascii", "replace")
-        return {"size": self.size(index), "counts": counts}
+        return {"size": self.size(index), "counts": self.counts[start : self.end[index]].tobytes().decode("ascii")}
 
     def bounds(self, index: int) -> tuple[int, int, int, int]:
         """The box of an object, xyxy in whole pixels."""
         return tuple(self.box[index].astype(int).tolist())
 
     def mask(self, index: int) -> VisibleMask:
-        """The mask of an object, in its image's frame. Raises InputError if the stored run lengths are damaged."""
+        """The mask of an object, in its image's frame."""
         x0, y0, x1, y1 = self.bounds(index)
         mask = np.zeros(self.size(index), bool, order="F")  # column-major, as run lengths
         mask[y0:y1, x0:x1] = self.cropped_mask(index)
         return mask
 
     def cropped_mask(self, index: int) -> CroppedMask:
-        """The mask of an object inside its box. Raises InputError as `mask`."""
-        try:
-            return decode_rle_inside(self.rle(index), self.bounds(index))
-        except InputError as error:
-            remedy = "The pool is damaged: collect the objects again"
-            raise InputError(file="pool", record=f"object {index}", rule=error.rule, remedy=remedy) from error
+        """The mask of an object inside its box."""
+        return decode_rle_inside(self.rle(index), self.bounds(index))
 
     def complete(self) -> "Pool":
         """The objects that no rule excludes, and their images."""
@@ -136,11 +131,6 @@ class Pool:
         counts = {name: int((self.rule == number).sum()) for number, name in enumerate(RULES, start=1)}
         return {name: count for name, count in counts.items() if count or name not in OFTEN_OFF}
 
-    def moved(self, roots: Mapping[str, str | Path]) -> "Pool":
-        """The same pool with its data sets in other folders: name -> root."""
-        root = [str(roots.get(str(name), old)) for name, old in zip(self.source, self.root, strict=True)]
-        return replace(self, root=np.array(root))
-
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the pool's content, independent of where the images lie."""
         digest = hashlib.sha256()
@@ -166,31 +156,14 @@ class Pool:
         Raises:
             InputError: the file is missing, damaged, or no pool.
         """
-        path = Path(path)
-        if not path.is_file():
-            rule = "the pool of complete objects must exist"
-            raise InputError(file=path, rule=rule, remedy="Collect the objects first, or give another file")
         try:
             with np.load(path, allow_pickle=False) as file:
                 if any(member.compress_type for member in file.zip.infolist()):
                     raise ValueError("columns are compressed, so `save` did not write them: they could be of any size")
-                pool = cls(**{name: file[name] for name in _COLUMNS})
-            pool._check()
+                return cls(**{name: file[name] for name in _COLUMNS})
         except Exception as error:  # zip, npy and numpy raise almost anything on a damaged file
-            remedy = "The file is damaged, or no pool: collect the objects again"
+            remedy = "Collect the objects (again), or give another file"
             raise InputError(file=path, rule=f"not a pool of objects: {error}", remedy=remedy) from error
-        return pool
-
-    def _check(self) -> None:
-        """Raises ValueError if columns do not fit each other."""
-        for names in (_SOURCE_COLUMNS, ("category_ids", "category_names"), _IMAGE_COLUMNS, _OBJECT_COLUMNS):
-            if len({len(getattr(self, name)) for name in names}) > 1:
-                raise ValueError(f"not as many entries in each of {', '.join(names)}")
-        if (np.diff(self.end, prepend=0) < 1).any() or self.end[-1:].sum() != len(self.counts):
-            raise ValueError("end and counts do not fit each other")
-        for rows, table in ((self.image, self.image_id), (self.image_source, self.source)):
-            if len(rows) and not 0 <= rows.min() <= rows.max() < len(table):
-                raise ValueError(f"a row number leads out of its table of {len(table)}")
 
 
 _COLUMNS = tuple(item.name for item in fields(Pool))
@@ -217,12 +190,7 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
     """Concatenate pools; categories are matched by name.
 
     A category keeps its id unless an earlier pool gave that id to another name; then it gets the next free one.
-
-    Raises:
-        InputError: no pool.
     """
-    if not pools:
-        raise InputError(file="pools", rule="at least one pool, found none", remedy="Give the pools of some data sets")
     ids: dict[str, int] = {}
     sources: dict[tuple[str, str, str], int] = {}
     columns: dict[str, list] = {name: [] for name in (*_IMAGE_COLUMNS, *_OBJECT_COLUMNS, "counts")}

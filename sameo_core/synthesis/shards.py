@@ -50,18 +50,16 @@ def synthesize(
         pool: the collected objects, or their file; incomplete ones are left out.
         out: root of the data set, to be read with `load_dataset("amodal_lvis", out, split)`.
         images: in all; half of them un-occluded.
-        split: its name.
+        split, seed: its name, and the seed of all its pairs.
         config: see `SynthesisConfig`; the defaults if None.
-        seed: of the whole split.
         workers: processes on this machine, -1 for one per core.
         scheduler: address of a Dask scheduler whose workers are used instead; they must see `out` and the source
             images under the same paths.
         shard, shards: make part `shard` (from 0) of `shards` parts only, e.g. one per task of a Slurm array.
 
     Raises:
-        InputError: an odd number of images; a negative seed; no workers; a curriculum that contradicts itself; fewer
-            than two images in the pool; a folder that holds another set; a part that does not exist; source images
-            missing; `out` not writable.
+        InputError: an argument or a curriculum that makes no sense; fewer than two images in the pool; a folder that
+            holds another set; source images missing; `out` not writable.
     """
     out, config = Path(out), config or SynthesisConfig()
     _check_arguments(images, seed, workers)
@@ -74,9 +72,9 @@ def synthesize(
     recipe = json.loads(json.dumps(recipe))  # as it will be read back
     _claim(out, split, recipe, pool)
     count = -(-images // 2 // config.pairs_per_shard)
-    files = [_annotation_file(out, split, number, count) for number in range(count)]
+    files = [out / FILE.format(split=split, shard=number, shards=count) for number in range(count)]
     todo = [number for number in range(count)[part] if not _is_whole(files[number])]
-    work = (delayed(write_shard)(out, split, number, count, recipe, config) for number in todo)
+    work = (delayed(write_shard)(out, files[number], number, recipe, config) for number in todo)
     with _backend(scheduler, workers) as n_jobs:
         done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)(work)
         for _ in tqdm(done, total=len(files[part]), initial=len(files[part]) - len(todo), desc=f"synthesising {split}"):
@@ -128,12 +126,10 @@ def _backend(scheduler: str | None, workers: int) -> Iterator[int]:
         from distributed import Client
 
         client = Client(scheduler, timeout=30)
-    except ImportError as error:
-        rule = "a scheduler needs the package distributed, which is not installed"
-        raise InputError(file="scheduler", rule=rule, remedy='Install it: pip install -e ".[cluster]"') from error
-    except (OSError, ValueError, TypeError) as error:
+    except (ImportError, OSError, ValueError, TypeError) as error:
         rule = f"a Dask scheduler must answer there: {error}"
-        raise InputError(file=scheduler, rule=rule, remedy="Start it, or correct the address") from error
+        remedy = 'Start it, correct the address, or install distributed: pip install -e ".[cluster]"'
+        raise InputError(file=scheduler, rule=rule, remedy=remedy) from error
     with client, parallel_config(backend="dask"):
         yield -1
 
@@ -141,23 +137,20 @@ def _backend(scheduler: str | None, workers: int) -> Iterator[int]:
 def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
     """Make `out` the folder of this recipe. Raises InputError if it belongs to another."""
     path, pool_file = out / RECIPE.format(split=split), out / POOL.format(split=split)
-    if path.exists():
+    if path.exists() or any((out / "annotations").glob(f"amodal_lvis_{split}_*.json")):
         try:
-            found = json.loads(path.read_text())
-            differs = {key for key in recipe | found if recipe.get(key) != found.get(key)}
-        except (ValueError, TypeError, RecursionError) as error:
-            remedy = "Delete the folder, or give another one"
-            raise InputError(file=path, rule=f"not a recipe: {error}", remedy=remedy) from error
-        if differs:
-            what = "; ".join(f"{key} {found.get(key)!r}, asked for {recipe.get(key)!r}" for key in sorted(differs))
+            found = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError, RecursionError):  # missing or damaged
+            found = {}
+        if found != recipe:
+            differs = [key for key in sorted(recipe | found) if recipe.get(key) != found.get(key)]
+            what = "; ".join(f"{key} {found.get(key)!r}, asked for {recipe.get(key)!r}" for key in differs)
+            rule = f"the folder holds a split {split!r} of another recipe: {what if found else 'unknown'}"
             remedy = "Ask for the same, delete the folder, or give another one"
-            raise InputError(file=path, rule=f"the folder holds a set of another recipe: {what}", remedy=remedy)
+            raise InputError(file=path, rule=rule, remedy=remedy)
         with contextlib.suppress(InputError):
             Pool.load(pool_file)
             return
-    elif any((out / "annotations").glob(f"amodal_lvis_{split}_*.json")):
-        remedy = "Give an empty folder, or another split"
-        raise InputError(file=out, rule=f"the folder holds a split {split!r} without its recipe", remedy=remedy)
     make_folder(out)
     pool.save(pool_file)
     with atomic_write(path) as partial:
@@ -167,15 +160,15 @@ def _claim(out: Path, split: str, recipe: dict, pool: Pool) -> None:
 # ---------------------------------------------------------------------------------------------------- one shard
 
 
-def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, config: SynthesisConfig) -> None:
-    """Make shard `number` of `count` unless it is finished. May be interrupted, or run twice at once.
+def write_shard(out: Path, annotation_file: Path, number: int, recipe: dict, config: SynthesisConfig) -> None:
+    """Make shard `number` unless it is finished. May be interrupted, or run twice at once.
 
     Raises:
         InputError: see `draw_pair`, `compose`; or the folder is not writable.
     """
-    annotation_file = _annotation_file(out, split, number, count)
     if _is_whole(annotation_file):
         return
+    split = recipe["split"]
     pool = _pool_of(str(out / POOL.format(split=split)), recipe["pool"])
     images, annotations, pairs = [], [], []
     try:
@@ -185,7 +178,8 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
             composed = compose(pool, pair, config)
             records = image_records(pool, pair, composed)
             for record, data in zip(records, (composed.original, composed.occluded), strict=True):
-                _write_image(out / "images" / split / f"{number:05d}" / record["file_name"], data)
+                with atomic_write(out / "images" / split / f"{number:05d}" / record["file_name"]) as partial:
+                    partial.write_bytes(data)
             images += records
             annotations += annotate(pool, pair, composed.brightness_shift)
             pairs.append(pair)
@@ -203,13 +197,6 @@ def write_shard(out: Path, split: str, number: int, count: int, recipe: dict, co
             raise
 
 
-def _write_image(path: Path, data: bytes) -> None:
-    """Write a file unless it has this content already."""
-    if not path.is_file() or path.read_bytes() != data:
-        with atomic_write(path) as partial:
-            partial.write_bytes(data)
-
-
 def _remove_partial_files(out: Path, split: str) -> None:
     """Remove what killed processes left behind."""
     for pattern in (f"images/{split}/*/*", f"annotations/amodal_lvis_{split}_*", f"synthesis_{split}/*"):
@@ -220,14 +207,7 @@ def _remove_partial_files(out: Path, split: str) -> None:
 @functools.lru_cache(maxsize=1)
 def _pool_of(path: str, fingerprint: str) -> Pool:
     """The pool, loaded once per process; `fingerprint` tells it from an earlier one at the same path."""
-    pool = Pool.load(path)
-    if pool.fingerprint() != fingerprint:
-        raise InputError(file=path, rule="the pool is not the recipe's", remedy="Delete the folder and start again")
-    return pool
-
-
-def _annotation_file(out: Path, split: str, number: int, count: int) -> Path:
-    return out / FILE.format(split=split, shard=number, shards=count)
+    return Pool.load(path)
 
 
 def _is_whole(annotation_file: Path) -> bool:

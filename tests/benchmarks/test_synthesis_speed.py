@@ -4,19 +4,18 @@ Sources are drawn at LVIS's usual size, 640 x 480, with grain: what decoding cos
 scene has fewer of them than a photograph of COCO, about 160 KB. `python -m pytest -m benchmark -s tests/benchmarks`.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import AgreeingTeacher, tree
 from peak_memory import peak_megabytes
 
 import sameo_core
@@ -24,30 +23,11 @@ from sameo_core.config import CompletenessConfig, SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance, load_dataset
 from sameo_core.masks import encode_mask
 from sameo_core.miniature import DOMAINS, draw_scene
-from sameo_core.model import AmodalPrediction, Sameo
-from sameo_core.synthesis import Pool, collect_complete_objects, draw_pair, synthesize
+from sameo_core.synthesis import Pool, collect_complete_objects, draw_pair, measure_speed, synthesize
 
 PHOTOGRAPHS = 48
 GRAIN = 9  # standard deviation, grey levels
 DOMAIN = replace(DOMAINS["lvis"], image_sizes=((480, 640),), objects=(3, 6), object_size=(0.15, 0.6))
-
-
-class Obliging(Sameo):
-    """Agrees with whatever is annotated."""
-
-    def __init__(self, dataset):
-        self.known = {image.read().tobytes(): image for image in dataset}
-
-    def fingerprint(self):
-        return "obliging"
-
-    def embed(self, image):
-        return self.known[image.tobytes()]
-
-    def predict_in_passes(self, embedding, image_size, boxes, scores=None):
-        found = {tuple(item.visible_box.tolist()): item for item in embedding.instances}
-        ones = np.ones(len(boxes), np.float32)
-        yield AmodalPrediction(np.stack([found[tuple(box)].visible for box in boxes.tolist()]), ones, ones)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +47,7 @@ def pool_file(tmp_path_factory, full) -> Path:
         images.append(AmodalImage(number, path.name, path, 480, 640, instances))
     dataset = AmodalDataset("lvis", root, "train", {1: "thing"}, images, {})
     with_objects = [image for image in images if image.instances]
-    pool = collect_complete_objects(Obliging(with_objects), dataset, CompletenessConfig(), root / "record")
+    pool = collect_complete_objects(AgreeingTeacher(with_objects), dataset, CompletenessConfig(), root / "record")
     kilobytes = np.mean([image.path.stat().st_size for image in images]) / 1024
     print(f"\n{len(pool.complete())} complete of {len(pool)} objects; a photograph has {kilobytes:.0f} KB")
     return pool.save(root / "pool.npz")
@@ -75,7 +55,8 @@ def pool_file(tmp_path_factory, full) -> Path:
 
 def measured_alone(pool_file: Path, folder: Path, what: str, *sizes: int) -> list[float]:
     """What one of the functions below prints in a process of its own: without pytest, and without its type checks."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(sameo_core.__file__).resolve().parents[1])}
+    code = Path(sameo_core.__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{code / 'tests'}"}
     command = [sys.executable, __file__, str(pool_file), str(folder), what, *map(str, sizes)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -87,20 +68,11 @@ def throughput(pool_file: Path, folder: Path, pairs: int, rounds: int) -> None:
     pool, config = Pool.load(pool_file).complete(), SynthesisConfig(pairs_per_shard=50)
     bound, whole = [], []
     for turn in range(rounds):
-        drawn = [draw_pair(pool, config, 0, number) for number in range(pairs)]
-        start = time.process_time()
-        for pair in drawn:
-            target, occluder = (
-                PIL.Image.open(BytesIO(pool.path(i).read_bytes())) for i in (pair.target, pair.occluder)
-            )
-            target.load()
-            occluder.load()
-            target.save(BytesIO(), "JPEG", qtables=target.quantization, subsampling=2)
-        bound.append(time.process_time() - start)
+        bound.append(measure_speed(pool, config, pairs)["codec seconds a pair"])
         start = time.process_time()
         synthesize(pool, folder / str(turn), 2 * pairs, config=config)
-        whole.append(time.process_time() - start)
-    print(min(bound) / pairs, min(whole) / pairs)
+        whole.append((time.process_time() - start) / pairs)
+    print(min(bound), min(whole))
 
 
 def two_workers(pool_file: Path, folder: Path, images: int, shards: int, rounds: int) -> None:
@@ -121,24 +93,11 @@ def peak_memory(pool_file: Path, folder: Path, images: int) -> None:
     print(peak_megabytes())
 
 
-def written(folder: Path) -> dict[Path, str]:
-    """Images and annotations of a set, each by its digest."""
-    paths = [path for kind in ("images", "annotations") for path in (folder / kind).rglob("*") if path.is_file()]
-    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def check_set(folder: Path, images: int) -> None:
-    """So many images can be read, half of them with the occluder."""
-    dataset = load_dataset("amodal_lvis", folder, "train")
-    assert [len(image.instances) for image in dataset] == [1, 2] * (images // 2)
-    assert all(image.read().shape == (image.height, image.width, 3) for image in dataset)
-
-
 def test_one_core_reaches_half_of_the_codec_bound(pool_file, tmp_path, full):
     """Decode two and encode one, against everything that is done for a pair. 150 pairs, best of five rounds."""
     pairs, rounds = (150, 5) if full else (4, 1)
     bound, whole = measured_alone(pool_file, tmp_path, "throughput", pairs, rounds)
-    check_set(tmp_path / "0", 2 * pairs)
+    assert len(load_dataset("amodal_lvis", tmp_path / "0", "train")) == 2 * pairs
     if not full:
         return
     print(f"\n{1000 * whole:.1f} ms a pair, codec {1000 * bound:.1f} ms: {bound / whole:.0%} of the codec bound")
@@ -153,8 +112,7 @@ def test_two_workers_are_nearly_twice_as_fast(pool_file, tmp_path):
     """The workers are there already, as in any long run; 1,000 images, best of three rounds. Needs an idle machine."""
     images, shards = 1000, 20
     one, two = measured_alone(pool_file, tmp_path, "two_workers", images, shards, 3)
-    alone = written(tmp_path / "0-1")
-    assert len(alone) == images + shards and alone == written(tmp_path / "0-2")
+    assert tree(tmp_path / "0-1") == tree(tmp_path / "0-2")
     print(f"\n1,000 images: one worker {one:.1f} s, two {two:.1f} s: {one / two:.2f} x")
     assert one >= 1.8 * two
 
