@@ -66,8 +66,8 @@ def draw_dataset(name: str, root: str | Path, split: str, images: int, seed: int
     """
     root, layout = Path(root), WRITERS.get(name)
     if layout is None or (layout.words and split not in layout.words):
-        rule = f"names are {', '.join(WRITERS)}, splits {', '.join((layout or D2SA).words)}; found {name!r}, {split!r}"
-        raise InputError(file="name, split", rule=rule, remedy="Choose one of these")
+        rule = f"one of {', '.join(WRITERS)}, and a split it has; found {name!r}, {split!r}"
+        raise InputError(file="name, split", rule=rule, remedy="Choose from these")
     annotation_file = root / layout.annotation_name(split)
     recipe = {"description": f"miniature {name}", "split": split, "images": images, "seed": seed}
     recipe |= {"domain": str(DOMAINS[domain_of(name, split)])}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sameo_core.arrays import BoxXYXY
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, encode_mask, mask_box, xyxy_to_xywh
+from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair
 from sameo_core.synthesis.painting import Composed
 from sameo_core.synthesis.pool import Pool
@@ -39,15 +38,7 @@ def image_records(pool: Pool, pair: Pair, composed: Composed) -> list[dict]:
 
 def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
     """The three annotations of a pair: the target whole, the target occluded, and the whole occluder."""
-    size = pool.size(pair.target)
-    front, seen = pair.occluder_mask(*size), np.zeros(size, bool, order="F")
-    x0, y0, x1, y1 = pool.bounds(pair.target)
-    seen[y0:y1, x0:x1] = pair.target_mask & ~front[y0:y1, x0:x1]
-    left, top, inside = pair.occluder_inside(*size)
-    occluder_box = mask_box(inside) + np.array([left, top] * 2)
-    area = int(pool.area[pair.target])
-    target = _object(pool, pair.target, pool.box[pair.target], area, pool.rle(pair.target))
-    occluder = _object(pool, pair.occluder, occluder_box, int(np.count_nonzero(inside)), encode_mask(front))
+    whole, front = pool.rle(pair.target), encode_mask(pair.occluder_mask(*pool.size(pair.target)))
     pasted = {
         "scale": pair.scale,
         "flipped": pair.flipped,
@@ -55,33 +46,28 @@ def annotate(pool: Pool, pair: Pair, brightness_shift: int) -> list[dict]:
         "paste_box": [*pair.corner, *pair.alpha.shape[::-1]],
         "brightness_shift": brightness_shift,
     }
-    rows: list[tuple[int, dict, RLE, float, dict]] = [  # image, object, visible mask, occlusion rate, how it was made
-        (1, target, target["segmentation"], 0.0, {"role": "target"}),
-        (2, target, encode_mask(seen), pair.achieved_rate, {"role": "target", "target_rate": pair.target_rate}),
-        (2, occluder, occluder["segmentation"], 0.0, {"role": "occluder", **pasted}),
-    ]
-    return [
-        {
+
+    def record(place: int, image: int, index: int, mask: RLE, visible: RLE, rate: float, **how: object) -> dict:
+        return {
             "id": 3 * pair.number + place,
             "image_id": 2 * pair.number + image,
-            **item,
+            "category_id": int(pool.category_id[index]),
+            "iscrowd": 0,
+            "bbox": xyxy_to_xywh(mask_box(mask)).tolist(),
+            "area": mask_area(mask),
+            "segmentation": mask,
             "visible_mask": visible,
             "occlude_rate": rate,
-            **pool.provenance(pair.target if item is target else pair.occluder),
+            **pool.provenance(index),
             "synthesis": {"seed": pair.seed, "pair": pair.number, **how},
         }
-        for place, (image, item, visible, rate, how) in enumerate(rows, start=1)
+
+    seen = subtract_rle(whole, front)
+    return [
+        record(1, 1, pair.target, whole, whole, 0.0, role="target"),
+        record(2, 2, pair.target, whole, seen, pair.achieved_rate, role="target", target_rate=pair.target_rate),
+        record(3, 2, pair.occluder, front, front, 0.0, role="occluder", **pasted),
     ]
-
-
-def _object(pool: Pool, index: int, box: BoxXYXY, area: int, segmentation: RLE) -> dict:
-    return {
-        "category_id": int(pool.category_id[index]),
-        "iscrowd": 0,
-        "bbox": xyxy_to_xywh(box).tolist(),
-        "area": area,
-        "segmentation": segmentation,
-    }
 
 
 def statistics(pairs: list[Pair]) -> dict:

@@ -20,7 +20,7 @@ from sameo_core.arrays import AmodalMask, VisibleMask
 from sameo_core.config import CompletenessConfig, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
-from sameo_core.masks import mask_box
+from sameo_core.masks import mask_box, mask_iou
 from sameo_core.model import Sameo
 from sameo_core.model.sameo import reuse_memory
 from sameo_core.synthesis.pool import RULES, RULES_OF_THE_TEACHER, Pool, join_pools
@@ -116,13 +116,11 @@ def _ask_teacher(teacher: Sameo, pool: Pool, images: Sequence[AmodalImage], conf
     for number in tqdm(np.unique(pool.image[candidates]).tolist(), leave=False, unit="image"):
         rows, image = candidates[pool.image[candidates] == number], images[number]
         embedding, size = teacher.embed(image.read()), (image.height, image.width)
-        start = 0
-        for part in teacher.predict_in_passes(embedding, size, pool.box[rows]):
-            for row, predicted in zip(rows[start : start + len(part.masks)].tolist(), part.masks, strict=True):
-                visible = pool.mask(row)
-                both, either = np.count_nonzero(visible & predicted), np.count_nonzero(visible | predicted)
-                agreement[row], hidden[row] = both / either, hidden_share(visible, predicted)
-            start += len(part.masks)
+        passes = teacher.predict_in_passes(embedding, size, pool.box[rows])
+        masks = (mask for part in passes for mask in part.masks)
+        for row, predicted in zip(rows.tolist(), masks, strict=True):
+            visible = pool.mask(row)
+            agreement[row], hidden[row] = mask_iou(visible, predicted), hidden_share(visible, predicted)
     return replace(pool, agreement=agreement, predicted_hidden=hidden)
 
 

@@ -46,18 +46,13 @@ class Pair:
     target_mask: CroppedMask
     redraws: Mapping[str, int]  # reason -> how often something was drawn again
 
-    def occluder_inside(self, height: int, width: int) -> tuple[int, int, CroppedMask]:
-        """The part of the cut-out inside the target's frame, perhaps empty: first column, first row, mask."""
-        (x, y), (ch, cw) = self.corner, self.alpha.shape
-        x0, y0 = max(x, 0), max(y, 0)
-        inside = self.alpha[y0 - y : max(0, min(ch, height - y)), x0 - x : max(0, min(cw, width - x))]
-        return x0, y0, inside >= 128
-
     def occluder_mask(self, height: int, width: int) -> AmodalMask:
-        """The occluder's mask in the target's image."""
+        """The occluder's mask in the target's image; the frame cuts it."""
         mask = np.zeros((height, width), bool, order="F")  # as run lengths go
-        x, y, inside = self.occluder_inside(height, width)
-        mask[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+        (x, y), (ch, cw) = self.corner, self.alpha.shape
+        frame = mask[max(y, 0) : max(y + ch, 0), max(x, 0) : max(x + cw, 0)]
+        cut_out = self.alpha[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)]
+        frame[:] = cut_out >= 128
         return mask
 
 
