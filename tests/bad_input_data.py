@@ -104,7 +104,6 @@ CASES = [
     ("masks.segmentation_to_rle", g(RLE, 8, 6), "segmentation", "RLE"),
     ("masks.segmentation_to_rle", g([1, 2, 3, 4, 5, 6], 0, 8), "segmentation"),
     ("masks.decode_rle", g({"size": [6, 8], "counts": "=4"}), "segmentation", "RLE"),
-    ("masks.decode_rle_inside", g(RLE, (0, 0, 9, 6)), "box"),
     ("masks.mask_area", g({"size": [6, 8]}), "segmentation", "RLE"),
     ("masks.mask_box", g(EMPTY), "mask"),
     ("masks.mask_iou", g(MASK, MASK.T), "masks"),

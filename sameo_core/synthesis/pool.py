@@ -12,7 +12,7 @@ from sameo_core.arrays import VisibleMask
 from sameo_core.config import CompletenessConfig
 from sameo_core.datasets import coco_number
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle_inside
+from sameo_core.masks import RLE, decode_rle
 from sameo_core.runs.atomic import atomic_write
 
 CroppedMask = Bool[np.ndarray, "oh ow"]  # a mask inside its own box
@@ -86,18 +86,16 @@ class Pool:
 
     def mask(self, index: int) -> VisibleMask:
         """The mask of an object, in its image's frame. Raises InputError if the stored run lengths are damaged."""
-        x0, y0, x1, y1 = self.bounds(index)
-        mask = np.zeros(self.size(index), bool, order="F")  # column-major, as run lengths
-        mask[y0:y1, x0:x1] = self.cropped_mask(index)
-        return mask
-
-    def cropped_mask(self, index: int) -> CroppedMask:
-        """The mask of an object inside its box. Raises InputError as `mask`."""
         try:
-            return decode_rle_inside(self.rle(index), self.bounds(index))
+            return decode_rle(self.rle(index))
         except InputError as error:
             remedy = "The pool is damaged: collect the objects again"
             raise InputError(file="pool", record=f"object {index}", rule=error.rule, remedy=remedy) from error
+
+    def cropped_mask(self, index: int) -> CroppedMask:
+        """The mask of an object inside its box. Raises InputError as `mask`."""
+        x0, y0, x1, y1 = self.bounds(index)
+        return self.mask(index)[y0:y1, x0:x1]
 
     def complete(self) -> "Pool":
         """The objects that no rule excludes, and their images."""
