@@ -107,11 +107,10 @@ def same(ours, theirs):
     np.testing.assert_equal(ours, theirs)  # exactly; NaN equals NaN
 
 
-def by_bucket(truth, predictions, class_agnostic=True, buckets=OCCLUSION_BUCKETS):
-    """AP and AR of each occlusion bucket alone."""
-    everything = evaluate(truth, predictions, not class_agnostic, buckets)
-    table = everything.class_agnostic if class_agnostic else everything.class_aware
-    return {name: table[name] for name in buckets}
+def by_bucket(truth, predictions):
+    """Class-agnostic AP and AR of each occlusion bucket alone."""
+    table = evaluate(truth, predictions, class_aware=False).class_agnostic
+    return {name: table[name] for name in OCCLUSION_BUCKETS}
 
 
 def small_dataset():
