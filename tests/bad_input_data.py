@@ -220,7 +220,7 @@ CASES = [
     ("pipeline.teacher", lambda d: Given(d.paper), "none.pt"),
     ("training.loop.train_once", lambda d: Given(d.file("a") / "w", {}, None, int), "a"),
     ("training.fine_tune", lambda d: Given([], d.paper.training, d.folder / "r"), "none.pt"),
-    ("front_ends.amodal_rcnn.fit_amodal_rcnn", lambda d: Given([], YOLO, d.paper.training, d.folder), "rcnn_detector"),
+    ("front_ends.amodal_rcnn.starting_amodal_rcnn", g(YOLO, 0), "rcnn_detector"),
     ("pipeline.open_amodal_lvis", lambda d: Given(d.paper), "none.pt"),
     ("miniature.pretraining.pretrain", lambda d: Given(RECIPE, d.another_recipe()), "config.json"),
     ("miniature.pretraining.pretrain", lambda d: Given(RECIPE, d.file("a")), "a"),

@@ -39,9 +39,8 @@ def predict_dataset(
     """Amodal masks for every box of every front-end, by every model.
 
     Args:
-        models: name -> SAMEO; they share the image encoder.
-        dataset: images.
-        front_ends: name -> front-end; called in another thread, one image after another.
+        models: they share the image encoder.
+        front_ends: called in another thread, one image after another.
         embeddings: cache of the images' embeddings by the same encoder.
 
     Returns:

@@ -63,7 +63,8 @@ def checked_runs(rle: Mapping) -> tuple[list[int], Int64[np.ndarray, " runs"]]:
     check_size(*size)
     if isinstance(counts, str):
         counts = counts.encode("utf-8", "surrogatepass")
-    runs, pixels = run_lengths(counts) if isinstance(counts, bytes) else _listed_runs(counts), size[0] * size[1]
+    runs = run_lengths(counts) if isinstance(counts, bytes) else _listed_runs(counts)
+    pixels = size[0] * size[1]
     if runs.min(initial=0) < 0 or runs.max(initial=0) > pixels or runs.sum() != pixels:
         rule = f"RLE counts do not fill the image: {len(runs)} runs, sum {runs.sum()}, smallest {runs.min(initial=0)}; "
         rule += f"height x width = {pixels}"
