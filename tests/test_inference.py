@@ -189,7 +189,7 @@ def test_masks_of_another_size_are_refused_at_once(nano, dataset, monkeypatch):
         found = drawing("visible")(image)
         return replace(found, masks=tuple(encode_mask(decode_rle(mask).T) for mask in found.masks))
 
-    with pytest.raises(InputError, match=f"front-end turned, image {first}: RLE of another size"):
+    with pytest.raises(InputError, match=f"front-end turned, image {first}: masks have the image's"):
         predict_dataset({"a": nano}, dataset, {"turned": turned})
     assert not decoded
 
