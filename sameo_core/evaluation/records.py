@@ -154,19 +154,13 @@ def known_categories(objects: Objects, found: Predictions) -> Categories:
     for records in (objects, found):
         for row, category in enumerate(records.category):
             if not isinstance(category, Integral) or category not in places:
-                raise _unknown_category(records, row, known)
+                ids = f"{known[:5]} ... {known[-1]}" if len(known) > 5 else str(known)
+                rule = f"category id {category!r} is none of the ground truth's categories, {ids}"
+                remedy = "Map the detector's classes to them (COCO's 80 classes are often counted 0..79), or evaluate "
+                remedy += "with class_agnostic=True (class_aware=False in `evaluate`)"
+                raise InputError(**records.where(row), rule=rule, remedy=remedy)
         columns.append(np.array([places[category] for category in records.category], np.int64))
     return Categories(len(known), *columns)
-
-
-def _unknown_category(records: Objects | Predictions, row: int, known: list) -> InputError:
-    ours = {c for c in records.category if isinstance(c, Integral)}
-    used, there = (f"{min(ids)}..{max(ids)} ({len(ids)} ids)" if ids else "no ids" for ids in (ours, known))
-    rule = f"category id {records.category[row]!r} is none of the ground truth's categories; here category ids are "
-    rule += f"{used}, the ground truth's categories {there}"
-    remedy = "Map the detector's classes to the ids under 'categories' (for COCO's 80 classes, detectors often say "
-    remedy += "0..79, files 1..90 with gaps), or evaluate with class_agnostic=True (class_aware=False in `evaluate`)"
-    return InputError(**records.where(row), rule=rule, remedy=remedy)
 
 
 # ---------------------------------------------------------------------------------------------------- reading records
