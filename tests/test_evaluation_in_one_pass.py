@@ -1,8 +1,6 @@
 """Every number of `evaluate` equals COCOeval's, where scores and IoUs tie as well; data sets as ground truth."""
 
-import contextlib
 import copy
-import io
 import math
 
 import numpy as np
@@ -14,18 +12,19 @@ from evaluation_scenes import (
     TOP,
     TOP_3,
     bitmap,
+    cocoeval,
     found,
     ground_truth,
     nan,
     own_box_results,
     random_data,
+    rate_of,
     same,
     small_dataset,
+    table_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from sameo_core.evaluation import (
     IOU_THRESHOLDS,
@@ -34,7 +33,6 @@ from sameo_core.evaluation import (
     evaluate,
     evaluate_amodal,
     evaluate_predictions,
-    region_iou,
     region_table,
 )
 from sameo_core.masks import decode_rle, encode_mask
@@ -43,43 +41,6 @@ from sameo_core.masks import decode_rle, encode_mask
 BUCKETS = {name: (low, high if high == 1 else np.nextafter(high, 0)) for name, (low, high) in OCCLUSION_BUCKETS.items()}
 SETTINGS = {"all": (0, 1), **BUCKETS, "occluded": (5e-324, 1), "un-occluded": (0, 0)}
 COCOA = {"all": (0, 1), "none": (0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1)}  # as amodalAPI has them
-
-
-def rate_of(annotation):
-    amodal, visible = (decode_rle(annotation[key]) for key in ("segmentation", "visible_mask"))
-    return (amodal & ~visible).sum() / max(amodal.sum(), 1)
-
-
-def cocoeval(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
-    """One COCOeval for all ranges, by its own means: an object's "area" is its occlusion rate, a detection has none."""
-    coco, results = COCO(), COCO()
-    coco.dataset = truth | {"annotations": [a | {"area": rate_of(a)} for a in truth["annotations"]]}
-    listed = [p | {"id": i, "area": nan, "iscrowd": 0} for i, p in enumerate(predictions, start=1)]
-    results.dataset = truth | {"annotations": listed}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        results.createIndex()
-        run = COCOeval(coco, results, "segm")
-        run.params.useCats, run.params.maxDets = 0 if class_agnostic else 1, list(limits)
-        run.params.areaRng = [list(ends) for ends in ranges.values()]
-        run.evaluate()
-        run.accumulate()
-    return run.eval["precision"], run.eval["recall"]
-
-
-def numbers_of(precision, recall, limits):
-    """As COCOeval.summarize: precision "iou recall category", recall "iou category limit"."""
-
-    def mean(values):
-        return np.mean(values[values > -1]) if (values > -1).any() else nan
-
-    stats = {"AP": mean(precision), "AP50": mean(precision[:1]), "AP75": mean(precision[5:6])}
-    return stats | {f"AR{limit}": mean(recall[..., i]) for i, limit in enumerate(limits)}
-
-
-def table_of(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
-    precision, recall = cocoeval(truth, predictions, class_agnostic, ranges, limits)
-    return {name: numbers_of(precision[..., r, -1], recall[..., r, :], limits) for r, name in enumerate(ranges)}
 
 
 def with_visible_masks(truth, predictions):
@@ -256,9 +217,3 @@ def test_the_miou_protocol_is_there_for_one_prediction_of_each_objects_own_box()
     same(evaluate(dataset, results + strays).regions.summary(), region_table(dataset, results).summary())
     for others in (strays, results[:2], results + results[:1], [*results[:2], results[2] | {"instance_id": 7}]):
         assert evaluate(dataset, others).regions is None
-
-
-def test_visible_pixels_outside_the_amodal_mask_are_dropped_in_the_miou_protocol():
-    truth = ground_truth(LEFT, visible_mask=[encode_mask(TOP)])
-    table = evaluate(truth, [found(0, TOP, instance_id=0)]).regions
-    assert [table.full[0], table.visible[0], table.hidden[0]] == [4 / 12, 4 / 8, 0] == [*region_iou(TOP, LEFT, TOP)]

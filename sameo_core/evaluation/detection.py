@@ -50,6 +50,7 @@ from sameo_core.masks import box_ious
 
 LIMITS = (1, 10, 100)  # detections per image
 COCOA_LIMITS = (*LIMITS, 1000)
+COVERING_IOU = 0.5  # of a detection's and an object's visible boxes
 
 Numbers = dict[str, float]
 Table = dict[str, Numbers]  # setting -> numbers
@@ -232,15 +233,15 @@ class _LinedUp:
         return precision_recall(match(pairs, group, chosen, self.crowd), self.score, group, of_found, to_find, limits)
 
 
-def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.5) -> list[dict]:
+def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping]) -> list[dict]:
     """The detections that cover an annotated object, each with the `instance_id` of that object.
 
-    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down; ties by score.
+    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down to 0.5; ties by
+    score.
     Masks are not used, so for one front-end the same detections are chosen for every model.
 
     Args:
         results: COCO results with `box` (xyxy), and `front_end_score` or `score`, from `predict_dataset`.
-        least: IoU at which a detection covers an object.
 
     Returns:
         In the order of the data set's objects, without those that no detection covers.
@@ -257,7 +258,7 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
         taken: dict[int, int] = {}  # object -> detection
         order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
         for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
-            if ious[i, j] >= least and i not in taken and j not in taken.values():
+            if ious[i, j] >= COVERING_IOU and i not in taken and j not in taken.values():
                 taken[int(i)] = int(j)
         for i, item in enumerate(image.instances):
             if i in taken:

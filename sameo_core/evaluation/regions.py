@@ -113,14 +113,14 @@ class Failure(NamedTuple):
     hidden: float  # IoU of the hidden region, 0..1
 
 
-def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.1) -> list[Failure]:
-    """The predicted objects with occlusion rate `least` or more, sorted by IoU of the hidden region, worst first.
+def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping]) -> list[Failure]:
+    """The predicted objects with an occlusion rate of 0.1 or more, by IoU of the hidden region, worst first.
 
     Args:
         results: COCO results with `instance_id`, at most one per object; for a detector, its `covering_detections`.
     """
     _, places, table = _predicted_regions(dataset, results)
-    return [Failure(*places[k], float(table.hidden[k])) for k in table.ranked("hidden", least)]
+    return [Failure(*places[k], float(table.hidden[k])) for k in table.ranked("hidden", 0.1)]
 
 
 class RegionIoU(NamedTuple):

@@ -145,7 +145,7 @@ def check_scores(scores: Scores, file: str | Path) -> Scores:
     return scores.clip(0, 1)
 
 
-def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
+def check_limits(min_score: float | int = 0, max_per_image: int = 100) -> None:
     """Raise InputError for a minimum score outside 0..1 or NaN, or a negative number of detections."""
     if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
         rule = f"a minimum score in 0..1, found {min_score!r}"

@@ -255,14 +255,9 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
 
 
 def supervision_front_end(
-    detect: Callable[[Image], object],
-    converter: str | None = None,
-    *,
-    category_map: CategoryMap | None = None,
-    min_score: float | int = 0.0,
-    max_per_image: int = 100,
+    detect: Callable[[Image], object], converter: str | None = None, *, category_map: CategoryMap | None = None
 ) -> FrontEnd:
-    """A front-end from any detector whose output `supervision` can convert.
+    """A front-end from any detector whose output `supervision` can convert; the 100 strongest detections are kept.
 
         supervision_front_end(YOLO("yolo11n-seg.pt"), "ultralytics", category_map="coco80_to_91")
 
@@ -271,12 +266,10 @@ def supervision_front_end(
         converter: `supervision`'s name of the toolbox, as in `from_<name>`: "ultralytics", "mmdetection",
             "detectron2", "transformers", "inference", ... None: `detect` returns `supervision.Detections`.
         category_map: see `from_supervision`.
-        min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package or the converter is missing, or does not take an answer; bad limits.
+        InputError: the package or the converter is missing, or does not take an answer.
     """
-    check_limits(min_score, max_per_image)
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:
@@ -287,7 +280,7 @@ def supervision_front_end(
             rule = f"an answer that from_{converter} takes, found {type(answer).__name__} ({error})"
             raise InputError(file="detections", rule=rule, remedy="Give tensors, labels as numbers") from error
         found = from_supervision(answer, category_map)
-        return strongest(found, (image.height, image.width), min_score, max_per_image)
+        return strongest(found, (image.height, image.width), min_score=0, most=100)
 
     return front_end
 

@@ -59,7 +59,6 @@ def coco_results(
     category_map: CategoryMap | None = None,
     class_agnostic: bool = False,
     box_format: str | None = None,
-    min_score: float | int = 0.0,
     max_per_image: int = 100,
 ) -> ResultsFile:
     """A front-end of the detections in a COCO-results file; images that it does not mention have none.
@@ -74,13 +73,13 @@ def coco_results(
             classes counted from 0. By default ids are the data set's; others are noticed only if it lacks one.
         class_agnostic: `category_id` is neither needed nor checked.
         box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
-        min_score, max_per_image: weaker detections, and all but the strongest, are left out.
+        max_per_image: the strongest are kept; by default as many as COCO's AP counts.
 
     Raises:
         InputError: no list of results; incomplete records; masks in some records only; image ids, categories, boxes or
             masks that do not fit the data set; scores outside 0..1; bad limits.
     """
-    check_limits(min_score, max_per_image)
+    check_limits(max_per_image=max_per_image)
     check_format(box_format)
     file, records, (boxes, boxed, masked, scores) = _read(results, class_agnostic)
     images = _image_numbers(file, records, dataset)
@@ -94,7 +93,6 @@ def coco_results(
     dropped = {
         "of other images": ~known,
         "of categories that the map leaves out": ~wanted,
-        "below the minimum score": scores < min_score,
         "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
     }
     rows, left_out = _strongest(images, scores, max_per_image, dropped)
