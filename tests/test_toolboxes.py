@@ -111,11 +111,6 @@ def test_classes_counted_from_0(dataset, tmp_path, write):
     check(coco_results(file, dataset, category_map="coco80_to_91"), dataset)
 
 
-@pytest.mark.parametrize("masks", [True, False], ids=["ViTDet", "DINO"])
-def test_the_file_of_detectron2(dataset, tmp_path, masks):
-    check(coco_results(detectron2(tmp_path, masks=masks), dataset), dataset, masks)
-
-
 # ------------------------------------------------------------------------------------------------------ notebook 05
 
 
