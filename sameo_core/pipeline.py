@@ -364,8 +364,7 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
     key = config_hash(profile.name, recipe, common, fingerprint_weights(model), [s.fingerprint() for s in sets])
     folder, about = profile.runs / f"amodal_rcnn-{key}", {"data": asdict(profile.data)}
-    bad_images = profile.cache.bad_images
-    return fit_amodal_rcnn(sets, recipe, shared, folder, seed, model=model, bad_images=bad_images, about=about)
+    return fit_amodal_rcnn(model, sets, recipe, shared, folder, seed, profile.cache.bad_images, about)
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:

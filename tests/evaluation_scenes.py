@@ -1,7 +1,6 @@
 """What the tests of evaluation share: 4x4 masks drawn by hand, records made of them, random scenes, pycocotools."""
 
 import contextlib
-import copy
 import io
 import math
 from pathlib import Path
@@ -12,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
 from sameo_core.evaluation import OCCLUSION_BUCKETS, evaluate
-from sameo_core.masks import encode_mask
+from sameo_core.masks import decode_rle, encode_mask
 
 NUMBERS = ["AP", "AP50", "AP75", "AR1", "AR10", "AR100"]
 nan = math.nan
@@ -49,7 +48,7 @@ def found(image_id, mask, score=0.9, **fields):
 
 
 def random_data(seed=0, images=6, categories=(1, 18, 90), crowds=True, size=(24, 30)):
-    """Rectangles, and detections around them; distinct scores. Complete records, as pycocotools itself needs them."""
+    """Rectangles, and detections around them; distinct scores."""
     rng = np.random.default_rng(seed)
 
     def rectangle(y, x, h, w):
@@ -73,8 +72,6 @@ def random_data(seed=0, images=6, categories=(1, 18, 90), crowds=True, size=(24,
                     "segmentation": encode_mask(amodal),
                     "visible_mask": encode_mask(visible),
                     "iscrowd": int(crowds and rng.random() < 0.15),
-                    "area": int(amodal.sum()),
-                    "bbox": [0, 0, 1, 1],
                 }
             )
             for _ in range(rng.integers(0, 4)):
@@ -88,30 +85,56 @@ def random_data(seed=0, images=6, categories=(1, 18, 90), crowds=True, size=(24,
     return {"images": listed, "categories": cats, "annotations": truth}, predictions
 
 
-def pycocotools_stats(truth, predictions, class_agnostic):
-    """The usual five lines around pycocotools."""
-    coco = COCO()
-    coco.dataset = copy.deepcopy(truth)
+def rate_of(annotation):
+    amodal = decode_rle(annotation["segmentation"])
+    visible = decode_rle(annotation.get("visible_mask", annotation["segmentation"]))
+    return (amodal & ~visible).sum() / max(amodal.sum(), 1)
+
+
+def cocoeval(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
+    """One COCOeval for all ranges, by its own means: an object's "area" is its occlusion rate, a detection has none."""
+    coco, results = COCO(), COCO()
+    coco.dataset = truth | {"annotations": [a | {"area": rate_of(a)} for a in truth["annotations"]]}
+    listed = [p | {"id": i, "area": nan, "iscrowd": 0} for i, p in enumerate(predictions, start=1)]
+    results.dataset = truth | {"annotations": listed}
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(copy.deepcopy(predictions)), "segm")
-        run.params.useCats = 0 if class_agnostic else 1
+        results.createIndex()
+        run = COCOeval(coco, results, "segm")
+        run.params.useCats, run.params.maxDets = 0 if class_agnostic else 1, list(limits)
+        run.params.areaRng = [list(ends) for ends in ranges.values()]
         run.evaluate()
         run.accumulate()
-        run.summarize()
-    stats = [nan if s == -1 else float(s) for s in run.stats]
-    return dict(zip(NUMBERS, [*stats[:3], *stats[6:9]], strict=True))
+    return run.eval["precision"], run.eval["recall"]
+
+
+def numbers_of(precision, recall, limits):
+    """As COCOeval.summarize: precision "iou recall category", recall "iou category limit"."""
+
+    def mean(values):
+        return np.mean(values[values > -1]) if (values > -1).any() else nan
+
+    stats = {"AP": mean(precision), "AP50": mean(precision[:1]), "AP75": mean(precision[5:6])}
+    return stats | {f"AR{limit}": mean(recall[..., i]) for i, limit in enumerate(limits)}
+
+
+def table_of(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
+    precision, recall = cocoeval(truth, predictions, class_agnostic, ranges, limits)
+    return {name: numbers_of(precision[..., r, -1], recall[..., r, :], limits) for r, name in enumerate(ranges)}
+
+
+def pycocotools_stats(truth, predictions, class_agnostic):
+    return table_of(truth, predictions, class_agnostic, {"all": (0, 1)})["all"]
 
 
 def same(ours, theirs):
     np.testing.assert_equal(ours, theirs)  # exactly; NaN equals NaN
 
 
-def by_bucket(truth, predictions, class_agnostic=True, buckets=OCCLUSION_BUCKETS):
-    """AP and AR of each occlusion bucket alone."""
-    everything = evaluate(truth, predictions, not class_agnostic, buckets)
-    table = everything.class_agnostic if class_agnostic else everything.class_aware
-    return {name: table[name] for name in buckets}
+def by_bucket(truth, predictions):
+    """Class-agnostic AP and AR of each occlusion bucket alone."""
+    table = evaluate(truth, predictions, class_aware=False).class_agnostic
+    return {name: table[name] for name in OCCLUSION_BUCKETS}
 
 
 def small_dataset():

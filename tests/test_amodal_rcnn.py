@@ -10,7 +10,7 @@ import torch
 from conftest import plain_dataset, rectangle
 from PIL import Image as PILImage
 from test_training import Killed, interrupt
-from torch import nn
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from sameo_core import pipeline
 from sameo_core.config import AmodalRcnnConfig
@@ -24,7 +24,6 @@ from sameo_core.front_ends.amodal_rcnn import (
     detection_target,
     draw_batch,
     four_masks,
-    load_amodal_rcnn,
 )
 from sameo_core.masks import decode_rle, mask_iou
 from sameo_core.miniature import draw_scene
@@ -101,27 +100,14 @@ def test_targets_are_amodal_boxes_and_both_masks(tmp_path, flip):
     step = -1 if flip else 1
     assert torch.equal(found, torch.from_numpy(pixels[:, ::step].copy()).permute(2, 0, 1) / 255)
     # object 0 has columns 4..23, of which object 1 hides those from 14 on
-    assert target["boxes"].tolist() == (
-        [[36, 10, 56, 30], [16, 5, 46, 35]] if flip else [[4, 10, 24, 30], [14, 5, 44, 35]]
-    )
-    expected = [
-        rectangle((40, 60), *box) for box in ((4, 10, 24, 30), (14, 5, 44, 35), (4, 10, 14, 30), (14, 5, 44, 35))
-    ]
+    amodal, visible = [[4, 10, 24, 30], [14, 5, 44, 35]], [[4, 10, 14, 30], [14, 5, 44, 35]]
+    assert target["boxes"].tolist() == ([[36, 10, 56, 30], [16, 5, 46, 35]] if flip else amodal)
+    expected = [rectangle((40, 60), *box) for box in amodal + visible]
     assert np.array_equal(target["masks"].numpy().astype(bool), np.stack(expected)[..., ::step])
     assert target["labels"].tolist() == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------ network
-
-
-def test_parameters_are_counted(model):
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.roi_heads.named_children()}
-    assert counts.pop("mask_head") == 306176
-    start = build_nano_detector()
-    assert sum(counts.values()) == sum(
-        p.numel() for name, p in start.roi_heads.named_parameters() if "mask" not in name
-    )
-    assert model.backbone.state_dict().keys() == start.backbone.state_dict().keys()
 
 
 def test_answers_are_torchvision_s_and_visible_masks(model):
@@ -131,13 +117,12 @@ def test_answers_are_torchvision_s_and_visible_masks(model):
         first, second = model([torch.rand(3, 48, 64), torch.rand(3, 64, 48)])
     assert list(first) == ["boxes", "labels", "scores", "masks", "visible_masks"]
     n = len(first["boxes"])
-    assert n > 0 and first["masks"].shape == first["visible_masks"].shape == (n, 1, 48, 64)
+    assert n > 0 and first["masks"].shape == (n, 1, 48, 64) and first["visible_masks"].shape == (n, 1, 28, 28)
     assert second["masks"].shape[-2:] == (64, 48)
-    assert not torch.equal(first["masks"], first["visible_masks"])
     model.roi_heads.score_thresh = 2.0
     with torch.inference_mode():
         (empty,) = model([torch.rand(3, 48, 64)])
-    assert empty["masks"].shape == empty["visible_masks"].shape == (0, 1, 48, 64)
+    assert empty["masks"].shape == (0, 1, 48, 64) and empty["visible_masks"].shape == (0, 1, 28, 28)
 
 
 def scene_for(model, partly=False):
@@ -191,23 +176,6 @@ def test_the_torchvision_detector_of_paper_can_carry_the_head():
     assert logits.shape == (2, 4, 28, 28)
     with pytest.raises(InputError, match="retina"):
         amodal_rcnn._blank_detector("retina")
-
-
-def test_one_object_is_learnt_by_heart(model):
-    """The head alone, on the features of one RoI: all four losses fall."""
-    head = model.roi_heads.mask_head
-    torch.manual_seed(1)
-    features = torch.randn(1, 64, 14, 14)
-    wanted = four_masks(two_objects(), torch.tensor([FRAME]), torch.tensor([0]), 28)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(40):
-        each = nn.functional.binary_cross_entropy_with_logits(head(features), wanted, reduction="none")
-        losses.append(each.mean((0, 2, 3)))
-        optimiser.zero_grad()
-        losses[-1].sum().backward()
-        optimiser.step()
-    assert (losses[-1] < 0.5 * losses[0]).all()
 
 
 # ------------------------------------------------------------------------------------------------------------ batches
@@ -277,16 +245,11 @@ def test_a_run_is_found_again_and_a_killed_one_goes_on_bit_for_bit(world, monkey
     with monkeypatch.context() as patch:
         interrupt(patch, 0, amodal_rcnn, "detector_losses")
         assert train_amodal_rcnn(profile) == weights  # found, not made
-    model = load_amodal_rcnn(weights)
+    model = amodal_front_end(weights).model
     assert not model.training and model.roi_heads.mask_head.queries.shape == (4, 64)
 
-    assert {file.name for file in weights.parent.iterdir()} == {
-        "config.json",
-        "environment.json",
-        "lock",
-        "log.csv",
-        weights.name,
-    }
+    files = {"config.json", "environment.json", "lock", "log.csv", weights.name}
+    assert {file.name for file in weights.parent.iterdir()} == files
     weights.unlink()
     with monkeypatch.context() as patch:
         interrupt(patch, 3, amodal_rcnn, "draw_batch")
@@ -324,6 +287,7 @@ def test_as_a_front_end_it_gives_amodal_and_visible_masks(tmp_path):
     found = front_end.detect(image)
     with torch.inference_mode():
         (whole,) = model([torch.from_numpy(image).permute(2, 0, 1) / 255])
+    whole["visible_masks"] = paste_masks_in_image(whole["visible_masks"], whole["boxes"], image.shape[:2])
     assert len(found.boxes) > 0 and front_end.name == "AISFormer-style (ours)"
     rows = [int(np.abs(whole["boxes"].numpy() - box).sum(1).argmin()) for box in found.boxes]
     for masks, name in ((found.amodal_masks, "masks"), (found.masks, "visible_masks")):

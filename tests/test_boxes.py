@@ -15,17 +15,24 @@ XYWH = [[10, 20, 100, 200], [300, 100, 340, 380]]
 SHARES = [[10 / 640, 20 / 480, 110 / 640, 220 / 480], [300 / 640, 100 / 480, 1, 1]]
 
 
-@pytest.mark.parametrize(
-    ("boxes", "box_format"), [(XYXY, None), (XYXY, "xyxy"), (XYWH, "xywh"), (SHARES, "normalised")]
-)
-def test_the_same_boxes_however_they_are_written(boxes, box_format):
+ACCEPTED = [  # boxes, format as stated, xyxy pixels
+    (XYXY, None, XYXY),
+    (XYXY, "xyxy", XYXY),
+    (XYWH, "xywh", XYXY),
+    (SHARES, "normalised", XYXY),
+    # what is stated is not doubted; an amodal box may leave the frame
+    ([[0, 0, 1, 1]], "xyxy", [[0, 0, 1, 1]]),
+    ([[300, 100, 600, 400]], "xywh", [[300, 100, 900, 500]]),
+    ([[0.5, 0.5, 2, 1]], "normalised", [[320, 240, 1280, 480]]),
+    ([], None, np.zeros((0, 4))),
+    ([[]], None, np.zeros((0, 4))),
+]
+
+
+@pytest.mark.parametrize(("boxes", "box_format", "expected"), ACCEPTED)
+def test_boxes_in_every_format(boxes, box_format, expected):
     found = boxes_in_pixels(boxes, SIZE, box_format)
-    assert found.dtype == np.float32 and np.allclose(found, XYXY, atol=1e-4)
-
-
-def test_no_boxes():
-    for nothing in ([], np.zeros((0, 4)), [[]]):
-        assert boxes_in_pixels(nothing, SIZE).shape == (0, 4)
+    assert found.dtype == np.float32 and found.shape == np.shape(expected) and np.allclose(found, expected, atol=1e-4)
 
 
 COCO = {"usual": "xywh"}
@@ -40,13 +47,11 @@ REFUSED = [  # boxes, options, record, what the error names
     ([[5, 5, 5, 9]], {}, "box 0", 'box_format="xywh"'),  # no area, unless as another
     ([[10, 20, 110, 220], [500, 400, 100, 60], [510, 400, 90, 60]], {}, "box 1", 'box_format="xywh"'),
     ([[10, 20, 5, 600]], {}, "box 0", "x0 < x1"),
-    ([*XYXY, [5, 5, 5, 9]], {"box_format": "xyxy"}, "box 2", "[5.0, 5.0, 5.0, 9.0]"),
     ([[700, 10, 800, 50]], {}, "box 0", "640 wide and 480 high"),
     ([[10, 10, 0, 5]], {"box_format": "xywh"}, "box 0", "x0 < x1"),
     ([1, 2, 3, 4], {}, None, "(4,)"),
     ([[1, 2, 30, 40, 0.9]], {}, None, "(1, 5)"),
     ([[1, 2, float("nan"), 4]], {}, None, "NaN"),
-    ([[1, 2, float("inf"), 4]], {}, None, "infinity"),
     ([[1, 2, 3, 4], [1, 2, 3]], {}, None, "4 numbers"),
     ([["a", "b", "c", "d"]], {}, None, "4 numbers"),
 ]
@@ -71,12 +76,6 @@ def test_doubtful_boxes_are_refused(boxes, options, record, words):
 )
 def test_what_can_be_meant_is_not_refused(boxes, usual):
     assert len(boxes_in_pixels(boxes, SIZE, usual=usual)) == len(boxes)
-
-
-def test_what_somebody_said_is_taken_at_its_word():
-    assert boxes_in_pixels([[0, 0, 1, 1]], SIZE, "xyxy").tolist() == [[0, 0, 1, 1]]
-    assert boxes_in_pixels([[300, 100, 600, 400]], SIZE, "xywh").tolist() == [[300, 100, 900, 500]]
-    assert boxes_in_pixels([[0.5, 0.5, 2, 1]], SIZE, "normalised").tolist() == [[320, 240, 1280, 480]]  # amodal
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -140,20 +139,6 @@ def test_a_name_that_only_resembles_does_not_match(write, name):
         file.detections(name, SIZE, alone=True)
 
 
-def test_results_of_one_image_are_those_of_the_only_photograph(write):
-    file = read_box_file(write([result(42), result(42)]))
-    assert len(file.detections("whatever.jpg", SIZE, alone=True).boxes) == 2
-
-
-def test_categories_of_results_are_those_they_name_and_the_one_that_is_meant_without(write):
-    file = read_box_file(write([result(1), result(1, category_id=1), result(1, category_id=7)]))
-    assert file.categories == {1: "object", 3: "category 3", 7: "category 7"}
-
-
-def test_a_score_of_zero_is_a_score(write):
-    assert read_box_file(write([result(1, score=0)])).detections("1.jpg", SIZE).scores.tolist() == [0]
-
-
 def test_annotations_are_found_by_file_name(write):
     data = annotations("a.jpg", "train/b.jpg")
     data["annotations"] += [{"id": 9, "image_id": 8, "category_id": 2, "bbox": [0, 0, 600, 400], "iscrowd": 1}]
@@ -176,11 +161,9 @@ def test_ids_of_another_type_are_matched(write, of_image, of_record):
 def test_annotations_of_images_that_are_not_listed_are_told_or_refused(write):
     data = annotations("a.jpg", "b.jpg")
     data["annotations"][1]["image_id"] = 99
-    assert "1 of 2 annotations (first 1) belong to images that it does not list" in read_box_file(write(data)).notes[0]
+    assert "1 of 2 annotations belong to images that it does not list" in read_box_file(write(data)).notes[0]
     data["annotations"][0]["image_id"] = "a.jpg"
-    with pytest.raises(
-        InputError, match="no annotation is of an image in it: image_id 'a.jpg', but the images are 7, 8"
-    ):
+    with pytest.raises(InputError, match="image_id 'a.jpg', but the images are 7, 8"):
         read_box_file(write(data))
 
 
@@ -189,7 +172,7 @@ def test_crowds_are_told_and_can_be_taken_as_objects(write):
     for record, flag in zip(data["annotations"], (1, "0", "1"), strict=True):
         record["iscrowd"] = flag
     file = read_box_file(write(data))
-    assert len(file.detections("b.jpg", SIZE).boxes) == 1 and "2 of 3 annotations (first 0) are crowd" in file.notes[0]
+    assert len(file.detections("b.jpg", SIZE).boxes) == 1 and "2 of 3 annotations are crowd" in file.notes[0]
     with pytest.raises(InputError, match="all its 1 annotations are crowd regions.*--crowds"):
         file.detections("a.jpg", SIZE)
     file = read_box_file(write(data), crowds=True)
@@ -209,9 +192,11 @@ def test_a_box_that_says_nothing_is_that_of_the_mask(write, box):
         read_box_file(write(data)).detections("a.jpg", SIZE)
 
 
-def test_a_score_that_rounding_made_too_large(write):
-    file = read_box_file(write([result(1, score=1.0000001), result(1, score=-1e-9)]))
-    assert file.detections("1.jpg", SIZE).scores.tolist() == [1, 0]
+def test_scores_are_rounded_into_0_to_1_and_categories_have_distinct_names(write):
+    file = read_box_file(write([result(1, score=s, category_id=c) for s, c in ((1.0000001, 0), (-1e-9, 7), (0, 1))]))
+    assert file.detections("1.jpg", SIZE).scores.tolist() == [1, 0, 0]
+    assert file.categories == {1: "object", 0: "category 0", 7: "category 7"}
+    assert len(file.detections("whatever.jpg", SIZE, alone=True).boxes) == 3  # the only image is the only photograph
 
 
 def test_annotations_of_another_size_are_refused(write):
@@ -219,9 +204,6 @@ def test_annotations_of_another_size_are_refused(write):
         read_box_file(write(annotations("a.jpg"))).detections("a.jpg", (240, 320))
     with pytest.raises(InputError, match="annotated as stored, unrotated"):
         read_box_file(write(annotations("a.jpg"))).detections("a.jpg", (640, 480))
-
-
-def test_two_images_of_one_name_are_refused(write):
     with pytest.raises(InputError, match="one image is called a.jpg, found 2"):
         read_box_file(write(annotations("x/a.jpg", "y/a.jpg"))).detections("a.jpg", SIZE)
 
@@ -262,10 +244,3 @@ def test_numbers_for_photographs_that_have_none():
     assert all(number_of(f"{digits}.jpg") < 2**53 for digits in (2**53, 2**64, "9" * 5000))
     numbers = [number_of(f"photo {i}.jpg") for i in range(20)]
     assert len(set(numbers)) == 20 and min(numbers) > 0 and 2**30 < max(numbers) < 2**31
-
-
-def test_categories_of_results_have_distinct_names(tmp_path):
-    records = [{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": i} for i in (0, 1, 7)]
-    (tmp_path / "results.json").write_text(json.dumps(records))
-    names = read_box_file(tmp_path / "results.json").categories
-    assert set(names) == {0, 1, 7} and len(set(names.values())) == 3

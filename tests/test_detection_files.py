@@ -61,14 +61,9 @@ def test_boxes_scores_and_categories_by_hand(tmp_path):
     assert repr(front_end) == f"{tmp_path / 'r.json'}: 3 detections in 2 of 3 images"
 
 
-def test_no_results_at_all():
-    front_end = coco_results([], dataset())
-    assert front_end(dataset()[0]).boxes.shape == (0, 4) and front_end(dataset()[0]).masks is None
-
-
 def test_results_are_only_of_the_data_set_they_were_read_for():
     with pytest.raises(InputError) as error:
-        coco_results([result()], dataset())(dataset([99])[0])
+        coco_results([], dataset())(dataset([99])[0])
     assert error.value.record == "image 99"
 
 
@@ -78,13 +73,13 @@ scores = st.integers(0, 1000).map(lambda n: n / 1000)
 records = st.lists(st.builds(result, st.sampled_from([3, 7, 8]), boxes, scores, st.sampled_from([1, 2])), max_size=30)
 
 
-@given(records, st.floats(0, 1, width=32), st.integers(0, 5))
-def test_nothing_is_lost_or_mixed_up(records, least, most):
-    """Against the plain way: filter, sort and cut the list of each image."""
-    front_end = coco_results(records, dataset(), min_score=least, max_per_image=most, box_format="xywh")
+@given(records, st.integers(0, 5))
+def test_nothing_is_lost_or_mixed_up(records, most):
+    """Against the plain way: sort and cut the list of each image."""
+    front_end = coco_results(records, dataset(), max_per_image=most, box_format="xywh")
     kept = 0
     for image in dataset():
-        mine = [r for r in records if r["image_id"] == image.image_id and np.float32(r["score"]) >= np.float32(least)]
+        mine = [r for r in records if r["image_id"] == image.image_id]
         mine = sorted(mine, key=lambda r: -r["score"])[:most]  # stable: equal scores in the order of the file
         found = front_end(image)
         expected = [[x, y, x + w, y + h] for x, y, w, h in (r["bbox"] for r in mine)]
@@ -101,23 +96,13 @@ def test_nothing_is_lost_or_mixed_up(records, least, most):
 MASKS = [rectangle((H, W), 5, 6, 20, 30), rectangle((H, W), 0, 0, 64, 3), rectangle((H, W), 40, 10, 41, 11)]
 
 
-@pytest.mark.parametrize("kind", ["RLE", "uncompressed", "polygons"])
+@pytest.mark.parametrize("kind", ["RLE", "bitmap", "polygons"])
 def test_masks_in_every_encoding(kind):
-    encode = {
-        "RLE": encode_mask,
-        "polygons": mask_to_polygons,
-        "uncompressed": lambda mask: {"size": [H, W], "counts": runs(mask)},
-    }[kind]
+    encode = {"RLE": encode_mask, "polygons": mask_to_polygons, "bitmap": lambda mask: mask.tolist()}[kind]
     records = [result(score=0.9 - i / 10, segmentation=encode(mask)) for i, mask in enumerate(MASKS)]
     found = coco_results(records, dataset())(dataset()[1])
     assert all(np.array_equal(decode_rle(rle), mask) for rle, mask in zip(found.masks, MASKS, strict=True))
     assert found.boxes.tolist() == [XYXY] * 3  # of the record, not of the mask
-
-
-def runs(mask):
-    flat = mask.T.ravel()
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    return np.diff([0, *ends, flat.size]).tolist() if not flat[0] else [0, *np.diff([0, *ends, flat.size]).tolist()]
 
 
 def test_a_record_without_box_has_that_of_its_mask():
@@ -149,15 +134,9 @@ def test_numbers_of_numpy_rounded_scores_and_ids_as_text():
     assert coco_results([result("photo_7", score=-1e-9)], data)(data[1]).scores.tolist() == [0]
 
 
-def test_an_empty_mask_with_a_box_stays():
-    found = coco_results([result(segmentation=encode_mask(MASKS[0] & False))], dataset())(dataset()[1])
-    assert found.boxes.tolist() == [XYXY] and not decode_rle(found.masks[0]).any()
-
-
-def test_masks_of_weak_or_foreign_records_are_not_even_read():
-    records = [result(segmentation="rubbish", score=0.1), result(segmentation="rubbish", image_id=55), masked(MASKS[0])]
-    front_end = coco_results(records, dataset(), min_score=0.2)
-    assert front_end.left_out["of other images"] == front_end.left_out["below the minimum score"] == 1
+def test_masks_of_foreign_records_are_not_even_read():
+    records = [result(segmentation="rubbish", image_id=55), masked(MASKS[0])]
+    assert coco_results(records, dataset()).left_out["of other images"] == 1
 
 
 @pytest.mark.parametrize(
@@ -175,21 +154,17 @@ def test_a_bad_mask_is_named_by_its_record(segmentation):
 
 BAD = {  # results; where the error is
     "annotations": ({"images": [], "annotations": []}, None),
-    "a number": (3, None),
-    "a list of lists": ([[1, 2, 3, 4]], "result 0"),
     "no image": ([{"bbox": BOX, "score": 1.0}], "result 0"),
     "no score": ([{"image_id": 7, "category_id": 1, "bbox": BOX}], "result 0"),
     "no category": ([{"image_id": 7, "score": 1.0, "bbox": BOX}], "result 0"),
     "a category by name": ([result(), result(category_id="cup")], "result 1"),
     "neither box nor mask": ([result(), result(box=None)], "result 1"),
     "three numbers": ([result(box=[1, 2, 3])], "result 0"),
-    "words": ([result(box=["a", 1, 2, 3])], "result 0"),
     "a box of nested lists": ([result(box=[[1, 2], [3]])], "result 0"),
     "NaN in a box": ([result(), result(box=[1, 2, float("nan"), 4])], "result 1"),
     "per cent": ([result(score=0.5), result(score=90)], "detection 1"),
     "logits": ([result(score=-2.5)], "detection 0"),
     "a NaN score": ([result(), result(score=float("nan"))], "detection 1"),
-    "an infinite score": ([result(score=float("inf"))], "detection 0"),
 }
 
 
@@ -222,15 +197,11 @@ def test_a_name_that_several_images_have():
 
 def test_another_split():
     message = refused([result(100), result(101), result(101)])
-    assert "no image of the data set is among these results: found 101 (2 times), 100 (1 times)" in message
-    assert "plain val has ids like 3 for 3.jpg" in message and "this data set and split" in message
+    assert "found 101 (2 times), 100 (1 times)" in message and "plain val has ids like 3 for 3.jpg" in message
     assert "no image of the data set" in refused([result("street")])
     assert "ids like none at all" in refused([result()], dataset([]))
-
-
-def test_more_images_than_the_data_set_has():
-    front_end = coco_results([result(3), result(100), result(101), result("street")], dataset())
-    assert repr(front_end) == "results: 1 detections in 1 of 3 images; left out: 3 of other images"
+    front_end = coco_results([result(3), result(100, category_id=50), result("street")], dataset())
+    assert repr(front_end) == "results: 1 detections in 1 of 3 images; left out: 2 of other images"
 
 
 def test_numbers_of_file_names_in_the_place_of_ids():
@@ -259,27 +230,8 @@ def test_dense_ids_against_coco_s_own():
     found = coco_results(records, data, category_map="coco80_to_91")(data[1])
     assert found.category_ids.tolist() == [1, 1, 1, 13, 90]
     message = refused([result(category_id=i) for i in (1, 90, 90)], data, category_map="coco80_to_91")
-    assert "missing are 90 (2 times); it maps 0..79" in message and "leave category_map out" in message
-
-
-def test_dense_ids_of_other_data_sets():
-    data = dataset(categories=(5, 10, 20))
-    message = refused([result(category_id=i) for i in (0, 2)], data)
-    assert "no category 0 (1 times), 2 (1 times)" in message
-    assert "category_map=dict(enumerate(sorted(dataset.categories)))" in message
-    remedy = dict(enumerate(sorted(data.categories)))
-    records = [result(category_id=i) for i in (0, 2)]
-    assert coco_results(records, data, category_map=remedy)(data[1]).category_ids.tolist() == [5, 20]
-    assert "sorted(dataset.categories), 1)" in refused([result(category_id=i) for i in (1, 3)], data)
-
-
-def test_other_mismatches_are_counted():
-    message = refused([result(category_id=i) for i in (1, 40, 40, 41, 2)])
-    assert "the data set has no category 40 (2 times), 41 (1 times). Map them" in message
-    assert "counted from" not in message and "class_agnostic=True" in message
-    assert "no category -1 (1 times)" in refused([result(), result(category_id=-1)])
-    message = refused([result(category_id=i) for i in range(1, 20)])
-    assert "and 9 others" in message
+    assert "missing are 90 (2 times)" in message
+    assert "and 9 others" in refused([result(category_id=i) for i in range(1, 20)])
 
 
 def test_a_map_of_one_s_own():
@@ -287,11 +239,8 @@ def test_a_map_of_one_s_own():
     front_end = coco_results(records, dataset(), category_map={4: 2, 5: 1, 6: None})
     assert front_end(dataset()[1]).category_ids.tolist() == [2, 1]
     assert "2 of categories that the map leaves out" in repr(front_end)
-    message = refused(records, category_map={4: 2, 5: 1})
-    assert "missing are 6 (2 times)" in message and "maps to None" in message
-    message = refused([result(category_id=i) for i in (0, 1)], category_map={0: 9, 1: 1})
-    assert "no category 9 (1 times). Map them" in message  # no guess at what a map of one's own should have been
-    assert "'coco'" in refused(records, category_map="coco")
+    assert "missing are 6 (2 times)" in refused(records, category_map={4: 2, 5: 1})
+    assert "no category 9 (1 times)" in refused([result(category_id=0)], category_map={0: 9})
 
 
 def test_class_agnostic():
@@ -299,10 +248,6 @@ def test_class_agnostic():
     records.append(result(category_id=-1, score=0.2))
     del records[2]["category_id"]
     assert coco_results(records, dataset(), class_agnostic=True)(dataset()[1]).category_ids.tolist() == [77, 1, 1, -1]
-
-
-def test_categories_of_other_images_do_not_matter():
-    assert coco_results([result(), result(99, category_id=50)], dataset()).left_out["of other images"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------ boxes
@@ -314,16 +259,9 @@ def many(box, images=(3, 7, 8), count=20):
 
 def test_boxes_that_are_xyxy():
     records = many([30, 20, 50, 40])
-    message = refused(records)
-    assert "20 of 20 do not fit" in message and "e.g. [30.0, 20.0, 50.0, 40.0] into one 64 wide and 48 high" in message
-    assert "as xyxy 20 do" in message and 'box_format="xyxy"' in message
+    assert 'box_format="xyxy"' in refused(records)
     found = coco_results(records, dataset(), box_format="xyxy")(dataset()[0])
     assert found.boxes[0].tolist() == [30, 20, 50, 40]
-
-
-def test_boxes_of_resized_images():
-    message = refused(many([100, 100, 50, 40]))
-    assert "not of a resized one" in message and "as xyxy 0 do" in message and 'or "xywh"' in message
 
 
 def test_normalised_boxes():

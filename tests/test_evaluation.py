@@ -44,11 +44,6 @@ def test_a_better_scored_false_positive_halves_precision_and_hides_from_ar_1():
     assert stats == pytest.approx({"AP": 0.5, "AP50": 0.5, "AP75": 0.5, "AR1": 0, "AR10": 1, "AR100": 1})
 
 
-def test_a_score_decides_the_order_across_images():
-    stats = evaluate_amodal(ground_truth(FULL, FULL), [found(0, LEFT & TOP, score=0.1), found(1, FULL, score=0.8)])
-    assert stats["AP"] == pytest.approx(51 / 101)
-
-
 @pytest.mark.parametrize("class_agnostic", [True, False])
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_pycocotools(seed, class_agnostic):
@@ -74,16 +69,13 @@ CORNER = TOP | LEFT  # 12 pixels, of IoU 8/12 with both; TOP and LEFT have IoU 4
     ("masks", "categories", "ar"),
     [
         ((TOP, LEFT), (1, 1), (0.4 * 2 + 0.6) / 2),  # CORNER takes LEFT, TOP is left for the second
-        (
-            (LEFT, TOP),
-            (1, 1),
-            0.5,
-        ),  # up to IoU 0.65 CORNER takes TOP, and the second finds nothing; above it is reverse
+        # up to IoU 0.65 CORNER takes TOP, and the second finds nothing; above it is reverse
+        ((LEFT, TOP), (1, 1), 0.5),
         ((LEFT, TOP), (2, 1), (0.4 * 2 + 0.6) / 2),  # objects stand by category, even class-agnostic
     ],
 )
 def test_of_objects_of_equal_iou_the_last_is_taken(masks, categories, ar):
-    truth = ground_truth(*masks, id=[1, 2], image_id=[0, 0], category_id=categories, area=[8, 8], iscrowd=[0, 0])
+    truth = ground_truth(*masks, id=[1, 2], image_id=[0, 0], category_id=categories, iscrowd=[0, 0])
     truth["categories"].append({"id": 2, "name": "other"})
     predictions = [found(0, CORNER, 0.9), found(0, TOP, 0.8)]
     stats = evaluate_amodal(truth, predictions)
@@ -93,7 +85,7 @@ def test_of_objects_of_equal_iou_the_last_is_taken(masks, categories, ar):
 
 @pytest.mark.parametrize("categories", [(1, 1), (1, 2), (2, 1)])
 def test_of_equal_scores_the_first_has_its_turn_first_by_category_then_by_file(categories):
-    truth = ground_truth(FULL, id=[1], area=[16], iscrowd=[0])
+    truth = ground_truth(FULL, id=[1], iscrowd=[0])
     truth["categories"].append({"id": 2, "name": "other"})
     predictions = [found(0, m, 0.5, category_id=c) for m, c in zip((LEFT & TOP, FULL), categories, strict=True)]
     stats = evaluate_amodal(truth, predictions)
@@ -110,9 +102,10 @@ def test_an_object_that_is_to_be_found_goes_before_one_of_higher_iou_that_is_not
 
 
 def test_a_crowd_is_not_to_be_found_and_excuses_detections():
-    truth = ground_truth(FULL, LEFT, iscrowd=[1, 0])
+    truth = ground_truth(FULL, LEFT, iscrowd=[1, 0], occlude_rate=[None, 0.0])
     predictions = [found(0, TOP, 0.95), found(0, TOP_3, 0.94), found(1, LEFT)]
     assert evaluate_amodal(truth, predictions)["AP"] == pytest.approx(1)
+    assert by_bucket(truth, predictions)["0-10 %"]["AP"] == pytest.approx(1)
 
 
 def test_annotations_need_no_id_area_bbox_iscrowd_or_category():
@@ -127,15 +120,8 @@ def test_an_annotation_with_id_zero_can_be_found():
     truth = ground_truth(FULL)
     assert truth["annotations"][0]["id"] == 0
     assert evaluate_amodal(truth, [found(0, FULL)])["AP"] == pytest.approx(1)
-    truth["annotations"][0] |= {"area": 16, "bbox": [0, 0, 4, 4], "iscrowd": 0}
+    truth["annotations"][0]["iscrowd"] = 0
     assert pycocotools_stats(truth, [found(0, FULL)], True)["AP"] == 0  # what we are guarding against
-
-
-def test_a_bbox_in_the_results_plays_no_part():
-    truth, predictions = random_data(4)
-    boxed = [p | {"bbox": [0, 0, 1e6, 1e6]} for p in predictions]
-    same(evaluate_amodal(truth, boxed), evaluate_amodal(truth, predictions))
-    same(by_bucket(truth, boxed), by_bucket(truth, predictions))
 
 
 def test_visible_masks_that_are_not_needed_are_not_looked_at():
@@ -144,16 +130,6 @@ def test_visible_masks_that_are_not_needed_are_not_looked_at():
     truth = ground_truth(FULL, visible_mask=[encode_mask(LEFT)])
     with pytest.raises(InputError, match="prediction 0"):
         evaluate(truth, [damaged])
-
-
-def test_polygons_and_uncompressed_rle_are_ground_truth_too():
-    truth = ground_truth(LEFT, LEFT, LEFT)
-    polygon = [0, 0, 2, 0, 2, 4, 0, 4]
-    for annotation, encoding in zip(
-        truth["annotations"], ([polygon], polygon, {"size": [4, 4], "counts": [0, 8, 8]}), strict=True
-    ):
-        annotation["segmentation"] = encoding
-    assert evaluate_amodal(truth, [found(i, LEFT) for i in range(3)])["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("category", [None, 0, 999, "person"])
@@ -165,22 +141,9 @@ def test_class_agnostic_does_not_look_at_categories(category):
     same(evaluate_amodal(truth, without), evaluate_amodal(truth, predictions))
 
 
-def test_class_aware_tells_categories_apart():
-    truth = ground_truth(FULL)
-    truth["categories"].append({"id": 2, "name": "other"})
-    predictions = [found(0, FULL, category_id=2)]
-    assert evaluate_amodal(truth, predictions, class_agnostic=False)["AP"] == 0
-    assert evaluate_amodal(truth, predictions, class_agnostic=True)["AP"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize("class_agnostic", [True, False])
-def test_no_predictions_score_zero(class_agnostic):
-    truth, _ = random_data(0)
-    assert evaluate_amodal(truth, [], class_agnostic) == dict.fromkeys(NUMBERS, 0.0)
-
-
 @pytest.mark.parametrize("predictions", [[], [found(0, FULL)]])
-def test_nothing_to_find_is_nan(predictions):
+def test_nothing_found_is_0_and_nothing_to_find_is_nan(predictions):
+    assert evaluate_amodal(ground_truth(FULL), []) == dict.fromkeys(NUMBERS, 0.0)
     truth = ground_truth(FULL) | {"annotations": []}
     same(evaluate_amodal(truth, predictions), dict.fromkeys(NUMBERS, nan))
     only_crowd = ground_truth(FULL, iscrowd=[1])
@@ -207,21 +170,12 @@ def test_numbers_of_numpy_and_flags_in_words_are_what_they_say():
 
 def test_paths_and_dicts_give_the_same(tmp_path):
     truth, predictions = random_data(6)
+    before = copy.deepcopy((truth, predictions))
     for name, content in (("truth.json", truth), ("results.json", predictions)):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8-sig")  # a byte order mark is no part of it
     from_files = evaluate_amodal(tmp_path / "truth.json", str(tmp_path / "results.json"))
     same(from_files, evaluate_amodal(truth, predictions))
-
-
-def test_inputs_are_not_modified_and_nothing_is_printed(capsys):
-    truth, predictions = random_data(7)
-    before = copy.deepcopy((truth, predictions))
-    for class_agnostic in (True, False):
-        evaluate_amodal(truth, predictions, class_agnostic)
-        by_bucket(truth, predictions, class_agnostic)
     assert (truth, predictions) == before
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,19 +213,10 @@ def test_bucket_edges_belong_to_the_upper_bucket_and_occlude_rate_serves_without
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == [bucket]
 
 
-def test_the_visible_mask_goes_before_the_occlude_rate():
-    truth = ground_truth(FULL, occlude_rate=[0.99], visible_mask=[encode_mask(LEFT)])
-    stats = by_bucket(truth, [found(0, FULL)])
-    assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["50-90 %"]
-
-
 def test_one_pixel_of_ten_hidden_is_ten_per_cent_in_spite_of_rounding():
+    """And the visible mask goes before the stated rate."""
     amodal = bitmap("####", "####", "##..", "....")
-    truth = ground_truth(amodal, visible_mask=[encode_mask(amodal & ~bitmap("#...", "....", "....", "...."))])
+    visible = encode_mask(amodal & ~bitmap("#...", "....", "....", "...."))
+    truth = ground_truth(amodal, visible_mask=[visible], occlude_rate=[0.99])
     stats = by_bucket(truth, [found(0, amodal)])  # 1 - 9 / 10 would be less than 0.1
     assert [name for name, s in stats.items() if not math.isnan(s["AP"])] == ["10-50 %"]
-
-
-def test_a_crowd_needs_no_occlusion_rate():
-    truth = ground_truth(FULL, LEFT, iscrowd=[1, 0], occlude_rate=[None, 0.0])
-    assert by_bucket(truth, [found(1, LEFT)])["0-10 %"]["AP"] == pytest.approx(1)

@@ -1,9 +1,6 @@
 """Every number of `evaluate` equals COCOeval's, where scores and IoUs tie as well; data sets as ground truth."""
 
-import contextlib
 import copy
-import io
-import json
 import math
 
 import numpy as np
@@ -15,18 +12,19 @@ from evaluation_scenes import (
     TOP,
     TOP_3,
     bitmap,
+    cocoeval,
     found,
     ground_truth,
     nan,
     own_box_results,
     random_data,
+    rate_of,
     same,
     small_dataset,
+    table_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from sameo_core.evaluation import (
     IOU_THRESHOLDS,
@@ -35,7 +33,6 @@ from sameo_core.evaluation import (
     evaluate,
     evaluate_amodal,
     evaluate_predictions,
-    region_iou,
     region_table,
 )
 from sameo_core.masks import decode_rle, encode_mask
@@ -44,43 +41,6 @@ from sameo_core.masks import decode_rle, encode_mask
 BUCKETS = {name: (low, high if high == 1 else np.nextafter(high, 0)) for name, (low, high) in OCCLUSION_BUCKETS.items()}
 SETTINGS = {"all": (0, 1), **BUCKETS, "occluded": (5e-324, 1), "un-occluded": (0, 0)}
 COCOA = {"all": (0, 1), "none": (0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1)}  # as amodalAPI has them
-
-
-def rate_of(annotation):
-    amodal, visible = (decode_rle(annotation[key]) for key in ("segmentation", "visible_mask"))
-    return (amodal & ~visible).sum() / max(amodal.sum(), 1)
-
-
-def cocoeval(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
-    """One COCOeval for all ranges, by its own means: an object's "area" is its occlusion rate, a detection has none."""
-    coco, results = COCO(), COCO()
-    coco.dataset = truth | {"annotations": [a | {"area": rate_of(a)} for a in truth["annotations"]]}
-    listed = [p | {"id": i, "area": nan, "iscrowd": 0} for i, p in enumerate(predictions, start=1)]
-    results.dataset = truth | {"annotations": listed}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-        results.createIndex()
-        run = COCOeval(coco, results, "segm")
-        run.params.useCats, run.params.maxDets = 0 if class_agnostic else 1, list(limits)
-        run.params.areaRng = [list(ends) for ends in ranges.values()]
-        run.evaluate()
-        run.accumulate()
-    return run.eval["precision"], run.eval["recall"]
-
-
-def numbers_of(precision, recall, limits):
-    """As COCOeval.summarize: precision "iou recall category", recall "iou category limit"."""
-
-    def mean(values):
-        return np.mean(values[values > -1]) if (values > -1).any() else nan
-
-    stats = {"AP": mean(precision), "AP50": mean(precision[:1]), "AP75": mean(precision[5:6])}
-    return stats | {f"AR{limit}": mean(recall[..., i]) for i, limit in enumerate(limits)}
-
-
-def table_of(truth, predictions, class_agnostic, ranges, limits=(1, 10, 100)):
-    precision, recall = cocoeval(truth, predictions, class_agnostic, ranges, limits)
-    return {name: numbers_of(precision[..., r, -1], recall[..., r, :], limits) for r, name in enumerate(ranges)}
 
 
 def with_visible_masks(truth, predictions):
@@ -122,10 +82,8 @@ def check_against_cocoeval(truth, predictions):
     for class_agnostic, table in ((True, found.class_agnostic), (False, found.class_aware)):
         same(table, table_of(truth, predictions, class_agnostic, SETTINGS))
         name = "class-agnostic" if class_agnostic else "class-aware"
-        same(
-            found.visible[name],
-            table_of(*with_visible_masks(truth, predictions), class_agnostic, {"all": (0, 1)})["all"],
-        )
+        theirs = table_of(*with_visible_masks(truth, predictions), class_agnostic, {"all": (0, 1)})
+        same(found.visible[name], theirs["all"])
     same(found.cocoa["both"], table_of(truth, predictions, True, COCOA, (1, 10, 100, 1000)))
     return found
 
@@ -168,14 +126,13 @@ def test_more_detections_than_are_looked_at():
 def test_curves_are_cocoevals():
     truth, predictions = random_data(1)
     found = evaluate(truth, predictions)
-    for class_agnostic, curves in ((True, found.curves), (False, found.class_aware_curves)):
-        precision, _ = cocoeval(truth, predictions, class_agnostic, SETTINGS)
-        assert list(curves) == list(SETTINGS)
-        for r, name in enumerate(SETTINGS):
-            theirs = precision[..., r, -1]
-            defined = theirs[..., theirs[0, 0] > -1]
-            expected = defined.mean(-1) if defined.size else np.full((10, 101), nan)
-            np.testing.assert_array_equal(curves[name], expected)
+    precision, _ = cocoeval(truth, predictions, True, SETTINGS)
+    assert list(found.curves) == list(SETTINGS)
+    for r, name in enumerate(SETTINGS):
+        theirs = precision[..., r, -1]
+        defined = theirs[..., theirs[0, 0] > -1]
+        expected = defined.mean(-1) if defined.size else np.full((10, 101), nan)
+        np.testing.assert_array_equal(found.curves[name], expected)
     assert found.curves["all"].shape == (len(IOU_THRESHOLDS), len(RECALLS))
 
 
@@ -195,16 +152,13 @@ def test_true_iou_stands_beside_the_predicted_one_in_the_order_of_the_prediction
 
 
 def test_objects_are_counted_by_setting_and_crowds_by_none():
+    by_a_hair = evaluate(ground_truth(FULL, LEFT, occlude_rate=[1e-3, 0]), []).objects
+    assert (by_a_hair["occluded"], by_a_hair["un-occluded"], by_a_hair["0-10 %"]) == (1, 1, 2)
     visible = [FULL, LEFT, LEFT, FULL]
     truth = ground_truth(*[FULL] * 4, iscrowd=[0, 0, 1, 0], visible_mask=list(map(encode_mask, visible)))
     counts = evaluate(truth, []).objects
     expected = {"all": 3, "0-10 %": 2, "10-50 %": 0, "50-90 %": 1, "90-100 %": 0, "occluded": 1, "un-occluded": 2}
     assert counts == expected
-
-
-def test_what_is_hidden_by_a_hair_is_occluded():
-    counts = evaluate(ground_truth(FULL, LEFT, occlude_rate=[1e-3, 0]), []).objects
-    assert (counts["occluded"], counts["un-occluded"], counts["0-10 %"]) == (1, 1, 2)
 
 
 def test_more_masks_than_pycocotools_counts_at_once():
@@ -214,15 +168,6 @@ def test_more_masks_than_pycocotools_counts_at_once():
     assert table.regions.hidden_pixels.tolist() == [0] * 254 + [8] * 346 and table.regions.full.tolist() == [1] * 600
 
 
-def test_buckets_of_ones_own():
-    truth, predictions = random_data(2)
-    halves = {"less": (0, 0.5), "more": (0.5, 1)}
-    table = evaluate(truth, predictions, buckets=halves).class_agnostic
-    assert list(table) == ["all", "less", "more", "occluded", "un-occluded"]
-    ranges = {"less": (0, np.nextafter(0.5, 0)), "more": (0.5, 1)}
-    same({name: table[name] for name in halves}, table_of(truth, predictions, True, ranges))
-
-
 def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
     truth = ground_truth(FULL, LEFT, occlude_rate=[0, 1e-5], isStuff=[1, 0])
     cocoa = evaluate(truth, [found(0, FULL, 0.9), found(1, TOP, 0.8)]).cocoa
@@ -230,19 +175,9 @@ def test_things_and_stuff_are_told_apart_where_the_ground_truth_does():
     assert [cocoa[part]["all"]["AR1000"] for part in cocoa] == [0.5, 0, 1]
     assert [cocoa["things"][name]["AR1"] for name in ("none", "partial")] == [0, 0]  # its end belongs to both
     assert math.isnan(cocoa["things"]["heavy"]["AR1"]) and math.isnan(cocoa["stuff"]["partial"]["AR1"])
-    assert cocoa["stuff"]["all"]["AP"] == pytest.approx(
-        1
-    )  # the missed thing, and what was found there, count neither way
+    # the missed thing, and what was found there, count neither way
+    assert cocoa["stuff"]["all"]["AP"] == pytest.approx(1)
     assert list(evaluate(ground_truth(FULL, occlude_rate=[0], isStuff=[0]), []).cocoa) == ["both"]
-
-
-def test_numbers_are_plain_and_complete():
-    truth, predictions = random_data(3)
-    found = evaluate(truth, with_visible(predictions))
-    numbers = json.loads(json.dumps(found.numbers()))
-    assert list(numbers) == ["class_agnostic", "class_aware", "visible", "cocoa", "regions", "objects"]
-    assert numbers["class_aware"]["10-50 %"]["AR10"] == found.class_aware["10-50 %"]["AR10"]
-    assert numbers["regions"] == {}
 
 
 def test_without_visible_masks_there_are_no_numbers_of_them():
@@ -282,9 +217,3 @@ def test_the_miou_protocol_is_there_for_one_prediction_of_each_objects_own_box()
     same(evaluate(dataset, results + strays).regions.summary(), region_table(dataset, results).summary())
     for others in (strays, results[:2], results + results[:1], [*results[:2], results[2] | {"instance_id": 7}]):
         assert evaluate(dataset, others).regions is None
-
-
-def test_visible_pixels_outside_the_amodal_mask_are_dropped_in_the_miou_protocol():
-    truth = ground_truth(LEFT, visible_mask=[encode_mask(TOP)])
-    table = evaluate(truth, [found(0, TOP, instance_id=0)]).regions
-    assert [table.full[0], table.visible[0], table.hidden[0]] == [4 / 12, 4 / 8, 0] == [*region_iou(TOP, LEFT, TOP)]

@@ -39,14 +39,12 @@ def named(call, *arguments, **options):
         ([HIT | {"image_id": [0]}], "prediction 0"),
         ([HIT | {"segmentation": WIDE}], "prediction 0"),
         ([HIT | {"segmentation": without(WIDE, "size")}], "prediction 0"),
-        ([HIT | {"segmentation": "??"}], "prediction 0"),
         ([without(HIT, "score")], "prediction 0"),
         ([without(HIT, "segmentation")], "prediction 0"),
         ([without(HIT, "image_id")], "prediction 0"),
         (["HIT"], "prediction 0"),
         ([HIT | {"score": math.inf}], "prediction 0"),
         ([HIT | {"score": "0.9"}], "prediction 0"),
-        ([HIT | {"score": None}], "prediction 0"),
         ({"images": [], "annotations": [HIT]}, None),
     ],
 )
@@ -60,18 +58,17 @@ def test_bad_predictions(protocol, predictions, record):
         ([HIT], None),
         (without(TRUTH, "annotations"), None),
         (without(TRUTH, "images"), None),
-        (TRUTH | {"images": TRUTH["images"] * 2}, "images[1]"),
-        (TRUTH | {"images": [{"id": 0}]}, "images[0]"),
-        (TRUTH | {"images": [{"id": 0.5, "height": 4, "width": 4}]}, "images[0]"),
-        (TRUTH | {"images": [{"id": 0, "height": "4", "width": 4}]}, "images[0]"),
-        (TRUTH | {"images": [{"id": 0, "height": 4, "width": 4.0}]}, "images[0]"),
+        (TRUTH | {"images": TRUTH["images"] * 2}, None),
+        (TRUTH | {"images": [{"id": 0}]}, "image 0"),
+        (TRUTH | {"images": [{"id": 0.5, "height": 4, "width": 4}]}, "image 0"),
+        (TRUTH | {"images": [{"id": 0, "height": "4", "width": 4}]}, "image 0"),
         (TRUTH | {"annotations": [ANNOTATION | {"image_id": 9}]}, "annotation 0"),
         (TRUTH | {"annotations": [ANNOTATION | {"segmentation": WIDE}]}, "annotation 0"),
-        (TRUTH | {"annotations": [without(ANNOTATION, "segmentation")]}, "annotations[0]"),
-        (TRUTH | {"annotations": ["x"]}, "annotations[0]"),
+        (TRUTH | {"annotations": [without(ANNOTATION, "segmentation")]}, "annotation 0"),
+        (TRUTH | {"annotations": ["x"]}, "annotation 0"),
         (TRUTH | {"annotations": [ANNOTATION | {"iscrowd": 2}]}, "annotation 0"),
         (TRUTH | {"categories": {"id": 1}}, None),
-        (TRUTH | {"categories": [{"name": "thing"}]}, "categories[0]"),
+        (TRUTH | {"categories": [{"name": "thing"}]}, "category 0"),
     ],
 )
 def test_bad_ground_truth(truth, record):
@@ -89,20 +86,17 @@ def test_ground_truth_without_an_occlusion_rate(fields):
 def test_bad_buckets(bucket):
     table = evaluate_regions([FULL], [FULL], [FULL])
     assert named(table.summary, {"mine": bucket}) == ("buckets", "'mine'")
-    assert named(by_bucket, TRUTH, [HIT], buckets={"mine": bucket}) == ("buckets", "'mine'")
 
 
 def test_a_prediction_without_visible_mask_among_others_is_named():
-    assert named(evaluate, ground_truth(FULL, **{key: [mask] for key, mask in SEEN.items()}), [HIT | SEEN, HIT]) == (
-        "predictions",
-        "prediction 1",
-    )
+    truth = ground_truth(FULL, **{key: [mask] for key, mask in SEEN.items()})
+    assert named(evaluate, truth, [HIT | SEEN, HIT]) == ("predictions", "prediction 1")
 
 
 def test_dense_category_ids_are_explained():
     truth, predictions = random_data(0)  # categories 1, 18, 90
     dense = [p | {"category_id": {1: 0, 18: 16, 90: 79}[p["category_id"]]} for p in predictions]
-    with pytest.raises(InputError, match=r"0\.\.79 \(3 ids\).*1\.\.90 \(3 ids\)") as error:
+    with pytest.raises(InputError, match=r"category id \d+ is none of .*\[1, 18, 90\].*0\.\.79") as error:
         evaluate_amodal(truth, dense, class_agnostic=False)
     assert error.value.record == "prediction 0"
     evaluate_amodal(truth, dense)
@@ -121,7 +115,7 @@ def test_foreign_categories_are_refused_unless_class_aware_numbers_are_left_out(
     predictions = [HIT | SEEN | {"category_id": 7}]
     assert named(evaluate, truth, predictions)[1] == "prediction 0"
     table = evaluate(truth, predictions, class_aware=False)
-    assert table.class_aware == table.class_aware_curves == {} and list(table.visible) == ["class-agnostic"]
+    assert table.class_aware == {} and list(table.visible) == ["class-agnostic"]
     assert table.class_agnostic["all"]["AP"] == pytest.approx(1)
 
 

@@ -151,25 +151,6 @@ def test_an_error_while_reading_ahead_is_not_lost(nano, dataset):
 # ---------------------------------------------------------------------------------------------- a front-end's own masks
 
 
-def with_masks(image):
-    """Says of each object the visible mask without its first column; objects of odd images are not found."""
-    found = half_sure(image)
-    masks = [item.visible for item in image.instances][: len(found.boxes)]
-    for mask in masks:
-        mask[:, int(mask.any(0).argmax())] = False
-    return replace(found, masks=tuple(encode_mask(mask) for mask in masks))
-
-
-def test_a_front_ends_own_masks_are_kept_beside_ours(nano, dataset):
-    results = predict_dataset({"a": nano}, dataset, {"own": with_masks, "boxes": half_sure})
-    expected = [mask for image in dataset for mask in with_masks(image).masks]
-    assert expected and [r["visible_mask"] for r in results["a", "own"]] == expected
-    assert [r | {"visible_mask": 0} for r in results["a", "own"]] == [
-        r | {"visible_mask": 0} for r in results["a", "boxes"]
-    ]
-    assert not any("visible_mask" in r for r in results["a", "boxes"])
-
-
 def drawing(*kinds):
     """An exact detector that draws masks: the visible ones, and the amodal ones where asked to."""
 
@@ -208,7 +189,7 @@ def test_masks_of_another_size_are_refused_at_once(nano, dataset, monkeypatch):
         found = drawing("visible")(image)
         return replace(found, masks=tuple(encode_mask(decode_rle(mask).T) for mask in found.masks))
 
-    with pytest.raises(InputError, match=f"front-end turned, image {first}: RLE of another size"):
+    with pytest.raises(InputError, match=f"front-end turned, image {first}: masks have the image's"):
         predict_dataset({"a": nano}, dataset, {"turned": turned})
     assert not decoded
 

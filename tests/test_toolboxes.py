@@ -49,13 +49,13 @@ def rle(row):
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-def mmdetection(folder, ids=COCO_IDS, mask_scores=SCORES):
+def mmdetection(folder, ids=COCO_IDS):
     """CocoMetric (3.3) with outfile_prefix=folder/x; `ids` are its cat_ids."""
     boxes, masks = [], []
     for row, (image, label) in enumerate(FOUND):
         record = {"image_id": image, "bbox": xywh(row), "score": float(SCORES[row]), "category_id": ids[label]}
         boxes.append(record)
-        masks.append(record | {"score": float(mask_scores[row]), "segmentation": rle(row)})
+        masks.append(record | {"segmentation": rle(row)})
     (folder / "x.bbox.json").write_text(json.dumps(boxes))
     (folder / "x.segm.json").write_text(json.dumps(masks))
     return folder / "x.bbox.json", folder / "x.segm.json"
@@ -93,13 +93,6 @@ def test_both_files_of_mmdetection(dataset, tmp_path):
     assert repr(coco_results(masks, dataset)) == f"{masks}: 3 detections in 2 of 3 images"
 
 
-def test_masks_with_scores_of_their_own(dataset, tmp_path):
-    """Mask Scoring R-CNN: the files of one run differ in their scores, and so in their order."""
-    boxes, masks = mmdetection(tmp_path, mask_scores=np.array([0.2, 0.25, 0.6], np.float32))
-    assert coco_results(boxes, dataset)(dataset[0]).category_ids.tolist() == [1, 90]
-    assert coco_results(masks, dataset)(dataset[0]).category_ids.tolist() == [90, 1]
-
-
 def test_three_hundred_boxes_an_image(dataset):
     """RTMDet and CO-DETR, max_per_img=300: as many are kept as COCO's AP counts."""
     scores = np.linspace(0.9, 0.001, 300, dtype=np.float32).tolist()
@@ -116,20 +109,6 @@ def test_classes_counted_from_0(dataset, tmp_path, write):
     with pytest.raises(InputError, match="category_map='coco80_to_91'"):
         coco_results(file, dataset)
     check(coco_results(file, dataset, category_map="coco80_to_91"), dataset)
-
-
-@pytest.mark.parametrize("masks", [True, False], ids=["ViTDet", "DINO"])
-def test_the_file_of_detectron2(dataset, tmp_path, masks):
-    check(coco_results(detectron2(tmp_path, masks=masks), dataset), dataset, masks)
-
-
-def test_more_images_than_the_data_set_and_nothing_found(dataset, tmp_path):
-    """All of val2014 for COCOA-cls; a detector whose file is an empty list."""
-    file = detectron2(tmp_path)
-    file.write_text(json.dumps([*json.loads(file.read_text()), {**json.loads(file.read_text())[0], "image_id": 42}]))
-    assert coco_results(file, dataset).left_out["of other images"] == 1
-    file.write_text("[]")
-    assert [len(coco_results(file, dataset)(image).boxes) for image in dataset] == [0, 0, 0]
 
 
 # ------------------------------------------------------------------------------------------------------ notebook 05

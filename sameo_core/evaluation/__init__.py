@@ -10,12 +10,7 @@ from collections.abc import Sequence
 
 from sameo_core.datasets import AmodalDataset
 from sameo_core.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
-from sameo_core.evaluation.detection import (
-    Evaluation,
-    covering_detections,
-    evaluate,
-    evaluate_amodal,
-)
+from sameo_core.evaluation.detection import Evaluation, covering_detections, evaluate, evaluate_amodal
 from sameo_core.evaluation.regions import (
     OCCLUSION_BUCKETS,
     Buckets,

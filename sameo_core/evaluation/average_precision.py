@@ -91,9 +91,6 @@ def place_in_group(group: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return place
 
 
-MANY = 500  # images; fewer take about a second
-
-
 class Overlaps(NamedTuple):
     """The pairs that can match in a data set, and each detection's best IoU."""
 
@@ -120,7 +117,7 @@ def overlaps(
     objects_at = np.searchsorted(objects_image, np.arange(images + 1))
     both = np.flatnonzero((np.diff(found_at) > 0) & (np.diff(objects_at) > 0))
     best, pairs = np.zeros(len(found)), [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for image in tqdm(both.tolist(), desc="comparing masks", unit="image", disable=len(both) < MANY, delay=5):
+    for image in tqdm(both.tolist(), desc="comparing masks", unit="image", delay=5):
         d, end = found_at[image : image + 2].tolist()
         o, stop = objects_at[image : image + 2].tolist()
         iou = mask_ops.iou(found[d:end], objects[o:stop], crowd[o:stop])

@@ -38,7 +38,6 @@ from sameo_core.evaluation.records import (
 from sameo_core.evaluation.regions import (
     COCOA_RANGES,
     OCCLUSION_BUCKETS,
-    Buckets,
     RegionTable,
     Wanted,
     closed_bucket,
@@ -51,6 +50,7 @@ from sameo_core.masks import box_ious
 
 LIMITS = (1, 10, 100)  # detections per image
 COCOA_LIMITS = (*LIMITS, 1000)
+COVERING_IOU = 0.5  # of a detection's and an object's visible boxes
 
 Numbers = dict[str, float]
 Table = dict[str, Numbers]  # setting -> numbers
@@ -71,21 +71,12 @@ class Evaluation:
     regions: RegionTable | None  # the mIoU protocol; None unless each object has exactly one prediction of its own box
     objects: dict[str, int]  # setting -> objects to be found
     curves: dict[str, Precision]  # setting -> class-agnostic precision at IOU_THRESHOLDS x RECALLS
-    class_aware_curves: dict[str, Precision]  # the mean over categories
     score: Float64[np.ndarray, " detections"]  # in the order of the predictions
     predicted_iou: Float64[np.ndarray, " detections"]  # NaN if the record has none
     true_iou: Float64[np.ndarray, " detections"]  # with the object of highest IoU, whatever its category; no crowds
 
-    def numbers(self) -> dict:
-        """All numbers as a nested dict, ready for JSON."""
-        regions = {} if self.regions is None else self.regions.summary()
-        names = ("class_agnostic", "class_aware", "visible", "cocoa")
-        return {name: getattr(self, name) for name in names} | {"regions": regions, "objects": self.objects}
 
-
-def evaluate(
-    ground_truth: Truth, predictions: Source, class_aware: bool = True, buckets: Buckets = OCCLUSION_BUCKETS
-) -> Evaluation:
+def evaluate(ground_truth: Truth, predictions: Source, class_aware: bool = True) -> Evaluation:
     """All metrics of a data set in one pass that computes each IoU once.
 
     Objects outside a setting are ignored, as in COCO's area ranges: missing one costs nothing, and a detection matched
@@ -100,13 +91,12 @@ def evaluate(
         predictions: as in `evaluate_amodal`. Optional: `visible_mask` (RLE), `predicted_iou` and `instance_id`, the
             object whose box was the prompt.
         class_aware: False skips class-aware numbers, for front-ends with categories of their own.
-        buckets: name -> (low, high), shares in 0..1, for low <= rate < high (rate <= 1 if high is 1). May overlap.
 
     Raises:
-        InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; an invalid bucket; visible
-            masks for some predictions only.
+        InputError: as `evaluate_amodal` class-aware; an object without an occlusion rate; visible masks for some
+            predictions only.
     """
-    closed = {name: closed_bucket(name, *bucket) for name, bucket in buckets.items()}
+    closed = {name: closed_bucket(name, *bucket) for name, bucket in OCCLUSION_BUCKETS.items()}
     objects = read_objects(ground_truth, with_visible=True)
     found = read_found(predictions, objects.sizes, with_visible=True)
     rates = occlusion_rates(objects)
@@ -133,7 +123,6 @@ def evaluate(
         regions=regions_of_own_boxes(objects, found, truth),
         objects={name: int(chosen.sum()) for name, chosen in wanted.items()},
         curves={name: agnostic.curve(i) for i, name in enumerate(wanted)},
-        class_aware_curves={name: aware.curve(i) for i, name in enumerate(wanted)} if aware else {},
         score=found.score,
         predicted_iou=found.predicted_iou,
         true_iou=lined_up.in_file_order(amodal.best),
@@ -145,20 +134,18 @@ def evaluate_amodal(ground_truth: Truth, predictions: Source, class_agnostic: bo
 
     Args:
         ground_truth: COCO dict or path of one, its `segmentation` the amodal mask in any encoding; or a data set.
-            `iscrowd` defaults to 0; `id`, `area` and `bbox` are not used (COCOeval takes id 0 for "unmatched").
+            `id`, `area` and `bbox` are not used (COCOeval takes id 0 for "unmatched").
         predictions: COCO results list or path of one: `image_id`, `segmentation`, `score`, and `category_id` when
-            class-aware. `bbox` is not used. With an empty list every number is 0.
-        class_agnostic: True as in SAMEO's tables: category ids are not used, and may be missing or unknown.
+            class-aware.
+        class_agnostic: True as in SAMEO's tables (CVPR 2025): category ids may be missing or unknown.
 
     Returns:
         "AP" (mean over IoU 0.50:0.05:0.95), "AP50", "AP75", "AR1", "AR10", "AR100" (with at most that many detections
-        per image), each in 0..1, or NaN where COCOeval returns -1: there is no object to find.
+        per image), each in 0..1, or NaN where there is no object to find.
 
     Raises:
         InputError: unreadable file, unknown image or category id, mask of another size than its image, missing key,
-            score that is not finite. Inputs are not modified.
-
-    Source: COCOeval; class-agnostic on amodal masks as in SAMEO's tables (CVPR 2025).
+            score that is not finite.
     """
     objects = read_objects(ground_truth, with_visible=False)
     found = read_found(predictions, objects.sizes, with_visible=False)
@@ -174,10 +161,10 @@ def _table(measured: PrecisionRecall, wanted: Wanted) -> Table:
 
 def _parts(objects: Objects) -> Wanted:
     """The parts of COCOA's protocol: things and stuff together, and each alone."""
-    both = {"both": ~objects.crowd}
-    if objects.stuff is None or not objects.stuff.any():
-        return both
-    return both | {"things": both["both"] & ~objects.stuff, "stuff": both["both"] & objects.stuff}
+    parts = {"both": ~objects.crowd}
+    if objects.stuff.any():
+        parts |= {"things": ~objects.crowd & ~objects.stuff, "stuff": ~objects.crowd & objects.stuff}
+    return parts
 
 
 def _carry_visible_masks(found: Predictions) -> bool:
@@ -246,15 +233,15 @@ class _LinedUp:
         return precision_recall(match(pairs, group, chosen, self.crowd), self.score, group, of_found, to_find, limits)
 
 
-def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.5) -> list[dict]:
+def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping]) -> list[dict]:
     """The detections that cover an annotated object, each with the `instance_id` of that object.
 
-    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down; ties by score.
+    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down to 0.5; ties by
+    score.
     Masks are not used, so for one front-end the same detections are chosen for every model.
 
     Args:
         results: COCO results with `box` (xyxy), and `front_end_score` or `score`, from `predict_dataset`.
-        least: IoU at which a detection covers an object.
 
     Returns:
         In the order of the data set's objects, without those that no detection covers.
@@ -271,7 +258,7 @@ def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping], leas
         taken: dict[int, int] = {}  # object -> detection
         order = np.lexsort((np.broadcast_to(-scores, ious.shape).ravel(), -ious.ravel()))
         for i, j in zip(*np.unravel_index(order, ious.shape), strict=True):
-            if ious[i, j] >= least and i not in taken and j not in taken.values():
+            if ious[i, j] >= COVERING_IOU and i not in taken and j not in taken.values():
                 taken[int(i)] = int(j)
         for i, item in enumerate(image.instances):
             if i in taken:

@@ -79,25 +79,29 @@ Masks = Sequence[Mask] | Bool[np.ndarray, "n h w"]
 
 def region_table(dataset: AmodalDataset, results: Sequence[Mapping]) -> "RegionTable":
     """`evaluate_regions`, one row per object of a data set in its order; arguments as `evaluate_predictions`."""
-    objects, predicted = _with_masks(dataset, results)
-    if len(results) != len(objects) or any(mask is None for mask in predicted):
-        found = sum(mask is not None for mask in predicted)
-        rule = f"one mask for each of the {len(objects)} objects, found {len(results)}, of {found} objects"
+    count, places, table = _predicted_regions(dataset, results)
+    if not len(places) == len(results) == count:
+        rule = f"one mask for each of the {count} objects, found {len(results)}, of {len(places)} objects"
         remedy = "Use front-ends made of ground-truth boxes; a detector's masks are for evaluate_amodal"
         raise InputError(file="results", rule=rule, remedy=remedy)
-    truth = [(item.known_amodal_rle(), item.visible_rle) for _, _, item in objects]
-    return evaluate_regions(predicted, *zip(*truth, strict=True))
+    return table
 
 
-def _with_masks(dataset: AmodalDataset, results: Sequence[Mapping]) -> tuple[list, list]:
-    """Each object of a data set with its index in the data set and in the image, and its predicted mask or None."""
+def _predicted_regions(
+    dataset: AmodalDataset, results: Sequence[Mapping]
+) -> tuple[int, list[tuple[int, int, int]], "RegionTable"]:
+    """The number of objects, the places of the predicted ones (as in `Failure`), and their regions."""
     masks = {(r["image_id"], r["instance_id"]): r["segmentation"] for r in results}
-    objects, predicted = [], []
+    number, places, predicted, amodal, visible = 0, [], [], [], []
     for i, image in enumerate(dataset):
         for j, item in enumerate(image.instances):
-            objects.append((i, j, item))
-            predicted.append(masks.get((image.image_id, item.instance_id)))
-    return objects, predicted
+            if (image.image_id, item.instance_id) in masks:
+                places.append((number, i, j))
+                predicted.append(masks[image.image_id, item.instance_id])
+                amodal.append(item.known_amodal_rle())
+                visible.append(item.visible_rle)
+            number += 1
+    return number, places, evaluate_regions(predicted, amodal, visible)
 
 
 class Failure(NamedTuple):
@@ -109,19 +113,14 @@ class Failure(NamedTuple):
     hidden: float  # IoU of the hidden region, 0..1
 
 
-def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping], least: float | int = 0.1) -> list[Failure]:
-    """The predicted objects with occlusion rate `least` or more, sorted by IoU of the hidden region, worst first.
+def worst_hidden(dataset: AmodalDataset, results: Sequence[Mapping]) -> list[Failure]:
+    """The predicted objects with an occlusion rate of 0.1 or more, by IoU of the hidden region, worst first.
 
     Args:
         results: COCO results with `instance_id`, at most one per object; for a detector, its `covering_detections`.
     """
-    objects, predicted = _with_masks(dataset, results)
-    rows = [row for row, mask in enumerate(predicted) if mask is not None]
-    truth = [objects[row][2] for row in rows]
-    amodal, visible = [item.known_amodal_rle() for item in truth], [item.visible_rle for item in truth]
-    table = evaluate_regions([predicted[row] for row in rows], amodal, visible)
-    ranked = [(rows[k], float(table.hidden[k])) for k in table.ranked("hidden", least)]
-    return [Failure(row, objects[row][0], objects[row][1], hidden) for row, hidden in ranked]
+    _, places, table = _predicted_regions(dataset, results)
+    return [Failure(*places[k], float(table.hidden[k])) for k in table.ranked("hidden", 0.1)]
 
 
 class RegionIoU(NamedTuple):
@@ -149,7 +148,6 @@ class RegionTable:
 
         Args:
             column: "full", "visible" or "hidden"; rows with NaN are left out.
-            quantiles: each in 0..1.
             least: only rows with at least this occlusion rate.
 
         Raises:
@@ -197,11 +195,7 @@ class RegionTable:
 
 
 def region_iou(predicted_amodal: Mask, amodal: Mask, visible: Mask) -> RegionIoU:
-    """IoU of one object's full, visible and hidden region, each mask a bool bitmap "h w" or a compressed RLE.
-
-    Raises:
-        InputError: as `evaluate_regions`.
-    """
+    """`evaluate_regions` of one object. Raises InputError as that function."""
     table = evaluate_regions([predicted_amodal], [amodal], [visible])
     return RegionIoU(float(table.full[0]), float(table.visible[0]), float(table.hidden[0]))
 

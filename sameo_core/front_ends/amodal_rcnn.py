@@ -21,9 +21,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, paste_masks_in_image
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import roi_align
 
 from sameo_core.config import AmodalRcnnConfig, TrainingConfig
@@ -152,45 +151,28 @@ class LenientRpn(RegionProposalNetwork):
         return labels, boxes
 
 
-class AmodalTransform(GeneralizedRCNNTransform):
-    """Also pastes the visible masks into the image."""
-
-    def postprocess(
-        self,
-        result: list[dict[str, Tensor]],
-        image_shapes: list[tuple[int, int]],
-        original_image_sizes: list[tuple[int, int]],
-    ) -> list[dict[str, Tensor]]:
-        result = super().postprocess(result, image_shapes, original_image_sizes)  # pastes "masks", scales the boxes
-        for answer, size in zip(result, original_image_sizes, strict=False):  # empty in training mode
-            if "visible_masks" not in answer:  # removed by LiveDetector, which pastes them one by one
-                continue
-            answer["visible_masks"] = paste_masks_in_image(answer["visible_masks"], answer["boxes"], size)
-        return result
-
-
 def build_amodal_rcnn(detector: MaskRCNN) -> MaskRCNN:
     """Turn a torchvision Mask R-CNN into the baseline: its mask head then predicts four masks.
 
     In training mode it takes targets with `boxes` (amodal), `labels` (all 1), `masks` UInt8 "2*n h w" (amodal, then
     visible) and `partly_annotated` (Bool, one), and returns the losses. In evaluation mode it answers as torchvision
-    does: `boxes` (amodal, xyxy pixels of the image), `labels`, `scores`, `masks` "n 1 h w" (amodal, 0..1), and
-    `visible_masks`.
+    does: `boxes` (amodal, xyxy pixels of the image), `labels`, `scores`, `masks` "n 1 h w" (amodal, 0..1); and
+    `visible_masks` "n 1 28 28" inside the boxes, which `LiveDetector` pastes into the image.
     """
     heads = detector.roi_heads
     (cells, _) = heads.mask_roi_pool.output_size
     heads.mask_head = QueryMaskHead(heads.mask_head, heads.mask_predictor.conv5_mask, cells)
     heads.mask_predictor = None
     # Keeps modules and settings; torchvision's constructors would need all of them again
-    heads.__class__, detector.rpn.__class__, detector.transform.__class__ = AmodalRoIHeads, LenientRpn, AmodalTransform
+    heads.__class__, detector.rpn.__class__ = AmodalRoIHeads, LenientRpn
     return detector
 
 
-def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
-    """The baseline with the weights of `train_amodal_rcnn`, in evaluation mode.
+def amodal_front_end(path: str | Path, detector: str = "nano") -> LiveDetector:
+    """The baseline as a front-end: amodal boxes, with its amodal and its visible masks.
 
     Args:
-        path: of the weights.
+        path: of the weights of `train_amodal_rcnn`.
         detector: the one it was built on, `AmodalRcnnConfig.rcnn_detector`.
 
     Raises:
@@ -198,15 +180,7 @@ def load_amodal_rcnn(path: str | Path, detector: str = "nano") -> MaskRCNN:
     """
     model = build_amodal_rcnn(_blank_detector(detector))
     load_exactly(model, read_weights(path), Path(path))
-    return model.eval().to(default_device())
-
-
-def amodal_front_end(path: str | Path, detector: str = "nano") -> LiveDetector:
-    """The baseline as a front-end: amodal boxes, with its amodal and its visible masks.
-
-    Arguments and errors as `load_amodal_rcnn`.
-    """
-    return LiveDetector(load_amodal_rcnn(path, detector), {1: "object"}, name=NAME)
+    return LiveDetector(model, {1: "object"}, name=NAME)
 
 
 def _blank_detector(name: str) -> MaskRCNN:
@@ -216,17 +190,17 @@ def _blank_detector(name: str) -> MaskRCNN:
         remedy = "Choose nano or maskrcnn_resnet50_fpn_v2"
         raise InputError(file="rcnn_detector", rule=f"a detector to start from, found {name!r}", remedy=remedy)
     detector = torchvision.models.detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
-    return _with_one_class(detector)
-
-
-def _with_one_class(detector: MaskRCNN) -> MaskRCNN:
     width = detector.roi_heads.box_predictor.cls_score.in_features
     detector.roi_heads.box_predictor = FastRCNNPredictor(width, num_classes=2)
     return detector
 
 
 def starting_amodal_rcnn(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
-    """The baseline before training: a trained detector, and a mask head initialised by the seed."""
+    """The baseline before training: a trained detector, and a mask head initialised by the seed.
+
+    Raises:
+        InputError: another detector than nano and maskrcnn_resnet50_fpn_v2; its weights are missing or damaged.
+    """
     name = recipe.rcnn_detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for the new layers
@@ -243,76 +217,55 @@ def starting_amodal_rcnn(recipe: AmodalRcnnConfig, seed: int) -> MaskRCNN:
 
 
 def fit_amodal_rcnn(
-    sets: Sequence[AmodalDataset],
-    recipe: AmodalRcnnConfig,
-    shared: TrainingConfig,
-    folder: Path,
-    seed: int = 0,
-    *,
-    model: MaskRCNN | None = None,
-    bad_images: int = 0,
-    about: Mapping[str, Any] | None = None,
-) -> Path:
-    """Train the baseline on data sets, unless the folder holds the weights already; returns their path.
-
-    The run folder holds config.json, environment.json, log.csv, checkpoint.pt while it trains, and
-    amodal_rcnn.safetensors (half precision) when it is done.
-
-    Args:
-        sets: with amodal and visible masks.
-        recipe: of the baseline.
-        shared: SAMEO's recipe; its schedule, `clip`, `cpu_threads` and `log_every` apply.
-        folder: of this run alone: these sets, these recipes and this seed.
-        seed: of batches, sampled proposals and the new head's first weights.
-        model: None: `starting_amodal_rcnn`.
-        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
-        about: JSON values for config.json, beside the recipe.
-
-    Raises:
-        InputError: weights are missing or damaged; more than `bad_images` image files are missing or damaged. This and
-            other errors as `train_once` and `TrainingRun.run`.
-    """
-    result = folder / "amodal_rcnn.safetensors"
-
-    def work() -> None:
-        learner = (model or starting_amodal_rcnn(recipe, seed)).to(default_device()).train()
-        run = _training_run(learner, sets, recipe, shared, seed, bad_images)
-        run.run(folder)
-        warn_left_out(run.left_out, folder)
-        save_detector(learner, result)
-
-    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
-    config = {**(about or {}), "amodal_rcnn": asdict(recipe), "training": common}
-    return train_once(result, config, shared.cpu_threads, work)
-
-
-def _training_run(
     model: MaskRCNN,
     sets: Sequence[AmodalDataset],
     recipe: AmodalRcnnConfig,
     shared: TrainingConfig,
+    folder: Path,
     seed: int,
     bad_images: int,
-) -> TrainingRun:
-    model.backbone.bf16 = recipe.rcnn_bf16  # only the nano backbone reads it
+    about: Mapping[str, Any],
+) -> Path:
+    """Train the baseline on data sets, unless the folder holds the weights already; returns their path.
+
+    The run folder holds config.json, environment.json, log.csv, checkpoint.pt while it trains, and
+    amodal_rcnn.safetensors (half precision) when it is done. Errors as `train_once` and `TrainingRun.run`.
+
+    Args:
+        model: `starting_amodal_rcnn`.
+        shared: SAMEO's recipe; its schedule, `clip`, `cpu_threads` and `log_every` apply.
+        folder: of this run alone: these sets, these recipes and this seed.
+        bad_images: how many image files may be missing or damaged; a warning lists them at the end.
+        about: JSON values for config.json, beside the recipe.
+    """
+    result, left_out = folder / "amodal_rcnn.safetensors", dict[str, str]()
     schedule = replace(shared, iterations=recipe.rcnn_iterations, warmup_iterations=recipe.rcnn_warmup_iterations)
     rates = recipe.rcnn_learning_rate, recipe.rcnn_backbone_rate
-    left_out: dict[str, str] = {}
-    return TrainingRun(
-        task="training the baseline",
-        modules={"model": model},
-        optimisers={"optimiser": detector_optimiser(model, *rates, recipe.rcnn_weight_decay)},
-        batches=lambda start: (
-            draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
-            for iteration in range(start, recipe.rcnn_iterations)
-        ),
-        losses=lambda iteration, batch: detector_losses(model, batch, iteration, seed),
-        iterations=recipe.rcnn_iterations,
-        rate_factor=lambda iteration: learning_rate_factor(iteration, schedule),
-        clip=shared.clip,
-        log_every=shared.log_every,
-        left_out=left_out,
-    )
+
+    def work() -> None:
+        model.to(default_device()).train()
+        model.backbone.bf16 = recipe.rcnn_bf16  # only the nano backbone reads it
+        TrainingRun(
+            task="training the baseline",
+            modules={"model": model},
+            optimisers={"optimiser": detector_optimiser(model, *rates, recipe.rcnn_weight_decay)},
+            batches=lambda start: (
+                draw_batch(sets, recipe, seed, iteration, left_out, bad_images)
+                for iteration in range(start, recipe.rcnn_iterations)
+            ),
+            losses=lambda iteration, batch: detector_losses(model, batch, iteration, seed),
+            iterations=recipe.rcnn_iterations,
+            rate_factor=lambda iteration: learning_rate_factor(iteration, schedule),
+            clip=shared.clip,
+            log_every=shared.log_every,
+            left_out=left_out,
+        ).run(folder)
+        warn_left_out(left_out, folder)
+        save_detector(model, result)
+
+    common = {"seed": seed, "clip": shared.clip, "cpu_threads": shared.cpu_threads, "log_every": shared.log_every}
+    config = {**about, "amodal_rcnn": asdict(recipe), "training": common}
+    return train_once(result, config, shared.cpu_threads, work)
 
 
 def draw_batch(

@@ -72,10 +72,7 @@ class ImageDetector:
 
 
 def ground_truth_boxes(kind: str = "visible") -> FrontEnd:
-    """The boxes of the annotated objects, score 1: an ideal detector.
-
-    Args:
-        kind: "visible" (box of the visible mask) or "amodal" (box of the amodal mask).
+    """The "visible" or "amodal" boxes of the annotated objects, score 1: an ideal detector.
 
     Raises:
         InputError: another kind.
@@ -138,21 +135,17 @@ def check_scores(scores: Scores, file: str | Path) -> Scores:
     """The scores, clipped to 0..1 against rounding errors.
 
     Raises:
-        InputError: a score outside 0..1; the remedy names the likely cause.
+        InputError: a score outside 0..1.
     """
     bad = np.flatnonzero(~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)))
-    if not len(bad):
-        return scores.clip(0, 1)
-    remedy = "Pass them through a sigmoid, if they are logits"
-    if not np.isfinite(scores).all():
-        bad, remedy = np.flatnonzero(~np.isfinite(scores)), "The detector failed there: check its weights"
-    elif scores.min() >= 0 and scores.max() <= 100:
-        remedy = "Divide by 100, if they are per cent"
-    rule = f"scores are in 0..1, found {scores[bad[0]]:g}; {len(bad):,} of {len(scores):,} are not"
-    raise InputError(file=file, record=f"detection {bad[0]}", rule=rule, remedy=remedy)
+    if len(bad):
+        rule = f"scores are in 0..1, found {scores[bad[0]]:g}; {len(bad):,} of {len(scores):,} are not"
+        remedy = "Divide per cent by 100, pass logits through a sigmoid; NaN says that the detector failed"
+        raise InputError(file=file, record=f"detection {bad[0]}", rule=rule, remedy=remedy)
+    return scores.clip(0, 1)
 
 
-def check_limits(min_score: float | int, max_per_image: int = 100) -> None:
+def check_limits(min_score: float | int = 0, max_per_image: int = 100) -> None:
     """Raise InputError for a minimum score outside 0..1 or NaN, or a negative number of detections."""
     if not isinstance(min_score, Real) or not 0 <= min_score <= 1:
         rule = f"a minimum score in 0..1, found {min_score!r}"
@@ -172,22 +165,19 @@ def map_categories(
     """
     if category_map is None:
         return ids, np.ones(len(ids), bool)
-    if category_map != COCO80_TO_91 and not isinstance(category_map, Mapping):
+    mapped = dict(enumerate(COCO_IDS)) if category_map == COCO80_TO_91 else category_map
+    if not isinstance(mapped, Mapping):
         rule = f"a map is a dict or {COCO80_TO_91!r}, found {category_map!r}"
         raise InputError(file="category_map", rule=rule, remedy="Give {the detector's id: the data set's id, ...}")
-    mapped = dict(enumerate(COCO_IDS)) if isinstance(category_map, str) else category_map
-    unknown = Counter(int(i) for i in ids if int(i) not in mapped)
-    if unknown:
-        rule = f"every category must be in the category_map, missing are {counted(unknown)}"
-        remedy = "Add them; an id that maps to None is left out"
-        if isinstance(category_map, str):
-            rule += "; it maps 0..79"
-            remedy = "If these are COCO's own ids, 1..90, leave category_map out"
-        raise InputError(file=file, rule=rule, remedy=remedy)
     for key, value in mapped.items():
         if value is not None and not isinstance(value, Integral):
             rule = f"a whole number or None, found {value!r}"
             raise InputError(file="category_map", record=repr(key), rule=rule, remedy="Give the data set's id")
+    unknown = Counter(int(i) for i in ids if int(i) not in mapped)
+    if unknown:
+        rule = f"every category must be in the category_map, missing are {counted(unknown)}"
+        remedy = "Add them, with None to leave them out; COCO's own ids, 1..90, need no category_map"
+        raise InputError(file=file, rule=rule, remedy=remedy)
     kept = np.array([mapped[int(i)] is not None for i in ids], bool)
     return np.array([mapped[int(i)] or 0 for i in ids], int), kept
 

@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-from sameo_core.arrays import BoxesXYXY
+from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets.builder import is_crowd, is_int, shown
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
 from sameo_core.front_ends.base import Detections, check_scores
 from sameo_core.masks import RLE, mask_box, segmentation_to_rle
 from sameo_core.model.boxes import boxes_in_pixels
+
+Flags = Bool[np.ndarray, " n"]
 
 TAKE_CROWDS = "Some tools (CVAT) set iscrowd for every mask: take them as objects with --crowds (crowds=True)"
 LARGEST_ID = 2**53  # from here on JavaScript and many JSON readers round whole numbers
@@ -75,11 +78,10 @@ class BoxFile:
         records = [] if image_id is None else self._records(image_id, image_size)
         records = [{"score": 1.0, "category_id": 1, **record} for record in records]
         check_records(self.path, records, f"{where}, box", {"score": Real, "category_id": int})
-        boxes, boxed, _ = record_boxes(self.path, records, f"{where}, box")
+        boxes, boxed, _, scores = record_columns(self.path, records, f"{where}, box")
         boxes[boxed] = boxes_in_pixels(boxes[boxed], image_size, self.box_format, usual="xywh", file=self.path)
         for row in np.flatnonzero(~boxed):
             boxes[row] = mask_box(record_mask(records[row], image_size, self.path, where))
-        scores = check_scores(np.array([r["score"] for r in records], np.float32), f"{self.path}, {where}")
         categories = np.array([record["category_id"] for record in records], int)
         return Detections(boxes, scores, categories, np.full(len(records), -1))
 
@@ -146,14 +148,11 @@ def _notes(path: Path, records: Sequence[Mapping], images: Mapping[str, Mapping]
         rule = f"no annotation is of an image in it: image_id {shown(astray[0]['image_id'], repr)}, but the images are "
         raise InputError(file=path, rule=rule + ids, remedy="Make image_id the id of the annotation's image")
     crowd = [] if crowds else [record for record in records if is_crowd(record)]
-    kinds = {
-        "belong to images that it does not list, and are left out": astray,
-        f"are crowd regions, and left out. {TAKE_CROWDS}": crowd,
+    reasons = {
+        "belong to images that it does not list, and are left out": len(astray),
+        f"are crowd regions, and left out. {TAKE_CROWDS}": len(crowd),
     }
-    first = {what: shown(found[0].get("id")) for what, found in kinds.items() if found}
-    return tuple(
-        f"{path}: {len(kinds[what])} of {len(records)} annotations (first {first[what]}) {what}" for what in first
-    )
+    return tuple(f"{path}: {count} of {len(records)} annotations {why}" for why, count in reasons.items() if count)
 
 
 # ---------------------------------------------------------------------------------------------- names and numbers
@@ -189,20 +188,28 @@ def _base_name(file_name: object) -> str:
 # ---------------------------------------------------------------------------------------------- COCO's records
 
 
-def record_boxes(
-    file: str | Path, records: Sequence[Mapping], kind: str
-) -> tuple[BoxesXYXY, Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """The `bbox` of each record as written (else zeros), which of them are valid, and which records have a mask.
+class Columns(NamedTuple):
+    """COCO records as columns."""
+
+    boxes: BoxesXYXY  # `bbox` as written, zeros without one
+    boxed: Flags  # the `bbox` is valid
+    masked: Flags  # there is a `segmentation`
+    scores: Scores
+
+
+def record_columns(file: str | Path, records: Sequence[Mapping], kind: str) -> Columns:
+    """The columns of COCO records that have scores.
 
     Some tools write an empty box, or one without area, beside a mask: it is not valid.
 
     Raises:
-        InputError: a record with neither a box nor a mask; a box that is not 4 finite numbers.
+        InputError: a record with neither a box nor a mask; a box that is not 4 finite numbers; a score outside 0..1.
     """
-    masked = np.array([has_mask(record) for record in records], bool)
-    boxes, boxed = np.zeros((len(records), 4), np.float32), np.zeros(len(records), bool)
+    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
+    boxes, boxed, masked = np.zeros((len(records), 4), np.float32), np.zeros(len(records), bool), list[bool]()
     for row, record in enumerate(records):
-        box = record.get("bbox")
+        box, mask = record.get("bbox"), record.get("segmentation")
+        masked.append(mask is not None and not (isinstance(mask, list | tuple | dict | str) and not mask))
         try:
             numbers = np.array([] if box is None else box, np.float32)
         except (TypeError, ValueError):
@@ -214,13 +221,7 @@ def record_boxes(
             remedy = "Give [x, y, width, height] in pixels"
             raise InputError(file=file, record=f"{kind} {row}", rule=f"{rule}, found {box!r}"[:200], remedy=remedy)
         boxes[row], boxed[row] = numbers, not (masked[row] and numbers[2:].min() <= 0)
-    return boxes, boxed, masked
-
-
-def has_mask(record: Mapping) -> bool:
-    """Whether a record has a `segmentation` that is not empty."""
-    mask = record.get("segmentation")
-    return mask is not None and not (isinstance(mask, list | tuple | dict | str) and not mask)
+    return Columns(boxes, boxed, np.array(masked, bool), scores)
 
 
 def record_mask(record: Mapping, image_size: tuple[int, int], file: str | Path, where: str) -> RLE:

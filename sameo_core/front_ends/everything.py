@@ -38,10 +38,9 @@ class EverythingDetector(ImageDetector):
     Args:
         sameo: an un-tuned model that takes points.
         min_score: least predicted IoU; values below 0.88 have no effect.
-        max_per_image: how many of the strongest are kept.
 
     Raises:
-        InputError: EfficientSAM-nano, which never saw a point; limits as `check_limits`.
+        InputError: EfficientSAM-nano, which never saw a point; bad limits.
     """
 
     name = EVERYTHING
@@ -60,7 +59,6 @@ class EverythingDetector(ImageDetector):
         """Detections in an image, highest score first; instance ids are -1.
 
         Args:
-            image: UInt8 "h w 3", RGB, any size.
             embedding: of the image, if known, by the same encoder.
 
         Raises:
@@ -123,7 +121,6 @@ def box_from_point(base: Sameo, embedding: ImageEmbedding, image_size: tuple[int
     Args:
         base: an un-tuned model that takes points.
         embedding: of the image, by `base` or a model that shares its encoder.
-        image_size: (height, width) in pixels.
         point: (x, y) in pixels of the image.
 
     Raises:

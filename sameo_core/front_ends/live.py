@@ -8,16 +8,16 @@ A detector caches the detections of the last image, so variants of it (`jittered
 torchvision is imported only where a detector is made, since that takes seconds.
 """
 
-import difflib
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import nn
 
 from sameo_core.arrays import Image
@@ -44,21 +44,6 @@ from sameo_core.model.sameo import check_image, default_device
 MASKS = ("masks", "visible_masks")  # in a model's output; the second only from `amodal_rcnn`
 MASK_THRESHOLD = 0.5  # of Mask R-CNN's probabilities, as in its paper (section 3.1)
 NANO = "nano"  # the miniature's detector: Mask R-CNN, one class; it knows drawn shapes only
-TORCHVISION = (  # all detectors of torchvision, by its own names
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "fasterrcnn_mobilenet_v3_large_fpn",
-    "fasterrcnn_resnet50_fpn",
-    "fasterrcnn_resnet50_fpn_v2",
-    "fcos_resnet50_fpn",
-    "keypointrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn_v2",
-    "retinanet_resnet50_fpn",
-    "retinanet_resnet50_fpn_v2",
-    "ssd300_vgg16",
-    "ssdlite320_mobilenet_v3_large",
-)
-DETECTORS = (EVERYTHING, NANO, *TORCHVISION)
 
 
 # ---------------------------------------------------------------------------------------------- torchvision's models
@@ -68,12 +53,9 @@ class LiveDetector(ImageDetector):
     """A detection model of torchvision as a front-end: call it on an image of a data set, or `detect` in an array.
 
     Args:
-        model: one of torchvision's detectors, or a model built like them. It is put into evaluation mode on `device`,
-            with the thresholds given here.
+        model: it is put into evaluation mode on `device` (by default a GPU if there is one), with these thresholds.
         categories: label -> name.
-        min_score: weaker detections are left out.
-        max_per_image: how many of the strongest are kept.
-        device: by default a GPU if there is one.
+        min_score, max_per_image: weaker detections, and all but the strongest, are left out.
         name: for notes and titles.
     """
 
@@ -100,9 +82,6 @@ class LiveDetector(ImageDetector):
 
         A model's `masks` are visible masks, or amodal ones if it returns `visible_masks` as well.
 
-        Args:
-            image: UInt8 "h w 3", RGB, any size.
-
         Raises:
             InputError: not an 8-bit RGB image.
         """
@@ -114,20 +93,10 @@ class LiveDetector(ImageDetector):
         rows = np.arange(len(boxes))
         all_found = Detections(boxes.astype(np.float32), scores.astype(np.float32), labels.astype(int), rows)
         best = strongest(all_found, size, self.min_score, self.max_per_image)
-        own = {name: self._full_size(found, name, best.instance_ids, size) for name in MASKS if name in found}
+        rows = best.instance_ids
+        own = {name: _full_size(found[name][rows], found["boxes"][rows], size) for name in MASKS if name in found}
         visible, amodal = own.get("visible_masks", own.get("masks")), own.get("masks") if len(own) == 2 else None
-        nobodys = np.full(len(best.boxes), -1)
-        return Detections(best.boxes, best.scores, best.category_ids, nobodys, visible, amodal)
-
-    @staticmethod
-    def _full_size(
-        found: Mapping[str, torch.Tensor], name: str, rows: Int[np.ndarray, " n"], size: tuple[int, int]
-    ) -> tuple[RLE, ...]:
-        from torchvision.models.detection.roi_heads import paste_masks_in_image
-
-        small = [(found[name][i : i + 1], found["boxes"][i : i + 1]) for i in rows]
-        full = (paste_masks_in_image(mask, box, size)[0, 0] for mask, box in small)  # one by one: they are large
-        return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
+        return replace(best, instance_ids=np.full(len(rows), -1), masks=visible, amodal_masks=amodal)
 
     def _answer(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """The model's output with masks "n 1 28 28" inside the boxes: at full size they would fill the memory."""
@@ -151,6 +120,16 @@ class LiveDetector(ImageDetector):
         return config_hash(fingerprint_weights(self.model), self.min_score, self.max_per_image, self.categories)
 
 
+def _full_size(
+    masks: Float[torch.Tensor, "n 1 s s"], boxes: Float[torch.Tensor, "n 4"], size: tuple[int, int]
+) -> tuple[RLE, ...]:
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    rows = [slice(i, i + 1) for i in range(len(masks))]
+    full = (paste_masks_in_image(masks[row], boxes[row], size)[0, 0] for row in rows)  # one by one: they are large
+    return tuple(encode_mask((mask >= MASK_THRESHOLD).numpy()) for mask in full)
+
+
 Detector = LiveDetector | EverythingDetector
 
 
@@ -165,30 +144,22 @@ def load_detector(
 ) -> Detector:
     """A detector by name: "everything", "nano", or one of torchvision's, e.g. "fasterrcnn_resnet50_fpn_v2".
 
-    All names are in `DETECTORS`. "everything" is SAM's automatic masks: no categories, no detector needed.
-
     Args:
-        name: of the architecture.
-        weights: torchvision's name ("DEFAULT", the default, or "COCO_V1"; fetched once, into PyTorch's cache), or the
-            path of a checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth, bare or in a
-            training checkpoint; no code in it is executed. For nano: a path (default: the shipped weights). For
-            everything: as for `Sameo.load` (default: "photo_base").
+        name: of the architecture. "everything" is SAM's automatic masks: no categories, no detector needed.
+        weights: torchvision's name ("DEFAULT" or "COCO_V1"; fetched once, into PyTorch's cache), or the path of a
+            checkpoint of this architecture: .safetensors, or a state dict in .pt or .pth, bare or in a training
+            checkpoint; no code in it is executed. For everything: as for `Sameo.load` (default: "photo_base").
         categories: label -> name for a checkpoint, labels from 1; by default COCO's, or nano's one, "object".
         min_score, max_per_image, device: see `LiveDetector`.
 
     Raises:
         InputError: unknown name or weights; weights that cannot be fetched; a checkpoint that is missing, damaged, or
-            of another architecture or number of classes; labels that do not count from 1; limits as `check_limits`.
+            of another architecture or number of classes; labels that do not count from 1; bad limits.
     """
     check_limits(min_score, max_per_image)  # before anything is fetched
     if categories is not None and not all(isinstance(label, Integral) and label > 0 for label in categories):
         rule = f"a name for each label, labels from 1, found {categories!r:.150}"
         raise InputError(file="categories", rule=rule, remedy='Give {1: "cup", 2: "plate"}')
-    if name not in DETECTORS:
-        close = difflib.get_close_matches(str(name), DETECTORS, n=1)
-        rule = f"a detector is one of {', '.join(DETECTORS)}, found {name!r}"
-        remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of these names"
-        raise InputError(file="detector", rule=rule, remedy=remedy)
     if name == EVERYTHING:
         sameo = Sameo.load(weights or "photo_base", device=device)
         return EverythingDetector(sameo, min_score=min_score, max_per_image=max_per_image)
@@ -205,8 +176,11 @@ def _torchvision_model(
     name: str, weights: str, categories: Mapping[int, str] | None
 ) -> tuple[nn.Module, dict[int, str]]:
     """A torchvision model with published or own weights, and COCO's label -> name."""
-    from torchvision.models import get_model_weights
+    from torchvision.models import detection, get_model_weights, list_models
 
+    if name not in list_models(module=detection):
+        rule = f"a detector is one of {', '.join((EVERYTHING, NANO, *list_models(module=detection)))}, found {name!r}"
+        raise InputError(file="detector", rule=rule, remedy="Choose one of these names")
     published = get_model_weights(name)
     names = published.DEFAULT.meta["categories"]  # the first is the background; COCO's ids have gaps
     coco = {i: said for i, said in enumerate(names) if i and said != "N/A"}
@@ -214,8 +188,7 @@ def _torchvision_model(
         return _published_model(name, published[weights]), coco
     if Path(weights).suffix in (".pt", ".pth", ".safetensors") or Path(weights).exists():
         return _own_model(name, Path(weights), 1 + max(categories) if categories else len(names)), coco
-    known = ", ".join(published.__members__)
-    rule = f"weights of {name} are {known} or the path of a checkpoint, found {weights!r}"
+    rule = f"weights of {name} are {', '.join(published.__members__)} or the path of a checkpoint, found {weights!r}"
     raise InputError(file="detector weights", rule=rule, remedy="Give one of these")
 
 
@@ -257,8 +230,7 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
             COCO's 80 classes from 0. By default the ids stay as they are.
 
     Raises:
-        InputError: something else; columns that are no numbers or not one entry per box; boxes that are not finite;
-            scores outside 0..1; a class that the map lacks.
+        InputError: something else; boxes that are not finite; scores outside 0..1; a class that the map lacks.
     """
     try:
         boxes = as_array(found.xyxy, np.float32)
@@ -271,11 +243,10 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
         remedy = "Convert the toolbox's own answer first, e.g. supervision.Detections.from_ultralytics(answer)"
         raise InputError(file="detections", rule=rule, remedy=remedy) from error
     shapes = [None if column is None else column.shape for column in (boxes, scores, ids, masks)]
-    if shapes[:3] != [(n, 4), (n,), (n,)] or (masks is not None and (masks.ndim, len(masks)) != (3, n)):
-        rule = f"xyxy (n, 4), confidence (n,), class_id (n,), mask (n, h, w), found the shapes {shapes}"
-        raise InputError(file="detections", rule=rule, remedy="Give x0, y0, x1, y1, and the others one per box")
-    if not np.isfinite(boxes).all():
-        rule, remedy = "boxes are finite, found NaN or infinity", "The detector failed there: check its weights"
+    fitting = shapes[:3] == [(n, 4), (n,), (n,)] and (masks is None or (masks.ndim, len(masks)) == (3, n))
+    if not fitting or not np.isfinite(boxes).all():
+        rule = f"finite xyxy (n, 4), confidence (n,), class_id (n,), mask (n, h, w), found the shapes {shapes}"
+        remedy = "Give x0, y0, x1, y1, and the others one per box; NaN says that the detector failed"
         raise InputError(file="detections", rule=rule, remedy=remedy)
     scores = check_scores(scores, "detections")
     ids, kept = map_categories(ids, category_map, "detections")
@@ -284,29 +255,21 @@ def from_supervision(found: Any, category_map: CategoryMap | None = None) -> Det
 
 
 def supervision_front_end(
-    detect: Callable[[Image], object],
-    converter: str | None = None,
-    *,
-    category_map: CategoryMap | None = None,
-    min_score: float | int = 0.0,
-    max_per_image: int = 100,
+    detect: Callable[[Image], object], converter: str | None = None, *, category_map: CategoryMap | None = None
 ) -> FrontEnd:
-    """A front-end from any detector whose output `supervision` can convert.
+    """A front-end from any detector whose output `supervision` can convert; the 100 strongest detections are kept.
 
         supervision_front_end(YOLO("yolo11n-seg.pt"), "ultralytics", category_map="coco80_to_91")
 
     Args:
-        detect: called on an image, uint8 "h w 3", RGB. Toolboxes built on OpenCV want BGR: then give
-            `lambda image: model(image[..., ::-1])`.
+        detect: called on an RGB image; for toolboxes that want BGR give `lambda image: model(image[..., ::-1])`.
         converter: `supervision`'s name of the toolbox, as in `from_<name>`: "ultralytics", "mmdetection",
             "detectron2", "transformers", "inference", ... None: `detect` returns `supervision.Detections`.
         category_map: see `from_supervision`.
-        min_score, max_per_image: see `LiveDetector`.
 
     Raises:
-        InputError: the package or the converter is missing, or does not take an answer; limits as `check_limits`.
+        InputError: the package or the converter is missing, or does not take an answer.
     """
-    check_limits(min_score, max_per_image)
     convert = _converter(converter) if converter else None
 
     def front_end(image: AmodalImage) -> Detections:
@@ -317,7 +280,7 @@ def supervision_front_end(
             rule = f"an answer that from_{converter} takes, found {type(answer).__name__} ({error})"
             raise InputError(file="detections", rule=rule, remedy="Give tensors, labels as numbers") from error
         found = from_supervision(answer, category_map)
-        return strongest(found, (image.height, image.width), min_score, max_per_image)
+        return strongest(found, (image.height, image.width), min_score=0, most=100)
 
     return front_end
 
@@ -328,8 +291,8 @@ def _converter(name: str) -> Callable[[object], object]:
     except ImportError as error:
         remedy = 'Install it: pip install -e ".[detectors]"; or leave the converter out and return its result'
         raise InputError(file="supervision", rule="its converters need the package", remedy=remedy) from error
-    known = sorted(key.removeprefix("from_") for key in dir(supervision.Detections) if key.startswith("from_"))
-    if name not in known:
-        rule = f"supervision {supervision.__version__} converts from {', '.join(known)}, found {name!r}"
+    converters = {key.removeprefix("from_") for key in dir(supervision.Detections) if key.startswith("from_")}
+    if name not in converters:
+        rule = f"supervision {supervision.__version__} converts from {', '.join(sorted(converters))}, found {name!r}"
         raise InputError(file="converter", rule=rule, remedy="Give one of these, or convert in `detect` yourself")
     return getattr(supervision.Detections, f"from_{name}")

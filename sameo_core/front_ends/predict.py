@@ -3,16 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, cast
+from typing import cast
 
-import numpy as np
 from tqdm import tqdm
 
 from sameo_core.arrays import Image
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.front_ends.base import Detections, FrontEnd
-from sameo_core.masks import are_canonical_rles, encode_mask, segmentation_to_rle
+from sameo_core.masks import encode_mask
 from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.model.sameo import reuse_memory
 from sameo_core.training import EmbeddingCache
@@ -22,12 +21,8 @@ OWN_VISIBLE, OWN_AMODAL = "own visible masks", "own amodal masks"  # of a front-
 AHEAD = 2  # images read before they are needed
 
 
-class _Prepared(NamedTuple):
-    """An image prepared in the background."""
-
-    image: AmodalImage
-    pixels: Image | None  # None: its embedding may be cached
-    found: dict[str, Detections]  # by the front-end's name
+# An image prepared in the background: its pixels (None: its embedding may be cached), detections by front-end.
+_Prepared = tuple[AmodalImage, Image | None, dict[str, Detections]]
 
 
 def predict_dataset(
@@ -39,9 +34,8 @@ def predict_dataset(
     """Amodal masks for every box of every front-end, by every model.
 
     Args:
-        models: name -> SAMEO; they share the image encoder.
-        dataset: images.
-        front_ends: name -> front-end; called in another thread, one image after another.
+        models: they share the image encoder.
+        front_ends: called in another thread, one image after another.
         embeddings: cache of the images' embeddings by the same encoder.
 
     Returns:
@@ -62,7 +56,7 @@ def predict_dataset(
     def prepare(number: int) -> _Prepared:
         image = dataset[number]
         pixels = None if embeddings else image.read()
-        return _Prepared(image, pixels, {name: _checked(find(image), image, name) for name, find in front_ends.items()})
+        return image, pixels, {name: _checked(find(image), image, name) for name, find in front_ends.items()}
 
     reuse_memory()
     results: dict[tuple[str, str], Results] = {(m, f): [] for m in models for f in front_ends}
@@ -91,14 +85,13 @@ def _own_results(image_id: int, found: Detections) -> Results:
 
 
 def _checked(found: Detections, image: AmodalImage, front_end: str) -> Detections:
-    size = image.height, image.width
-    masks = [*(found.masks or ()), *(found.amodal_masks or ())]
-    for row in np.flatnonzero(~are_canonical_rles(masks, [size] * len(masks))):
-        try:
-            segmentation_to_rle(masks[row], *size)
-        except InputError as error:
+    size = [image.height, image.width]
+    for mask in (*(found.masks or ()), *(found.amodal_masks or ())):
+        if list(mask["size"]) != size:
+            rule = f"masks have the image's (height, width), {size}, found {mask['size']}"
+            remedy = "Bring the detector's masks to the size of the image"
             file, record = f"front-end {front_end}", f"image {image.image_id}"
-            raise InputError(file=file, record=record, rule=error.rule, remedy=error.remedy) from error
+            raise InputError(file=file, record=record, rule=rule, remedy=remedy)
     return found
 
 

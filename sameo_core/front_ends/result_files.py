@@ -4,7 +4,6 @@ A results file is a list of records with `image_id`, `category_id`, `bbox` (x, y
 with masks, `segmentation`. Results that do not fit the data set are refused, never converted by guessing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,30 +12,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from tqdm import tqdm
 
 from sameo_core.arrays import BoxesXYXY, Scores
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.datasets.files import check_records, parse_json
 from sameo_core.errors import InputError
-from sameo_core.front_ends.base import (
-    COCO80_TO_91,
-    COCO_IDS,
-    CategoryMap,
-    Detections,
-    check_limits,
-    check_scores,
-    counted,
-    map_categories,
-)
-from sameo_core.front_ends.boxes import record_boxes, record_mask
+from sameo_core.front_ends.base import CategoryMap, Detections, check_limits, counted, map_categories
+from sameo_core.front_ends.boxes import Columns, Flags, file_number, record_columns, record_mask
 from sameo_core.masks import RLE, mask_area, mask_box
 from sameo_core.model.boxes import as_xyxy, check_format, check_plausible, usable
 
 Rows = Int[np.ndarray, " _"]
 Sizes = Int[np.ndarray, "n 2"]
-Flags = Bool[np.ndarray, " n"]
 MOST_OUTSIDE = 0.1  # share of a detector's boxes that may leave their image; with more, the format is another one
 
 
@@ -70,7 +59,6 @@ def coco_results(
     category_map: CategoryMap | None = None,
     class_agnostic: bool = False,
     box_format: str | None = None,
-    min_score: float | int = 0.0,
     max_per_image: int = 100,
 ) -> ResultsFile:
     """A front-end of the detections in a COCO-results file; images that it does not mention have none.
@@ -81,22 +69,19 @@ def coco_results(
 
     Args:
         results: path of the JSON file, or its list.
-        dataset: the one that the detector ran on.
         category_map: {the file's id: the data set's id, or None to leave it out}, or "coco80_to_91" for COCO's 80
             classes counted from 0. By default ids are the data set's; others are noticed only if it lacks one.
         class_agnostic: `category_id` is neither needed nor checked.
         box_format: one of `BOX_FORMATS`, for boxes other than x, y, width, height.
-        min_score: weaker detections are left out.
-        max_per_image: how many of the strongest are kept; by default as many as COCO's AP counts.
+        max_per_image: the strongest are kept; by default as many as COCO's AP counts.
 
     Raises:
-        InputError: no list of results; a record without image, category, score, or both box and mask; masks in some
-            records only; image ids, categories, boxes or masks that do not fit the data set; scores outside 0..1;
-            limits as `check_limits`.
+        InputError: no list of results; incomplete records; masks in some records only; image ids, categories, boxes or
+            masks that do not fit the data set; scores outside 0..1; bad limits.
     """
-    check_limits(min_score, max_per_image)
+    check_limits(max_per_image=max_per_image)
     check_format(box_format)
-    file, records, scores, boxes, boxed, masked = _read(results, class_agnostic)
+    file, records, (boxes, boxed, masked, scores) = _read(results, class_agnostic)
     images = _image_numbers(file, records, dataset)
     sizes = np.array([(image.height, image.width) for image in dataset], int).reshape(-1, 2)[images]
     known = images >= 0
@@ -108,7 +93,6 @@ def coco_results(
     dropped = {
         "of other images": ~known,
         "of categories that the map leaves out": ~wanted,
-        "below the minimum score": scores < min_score,
         "with a box that has no area in its image": boxed & ~usable(boxes, sizes),
     }
     rows, left_out = _strongest(images, scores, max_per_image, dropped)
@@ -119,10 +103,8 @@ def coco_results(
     return ResultsFile(file, found, places, left_out)
 
 
-def _read(
-    results: str | Path | Sequence[Mapping], class_agnostic: bool
-) -> tuple[str, list, Scores, BoxesXYXY, Flags, Flags]:
-    """The results' name for errors, their records, scores and boxes, which boxes are valid, and which have masks."""
+def _read(results: str | Path | Sequence[Mapping], class_agnostic: bool) -> tuple[str, list, Columns]:
+    """The results' name for errors, their records, and these as columns."""
     file, content = "results", cast(object, results)
     if isinstance(results, str | Path):
         file, content = str(results), parse_json(Path(results))
@@ -133,14 +115,13 @@ def _read(
     records = list(content)
     needed = {"image_id": Integral | str, "score": Real} | ({} if class_agnostic else {"category_id": Integral})
     check_records(file, records, "result", needed)
-    scores = check_scores(np.array([record["score"] for record in records], np.float32), file)
-    boxes, boxed, masked = record_boxes(file, records, "result")
-    lacking = np.flatnonzero(~masked)
-    if masked.any() and len(lacking):
-        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(masked):,} lack it"
+    columns = record_columns(file, records, "result")
+    lacking = np.flatnonzero(~columns.masked)
+    if columns.masked.any() and len(lacking):
+        rule = f"all results have a segmentation or none, found some; {len(lacking):,} of {len(records):,} lack it"
         remedy = "Write the results again, all in one way"
         raise InputError(file=file, record=f"result {lacking[0]}", rule=rule, remedy=remedy)
-    return file, records, scores, boxes, boxed, masked
+    return file, records, columns
 
 
 def _strongest(images: Rows, scores: Scores, most: int, dropped: Mapping[str, Any]) -> tuple[Rows, dict[str, int]]:
@@ -171,28 +152,28 @@ def _masks(
 
 def _image_numbers(file: str, records: list, dataset: AmodalDataset) -> Rows:
     """The index of each record's image in the data set, -1 for other images."""
-    images = [(image.image_id, PurePosixPath(image.file_name)) for image in dataset]
-    called = Counter(name for _, path in images for name in {str(path), path.name, path.stem})
-    place: dict[int | str, int] = {str(image_id): number for number, (image_id, _) in enumerate(images)}
-    for number, (image_id, path) in enumerate(images):
-        place |= dict.fromkeys((image_id, str(path), path.name, path.stem), number)
+    called: dict[int | str, set[int]] = {}  # id, file name with and without folder and ending -> images
+    for number, image in enumerate(dataset):
+        path = PurePosixPath(image.file_name)
+        for name in (image.image_id, str(image.image_id), str(path), path.name, path.stem):
+            called.setdefault(name, set()).add(number)
     given = Counter(record["image_id"] for record in records)
-    unknown = Counter({image_id: times for image_id, times in given.items() if image_id not in place})
-    several = Counter({image_id: times for image_id, times in given.items() if called[image_id] > 1})
-    digits = [re.findall(r"\d+", path.stem)[-1:] for _, path in images]
-    numbers, ids = {int(last) for found in digits for last in found}, {image_id for image_id, _ in images}
+    unknown = Counter({image_id: times for image_id, times in given.items() if image_id not in called})
+    several = Counter({image_id: times for image_id, times in given.items() if len(called.get(image_id, ())) > 1})
+    ids = {image.image_id: image.file_name for image in dataset}
+    numbers = {file_number(file_name) for file_name in ids.values()}
     if several:
         rule = f"a text image_id is the name of one image's file, several are called {counted(several)}"
         remedy = "Write the file names with their folders, or the data set's own ids"
-    elif unknown and len(given.keys() & numbers) > len(given.keys() & ids):
+    elif unknown and len(given.keys() & numbers) > len(given.keys() & ids.keys()):
         rule = f"the image ids are the numbers in the file names, not the data set's: found {counted(given)}"
         remedy = "Replace each by the image_id of the image whose file name has that number"
     elif unknown and len(unknown) == len(given):
         rule = f"no image of the data set is among these results: found {counted(unknown)}"
         remedy = "Give the results for this data set and split, with its image ids or file names"
     else:
-        return np.array([place.get(record["image_id"], -1) for record in records], int)
-    example = f"{images[0][0]} for {images[0][1]}" if images else "none at all"
+        return np.array([min(called.get(record["image_id"], {-1})) for record in records], int)
+    example = next((f"{image_id} for {name}" for image_id, name in ids.items()), "none at all")
     raise InputError(file=file, rule=f"{rule}; {dataset.name} {dataset.split} has ids like {example}", remedy=remedy)
 
 
@@ -210,22 +191,11 @@ def _categories(
     wanted = np.ones(len(records), bool)
     if class_agnostic:
         return categories, wanted
-    used = set(categories[ours].tolist())
     categories[ours], wanted[ours] = map_categories(categories[ours], category_map, file)
     unknown = Counter(i for i in categories[ours & wanted].tolist() if i not in dataset.categories)
-    if not unknown:
-        return categories, wanted
-    rule = f"the data set has no category {counted(unknown)}"
-    remedy = "Map them with category_map={the file's id: the data set's id, or None to leave it out}"
-    known = sorted(dataset.categories)
-    guesses = {
-        repr(COCO80_TO_91): COCO_IDS,
-        "dict(enumerate(sorted(dataset.categories)))": known,
-        "dict(enumerate(sorted(dataset.categories), 1))": [None, *known],
-    }
-    for guess, meant in guesses.items() if category_map is None else ():
-        if all(0 <= i < len(meant) and meant[i] in dataset.categories for i in used):
-            start = int(meant[0] is None)
-            remedy = f"They may be counted from {start}, not the data set's ids: then give category_map={guess}"
-            break
-    raise InputError(file=file, rule=rule, remedy=f"{remedy}; or class_agnostic=True, to ignore classes")
+    if unknown:
+        rule = f"the data set has no category {counted(unknown)}; its ids are like {sorted(dataset.categories)[:5]}"
+        remedy = "Give category_map='coco80_to_91' if COCO's 80 classes are counted from 0, else {the file's id: the "
+        remedy += "data set's id, or None to leave it out}; or class_agnostic=True, to ignore classes"
+        raise InputError(file=file, rule=rule, remedy=remedy)
+    return categories, wanted

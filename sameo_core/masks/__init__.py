@@ -12,18 +12,15 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from sameo_core.arrays import AmodalMask, BoxXYXY
-from sameo_core.masks.run_lengths import MAX_PIXELS as MAX_PIXELS
 from sameo_core.masks.run_lengths import RLE as RLE
 from sameo_core.masks.run_lengths import Mask as Mask
+from sameo_core.masks.run_lengths import are_canonical_rles as are_canonical_rles
 from sameo_core.masks.run_lengths import (
-    are_canonical,
-    bitmap,
-    check_fills,
+    as_array,
     check_size,
     checked_rle,
+    checked_runs,
     mask_error,
-    own_size,
-    run_lengths,
     stated_size,
     with_str_counts,
 )
@@ -32,7 +29,6 @@ OtherMask = Bool[np.ndarray, "_ _"]  # a mask whose size is still to be compared
 
 MAX_OUTLINE = 10**7  # pixels; pycocotools allocates 40 bytes for each without checking
 FEW = 8  # rows or columns; in a smaller image, a polygon may lie within one pixel or have 0 and 255 as coordinates
-CHUNK = 2**18  # characters of RLE checked at once: they fit the CPU cache
 
 
 # ---------------------------------------------------------------------------------------------------- decoding
@@ -50,7 +46,7 @@ def decode_segmentation(segmentation: object, height: int, width: int) -> Bool[n
     Raises:
         InputError: no segmentation, or a malformed one.
     """
-    return bitmap(segmentation_to_rle(segmentation, height, width))
+    return decode_rle(segmentation_to_rle(segmentation, height, width))
 
 
 def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
@@ -61,7 +57,11 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
     """
     check_size(height, width)
     if isinstance(segmentation, Mapping):
-        return checked_rle(segmentation, height, width)
+        if (stated := stated_size(segmentation)) != [height, width]:
+            rule = f"RLE of another size: its (h, w) is {tuple(stated)}, the image's ({height}, {width})"
+            remedy = "Check that the size is [height, width] and that mask and image belong together"
+            raise mask_error(rule, remedy, record="RLE")
+        return checked_rle(segmentation)
     if not isinstance(segmentation, (list, tuple, np.ndarray)) and segmentation is not None:
         rule = f"segmentation of unknown type: {type(segmentation).__name__} {str(segmentation)[:60]!r}"
         raise mask_error(rule, "Give a polygon [x, y, ...], a list of polygons, or an RLE with size and counts")
@@ -76,62 +76,10 @@ def segmentation_to_rle(segmentation: object, height: int, width: int) -> RLE:
     return with_str_counts(coco_mask.merge(coco_mask.frPyObjects(checked, height, width)))
 
 
-def are_canonical_rles(segmentations: Sequence, sizes: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n"]:
-    """For many masks at once: True for sound RLEs that `segmentation_to_rle` would return unchanged.
-
-    Ten times as fast as that function, which must handle those that are False: another encoding, or an error.
-
-    Args:
-        segmentations: n masks, in any encoding or none.
-        sizes: (height, width) of each mask's image, pixels.
-    """
-    rows, counts = [], []
-    for row, (segmentation, (height, width)) in enumerate(zip(segmentations, sizes, strict=True)):
-        if type(segmentation) is dict and segmentation.get("size") == [height, width]:
-            text = segmentation.get("counts")
-            whole = all(type(side) is int for side in segmentation["size"])
-            if type(text) is str and text.isascii() and whole and 0 < height * width < MAX_PIXELS and height > 0:
-                rows.append(row)
-                counts.append(text)
-    canonical = np.zeros(len(segmentations), bool)
-    start, characters = 0, 0
-    for stop, text in enumerate(counts, start=1):
-        characters += len(text)
-        if characters > CHUNK or stop == len(counts):
-            pixels = np.array([sizes[row][0] * sizes[row][1] for row in rows[start:stop]], np.int64)
-            canonical[rows[start:stop]] = are_canonical(counts[start:stop], pixels)
-            start, characters = stop, 0
-    return canonical
-
-
 def decode_rle(rle: Mapping) -> Mask:
     """The bitmap of an RLE, of the size the RLE itself states. Raises InputError if the RLE is malformed."""
-    return bitmap(own_size(rle))
-
-
-def decode_rle_inside(rle: Mapping, box: Sequence[int]) -> Mask:
-    """`decode_rle` cropped to a box (xyxy, whole pixels, inside the image), without decoding the rest.
-
-    Raises:
-        InputError: the RLE is malformed, or the box leaves its image.
-    """
-    height, width = stated_size(rle)
-    check_size(height, width)
-    x0, y0, x1, y1 = box
-    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        rule = f"box outside the mask: found {list(box)}, the mask's (h, w) is ({height}, {width})"
-        raise mask_error(rule, "Give xyxy within the frame", "box")
-    counts = rle.get("counts")
-    if not isinstance(counts, str):
-        return bitmap(own_size(rle))[y0:y1, x0:x1]
-    runs = run_lengths(counts.encode("utf-8", "surrogatepass"))
-    check_fills(runs, height, width)
-    ends = np.cumsum(runs)
-    start, stop = x0 * height, x1 * height
-    first, last = np.searchsorted(ends, [start, stop], side="right")
-    cut = np.diff(np.minimum(ends[first : last + 1], stop), prepend=start)
-    columns = np.repeat(np.arange(first, first + len(cut)) % 2 == 1, cut)
-    return columns.reshape((height, x1 - x0), order="F")[y0:y1]
+    size, runs = checked_runs(rle)
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order="F")
 
 
 def encode_mask(mask: Mask) -> RLE:
@@ -144,7 +92,7 @@ def encode_mask(mask: Mask) -> RLE:
 
 def mask_area(rle: Mapping) -> int:
     """Pixels of the object in an RLE."""
-    return int(coco_mask.area(own_size(rle)))
+    return int(checked_runs(rle)[1][1::2].sum())
 
 
 def mask_box(mask: Mask | Mapping) -> BoxXYXY:
@@ -154,7 +102,7 @@ def mask_box(mask: Mask | Mapping) -> BoxXYXY:
         InputError: the mask is empty.
     """
     if isinstance(mask, Mapping):
-        box = xywh_to_xyxy(coco_mask.toBbox(own_size(mask)))
+        box = xywh_to_xyxy(coco_mask.toBbox(checked_rle(mask)))
     else:
         columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
         box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) if len(rows) else np.zeros(4)
@@ -219,16 +167,15 @@ def intersect_rle(rles: Sequence[Mapping]) -> RLE:
 
 def subtract_rle(a: Mapping, b: Mapping) -> RLE:
     """Pixels of `a` that are not in `b`, e.g. the hidden region = amodal minus visible."""
-    b = own_size(b)
-    runs = run_lengths(b["counts"].encode())
+    size, runs = checked_runs(b)
     complement = runs[1:] if runs[0] == 0 else np.concatenate([[0], runs])
-    return intersect_rle([a, {"size": b["size"], "counts": complement}])
+    return intersect_rle([a, {"size": size, "counts": complement}])
 
 
 def _merge(rles: Sequence[Mapping], intersect: bool) -> RLE:
     if not rles:
         raise mask_error("no masks: found an empty list of RLEs", "Give at least one RLE", "masks")
-    checked = [own_size(rle) for rle in rles]
+    checked = [checked_rle(rle) for rle in rles]
     for rle in checked:
         _check_same_size(tuple(checked[0]["size"]), tuple(rle["size"]))
     return with_str_counts(coco_mask.merge(checked, intersect=intersect))
@@ -324,13 +271,8 @@ def _as_bitmap(rows: Sequence | np.ndarray, height: int, width: int) -> Mask | N
     bools = isinstance(rows[0], np.ndarray) and rows[0].dtype == bool
     if not bools and (len(rows) != height or height == 1):
         return None
-    try:
-        array = np.asarray(rows)
-    except ValueError:  # rows of unequal length
-        return None
-    if not bools and array.shape != (height, width):
-        return None
-    if array.dtype.kind not in "biuf" or array.ndim != 2:
+    array = as_array(rows)
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or (not bools and array.shape != (height, width)):
         return None
     if array.shape != (height, width):
         rule = f"bitmap of another size: its (h, w) is {array.shape}, the image's ({height}, {width})"
@@ -360,10 +302,7 @@ def _check_units(polygons: Sequence[Float64[np.ndarray, " _"]], height: int, wid
 def _checked_polygon(polygon: object, index: int, height: int, width: int) -> Float64[np.ndarray, " numbers"]:
     """The polygon's numbers, safe for pycocotools to draw."""
     record, remedy = f"polygon {index}", "Correct the polygon, or leave it out"
-    try:
-        numbers = np.asarray(polygon)
-    except ValueError:  # lists of unequal length
-        numbers = np.asarray(None)
+    numbers = as_array(polygon)
     if numbers.ndim != 1 or (numbers.dtype.kind not in "iuf" and numbers.size):
         raise mask_error(f"polygon is not a flat list of numbers: {str(polygon)[:60]}", remedy, record=record)
     if len(numbers) < 6:

@@ -3,7 +3,7 @@
 Run lengths go down the columns first (Fortran order) and start with background.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -15,6 +15,7 @@ from sameo_core.errors import InputError
 Mask = Bool[np.ndarray, "h w"]  # amodal, visible or hidden
 
 MAX_PIXELS = 2**29  # beyond, pycocotools' 32-bit arithmetic overflows
+AT_ONCE = 256  # masks checked together: their characters fit the CPU cache
 
 
 class RLE(TypedDict):
@@ -34,55 +35,47 @@ def check_size(height: int, width: int) -> None:
         raise mask_error(rule, f"Give the image's size in pixels, at least 1, with fewer than {MAX_PIXELS} in all")
 
 
-def own_size(rle: Mapping) -> RLE:
-    """The RLE, checked against the size that it states itself."""
-    size = stated_size(rle)
-    check_size(*size)
-    return checked_rle(rle, *size)
+def as_array(value: object) -> np.ndarray:
+    """The value as an array; lists of unequal length become an array without axes."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.asarray(None)
 
 
 def stated_size(rle: Mapping) -> list[int]:
-    size = rle.get("size")
-    try:
-        numbers = np.asarray(size)
-    except ValueError:
-        numbers = np.asarray(None)
+    numbers = as_array(rle.get("size"))
     if numbers.shape != (2,) or numbers.dtype.kind not in "iu":
-        raise mask_error(f"RLE without a size: found {str(size)[:60]}", 'Give "size": [height, width]', record="RLE")
+        rule = f"RLE without a size: found {str(rle.get('size'))[:60]}"
+        raise mask_error(rule, 'Give "size": [height, width]', record="RLE")
     return [int(n) for n in numbers]
 
 
-def checked_rle(rle: Mapping, height: int, width: int) -> RLE:
-    """Any RLE as canonical compressed RLE of (height, width)."""
-    size = stated_size(rle)
-    if size != [height, width]:
-        rule = f"RLE of another size: its (h, w) is ({size[0]}, {size[1]}), the image's ({height}, {width})"
-        remedy = "Check that the size is [height, width] and that mask and image belong together"
-        raise mask_error(rule, remedy, record="RLE")
-    counts = rle.get("counts")
+def checked_rle(rle: Mapping) -> RLE:
+    """Any RLE as canonical compressed RLE."""
+    size, runs = checked_runs(rle)
+    return with_str_counts(coco_mask.frPyObjects({"size": size, "counts": _canonical(runs)}, *size))
+
+
+def checked_runs(rle: Mapping) -> tuple[list[int], Int64[np.ndarray, " runs"]]:
+    """The size that an RLE states, and its run lengths, which fill that size."""
+    size, counts = stated_size(rle), rle.get("counts")
+    check_size(*size)
     if isinstance(counts, str):
         counts = counts.encode("utf-8", "surrogatepass")
     runs = run_lengths(counts) if isinstance(counts, bytes) else _listed_runs(counts)
-    check_fills(runs, height, width)
-    if isinstance(counts, bytes) and runs[1:].all() and _is_shortest(counts):
-        return {"size": size, "counts": counts.decode()}
-    return with_str_counts(coco_mask.frPyObjects({"size": size, "counts": _canonical(runs)}, height, width))
-
-
-def check_fills(runs: Int64[np.ndarray, " runs"], height: int, width: int) -> None:
-    if runs.min(initial=0) < 0 or runs.max(initial=0) > height * width or runs.sum() != height * width:
+    pixels = size[0] * size[1]
+    if runs.min(initial=0) < 0 or runs.max(initial=0) > pixels or runs.sum() != pixels:
         rule = f"RLE counts do not fill the image: {len(runs)} runs, sum {runs.sum()}, smallest {runs.min(initial=0)}; "
-        rule += f"height x width = {height * width}"
+        rule += f"height x width = {pixels}"
         remedy = "Write the mask again: its counts are damaged, or belong to another image"
         raise mask_error(rule, remedy, record="RLE")
+    return size, runs
 
 
 def _listed_runs(counts: object) -> Int64[np.ndarray, " runs"]:
     """Run lengths of uncompressed RLE."""
-    try:
-        runs = np.asarray(counts)
-    except ValueError:
-        runs = np.asarray(None)
+    runs = as_array(counts)
     if runs.ndim != 1 or (runs.dtype.kind not in "iu" and runs.size):
         rule = f"RLE counts of unknown type: {type(counts).__name__} {str(counts)[:60]}"
         raise mask_error(rule, "Give counts as a string, as bytes, or as a list of whole numbers", record="RLE")
@@ -112,17 +105,37 @@ def run_lengths(counts: bytes) -> Int64[np.ndarray, " runs"]:
     return runs
 
 
-def _is_shortest(counts: bytes) -> bool:
-    """True if no number has a last character that only repeats its sign."""
-    bits = np.frombuffer(counts, np.uint8) - 48
-    last = np.flatnonzero((bits & 32) == 0)
-    last = last[np.diff(last, prepend=-1) > 1]
-    tail, sign = bits[last] & 31, bits[last - 1] & 16
-    return not np.any(((tail == 0) & (sign == 0)) | ((tail == 31) & (sign > 0)))
+def are_canonical_rles(segmentations: Sequence, sizes: Sequence[tuple[int, int]]) -> Bool[np.ndarray, " n"]:
+    """For many masks at once: True for sound RLEs that `segmentation_to_rle` would return unchanged.
+
+    Ten times as fast as that function, which must handle those that are False: another encoding, or an error.
+
+    Args:
+        segmentations: n masks, in any encoding or none.
+        sizes: (height, width) of each mask's image, pixels.
+    """
+    pairs = enumerate(zip(segmentations, sizes, strict=True))
+    rows = [row for row, (segmentation, size) in pairs if _has_text_counts(segmentation, *size)]
+    canonical = np.zeros(len(segmentations), bool)
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        pixels = np.array([sizes[row][0] * sizes[row][1] for row in some], np.int64)
+        canonical[some] = _are_canonical([segmentations[row]["counts"] for row in some], pixels)
+    return canonical
 
 
-def are_canonical(counts: list[str], pixels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """`run_lengths`, `check_fills` and `_is_shortest` for many strings at once; all False if any string is corrupt."""
+def _has_text_counts(segmentation: object, height: int, width: int) -> bool:
+    if type(segmentation) is not dict or segmentation.get("size") != [height, width]:
+        return False
+    counts, whole = segmentation.get("counts"), all(type(side) is int for side in segmentation["size"])
+    return type(counts) is str and counts.isascii() and whole and height > 0 and 0 < height * width < MAX_PIXELS
+
+
+def _are_canonical(counts: list[str], pixels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """`checked_runs` for many strings at once; also False where zero runs or surplus characters can be left out.
+
+    All are False if any string is corrupt.
+    """
     bits = np.frombuffer("".join(counts).encode(), np.uint8) - np.uint8(48)
     ends = np.cumsum([len(text) for text in counts])  # of strings, in characters
     last = np.flatnonzero((bits & 32) == 0)  # characters of the numbers
@@ -160,12 +173,6 @@ def _sums_since(
     """Cumulative sums that start again at each `starts`."""
     sums = np.cumsum(values, dtype=np.int64)
     return sums - np.repeat(sums[starts] - values[starts], stops - starts)
-
-
-def bitmap(rle: RLE) -> Mask:
-    """The bitmap of a checked RLE."""
-    runs = run_lengths(rle["counts"].encode())
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(rle["size"], order="F")
 
 
 def _canonical(runs: Int64[np.ndarray, " runs"]) -> list[int]:

@@ -12,7 +12,7 @@ from sameo_core.arrays import VisibleMask
 from sameo_core.config import CompletenessConfig
 from sameo_core.datasets import coco_number
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, decode_rle_inside
+from sameo_core.masks import RLE, decode_rle
 from sameo_core.runs.atomic import atomic_write
 
 CroppedMask = Bool[np.ndarray, "oh ow"]  # a mask inside its own box
@@ -85,14 +85,12 @@ class Pool:
 
     def mask(self, index: int) -> VisibleMask:
         """The mask of an object, in its image's frame."""
-        x0, y0, x1, y1 = self.bounds(index)
-        mask = np.zeros(self.size(index), bool, order="F")  # column-major, as run lengths
-        mask[y0:y1, x0:x1] = self.cropped_mask(index)
-        return mask
+        return decode_rle(self.rle(index))
 
     def cropped_mask(self, index: int) -> CroppedMask:
         """The mask of an object inside its box."""
-        return decode_rle_inside(self.rle(index), self.bounds(index))
+        x0, y0, x1, y1 = self.bounds(index)
+        return self.mask(index)[y0:y1, x0:x1]
 
     def complete(self) -> "Pool":
         """The objects that no rule excludes, and their images."""

@@ -103,38 +103,25 @@ def pycocotools_segm(folder: Path) -> list[float]:
     return [float(run.stats[i]) for i in (0, 1, 2, 6, 7, 8)]
 
 
-def speed(folder: Path) -> dict:
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+def measure(folder: Path) -> dict:
+    """Memory of one evaluation, then CPU seconds of both in turns."""
+    files, before = (folder / "truth.json", folder / "results.json"), peak_megabytes()
+    everything = evaluate(*files)
+    found = {"imports": before, "peak": peak_megabytes(), "ours": [], "theirs": []}
     for _ in range(2):
-        for name, run in (("ours", lambda: evaluate(*files(folder))), ("theirs", lambda: pycocotools_segm(folder))):
+        for name, run in (("ours", lambda: evaluate(*files)), ("theirs", lambda: pycocotools_segm(folder))):
             start = time.process_time()
-            numbers = run()
-            seconds[name].append(time.process_time() - start)
-            if name == "ours":
-                everything = numbers
+            expected = run()
+            found[name].append(time.process_time() - start)
     assert everything.visible and everything.regions and everything.cocoa
-    return seconds | {"numbers": list(everything.class_aware["all"].values()), "expected": numbers}
+    return found | {"numbers": list(everything.class_aware["all"].values()), "expected": expected}
 
 
-def memory(folder: Path) -> dict:
-    before = peak_megabytes()
-    evaluate(*files(folder))
-    return {"before": before, "peak": peak_megabytes()}
-
-
-def files(folder: Path) -> tuple[Path, Path]:
-    return folder / "truth.json", folder / "results.json"
-
-
-def alone(what: str, folder: Path, *numbers: int) -> dict:
-    """What one of the functions above gives in a process of its own."""
+def measure_alone(folder: Path) -> dict:
+    """`measure` in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, what, str(folder), *map(str, numbers)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, __file__, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -146,19 +133,18 @@ def test_everything_takes_no_longer_than_one_class_aware_run_of_pycocotools(tmp_
     (0.63 x), both with reading the files (102 MB). 870 MB at the peak, 545 MB of them imports.
     """
     images = IMAGES if full else 3
-    count = alone("write", tmp_path, images, categories) if full else write(tmp_path, images, categories)
-    run, used = alone("speed", tmp_path), alone("memory", tmp_path) if full else memory(tmp_path)
+    count = write(tmp_path, images, categories)
+    run = measure_alone(tmp_path) if full else measure(tmp_path)
     assert run["numbers"] == pytest.approx(run["expected"], abs=1e-9) and 0 < run["expected"][0] < 1
     assert count["predictions"] == 20 * images
     if not full:
         return
     ours, theirs = min(run["ours"]), min(run["theirs"])
     print(f"\n{images:,} images, {categories} categories, {count}: everything {ours:.1f} s, pycocotools {theirs:.1f} s")
-    print(f"of CPU: {ours / theirs:.2f} x; peak {used['peak']:.0f} MB, of which {used['before']:.0f} MB are imports")
+    print(f"of CPU: {ours / theirs:.2f} x; peak {run['peak']:.0f} MB, of which {run['imports']:.0f} MB are imports")
     assert ours <= theirs
-    assert used["peak"] < 2000
+    assert run["peak"] < 2000
 
 
 if __name__ == "__main__":
-    command, path, *sizes = sys.argv[1:]
-    print(json.dumps({"write": write, "speed": speed, "memory": memory}[command](Path(path), *map(int, sizes))))
+    print(json.dumps(measure(Path(sys.argv[1]))))
