@@ -11,18 +11,15 @@ Training and embeddings are here, synthesis, tables and other files in test_faul
 
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
-import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import tree
 from faults import another_byte, empty, half, read_only, small_disk, zeros
-from test_training import Killed, arguments_of, interrupt
+from test_training import Killed, interrupt
 
 from sameo_core import miniature, pipeline
 from sameo_core.errors import InputError
@@ -130,33 +127,20 @@ def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(
         assert path.parent == folder and results(path) == undisturbed and len(calls) == 6 - steps
 
 
-DRAWS = """
-    from sameo_core import miniature, pipeline
-    from sameo_core.config import load_profile
+def test_what_another_process_draws_meanwhile_is_taken(world, monkeypatch):
+    """A file that the second process replaced would have changed under a reader of the first."""
+    profile, waited = world.profile(), []
 
-    write = miniature._write
+    @contextmanager
+    def waiting(folder):  # the other process comes to its end while this one waits
+        waited.append(folder)
+        miniature.draw_dataset("d2sa", folder, "val", profile.data.val_images, jobs=1)
+        monkeypatch.setattr(miniature, "_write", None)  # from here on nothing is drawn
+        yield
 
-    def waiting(*arguments):
-        print("draws", flush=True)
-        input()
-        write(*arguments)
-
-    miniature._write = waiting
-    pipeline.open_dataset("d2sa", "val", load_profile(**{profile}))
-"""
-
-
-def test_two_processes_draw_a_set_once(world, monkeypatch):
-    """The second waits for the first: a file that it replaced would have changed under a reader."""
-    source = textwrap.dedent(DRAWS).format(profile=arguments_of(world.profile()))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    environment = os.environ | {"SAMEO_ROOT": str(world.root)}
-    other = subprocess.Popen([sys.executable, "-c", source], env=environment, **pipes)
-    assert other.stdout.readline() == "draws\n"
-    threading.Timer(1, other.communicate, ["\n\n\n"]).start()
-    monkeypatch.setattr(miniature, "_write", None)  # here nothing is drawn
-    assert len(pipeline.open_dataset("d2sa", "val", world.profile())) == world.profile().data.val_images
-    assert other.wait(timeout=60) == 0
+    monkeypatch.setattr(pipeline, "locked", waiting)
+    assert len(pipeline.open_dataset("d2sa", "val", profile)) == profile.data.val_images
+    assert waited == [profile.data_folder / "d2sa"]
 
 
 def test_a_clock_that_jumps_changes_no_training(world, stopped, undisturbed, monkeypatch):
