@@ -1,25 +1,19 @@
 """What the cases of test_bad_input.py are made of: what is given, and a desk that makes it."""
 
 import json
-import struct
 import sys
-import zlib
 from dataclasses import replace
 from functools import cached_property
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
-import test_exports
 import torch
 from conftest import AgreeingTeacher, dataset_of, photograph, plain_dataset, rectangle, seeded_nano, two_objects
-from safetensors.torch import save_file
 
+from sameo_core.apps import predict
 from sameo_core.apps.playground import OcclusionPair
 from sameo_core.config import CompletenessConfig, load_profile, profiles
 from sameo_core.datasets import READERS, AmodalImage, load_dataset
-from sameo_core.datasets.coco_files import index_coco
-from sameo_core.evaluation import evaluate_regions
 from sameo_core.masks import encode_mask
 from sameo_core.model import Sameo, sameo
 from sameo_core.synthesis import collect_complete_objects
@@ -34,7 +28,6 @@ COCO = {"images": [IMAGE], "annotations": [OBJECT], "categories": [{"id": 1, "na
 PREDICTION = {"image_id": 1, "segmentation": RLE, "score": 0.5}
 PICTURE, FRAME = np.zeros((60, 90, 3), np.uint8), (60, 90)
 BOX, FLAT = [[1.0, 1, 9, 9]], [[5.0, 5, 5, 9]]
-TENSOR = torch.zeros(1, 2, 4, 4)
 EMBEDDING = torch.zeros(1, 128, 16, 16)
 
 
@@ -52,21 +45,19 @@ class Desk:
         self.folder, self.monkeypatch = folder, monkeypatch
 
     def file(self, name, content=""):
-        """A file of bytes or text; of anything else as JSON."""
+        """A file of text; of anything else as JSON."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = content if isinstance(content, (str, bytes)) else json.dumps(content)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
         return path
 
-    def photo(self, name="photo.png", size=(60, 40)):
-        PIL.Image.new("RGB", size, "red").save(self.folder / name)
+    def photo(self, name="photo.png"):
+        PIL.Image.new("RGB", (60, 40), "red").save(self.folder / name)
         return self.folder / name
 
-    def image(self, content=None):
-        """A record of an image file of another size, or of this content."""
-        path = self.photo("a.png") if content is None else self.file("a.png", content)
-        return AmodalImage(3, "a.png", path, 6, 8, ())
+    def image(self):
+        """A record of an image file of another size."""
+        return AmodalImage(3, "a.png", self.photo("a.png"), 6, 8, ())
 
     def boxes(self):
         return self.file("b.json", BOX)
@@ -80,21 +71,30 @@ class Desk:
         """A data set of one object, whose image file is missing."""
         return load_dataset("coco", self.coco())
 
+    def changed_dataset(self):
+        """Whose file has changed since."""
+        second = {"images": [IMAGE, IMAGE | {"id": 2}], "annotations": [OBJECT, OBJECT | {"id": 6, "image_id": 2}]}
+        dataset = load_dataset("coco", self.coco(**second))
+        self.coco()
+        return dataset
+
     def cache(self):
         return EmbeddingCache(self.nano.model, self.folder / "embeddings")
+
+    def another_recipe(self, config='{"seed": 99}'):
+        return self.file("run/config.json", config).parent
+
+    def uninstall(self, package):
+        self.monkeypatch.setitem(sys.modules, package, None)
 
     @cached_property
     def nano(self):
         return Sameo(seeded_nano(), "nano")
 
     @cached_property
-    def other_nano(self):
-        return Sameo(seeded_nano(1), "nano")
-
-    @cached_property
     def two(self):
         """Two models whose image encoders differ."""
-        return {"a": self.nano, "b": self.other_nano}
+        return {"a": self.nano, "b": Sameo(seeded_nano(1), "nano")}
 
     @cached_property
     def paper(self):
@@ -115,28 +115,8 @@ class Desk:
         return collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), self.folder / "record")
 
     @cached_property
-    def exported(self):
-        return test_exports.photograph()
-
-    @cached_property
-    def regions(self):
-        return evaluate_regions([MASK], [MASK], [MASK])
-
-    def changed_index(self):
-        """Of a file that has changed since."""
-        index = index_coco(self.file("a.json", COCO))
-        self.file("a.json", COCO | {"images": []})
-        return index
-
-    def changed_dataset(self):
-        """Whose file has changed since."""
-        second = {"images": [IMAGE, IMAGE | {"id": 2}], "annotations": [OBJECT, OBJECT | {"id": 6, "image_id": 2}]}
-        dataset = load_dataset("coco", self.coco(**second))
-        self.coco()
-        return dataset
-
-    def another_recipe(self, config='{"seed": 99}'):
-        return self.file("run/config.json", config).parent
+    def damaged_pool(self):
+        return replace(self.pool, counts=np.full_like(self.pool.counts, ord("o")))
 
 
 def g(*arguments, **options):
@@ -162,83 +142,16 @@ def reader_of(name):
     return f"{READERS[name].__module__.removeprefix('sameo_core.')}.{READERS[name].__name__}"
 
 
-def annotated(**changes):
-    return COCO | {"annotations": [OBJECT | changes]}
-
-
 def visible_set(desk):
     """A data set without amodal masks."""
     instance = replace(plain_dataset(1)[0].instances[0], instance_id=1, amodal_rle=None)
     return dataset_of([AmodalImage(1, "", desk.folder, 6, 8, (instance,))], desk.folder)
 
 
-def visible_results(desk):
-    return Given(visible_set(desk), [{"image_id": 1, "instance_id": 1, "segmentation": RLE}])
-
-
-def another_year(desk):
-    for split in ("train", "val"):
-        desk.file(f"annotations/instances_{split}2017.json", COCO)
-    return desk.folder
-
-
-def npz(desk, **arrays):
-    np.savez(desk.folder / "a.npz", **arrays)
-    return desk.folder / "a.npz"
-
-
-def png_with_a_text_bomb():
-    """A picture of 6 x 8 pixels whose comment unfolds to 32 MiB."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0))
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**25)))
-    pixels = chunk(b"IDAT", zlib.compress(bytes(6 * 25)))
-    return b"\x89PNG\r\n\x1a\n" + head + text + pixels + chunk(b"IEND", b"")
-
-
-def foreign_weights(desk):
-    """Of no network of ours."""
-    save_file({"a": torch.zeros(2)}, desk.folder / "w.safetensors")
-    return Given(desk.folder / "w.safetensors")
-
-
-def points(given, labels=None):
-    """Points in an image of 60 x 90 pixels."""
-    return lambda desk: Given(desk.nano.model, EMBEDDING, torch.tensor([given]), FRAME, labels)
-
-
-def results(given, **options):
-    """COCO results that are right except for what is given, and the data set they are of."""
-    right = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3], "score": 0.5}
-    if isinstance(given, list) and given != [{}] or options:
-        given = [right | record for record in given]
-    return lambda desk: Given(given, desk.small(), **options)
-
-
-def found(*arguments, **changes):
-    """What supervision.Detections looks like."""
-    right = {"xyxy": np.zeros((2, 4)), "confidence": [0.5, 0.5], "class_id": [1, 1], "mask": None}
-    return g(SimpleNamespace(**right | changes), *arguments)
-
-
-def without_package(desk, package, *arguments):
-    """As if it were not installed."""
-    desk.monkeypatch.setitem(sys.modules, package, None)
-    return Given(*arguments)
-
-
 def without_weights(desk):
-    for module in (sameo, sys.modules["sameo_core.apps.predict"]):
+    for module in (sameo, predict):
         desk.monkeypatch.setattr(module, "WEIGHTS", desk.folder)
     return Given()
-
-
-def table(desk, name, text):
-    """The folder of a CSV file."""
-    return desk.file(f"{name}.csv", text).parent
 
 
 def one_stage():

@@ -4,12 +4,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import hypothesis
 import jaxtyping
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from hypothesis import Phase, settings
 from skimage import data as photographs
 
 from sameo_core.config import CompletenessConfig, SynthesisConfig, profiles
@@ -21,8 +21,10 @@ from sameo_core.synthesis import collect_complete_objects, synthesize
 from sameo_core.training import fine_tuning
 
 # A busy machine is not a bug; the same examples every time, so that a test fails for whoever broke it.
-hypothesis.settings.register_profile("sameo", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("sameo")
+settings.register_profile("sameo", deadline=None, derandomize=True)
+# benchmarks/mutants.py only asks whether a test fails: nothing is shrunk.
+settings.register_profile("mutants", settings.get_profile("sameo"), phases=(Phase.explicit, Phase.generate))
+settings.load_profile("sameo")
 
 
 @pytest.fixture
@@ -159,16 +161,16 @@ def ellipse(size, y, x, height, width):
     return ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 <= 1
 
 
-def photograph(root, number, masks, mode="RGB", suffix=".jpg", size=(96, 128)):
+def photograph(root, number, masks, size=(96, 128)):
     """An image file with a textured background and an object of one colour for each mask; its record."""
     rng = np.random.default_rng(number)
     top, left = rng.integers(0, 300, 2)
     pixels = photographs.astronaut()[top : top + size[0], left : left + size[1]].copy()
     for mask in masks:
         pixels[mask] = rng.integers(40, 220, 3) + rng.integers(-12, 13, (np.count_nonzero(mask), 3))
-    path = root / f"{number}{suffix}"
+    path = root / f"{number}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(pixels).convert(mode).save(path, **({"quality": 91} if suffix == ".jpg" else {}))
+    PIL.Image.fromarray(pixels).save(path, quality=91)
     instances = tuple(
         AmodalInstance(100 * number + j, 1 + j % 2, "ab"[j % 2], False, None, encode_mask(mask))
         for j, mask in enumerate(masks)
@@ -194,9 +196,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def objects(source, tmp_path_factory):
-    found = collect_complete_objects(
-        AgreeingTeacher(source), source, CompletenessConfig(), tmp_path_factory.mktemp("record")
-    )
+    record = tmp_path_factory.mktemp("record")
+    found = collect_complete_objects(AgreeingTeacher(source), source, CompletenessConfig(), record)
     assert len(found) == len(found.complete()) == 16
     return found
 

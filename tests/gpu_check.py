@@ -63,14 +63,6 @@ def noise_sets(folder: Path, images: int) -> list[AmodalDataset]:
     return sets
 
 
-def sampler_of(model: EfficientSam, sets: list[AmodalDataset], recipe: TrainingConfig) -> BatchSampler:
-    """Batches of the sets, drawn as often as the paper's would be; no embedding is kept."""
-    sampler = BatchSampler(sets, EmbeddingCache(model, None), recipe, model.config.image_size, 0)
-    weights = np.log1p([SIZES[dataset.name][2] for dataset in sets])
-    sampler.probabilities = weights / weights.sum()
-    return sampler
-
-
 def devices(_: Path) -> Iterator[Row]:
     yield "torch", torch.__version__, ""
     yield "CPU cores", str(os.cpu_count()), ""
@@ -123,31 +115,18 @@ def finished() -> float:
     return time.perf_counter()
 
 
-def loading(folder: Path) -> Iterator[Row]:
-    """Batches without encoder and decoder: what the workers can do."""
-    model = network("cpu")
-    sampler = sampler_of(model, noise_sets(folder, 4), TrainingConfig(batch_images=8))
-    sampler.embeddings.complete = lambda found: torch.empty(8, 1, 1, 1)  # type: ignore[method-assign]
-    for workers in sorted({1, 2, os.cpu_count() or 1}):
-        batches = sampler.batches(0, 10**6, workers)
-        for _ in range(2 * workers):  # batches already prefetched
-            next(batches)
-        start, images = time.perf_counter(), 0
-        while time.perf_counter() - start < SECONDS:
-            images += len(next(batches).names)
-        yield f"loading with {workers} workers, images/s", f"{images / (time.perf_counter() - start):.1f}", ""
-        batches.close()
-
-
 def training(folder: Path) -> Iterator[Row]:
     """Encoding every image and training the decoder, with workers and without."""
     recipe = TrainingConfig(
         variant=VARIANT, weights=None, batch_images=BATCH, iterations=60 if GPU else 6, log_every=20
     )
     sets = noise_sets(folder, 4)
+    weights = np.log1p([SIZES[dataset.name][2] for dataset in sets])  # drawn as often as the paper's would be
     for workers in (0, 4, 8) if GPU else (0, 1):
         model = network(default_device())
-        run = fine_tuning._training_run(Sameo(model, VARIANT), sampler_of(model, sets, recipe), recipe, workers)
+        sampler = BatchSampler(sets, EmbeddingCache(model, None), recipe, model.config.image_size, 0)
+        sampler.probabilities = weights / weights.sum()
+        run = fine_tuning._training_run(Sameo(model, VARIANT), sampler, recipe, workers)
         (folder / f"{workers}").mkdir()
         run.run(folder / f"{workers}")
         images, waiting = run.speed
@@ -183,7 +162,7 @@ def verdict(good: bool) -> str:
     return "passed" if good else "FAILED"
 
 
-CHECKS = (devices, parity, encoding, loading, training, resuming)
+CHECKS = (devices, parity, encoding, training, resuming)
 
 
 def main() -> int:

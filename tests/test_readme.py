@@ -162,7 +162,6 @@ MEASURED = (
     r"\| (\d+) to (\d+) minutes, installation included",  # `make test` on three machines: 709, 1,085 and 1,447 s
     r"to spare (\d) GB",
     r"of (480) small faults.*?, the tests saw (444)\.",  # mutants.py --seed 1 --sample 120
-    r"in (2,000) trials nothing was lost",  # soak.py --trials 2000 --seed 1; test_soak runs a few
     r"with AVX-(512).*?at a cost of (1) % of the speed",
 )
 

@@ -24,11 +24,10 @@ def one_thread():
 
 @pytest.mark.skipif(not (WEIGHTS / "sameo_nano.safetensors").exists(), reason="the nano weights are not here")
 def test_a_new_box_is_answered_at_once(world, one_thread, full):
-    """50 boxes drawn on a picture of 240 x 320, both decoders and the truth shown; and one decoding alone, in turn.
+    """50 boxes drawn on a picture of 240 x 320, both decoders and the truth shown.
 
     One thread, its CPU time: what a person waits for on an idle machine, and what a busy one cannot blur. On a shared
-    Xeon 18 to 27 ms, 95th percentile 27 to 43 ms; with one decoder 10 ms, of which a decoding is 3: drawing takes
-    longer than computing.
+    Xeon 18 to 27 ms, 95th percentile 27 to 43 ms.
     """
     profile = world.profile()
     dataset = open_dataset("cocoa_cls", "val", profile)
@@ -36,24 +35,19 @@ def test_a_new_box_is_answered_at_once(world, one_thread, full):
     explorer = DatasetExplorer(models, profile, {"cocoa_cls": dataset})
     size = explorer.image.height, explorer.image.width
     boxes = 5 + BOXES if full else 3
-    rng, seconds, painted = np.random.default_rng(0), {"answer": [], "decoding": []}, set()
+    rng, seconds, painted = np.random.default_rng(0), [], set()
     for _ in range(boxes):
         low = rng.uniform(0, 0.5, 2) * size
         y0, x0, y1, x1 = *low, *(low + rng.uniform(0.2, 0.5, 2) * size)
         start = time.process_time()
         explorer.x.value, explorer.y.value = (int(x0), int(x1)), (int(y0), int(y1))  # as the sliders do it: two answers
-        middle = time.process_time()
+        seconds.append((time.process_time() - start) / 2)
         logits, _ = models["sameo_nano"].decode_embedded(explorer.embedding, size, explorer.box)
-        seconds["answer"].append((middle - start) / 2)
-        seconds["decoding"].append(time.process_time() - middle)
         assert explorer.box.tolist() == [int(x0), int(y0), int(x1), int(y1)]
         assert np.array_equal(explorer.logits["sameo_nano"], logits)
         painted.add(explorer.pictures["efficient_sam_nano"].picture)
     assert len(painted) == boxes
-    if not full:
-        return
-    answer, decoding = (np.array(listed[5:]) for listed in seconds.values())
-    p50, p95 = np.percentile(answer, [50, 95])
-    ratio = p50 / np.median(decoding)
-    print(f"\n{1000 * p50:.0f} ms, 95 %: {1000 * p95:.0f} ms, {ratio:.1f} decodings")
-    assert p95 < PATIENCE and ratio < 8
+    if full:
+        p50, p95 = np.percentile(seconds[5:], [50, 95])
+        print(f"\n{1000 * p50:.0f} ms, 95 %: {1000 * p95:.0f} ms")
+        assert p95 < PATIENCE
