@@ -209,9 +209,9 @@ def foreign_weights(desk):
     return Given(desk.folder / "w.safetensors")
 
 
-def points(given, labels=None):
+def points(given):
     """Points in an image of 60 x 90 pixels."""
-    return lambda desk: Given(desk.nano.model, EMBEDDING, torch.tensor([given]), FRAME, labels)
+    return lambda desk: Given(desk.nano.model, EMBEDDING, torch.tensor([given]), FRAME)
 
 
 def results(given, **options):
