@@ -200,15 +200,6 @@ def test_a_file_that_does_not_say_its_variant(nano, tmp_path):
     assert Sameo.load(path, variant="nano").variant == "nano"
 
 
-@pytest.mark.parametrize("name", ["nanoo", "folder"])
-def test_neither_a_name_nor_a_file(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError) as error:
-        Sameo.load(name)
-    assert error.value.file == name and "photo" in error.value.remedy
-
-
 def test_damaged_files(nano, tmp_path):
     path = nano.save(tmp_path / "weights.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
@@ -272,17 +263,6 @@ def test_bad_images(nano, image):
     assert error.value.file == "image" and error.value.remedy
 
 
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("boxes", [[[5, 5, float("nan"), 9]], torch.tensor([[0.1, 0.2, 0.5, 0.9]]), None])
-def test_bad_boxes(nano, boxes):
-    """One check for all: tests/test_boxes.py."""
-    embedding = nano.embed(photo())
-    for call in (lambda: nano.predict(photo(), boxes), lambda: nano.predict_in_passes(embedding, SIZE, boxes)):
-        with pytest.raises(InputError) as error:
-            call()
-        assert error.value.file == "boxes" and error.value.remedy
-
-
 TENSOR = torch.tensor(BOXES, dtype=torch.float32, requires_grad=True)
 
 
@@ -300,12 +280,6 @@ def test_boxes_of_another_format_are_converted_when_told(nano):
     shares = np.array(BOXES) / [SIZE[1], SIZE[0], SIZE[1], SIZE[0]]
     expected = nano.predict(photo(), BOXES)
     assert (nano.predict(photo(), shares, box_format="normalised").masks == expected.masks).mean() > 0.999
-
-
-def test_the_bad_box_is_named_whatever_the_pass(nano):
-    nano.limits = EvaluationConfig(boxes_per_pass=2)
-    with pytest.raises(InputError, match="box 3: .*9.0, 5.0, 5.0, 9.0"):
-        nano.predict(photo(), [*BOXES[:3], [9, 5, 5, 9]])
 
 
 @pytest.mark.usefixtures("unchecked")
