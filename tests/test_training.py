@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -290,10 +289,22 @@ def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     assert files[0] == files[1] == files[2]
 
 
+def arguments_of(profile):
+    """What `load_profile` must be given in another process."""
+    fields = ("weights", "iterations", "batch_images", "warmup_iterations", "log_every")
+    given = {"name": "mini"} | {key: getattr(profile.training, key) for key in fields}
+    fields = ("train", "teacher", "held_out", "visible_only", "train_images", "val_images")
+    given |= {key: getattr(profile.data, key) for key in fields}
+    assert load_profile(**given).data == profile.data
+    return given
+
+
 KILL = """
-    import os, pickle, signal, sys, torch
+    import os, signal, torch
+    from sameo_core.config import load_profile
     from sameo_core.pipeline import train
 
+    torch.set_num_threads({threads})
     save = torch.save
 
     def half_a_checkpoint(state, file):
@@ -303,16 +314,16 @@ KILL = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.save = half_a_checkpoint
-    train(pickle.load(sys.stdin.buffer))
+    train(load_profile(**{profile}))
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_run_killed_while_it_wrote_a_checkpoint_resumes(world, undisturbed):
     tiny = world.profile()
+    source = textwrap.dedent(KILL).format(threads=torch.get_num_threads(), profile=arguments_of(tiny))
     environment = os.environ | {"SAMEO_ROOT": str(world.root)}
-    command = [sys.executable, "-c", textwrap.dedent(KILL)]
-    run = subprocess.run(command, env=environment, input=pickle.dumps(tiny), capture_output=True)
+    run = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     (folder,) = tiny.runs.glob("sameo-*")
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["iteration"] == 2

@@ -48,11 +48,8 @@ class OnnxEncoder:
 
     Only the path is pickled; each process opens the file itself.
 
-    Args:
-        path: of the ONNX file; input "b 3 1024 1024", output "b 256 64 64".
-
     Raises:
-        InputError: the file is missing, truncated, not an ONNX model, or a model with another input or output.
+        InputError: the file is missing, not a complete ONNX model, or one with another input or output.
     """
 
     def __init__(self, path: str | Path):
@@ -107,10 +104,6 @@ def convert_decoder(source: str | Path, target: str | Path) -> Path:
 
     The exporter keeps the names of biases, embeddings and convolutions. A linear layer's weight is the transpose of the
     unnamed matrix in the product to which the named bias is added; norms are unnamed factors and terms (c, 1, 1).
-
-    Args:
-        source: ONNX file of SAM's prompt encoder and mask decoder.
-        target: .safetensors file to write, for `build_sam_decoder`.
 
     Raises:
         InputError: `source` is missing, damaged, or not an export of SAM's decoder; `target` cannot be written.

@@ -197,11 +197,7 @@ class Sameo:
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
 
     def embed(self, image: Image) -> ImageEmbedding:
-        """Compute the embedding of an image, once for any number of boxes in it.
-
-        Raises:
-            InputError: not an 8-bit RGB image.
-        """
+        """The embedding of an image, for any number of boxes in it. Raises InputError unless it is 8-bit RGB."""
         check_image(image)
         pixels = torch.tensor(np.ascontiguousarray(image))  # a copy: `image` may be read-only
         with torch.inference_mode():
@@ -233,11 +229,7 @@ class Sameo:
         scores: ArrayLike | None = None,
         box_format: str | None = None,
     ) -> Iterator[AmodalPrediction]:
-        """`predict_embedded` for a few boxes at a time, in order, to save memory.
-
-        Raises:
-            InputError: as `predict`, before the first pass.
-        """
+        """`predict_embedded` for a few boxes at a time, to save memory. Raises InputError before the first."""
         return self._passes(embedding, image_size, *self._checked(embedding, image_size, boxes, scores, box_format))
 
     @torch.inference_mode()
@@ -246,8 +238,7 @@ class Sameo:
     ) -> tuple[Float[np.ndarray, "h w"], float]:
         """One xyxy box's mask logits at full size, and predicted IoU, 0..1; the mask of `predict` is logits >= 0.
 
-        Raises:
-            InputError: as `predict`.
+        Raises InputError as `predict`.
         """
         boxes, _ = self._checked(embedding, image_size, [box], None, None)
         logits, iou = self._decode(embedding, torch.from_numpy(boxes).to(self.device)[None], image_size)
