@@ -7,7 +7,7 @@ width), images are RGB, masks are bool, logits are not thresholded (object where
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 # One image and its objects, as arrays.
 Image = UInt8[np.ndarray, "h w 3"]  # RGB, 0..255
@@ -21,9 +21,8 @@ Scores = Float[np.ndarray, " n"]  # front-end scores, predicted IoU, final score
 
 # A batch on its way through the network, as tensors.
 Images = Float[torch.Tensor, "b 3 h w"]  # RGB in [0, 1]
-BoxPrompts = Float[torch.Tensor, "b q 4"]  # xyxy pixels of the original image
-PointPrompts = Float[torch.Tensor, "b q 2"]  # xy pixels of the original image
-PointLabels = Int[torch.Tensor, "b q"]  # 1 on the object, 0 beside it
+BoxPrompts = Float[torch.Tensor, "b q 4"]  # xyxy pixels of the original image, on the object
+PointPrompts = Float[torch.Tensor, "b q 2"]  # xy pixels of the original image, on the object
 ImageEmbedding = Float[torch.Tensor, "b c he we"]
 MaskLogits = Float[torch.Tensor, "b q m hm wm"]  # at the decoder's resolution
 PredictedIoU = Float[torch.Tensor, "b q m"]

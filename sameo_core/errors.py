@@ -1,5 +1,6 @@
 """The error for bad input: it names the file, the record, the broken rule and the remedy."""
 
+from functools import partial
 from pathlib import Path
 
 
@@ -19,12 +20,8 @@ class InputError(ValueError):
         super().__init__(f"{where}: {rule.rstrip('.')}. {remedy.rstrip('.')}.")
 
     def __reduce__(self) -> tuple:  # pickle, e.g. from a worker process, would drop keyword-only arguments
-        return _rebuild, (type(self), self.file, self.record, self.rule, self.remedy)
+        return partial(type(self), file=self.file, record=self.record, rule=self.rule, remedy=self.remedy), ()
 
 
 class Refused(InputError):
     """The server answers, but its file is missing or another one; its other files may be fine."""
-
-
-def _rebuild(cls: type[InputError], file: str, record: str | None, rule: str, remedy: str) -> InputError:
-    return cls(file=file, record=record, rule=rule, remedy=remedy)

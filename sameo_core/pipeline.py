@@ -43,8 +43,7 @@ from sameo_core.training.fine_tuning import starting_model
 def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
     """Open split "train" or "val" of a data set without cleaning it; `mini` draws its files if they are missing.
 
-    Raises:
-        InputError: the files are missing or damaged, or the set is unknown; `mini` without a number of images.
+    Raises InputError for missing or damaged files, or an unknown set; in `mini` without a number of images.
     """
     root = profile.data_folder / name
     if profile.name == "mini":
@@ -59,19 +58,17 @@ def open_dataset(name: str, split: str, profile: Profile) -> AmodalDataset:
     return load_dataset(name, root, split)
 
 
-def open_present(splits: Mapping[str, str], profile: Profile) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
-    """Open those of several data sets (name -> split) that are present, without cleaning them.
+def open_present(
+    splits: Mapping[str, str], profile: Profile, cleaned: bool = False
+) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
+    """Those of several data sets (name -> split) that are here, and the error of each that is missing, by name.
 
-    Returns:
-        the present ones by name, and the error of each missing one by name.
-
-    Raises:
-        InputError: none of them is here.
+    Raises InputError if none of them is here.
     """
     present, absent = {}, {}
     for name, split in splits.items():
         try:
-            present[name] = open_dataset(name, split, profile)
+            present[name] = (open_clean_dataset if cleaned else open_dataset)(name, split, profile)
         except InputError as error:
             absent[name] = error
     if not present:
@@ -85,23 +82,15 @@ def open_clean_present(
     splits: Mapping[str, str], profile: Profile
 ) -> tuple[dict[str, AmodalDataset], dict[str, InputError]]:
     """`open_present`, then cleaned as by `open_clean_dataset`."""
-    present, absent = open_present(splits, profile)
-    return {name: _cleaned(dataset, profile) for name, dataset in present.items()}, absent
+    return open_present(splits, profile, cleaned=True)
 
 
 def open_clean_dataset(name: str, split: str, profile: Profile, root: Path | None = None) -> AmodalDataset:
-    """`open_dataset`, then cleaned with the profile's thresholds (`cleaning.clean`).
+    """`open_dataset`, or the set in `root`, cleaned with the profile's thresholds (`cleaning.clean`).
 
-    Args:
-        root: the set's folder, if not the profile's.
-
-    Raises:
-        InputError: as `open_dataset`, or no object is left.
+    Raises InputError as `open_dataset`, or if no object is left.
     """
-    return _cleaned(load_dataset(name, root, split) if root else open_dataset(name, split, profile), profile)
-
-
-def _cleaned(dataset: AmodalDataset, profile: Profile) -> AmodalDataset:
+    dataset = load_dataset(name, root, split) if root else open_dataset(name, split, profile)
     cleaned, report = clean(dataset, profile.data)
     if not len(cleaned):
         rule = f"no object is left after cleaning: of {report.instances_in} it removed {report.removed}"
@@ -114,32 +103,20 @@ def pool_of_profile(profile: Profile, teacher_weights: str | Path | None, split:
     """The objects of the profile's visible-only sets with the teacher's masks, collected once.
 
     Missing sets are printed and left out. `teacher_weights` are those of `teacher(profile)`; None: geometry alone
-    decides.
-
-    Raises:
-        InputError: none of the sets is here; see `collect_complete_objects`.
+    decides. Raises InputError if none of the sets is here, and as `collect_complete_objects`.
     """
-    datasets, missing = [], []
-    for name in profile.data.visible_only:
-        try:
-            datasets.append(open_dataset(name, split, profile))
-        except InputError as error:
-            if (profile.data_folder / name).exists():
-                raise
-            print(f"{name} is left out: {error}")
-            missing.append(error)
-    if missing and not datasets:
-        raise missing[0]
-    if not datasets:
-        rule = "at least one set of visible masks to take objects from, found none"
-        raise InputError(file=f"profile {profile.name}", record="visible_only", rule=rule, remedy='Give ("lvis",)')
+    present, absent = open_present(dict.fromkeys(profile.data.visible_only, split), profile)
+    for name, error in absent.items():
+        if (profile.data_folder / name).exists():  # damaged
+            raise error
+        print(f"{name} is left out: {error}")
     teacher = Sameo.load(teacher_weights, limits=profile.evaluation) if teacher_weights else None
     config, folder = profile.synthesis.complete, profile.runs / "pools"
     with locked(profile.runs / "preparation"):
         return join_pools(
             [
                 collect_complete_objects(None if each.name in config.whole_sets else teacher, each, config, folder)
-                for each in datasets
+                for each in present.values()
             ]
         )
 
@@ -156,16 +133,13 @@ def synthetic_set(
     """Synthesise a profile's Amodal-LVIS once; returns its folder, for `load_dataset("amodal_lvis", out, split)`.
 
     Args:
-        profile: sources, thresholds, curriculum and number of images.
         teacher_weights: from `teacher(profile)`.
         out: None: `data/runs/<profile>/amodal_lvis-<hash>`.
         images: None: the profile's number.
         split: of the sources and of the result.
-        seed: of the set.
         how: workers, scheduler, shard, shards: see `synthesize`.
 
-    Raises:
-        InputError: see `pool_of_profile`, `synthesize`.
+    Raises InputError as `pool_of_profile` and `synthesize`.
     """
     pool = pool_of_profile(profile, teacher_weights, split).complete()
     if split == "train" and profile.data.without_test_images:
@@ -190,8 +164,7 @@ def _tested(profile: Profile) -> set[str]:
 def amodal_lvis_folder(profile: Profile) -> Path:
     """The folder of the profile's Amodal-LVIS: as downloaded, else synthesised once, with its teacher.
 
-    Raises:
-        InputError: as `teacher` and `synthetic_set`.
+    Raises InputError as `teacher` and `synthetic_set`.
     """
     key = replace(profile, training=teacher_profile(profile).training)  # of the training, only the teacher's matters
     return _amodal_lvis_folder(key, profile.runs, profile.data_folder)
@@ -200,8 +173,8 @@ def amodal_lvis_folder(profile: Profile) -> Path:
 @lru_cache(maxsize=32)
 def _amodal_lvis_folder(profile: Profile, *folders: Path) -> Path:
     """`folders`, of runs and data sets, are part of the cache key: they may change between calls."""
-    here = _distributed(profile)
-    return here or _made(profile, teacher(profile) if profile.synthesis.complete.ask_teacher else None)
+    asked = profile.synthesis.complete.ask_teacher
+    return _distributed(profile) or _made(profile, teacher(profile) if asked else None)
 
 
 def _distributed(profile: Profile) -> Path | None:
@@ -209,9 +182,9 @@ def _distributed(profile: Profile) -> Path | None:
     return root if broadcast_bool(profile.name != "photo" and root.is_dir()) else None
 
 
-def _made(profile: Profile, teacher_weights: Path | None) -> Path:
+def _made(profile: Profile, teacher_weights: Path | None, **how: Any) -> Path:
     with rank_zero_first(), locked(profile.runs / "preparation"):
-        return synthetic_set(profile, teacher_weights, workers=-1)
+        return synthetic_set(profile, teacher_weights, workers=-1, **how)
 
 
 def teacher(profile: Profile) -> Path:
@@ -223,14 +196,13 @@ def teacher(profile: Profile) -> Path:
     first = teacher_profile(profile)
     model = starting_model(first.training)
     root = (_distributed(first) or _made(first, None)) if "amodal_lvis" in first.data.train else None
-    return _trained(first, model, _opened(first, root), first.training.seeds[0])
+    return _trained(first, model, training_sets(first, root), first.training.seeds[0])
 
 
 def open_amodal_lvis(profile: Profile) -> AmodalDataset:
     """Amodal-LVIS, cleaned; without dual annotation its occluded objects only.
 
-    Raises:
-        InputError: as `amodal_lvis_folder` and `open_clean_dataset`.
+    Raises InputError as `amodal_lvis_folder` and `open_clean_dataset`.
     """
     return _open_amodal_lvis(profile, amodal_lvis_folder(profile))
 
@@ -244,18 +216,14 @@ def _open_amodal_lvis(profile: Profile, root: Path) -> AmodalDataset:
     return dataset.select(census.visible_area < census.amodal_area)
 
 
-def training_sets(profile: Profile) -> list[AmodalDataset]:
-    """The data sets that a profile trains on, cleaned; Amodal-LVIS is synthesised first if it is missing.
+def training_sets(profile: Profile, amodal_lvis: Path | None = None) -> list[AmodalDataset]:
+    """The data sets that a profile trains on, cleaned; opened once per process, because it takes seconds.
 
-    They are opened once per process, because it takes seconds.
-
-    Raises:
-        InputError: one of them is missing or damaged, or nothing is left of it.
+    `amodal_lvis` is the folder of Amodal-LVIS; None: `amodal_lvis_folder`. Raises InputError if a set is missing or
+    damaged, or if nothing is left of it.
     """
-    return _opened(profile, amodal_lvis_folder(profile) if "amodal_lvis" in profile.data.train else None)
-
-
-def _opened(profile: Profile, amodal_lvis: Path | None) -> list[AmodalDataset]:
+    if "amodal_lvis" in profile.data.train:
+        amodal_lvis = amodal_lvis or amodal_lvis_folder(profile)
     key = Profile(name=profile.name, data=profile.data)  # all that the sets depend on
     return [*_open_sets(key, amodal_lvis, profile.runs, profile.data_folder)]
 
@@ -273,18 +241,14 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
     """The profile's test sets by name, cleaned.
 
     "photo_pairs" is an Amodal-LVIS of val photographs, which no training has seen. Geometry alone selects its objects,
-    so no model under test influences them.
-
-    Raises:
-        InputError: as `open_clean_dataset` and `synthetic_set`.
+    so no model under test influences them. Raises InputError as `open_clean_dataset` and `synthetic_set`.
     """
     sets = {}
     for name in profile.data.held_out:
         root = None
         if name == "photo_pairs":
             first = profile.override(**geometry(profile))
-            with rank_zero_first(), locked(profile.runs / "preparation"):
-                root = synthetic_set(first, None, images=profile.data.val_images, split=split, workers=-1)
+            root = _made(first, None, images=profile.data.val_images, split=split)
         sets[name] = open_clean_dataset("amodal_lvis" if root else name, split, profile, root)
     return sets
 
@@ -295,8 +259,7 @@ def open_held_out(profile: Profile, split: str = "val") -> dict[str, AmodalDatas
 def train(profile: Profile, seed: int = 0) -> Path:
     """Fine-tune SAMEO with the profile's data sets and recipe, once; returns the weights.
 
-    The run folder is `data/runs/<profile>/sameo-<hash>`; see `training.fine_tune`. All ranks of `torchrun` make the
-    same call.
+    The run folder is `data/runs/<profile>/sameo-<hash>`. All ranks of `torchrun` make the same call.
 
     Raises:
         InputError: weights or data sets are missing or damaged, or as `training.fine_tune`.
@@ -311,7 +274,7 @@ def _trained(profile: Profile, model: EfficientSam, sets: Sequence[AmodalDataset
     key = config_hash(profile.name, recipe, model.fingerprint(), [dataset.fingerprint() for dataset in sets])
     folder, about = profile.runs / f"sameo-{key}", {"data": asdict(profile.data)}
     how: dict[str, Any] = {"bad_images": profile.cache.bad_images, "workers": profile.cache.workers, "about": about}
-    return fine_tune(sets, recipe, folder, seed, embeddings=embedding_cache(profile, model), **how)
+    return fine_tune(sets, recipe, folder, embedding_cache(profile, model), seed, **how)
 
 
 def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
@@ -320,18 +283,24 @@ def embedding_cache(profile: Profile, model: EfficientSam) -> EmbeddingCache:
     return EmbeddingCache(model, profile.runs / "embeddings", profile.training.half_embeddings, *limits)
 
 
-def train_all(runs: Sequence[tuple[Profile, int]]) -> list[Path]:
-    """`train` for several (profile, seed), on a CPU one process per core; returns the weights in order.
+Work = Callable[[Profile, int], Path]  # a training: of a profile and a seed, returns the weights
 
-    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on the number of processes.
 
-    Raises:
-        InputError, FloatingPointError: as `train`.
+def train_all(runs: Sequence[tuple[Profile, int]], work: Work = train, what: str = "fine-tuning") -> list[Path]:
+    """`work` for several (profile, seed), on a CPU one process per core; returns the weights in order.
+
+    Equal runs are trained once. With `cpu_threads` set, the weights do not depend on the number of processes. Raises
+    InputError and FloatingPointError as `work`.
     """
-    if runs_at_once(len(runs)) > 1:
-        for profile, _ in runs:
+    different = {config_hash(*run): run for run in runs}
+    at_once = runs_at_once(len(different))
+    if at_once > 1:  # else each process would draw and synthesise them
+        for profile, _ in different.values():
             training_sets(profile)
-    return run_all(train, runs, "fine-tuning")
+    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
+    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
+    weights = dict(zip(different, bar, strict=True))
+    return [weights[config_hash(*run)] for run in runs]
 
 
 def runs_at_once(runs: int) -> int:
@@ -339,23 +308,11 @@ def runs_at_once(runs: int) -> int:
     return 1 if default_device().type != "cpu" else max(1, min(runs, os.cpu_count() or 1))
 
 
-def run_all(work: Callable[[Profile, int], Path], runs: Sequence[tuple[Profile, int]], what: str) -> list[Path]:
-    """`work` for each (profile, seed), equal ones once, several in parallel; the results in order."""
-    different = {config_hash(*run): run for run in runs}
-    at_once = runs_at_once(len(different))
-    done = Parallel(n_jobs=at_once, return_as="generator")(delayed(work)(*run) for run in different.values())
-    bar = tqdm(done, total=len(different), desc=f"{what}, {at_once} at once", unit="run")
-    weights = dict(zip(different, bar, strict=True))
-    return [weights[config_hash(*run)] for run in runs]
-
-
 def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
     """Train the end-to-end baseline with the profile's data sets and recipe, once; returns the weights.
 
-    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`.
-
-    Raises:
-        InputError, FloatingPointError: as `front_ends.amodal_rcnn.fit_amodal_rcnn`.
+    The run folder is `data/runs/<profile>/amodal_rcnn-<hash>`. Raises InputError and FloatingPointError as
+    `front_ends.amodal_rcnn.fit_amodal_rcnn`.
     """
     from sameo_core.front_ends.amodal_rcnn import fit_amodal_rcnn, starting_amodal_rcnn  # imports torchvision: seconds
 
@@ -368,17 +325,13 @@ def train_amodal_rcnn(profile: Profile, seed: int = 0) -> Path:
 
 
 def train_all_amodal_rcnn(profile: Profile) -> dict[int, Path]:
-    """`train_amodal_rcnn` for each seed of the profile, on a CPU one process per core; returns seed -> weights.
-
-    Raises:
-        InputError, FloatingPointError: as `train_amodal_rcnn`.
-    """
-    training_sets(profile)  # drawn and synthesised before the processes start
-    runs = [(profile, seed) for seed in profile.training.seeds]
-    return dict(zip(profile.training.seeds, run_all(train_amodal_rcnn, runs, "the baseline"), strict=True))
+    """`train_all` of the baseline with the profile's seeds; returns seed -> weights. Raises InputError as there."""
+    seeds = profile.training.seeds
+    weights = train_all([(profile, seed) for seed in seeds], train_amodal_rcnn, "the baseline")
+    return dict(zip(seeds, weights, strict=True))
 
 
-Job = tuple[str, Callable[[Profile, int], Path], Profile, int]  # notebook, work, and its arguments
+Job = tuple[str, Work, Profile, int]  # notebook, work, and its arguments
 
 
 def trainings(profile: Profile) -> list[Job]:

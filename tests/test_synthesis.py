@@ -167,8 +167,6 @@ def test_absent_sources_are_skipped_as_long_as_one_is_there(world: World, monkey
     shutil.rmtree(world.root / "raw")
     with pytest.raises(InputError, match="the folder of lvis must exist"):
         pool_of_profile(load_profile("paper", **changes), weights)
-    with pytest.raises(InputError, match="visible_only: at least one set"):
-        pool_of_profile(load_profile("paper", visible_only=()), weights)
 
 
 def test_the_verb_makes_a_set_from_a_pool(objects, tmp_path, capsys):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -103,9 +102,7 @@ def test_only_the_decoder_learns(world):
     # Of the four masks only the single one learns; the others' hypernetworks receive no gradient.
     alternatives = tuple(f"mask_decoder.output_hypernetworks_mlps.{i}." for i in (1, 2, 3))
     rest = {key for key in before.keys() - frozen if not key.startswith(alternatives)}
-    assert changed == {key for key in changed if key.startswith("mask_decoder.")} and len(changed & rest) > 0.9 * len(
-        rest
-    )
+    assert all(key.startswith("mask_decoder.") for key in changed) and len(changed & rest) > 0.9 * len(rest)
 
 
 def test_the_run_folder_says_how_it_came_about(world):
@@ -125,6 +122,7 @@ def test_the_run_folder_says_how_it_came_about(world):
     assert written["data"]["train"] == ["cocoa"]
     there = json.loads((folder / "environment.json").read_text())
     assert there["packages"]["torch"] == torch.__version__ and there["threads"] == profile.training.cpu_threads
+    assert sampling(path) == [{"data set": "cocoa", "images": 6, "probability": 1.0, "drawn": 12, "realised": 1.0}]
     log = training_log(path)
     assert [row["step"] for row in log] == [2, 4, 6]
     assert set(log[0]) == {"step", "total", "dice", "focal", "iou", "learning_rate"}
@@ -178,11 +176,6 @@ def test_a_run_is_found_and_not_repeated(world, monkeypatch):
             train(world.profile(**other))
     with pytest.raises(Killed):
         train(world.profile(), seed=1)
-
-
-def test_seeds_differ(world):
-    a, b = train(world.profile(iterations=2), seed=0), train(world.profile(iterations=2), seed=1)
-    assert a != b and a.read_bytes() != b.read_bytes()
 
 
 def test_without_weights_the_random_start_is_always_the_same(world, monkeypatch):
@@ -282,24 +275,6 @@ def test_an_interrupt_before_anything_was_logged_leaves_nothing(world, monkeypat
     assert not list(world.profile().runs.glob("sameo-*/*.safetensors"))
 
 
-def test_what_another_process_trains_meanwhile_is_taken(world, monkeypatch):
-    path = train(world.profile())
-    finished = shutil.copytree(path.parent, world.root / "finished")
-    shutil.rmtree(path.parent)
-    waited = []
-
-    @contextmanager
-    def waiting(folder):
-        if folder == path.parent:  # the other process comes to its end while this one waits
-            waited.append(folder)
-            shutil.copytree(finished, folder)
-        yield
-
-    monkeypatch.setattr(loop, "locked", waiting)
-    calls = interrupt(monkeypatch, after=0)
-    assert train(world.profile()) == path and waited == [path.parent] and not calls
-
-
 @pytest.mark.parametrize("half", [True, False])
 def test_the_same_run_whether_embeddings_are_kept_or_not(world, half):
     """With a cache, without, and with one that is too small: same batches, same losses, same weights."""
@@ -390,11 +365,6 @@ def test_several_runs_at_once_give_the_weights_of_one_after_the_other(world, und
     assert train(profile, 1) == second  # found
 
 
-def test_a_run_says_how_often_it_drew_from_each_set(world, undisturbed):
-    (row,) = sampling(train(world.profile()))
-    assert row == {"data set": "cocoa", "images": 6, "probability": 1.0, "drawn": 12, "realised": 1.0}
-
-
 def test_a_supervised_recipe_trains_on_the_training_split_of_its_set_alone(world):
     profile = recipe("supervised_cocoa_cls", world.profile(cocoa_cls_iterations=2, train_images=8, log_every=1))
     (dataset,) = training_sets(profile)
@@ -417,10 +387,7 @@ def test_the_verb_trains_a_recipe(world, capsys):
     assert (config["seeds"], config["iterations"], config["unoccluded_share"]) == ([3], 2, None)  # the last word
 
 
-def test_the_verb_says_what_is_wrong(world, capsys, monkeypatch):
-    assert main(["train", "--recipe", "zeroshot"]) == 2 and "found 'zeroshot'" in capsys.readouterr().err
-    assert main(["train", "--override", "iterations"]) == 2 and "FIELD=VALUE" in capsys.readouterr().err
-
+def test_the_verb_lists_the_recipes_and_passes_on_what_an_interrupt_leaves(capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt("best weights so far: there")
 

@@ -1,71 +1,30 @@
 """Paths, profiles (the settings of a run) and recipes (trainings by name)."""
 
-from sameo_core.config.profiles import (
-    AMODAL_SETS,
-    DATA,
-    DATA_SEED,
-    NOTEBOOKS,
-    PROFILES,
-    RAW,
-    RESULTS,
-    ROOT,
-    RUNS,
-    WEIGHTS,
-    AmodalRcnnConfig,
-    CacheConfig,
-    CleaningConfig,
-    CompletenessConfig,
-    DataConfig,
-    EvaluationConfig,
-    Profile,
-    RecipesConfig,
-    SynthesisConfig,
-    TrainingConfig,
-    config_hash,
-    load_profile,
-    read_overrides,
-)
-from sameo_core.config.recipes import (
-    PHOTO_QUESTIONS,
-    QUESTIONS,
-    RECIPES,
-    SUPERVISED,
-    ablation,
-    geometry,
-    recipe,
-    teacher_profile,
-)
-
-__all__ = [
-    "AMODAL_SETS",
-    "DATA",
-    "DATA_SEED",
-    "NOTEBOOKS",
-    "PHOTO_QUESTIONS",
-    "PROFILES",
-    "QUESTIONS",
-    "RAW",
-    "RECIPES",
-    "RESULTS",
-    "ROOT",
-    "RUNS",
-    "SUPERVISED",
-    "WEIGHTS",
-    "AmodalRcnnConfig",
-    "CacheConfig",
-    "CleaningConfig",
-    "CompletenessConfig",
-    "DataConfig",
-    "EvaluationConfig",
-    "Profile",
-    "RecipesConfig",
-    "SynthesisConfig",
-    "TrainingConfig",
-    "ablation",
-    "config_hash",
-    "geometry",
-    "load_profile",
-    "read_overrides",
-    "recipe",
-    "teacher_profile",
-]
+from sameo_core.config.overrides import read_overrides as read_overrides
+from sameo_core.config.profiles import DATA as DATA
+from sameo_core.config.profiles import DATA_SEED as DATA_SEED
+from sameo_core.config.profiles import NOTEBOOKS as NOTEBOOKS
+from sameo_core.config.profiles import PROFILES as PROFILES
+from sameo_core.config.profiles import RAW as RAW
+from sameo_core.config.profiles import RESULTS as RESULTS
+from sameo_core.config.profiles import ROOT as ROOT
+from sameo_core.config.profiles import RUNS as RUNS
+from sameo_core.config.profiles import WEIGHTS as WEIGHTS
+from sameo_core.config.profiles import AmodalRcnnConfig as AmodalRcnnConfig
+from sameo_core.config.profiles import CleaningConfig as CleaningConfig
+from sameo_core.config.profiles import CompletenessConfig as CompletenessConfig
+from sameo_core.config.profiles import DataConfig as DataConfig
+from sameo_core.config.profiles import EvaluationConfig as EvaluationConfig
+from sameo_core.config.profiles import Profile as Profile
+from sameo_core.config.profiles import SynthesisConfig as SynthesisConfig
+from sameo_core.config.profiles import TrainingConfig as TrainingConfig
+from sameo_core.config.profiles import config_hash as config_hash
+from sameo_core.config.profiles import load_profile as load_profile
+from sameo_core.config.recipes import PHOTO_QUESTIONS as PHOTO_QUESTIONS
+from sameo_core.config.recipes import QUESTIONS as QUESTIONS
+from sameo_core.config.recipes import RECIPES as RECIPES
+from sameo_core.config.recipes import SUPERVISED as SUPERVISED
+from sameo_core.config.recipes import ablation as ablation
+from sameo_core.config.recipes import geometry as geometry
+from sameo_core.config.recipes import recipe as recipe
+from sameo_core.config.recipes import teacher_profile as teacher_profile

@@ -18,15 +18,13 @@ def override(config: Any, key: str, value: object, file: str) -> Any:
         remedy = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(declared)}"
         raise InputError(file=file, record=key, rule="unknown field", remedy=remedy)
     kind = declared[key]
-    if isinstance(value, list):  # what papermill passes for a tuple
-        value = tuple(value)
+    if get_origin(kind) is tuple:  # papermill passes lists, a command line a single value
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
     if type(value) is int and not _fits(value, kind) and _fits(float(value), kind):
         value = float(value)
     if not _fits(value, kind):
-        words = get_args(kind) if get_origin(kind) is Literal else ()
-        wanted = f"one of {', '.join(map(repr, words))}" if words else f"a {getattr(kind, '__name__', kind)}"
-        alone = get_origin(kind) is tuple and not isinstance(value, tuple)
-        remedy = f"Give ({value!r},)" if alone else "Give a value of that type"
+        wanted = f"one of {get_args(kind)}" if get_origin(kind) is Literal else f"a {getattr(kind, '__name__', kind)}"
+        remedy = "Give a value of that type"
         raise InputError(file=file, record=key, rule=f"{wanted}, found {value!r}", remedy=remedy)
     return _replace(config, key, value)
 
@@ -59,16 +57,20 @@ def _fits(value: object, declared: object) -> bool:
     return type(value) is declared
 
 
-def parse_overrides(words: Sequence[str], config: Any) -> dict[str, object]:
-    """As `read_overrides`, for any config."""
-    overrides, declared = {}, dict(_fields(config))
+def read_overrides(words: Sequence[str]) -> dict[str, object]:
+    """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
+
+    Raises:
+        InputError: no "=" between a name and a value.
+    """
+    overrides: dict[str, object] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals and value):
             rule = f"FIELD=VALUE, found {word!r}"
             raise InputError(file="--override", rule=rule, remedy="For example iterations=2000")
-        items = [_literal(item) for item in value.strip("()[]").split(",") if item.strip()]
-        overrides[name] = tuple(items) if get_origin(declared.get(name)) is tuple or "," in value else _literal(value)
+        items = tuple(_literal(item) for item in value.strip("()[]").split(",") if item.strip())
+        overrides[name] = items if "," in value or not items else _literal(value)
     return overrides
 
 

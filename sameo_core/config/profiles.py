@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sameo_core.config.overrides import override, parse_overrides
+from sameo_core.config.overrides import override
 from sameo_core.errors import InputError
 
 ROOT = Path(os.environ.get("SAMEO_ROOT", Path(__file__).resolve().parents[2]))
@@ -21,6 +20,12 @@ NOTEBOOKS = ROOT / "notebooks"
 
 PROFILES = ("mini", "photo", "paper")
 DATA_SEED = 0  # of drawn and synthesised data: all fine-tunings see the same images
+
+
+def _require(good: bool, section: str, name: str, rule: str, found: object) -> None:
+    """Raise InputError unless a field's value is `good`."""
+    if not good:
+        raise InputError(file=section, record=name, rule=f"{rule}, found {found}", remedy="Give such a value")
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,12 @@ class CleaningConfig:
     # From 0: unoccluded clips are as photographed. To 0.8: its random depth order buries objects under others
 
     def __post_init__(self) -> None:
-        shares = {name: getattr(self, name) for name in ("max_image_share", "min_visible_share")}
-        shares |= {f"walt_occlusion_band[{i}]": rate for i, rate in enumerate(self.walt_occlusion_band)}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                remedy = "Give a share, 0.05 for 5 %"
-                raise InputError(file="cleaning", record=name, rule=f"within [0, 1], found {share}", remedy=remedy)
-        if len(self.walt_occlusion_band) != 2 or self.walt_occlusion_band[0] > self.walt_occlusion_band[1]:
-            rule = f"a lower and an upper rate, found {self.walt_occlusion_band}"
-            raise InputError(file="cleaning", record="walt_occlusion_band", rule=rule, remedy="Give (0.0, 0.8)")
+        band = self.walt_occlusion_band
+        good = len(band) == 2 and 0 <= band[0] <= band[1] <= 1
+        _require(good, "cleaning", "walt_occlusion_band", "a lower and an upper share", band)
+        for name in ("max_image_share", "min_visible_share"):
+            share = getattr(self, name)
+            _require(0 <= share <= 1, "cleaning", name, "a share within [0, 1]", share)
 
 
 AMODAL_SETS = ("cocoa", "kins", "kitti360_aps", "muva", "dyce", "mp3d_amodal", "walt", "pix2gestalt")
@@ -69,17 +71,13 @@ class DataConfig:
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
 
     def __post_init__(self) -> None:
-        if not self.train:
-            rule = "at least one data set to learn from, found none"
-            raise InputError(file="data", record="train", rule=rule, remedy='Give ("cocoa",)')
-        for text in self.train_splits:
-            if text.count(":") != 1:
-                rule = f"a data set and its split, found {text!r}"
-                raise InputError(file="data", record="train_splits", rule=rule, remedy='Give ("d2sa:train+augmented",)')
+        for name in ("train", "visible_only"):
+            _require(bool(getattr(self, name)), "data", name, "one or more data sets", ())
+        pairs = all(text.count(":") == 1 for text in self.train_splits)
+        _require(pairs, "data", "train_splits", "data sets and their splits, as d2sa:train", self.train_splits)
         for name in ("train_images", "val_images"):
             images = getattr(self, name)
-            if images is not None and images < 1:
-                raise InputError(file="data", record=name, rule=f"one or more, found {images}", remedy="Give 40")
+            _require(images is None or images > 0, "data", name, "one or more, or None", images)
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_images", "boxes_per_image", "learning_rate", "log_every"):
             number = getattr(self, name)
-            if not number > 0:
-                remedy = "Give a positive number"
-                raise InputError(file="training", record=name, rule=f"above 0, found {number}", remedy=remedy)
-        if not self.seeds or min(self.seeds) < 0:
-            rule = f"at least one whole number from 0, found {self.seeds}"
-            raise InputError(file="training", record="seeds", rule=rule, remedy="Give (0,), or --seed 0")
+            _require(number > 0, "training", name, "above 0", number)
+        _require(min(self.seeds, default=-1) >= 0, "training", "seeds", "one or more whole numbers from 0", self.seeds)
 
 
 @dataclass(frozen=True)
@@ -271,24 +265,13 @@ def load_profile(name: str = "mini", **overrides: object) -> Profile:
         overrides: any field of the configs above, e.g. `iterations=100`, `drop_stuff=False`.
 
     Raises:
-        InputError: an unknown profile or field, or a value of another type than the field's.
+        InputError: an unknown profile or field, or a value that the field cannot have.
     """
-    profiles = dict(zip(PROFILES, (_mini, _photo, Profile), strict=True))
-    if name not in profiles:
-        rule = f"a profile is one of {', '.join(profiles)}, found {name!r}"
+    if name not in PROFILES:
+        rule = f"a profile is one of {', '.join(PROFILES)}, found {name!r}"
         raise InputError(file="profile", rule=rule, remedy="Choose one of these names")
-    return profiles[name]().override(**overrides)
-
-
-def read_overrides(words: Sequence[str]) -> dict[str, object]:
-    """The overrides of a command line for `load_profile`: "iterations=10", "weights=None", "train=cocoa,kins".
-
-    A value with a comma becomes a tuple, and so does a single value for a tuple field.
-
-    Raises:
-        InputError: no "=" between a name and a value.
-    """
-    return parse_overrides(words, Profile())
+    profile = {"mini": _mini, "photo": _photo, "paper": Profile}[name]()
+    return profile.override(**overrides)
 
 
 def _mini() -> Profile:

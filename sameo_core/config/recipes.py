@@ -22,38 +22,30 @@ class Recipe:
 
 
 def recipe(name: str, profile: Profile) -> Profile:
-    """The profile that trains a recipe: `train(recipe(name, profile), seed)`.
+    """The profile that trains one of `RECIPES`: `train(recipe(name, profile), seed)`.
 
     Recipes that give the same training share one run.
-
-    Args:
-        name: one of `RECIPES`.
-        profile: of `load_profile`, with or without overrides.
 
     Raises:
         InputError: an unknown name; a data mix of more sets than the profile has.
     """
-    if not isinstance(name, str) or name not in RECIPES:
+    if name not in RECIPES:
         rule = f"a recipe is one of {', '.join(RECIPES)}; found {name!r}"
         raise InputError(file="recipe", rule=rule, remedy="Choose one of these names")
     return profile.override(**RECIPES[name].changes(profile))
 
 
 def ablation(question: str, profile: Profile) -> dict[str, Profile]:
-    """The arms of an ablation by recipe name; the last is the paper's choice.
+    """The arms of an ablation (`QUESTIONS`, `PHOTO_QUESTIONS`) by recipe name; the last is the paper's choice.
 
     All arms train for the same number of iterations; in `mini` without `unoccluded_share`, which would hide the effect
     of data and prompts.
-
-    Args:
-        question: one of `QUESTIONS` or `PHOTO_QUESTIONS`.
-        profile: as for `recipe`.
 
     Raises:
         InputError: an unknown question.
     """
     questions = QUESTIONS | PHOTO_QUESTIONS
-    if not isinstance(question, str) or question not in questions:
+    if question not in questions:
         rule = f"a question is one of {', '.join(questions)}; found {question!r}"
         raise InputError(file="question", rule=rule, remedy="Choose one of these")
     names = questions[question]

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core.arrays import BoxPrompts, ImageEmbedding, MaskLogits, PointLabels, PointPrompts, PredictedIoU
-from sameo_core.errors import InputError
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, MaskLogits, PointPrompts, PredictedIoU
 from sameo_core.model.variants import EfficientSamConfig
 
 POINTS_PER_PROMPT = 6  # the decoder was trained with six points: two for a box, the rest padding
@@ -71,12 +70,13 @@ class PromptEncoder(nn.Module):
         corners = boxes.unflatten(-1, (2, 2))  # b q 2 xy
         return self.padded(corners, [self.bbox_top_left_embeddings, self.bbox_bottom_right_embeddings], input_size)
 
-    def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
-        """Six tokens per point; points are in pixels of the network's input. InputError for labels other than 1."""
-        if not (labels == 1).all():
-            remedy = "Give labels 1, or load a SAM: Sameo.load('photo_base')"
-            raise InputError(file="labels", rule="EfficientSAM takes points on the object only, label 1", remedy=remedy)
+    def clicks(self, points: PointPrompts, input_size: int) -> Tokens:
+        """Six tokens per point on an object; points are in pixels of the network's input."""
         return self.padded(points.unsqueeze(2), [self.point_embeddings], input_size)
+
+    def unmasked(self, embedding: ImageEmbedding) -> ImageEmbedding:
+        """The image embedding without a mask prompt: SAM adds a code for that, EfficientSAM has none."""
+        return embedding
 
     def padded(self, points: Float[Tensor, "b q k 2"], meaning: list[nn.Embedding], input_size: int) -> Tokens:
         """Tokens of k points with label embeddings `meaning`, then of padding."""

@@ -41,25 +41,23 @@ def boxes_in_pixels(
     check_format(box_format)
     try:
         array = as_array(boxes, np.float32)
+        array = array if array.size else np.zeros((0, 4), np.float32)
+        if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+            raise ValueError(f"found the shape {array.shape}, finite: {bool(np.isfinite(array).all())}")
     except (TypeError, ValueError) as error:
-        rule = f"boxes are lists of 4 numbers, found {boxes!r}"[:200]
-        raise InputError(file=file, rule=rule, remedy="Give [[x0, y0, x1, y1], ...]") from error
-    if array.size == 0:
-        return np.zeros((0, 4), np.float32)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        found = f"{array.shape}" if np.isfinite(array).all() else "NaN or infinity"
+        rule = f"boxes are n lists of 4 finite numbers; {error}"[:200]
         remedy = "Give [[x0, y0, x1, y1], ...], the outer brackets also for one box"
-        raise InputError(file=file, rule=f"boxes are n lists of 4 finite numbers, found {found}", remedy=remedy)
-    height, width = image_size
+        raise InputError(file=file, rule=rule, remedy=remedy) from error
     if box_format is None:
         check_plausible(array, image_size, usual, file)
     form = box_format or usual
-    if form == "normalised" and array.max() > 2:
+    if form == "normalised" and array.max(initial=0) > 2:
         rule = f"normalised boxes are shares 0..1 of the picture, found {array.max():g}"
         raise InputError(file=file, rule=rule, remedy="These look like pixels: leave the box format out")
     array = as_xyxy(array, form, image_size)
     bad = np.flatnonzero(~usable(array, image_size))
     if len(bad):
+        height, width = image_size
         rule = f"a box has x0 < x1 and y0 < y1 and meets the picture, {width} wide and {height} high upright; found "
         rule += f"{np.round(array[bad[0]], 2).tolist()} (x0, y0, x1, y1)"
         remedy = f"Correct or drop it; boxes are pixels of the upright picture. Were they read rightly, as {form}?"
@@ -77,15 +75,11 @@ def check_format(box_format: str | None) -> None:
 def check_plausible(
     boxes: BoxesXYXY, image_sizes: Sizes, usual: str, file: str | Path, most_outside: float | int = 0
 ) -> None:
-    """Refuse boxes that are unlikely to be in the expected format.
+    """Raise InputError for boxes that are unlikely to be in the `usual` format, "xyxy" or "xywh".
 
     Args:
-        usual: the expected format, "xyxy" or "xywh".
         most_outside: the share of a detector's boxes that may leave their image. With 0, boxes that leave it are
             refused only if all boxes fit the other format.
-
-    Raises:
-        InputError: such boxes, or all numbers are in 0..1.
     """
     if len(boxes) and boxes.min() >= 0 and boxes.max() <= 1 and np.min(image_sizes) > 1:
         rule = "boxes are in pixels, found nothing but numbers in 0..1"

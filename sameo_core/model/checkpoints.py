@@ -47,46 +47,50 @@ def read_weights(path: str | Path, counters: bool = False) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, damaged, of another format, or holds more than plain finite weights.
     """
-    again = "Download the checkpoint again, or save it again as .safetensors or as a state dict in .pt; if a training "
-    again += "made it, delete it and call it again"
-    if not isinstance(path, str | Path):
-        raise InputError(file="checkpoint", rule=f"the path of a file, found {path!r:.150}", remedy="Give its path")
     path = Path(path)
     if not path.is_file():
         raise InputError(file=path, rule="the checkpoint must exist", remedy="Check the path, or download the file")
-    state: object
+    again = "Download the checkpoint again, or save it again as .safetensors or as a state dict in .pt; if a training "
+    again += "made it, delete it and call it again"
     try:
-        if path.suffix == ".safetensors":
-            state, stated = safetensors.torch.load_file(path, device="cpu"), stated_by(path)
-            if "crc32" in stated and stated["crc32"] != weights_checksum(state):
-                raise ValueError("the checksum is not the one they were saved with")
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
-                _check_unpacked(archive)
-                state = _load_plain(io.BytesIO(archive.read(inside)))
-        else:
-            with path.open("rb") as file:
-                state = _load_plain(file)
+        state = _unwrapped(_read(path))
+        if not isinstance(state, dict):
+            raise ValueError(f"a dict of tensors, found {type(state).__name__}")
+        numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
+        if numbers > MAX_NUMBERS:  # an expanded tensor takes hardly any bytes in the file
+            raise ValueError(f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}")
     except Exception as error:  # these readers raise almost any exception on a damaged file
         rule = f"the file must be complete and hold nothing but weights ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=path, rule=rule, remedy=again) from error
-    state = _unwrapped(state)
-    if not isinstance(state, dict):
-        raise InputError(file=path, rule=f"a dict of tensors, found {type(state).__name__}", remedy=again)
-    numbers = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
-    if numbers > MAX_NUMBERS:  # an expanded tensor takes hardly any bytes in the file
-        raise InputError(file=path, rule=f"at most {MAX_NUMBERS:,} numbers, found {numbers:,}", remedy=again)
     for key, value in state.items():
-        if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
-            rule = f"an entry is a dense tensor, found {'no data' if value.is_meta else value.layout}"
-            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
-        if not isinstance(value, Tensor) or not (value.is_floating_point() or counters and value.dtype == torch.int64):
-            rule = f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
-            raise InputError(file=path, record=str(key), rule=rule, remedy=again)
-        if not value.isfinite().all():
-            raise InputError(file=path, record=key, rule="weights are finite, found NaN or infinity", remedy=again)
+        if problem := _problem(value, counters):
+            raise InputError(file=path, record=str(key), rule=problem, remedy=again)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _read(path: Path) -> object:
+    """Whatever is saved in a file: tensors and plain containers."""
+    if path.suffix == ".safetensors":
+        state, stated = safetensors.torch.load_file(path, device="cpu"), stated_by(path)
+        if "crc32" in stated and stated["crc32"] != weights_checksum(state):
+            raise ValueError("the checksum is not the one they were saved with")
+        return state
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            (inside,) = [name for name in archive.namelist() if name.endswith((".pt", ".pth"))]
+            _check_unpacked(archive)
+            return _load_plain(io.BytesIO(archive.read(inside)))
+    with path.open("rb") as file:
+        return _load_plain(file)
+
+
+def _problem(value: object, counters: bool) -> str | None:
+    """Why an entry is not a dense tensor of finite numbers; None if it is."""
+    if not isinstance(value, Tensor) or not (value.is_floating_point() or counters and value.dtype == torch.int64):
+        return f"an entry is a floating-point tensor, found {getattr(value, 'dtype', type(value).__name__)}"
+    if value.layout != torch.strided or value.is_meta:
+        return f"an entry is a dense tensor, found {'no data' if value.is_meta else value.layout}"
+    return None if value.isfinite().all() else "weights are finite, found NaN or infinity"
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], variant: str) -> None:
@@ -97,9 +101,17 @@ def write_weights(path: Path, weights: dict[str, Tensor], variant: str) -> None:
 
 
 def stated_by(path: Path) -> dict:
-    """The metadata that `write_weights` wrote; {} for other files."""
-    with safetensors.safe_open(path, "pt") as file:
-        stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+    """The metadata that `write_weights` wrote; {} for other files.
+
+    Raises:
+        InputError: not a complete safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            stated = json.loads((file.metadata() or {}).get("sameo", "{}"))
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        rule, remedy = f"not a complete safetensors file ({error})", "Save or fetch it again"
+        raise InputError(file=path, rule=rule, remedy=remedy) from error
     return stated if isinstance(stated, dict) else {}
 
 
@@ -163,13 +175,9 @@ def _check_unpacked(archive: zipfile.ZipFile) -> None:
         raise ValueError(f"{unpacked:,} bytes when unpacked")
 
 
-def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in state.items()}
-
-
 def load_exactly(model: nn.Module, state: dict[str, Tensor], path: Path, name: str = "this network") -> None:
     """Strict `load_state_dict`; InputError names the first mismatching entry of `path`."""
-    wanted, found = shapes(model.state_dict()), shapes(state)
+    wanted, found = ({key: tuple(value.shape) for key, value in part.items()} for part in (model.state_dict(), state))
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):
             nothing = f"nothing, but {len(found)} entries such as {next(iter(found))}" if found else "nothing"

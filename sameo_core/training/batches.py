@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sameo_core.arrays import BoxPrompts, BoxXYXY, ImageEmbedding
+from sameo_core.arrays import BoxPrompts, ImageEmbedding
 from sameo_core.config import TrainingConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
 from sameo_core.errors import InputError
 from sameo_core.training.embeddings import EmbeddingCache, LookedUp
 
-# Decoding the RLEs of whole images is slow and objects recur: the most recent results stay in memory
-TARGET_BYTES = 2**29  # for targets
-KEPT_BOXES = 100_000  # and for as many images, which of their objects are occluded
+TARGET_BYTES = 2**29  # of recent targets stay in memory: objects recur, and decoding their RLEs is slow
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,14 @@ class Batch:
     names: tuple[str, ...]  # data set and image, for error messages
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A batch before its missing embeddings are computed."""
+class Loaded(NamedTuple):
+    """A batch before its missing embeddings are computed. A NamedTuple, which a `DataLoader` can pin in memory."""
 
     images: LookedUp
     boxes: BoxPrompts
     targets: Float[Tensor, "b q hm wm"]  # half precision
-    names: tuple[str, ...]
+    names: Sequence[str]
     left_out: dict[str, str]  # by the process that loaded the batch
-
-    def pin_memory(self) -> "Loaded":
-        """A copy in pinned memory, which a GPU reads asynchronously."""
-        pinned = self.images.pin_memory(), self.boxes.pin_memory(), self.targets.pin_memory()
-        return Loaded(*pinned, self.names, self.left_out)
 
 
 def set_probabilities(
@@ -62,17 +54,8 @@ def set_probabilities(
 
     "log" is the paper's (section "Training"): proportional to the logarithm of the size. log(1 + images), so that a set
     of one image still counts, is ours.
-
-    Raises:
-        InputError: another sampling; no set, or one without an image.
     """
-    if not sizes or min(sizes) < 1:
-        rule = f"data sets of one or more images, found {list(sizes)}"
-        raise InputError(file="sizes", rule=rule, remedy="Leave out sets without images")
     weigh: dict[str, Callable[[np.ndarray], np.ndarray]] = {"log": np.log1p, "uniform": np.ones_like, "size": np.array}
-    if not isinstance(sampling, str) or sampling not in weigh:
-        rule = f"one of {', '.join(weigh)}, found {sampling!r}"
-        raise InputError(file="sampling", rule=rule, remedy="Choose one of these")
     weights = weigh[sampling](np.array(sizes, float))
     return weights / weights.sum()
 
@@ -85,11 +68,7 @@ class BatchSampler:
     from them to invent hidden parts of un-occluded objects.
 
     Args:
-        sets: data sets with amodal masks.
-        embeddings: of their images.
-        recipe: size and sampling of the batches.
         side: of the network's square input, in pixels.
-        seed: of all sampling.
         rank, ranks: this process takes images `rank * n ... (rank + 1) * n - 1` of a batch of `ranks * n`.
         input_size: maps an image's (height, width) to its size in the square; None: it fills the square.
         bad_images: maximum number of unreadable image files to leave out; `left_out` lists them, with the reason. The
@@ -124,8 +103,6 @@ class BatchSampler:
         self.left_out: dict[str, str] = {}
         self._kept = [embeddings.largest_set is None or len(dataset) <= embeddings.largest_set for dataset in sets]
         self._target = lru_cache(TARGET_BYTES // (2 * (side // 4) ** 2))(self._find_target)
-        self._box = lru_cache(KEPT_BOXES)(self._find_box)
-        self._occluded = lru_cache(KEPT_BOXES)(self._find_occluded)
 
     def frequencies(self, iterations: int) -> list[dict[str, str | int | float]]:
         """One row per data set: number of images, probability (0..1), and realised share of a run's draws."""
@@ -145,18 +122,13 @@ class BatchSampler:
         return rng.choice(len(self.sets), self.recipe.batch_images, p=self.probabilities)
 
     def batch(self, iteration: int) -> Batch:
-        """This rank's share of a batch.
-
-        Raises:
-            InputError: more image files than `bad_images` are missing or damaged.
-        """
+        """This rank's share of a batch. Raises InputError if more than `bad_images` image files cannot be read."""
         return self._finished(self._load(iteration))
 
     def batches(self, start: int, end: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of iterations `start` to `end` - 1, prefetched by `workers` processes, which do not affect them.
 
-        Raises:
-            InputError: as `batch`.
+        Raises InputError as `batch`.
         """
         if not workers:
             yield from map(self.batch, range(start, end))
@@ -187,7 +159,7 @@ class BatchSampler:
     def _finished(self, loaded: Loaded) -> Batch:
         embedding = self.embeddings.complete(loaded.images)
         boxes, targets = (part.to(embedding.device, non_blocking=True) for part in (loaded.boxes, loaded.targets))
-        return Batch(embedding, boxes, targets.float(), loaded.names)
+        return Batch(embedding, boxes, targets.float(), tuple(loaded.names))
 
     def _drawn(self, iteration: int) -> tuple[list[AmodalImage], list[list[tuple[int, int, int]]], list[Tensor]]:
         """The images of a batch, with each image's prompted objects (set, image, object) and their boxes."""
@@ -197,23 +169,27 @@ class BatchSampler:
         for place in self.places:
             rng = np.random.default_rng([self.seed, iteration, 1 + place])
             source = int(sources[place])
-            index = first = int(rng.integers(len(self.sets[source])))
-            image = self.sets[source][index]
-            while str(image.path) in self.left_out:
-                index = (index + 1) % len(self.sets[source])
-                image = self.sets[source][index]
-                if index == first:
-                    remedy = "Fetch the images again, see data/README.md"
-                    raise InputError(file=image.path.parent, rule="no image of the set can be read", remedy=remedy)
-            chosen = self._choose(rng, source, index)
+            index, image = self._readable(source, int(rng.integers(len(self.sets[source]))))
+            chosen = self._choose(rng, image)
             amodal = (rng.random(len(chosen)) < self.recipe.amodal_prompt_share).tolist()
-            prompts = [self._box(source, index, i, kind) for i, kind in zip(chosen, amodal, strict=True)]
+            items = [(image.instances[i], kind) for i, kind in zip(chosen, amodal, strict=True)]
+            prompts = [item.amodal_box if kind else item.visible_box for item, kind in items]
             height, width = self.input_size((image.height, image.width))
             scale = np.array([width / image.width, height / image.height] * 2, np.float32)
             boxes.append(torch.from_numpy(self._jittered(rng, np.stack(prompts), image) * scale))
             images.append(image)
             objects.append([(source, index, i) for i in chosen])
         return images, objects, boxes
+
+    def _readable(self, source: int, first: int) -> tuple[int, AmodalImage]:
+        """An image that is not left out, and its number: the first one from `first` on."""
+        dataset = self.sets[source]
+        for number in range(first, first + len(dataset)):
+            image = dataset[number % len(dataset)]
+            if str(image.path) not in self.left_out:
+                return number % len(dataset), image
+        remedy = "Fetch the images again, see data/README.md"
+        raise InputError(file=dataset.root, rule="no image of the set can be read", remedy=remedy)
 
     def _jittered(self, rng: np.random.Generator, boxes: np.ndarray, image: AmodalImage) -> np.ndarray:
         """Add noise to the sides of a random half of the boxes, to imitate a detector."""
@@ -223,23 +199,16 @@ class BatchSampler:
         boxes = boxes + self.recipe.prompt_jitter * moved * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         return boxes.clip(0, [image.width, image.height] * 2).astype(np.float32)
 
-    def _choose(self, rng: np.random.Generator, source: int, index: int) -> list[int]:
+    def _choose(self, rng: np.random.Generator, image: AmodalImage) -> list[int]:
         """Indices of an image's prompted objects; objects repeat only if there are too few."""
-        items = rng.permutation(len(self.sets[source][index].instances)).tolist()
+        items = rng.permutation(len(image.instances)).tolist()
         share = self.recipe.unoccluded_share
         if share is None:
             return [items[i % len(items)] for i in range(self.recipe.boxes_per_image)]
-        occluded = self._occluded(source, index)
+        occluded = [item.occlusion_rate > 0 for item in image.instances]
         kinds = [[item for item in items if occluded[item] == kind] for kind in (False, True)]
         wanted = [kinds[int(rng.random() >= share)] or items for _ in range(self.recipe.boxes_per_image)]
         return [kind[i % len(kind)] for i, kind in enumerate(wanted)]
-
-    def _find_occluded(self, source: int, index: int) -> list[bool]:
-        return [item.occlusion_rate > 0 for item in self.sets[source][index].instances]
-
-    def _find_box(self, source: int, index: int, number: int, amodal: bool) -> BoxXYXY:
-        item = self.sets[source][index].instances[number]
-        return item.amodal_box if amodal else item.visible_box
 
     def _find_target(self, source: int, index: int, number: int) -> Float[Tensor, "hm wm"]:
         """An object's amodal mask at the decoder's resolution (a quarter of the input's), in half precision."""

@@ -8,10 +8,10 @@ import hashlib
 import math
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -27,17 +27,11 @@ ENCODING_BATCH = 16  # images encoded at once
 CHECKSUM_BYTES = 4
 
 
-@dataclass(frozen=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """The embeddings found on disk, and the images still to be encoded."""
 
     kept: Float[Tensor, "k c he we"]  # found on disk, in order
-    missing: dict[int, tuple[UInt8[Tensor, "_ _ 3"], Path | None]]  # place -> pixels, file for the embedding
-
-    def pin_memory(self) -> "LookedUp":
-        """A copy in pinned memory, which a GPU reads asynchronously."""
-        missing = {place: (pixels.pin_memory(), path) for place, (pixels, path) in self.missing.items()}
-        return LookedUp(self.kept.pin_memory(), missing)
+    missing: Mapping[int, Sequence]  # place -> pixels (UInt8 "h w 3"), file for the embedding or None
 
 
 class EmbeddingCache:
@@ -51,7 +45,7 @@ class EmbeddingCache:
     Args:
         model: its encoder is used, on its device.
         folder: for the embeddings of all encoders; None: nothing is written.
-        half: half precision; False: single.
+        half: round to half precision.
         gigabytes: maximum size of the folder in 10^9 bytes, give or take 5 % per process; None: unlimited. A full cache
             evicts nothing: images are drawn at random, so no eviction order would be better.
         largest_set: data sets with more images are not cached in training, as their images rarely recur; None: all are.
@@ -78,23 +72,14 @@ class EmbeddingCache:
         self._written: float = math.inf  # bytes by this process since its last count
 
     def embed(self, images: Sequence[AmodalImage]) -> ImageEmbedding:
-        """Embeddings "b c he we" of images, on the model's device, in half (or single) precision.
+        """Embeddings of one or more images, on the model's device, in half (or single) precision.
 
-        Raises:
-            InputError: no images; an image file that is not cached is missing, damaged, or differs in size from its
-                record.
+        Raises InputError for an image that is not cached if its file is missing, damaged, or of another size.
         """
-        if not images:
-            raise InputError(file="images", rule="one or more, found none", remedy="Ask for at least one image")
         return self.complete(self.look_up(images))
 
     def look_up(self, images: Sequence[AmodalImage], keep: Sequence[bool] | None = None) -> LookedUp:
-        """The first half of `embed`; needs no model, so any process can prefetch it.
-
-        Args:
-            images: one or more.
-            keep: False for images that are not cached, so not looked up.
-        """
+        """The first half of `embed`; needs no model, so any process can prefetch it. `keep`: which are cached."""
         kept, missing = [], {}
         for place, image in enumerate(images):
             path = self._path(image) if keep is None or keep[place] else None

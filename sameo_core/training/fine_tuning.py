@@ -33,9 +33,9 @@ def fine_tune(
     sets: Sequence[AmodalDataset],
     recipe: TrainingConfig,
     folder: Path,
+    embeddings: EmbeddingCache,
     seed: int = 0,
     *,
-    embeddings: EmbeddingCache | None = None,
     bad_images: int = 0,
     workers: int = 0,
     about: Mapping[str, Any] | None = None,
@@ -43,37 +43,36 @@ def fine_tune(
     """Fine-tune SAMEO's mask decoder on data sets, unless the folder has the weights already; returns their path.
 
     The run folder has config.json, environment.json, sampling.json (how often each set is drawn), log.csv,
-    checkpoint.pt during training, and sameo.safetensors at the end.
+    checkpoint.pt during training, and sameo.safetensors, the last weights, at the end.
 
     On interruption (Ctrl-C), it writes best.safetensors: the weights after the `log_every` iterations of lowest mean
     loss so far; nearly all their objects are new to the decoder, so this loss is as good as that of a validation set.
-    The same call resumes from the last checkpoint. A finished run keeps its last weights.
+    The same call resumes from the last checkpoint.
 
     Args:
         sets: with amodal masks.
-        recipe: starting weights, batches, length and learning rate.
+        recipe: batches, length and learning rate.
         folder: for this run alone: these sets, this recipe and this seed.
+        embeddings: of the images, by the recipe's `starting_model`, whose decoder is trained.
         seed: of batches and prompts; the decoder starts from pre-trained weights.
-        embeddings: of the images, by the recipe's starting model, whose decoder is trained. None: each image is encoded
-            whenever it is drawn.
         bad_images: how many image files may be missing or damaged; a warning lists them at the end.
         workers: processes that prefetch batches; they do not affect the result.
         about: JSON values to add to the recipe in config.json.
 
     Raises:
-        InputError: weights are missing or damaged; a batch that the ranks cannot share equally; more than `bad_images`
-            image files are missing or damaged. This and other errors as `train_once` and `TrainingRun.run`.
+        InputError: a batch that the ranks cannot share equally; more than `bad_images` image files are missing or
+            damaged. This and other errors as `train_once` and `TrainingRun.run`.
     """
     recipe = replace(recipe, seeds=(seed,))
 
     def work() -> None:
-        cache = embeddings or EmbeddingCache(starting_model(recipe), None, recipe.half_embeddings)
-        share = rank(), ranks(), cache.model.input_size, bad_images
-        sampler = BatchSampler(sets, cache, recipe, cache.model.config.image_size, seed, *share)
-        sameo = Sameo(cache.model, recipe.variant)
+        model = embeddings.model
+        share = rank(), ranks(), model.input_size, bad_images
+        sampler = BatchSampler(sets, embeddings, recipe, model.config.image_size, seed, *share)
         if rank() == 0:
             with atomic_write(folder / "sampling.json") as partial:
                 partial.write_text(json.dumps(sampler.frequencies(recipe.iterations), indent=1))
+        sameo = Sameo(model, recipe.variant)
         _training_run(sameo, sampler, recipe, workers).run(folder)
         warn_left_out(sampler.left_out, folder)
         if rank() == 0:

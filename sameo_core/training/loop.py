@@ -87,7 +87,12 @@ class TrainingRun:
         except KeyboardInterrupt:
             if rank() or self.save_best is None or not self.best["step"]:
                 raise
-            raise KeyboardInterrupt(self._leave_best(folder / BEST)) from None
+            for name, module in self.modules.items():
+                module.load_state_dict(self.best[name])
+            self.save_best(folder / BEST)
+            found = f"mean loss {self.best['total']:.4f} up to iteration {self.best['step']}"
+            told = f"best weights so far ({found}): {folder / BEST}; the same call goes on from here"
+            raise KeyboardInterrupt(told) from None
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimiser in self.optimisers.values() for group in optimiser.param_groups]
@@ -127,15 +132,6 @@ class TrainingRun:
         barrier()  # no rank writes the next checkpoint while another reads this one
         return state["iteration"] if state else 0
 
-    def _leave_best(self, path: Path) -> str:
-        """Write the best weights so far; returns a message with their path."""
-        for name, module in self.modules.items():
-            module.load_state_dict(self.best[name])
-        assert self.save_best is not None
-        self.save_best(path)
-        found = f"mean loss {self.best['total']:.4f} up to iteration {self.best['step']}"
-        return f"best weights so far ({found}): {path}; the same call goes on from here"
-
 
 class _SinceLog:
     """The iterations since the last log row. Losses stay on their device until they are logged.
@@ -153,15 +149,11 @@ class _SinceLog:
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches; add up the time spent waiting for them."""
-        batches = iter(batches)
-        while True:
-            before = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        before = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - before
             yield batch
+            before = time.perf_counter()
 
     def add(self, iteration: int, names: Sequence[str], losses: Mapping[str, Float[Tensor, ""]]) -> None:
         self.names.append((iteration, names))
@@ -171,8 +163,7 @@ class _SinceLog:
     def means(self, folder: Path) -> dict[str, float]:
         """Mean of each loss over iterations and ranks.
 
-        Raises:
-            FloatingPointError: a loss is not finite; the message names the images of the first such batch.
+        Raises FloatingPointError for a loss that is not finite, with the images of the first such batch.
         """
         values = torch.stack(self.losses).double().cpu()
         for (iteration, names), total in zip(self.names, values[:, 0].tolist(), strict=True):
@@ -256,11 +247,7 @@ def learning_rate_factor(iteration: int, recipe: TrainingConfig) -> float:
 
 
 def linear_factor(iteration: int, iterations: int, warmup: int, decay_share: float) -> float:
-    """Factor on the full learning rate: linear warm-up, constant, linear decay to zero over the last iterations.
-
-    Args:
-        decay_share: share of iterations with decay.
-    """
+    """Factor on the full learning rate: linear warm-up, constant, linear decay to zero over the last `decay_share`."""
     rise = (iteration + 1) / warmup
     fall = (iterations - iteration) / (decay_share * iterations)
     return min(1.0, rise, fall)
