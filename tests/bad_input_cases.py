@@ -3,6 +3,7 @@
 One case a function. The many ways in which a file or an argument can be wrong stand in the tests of each module.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +43,7 @@ from sameo_core.reproduction import NotebookRun
 from sameo_core.synthesis import draw_pair
 from sameo_core.training import BatchSampler
 
+ANY = CompletenessConfig(min_frame_gap=0, min_object_pixels=1, min_core_share=0.0, min_largest_part=0.0)
 EASY, IMPOSSIBLE = SynthesisConfig(), SynthesisConfig(max_enlargement=0.0)
 REGIONS = evaluate_regions([MASK], [MASK], [MASK])
 NOTHING_VISIBLE = OBJECT | {"visible_mask": None}
@@ -61,18 +63,16 @@ def visible_object(desk):
 
 
 def any_object(desk):
-    config = CompletenessConfig(min_frame_gap=0, min_object_pixels=1, min_core_share=0.0, min_largest_part=0.0)
-    return Given(desk.nano, desk.small(), config, desk.folder / "record")
+    return Given(desk.nano, desk.small(), ANY, desk.folder / "record")
 
 
 def moved_pool(desk):
-    return Given(desk.pool.moved({"lvis": desk.folder}), draw_pair(desk.pool, EASY, 0, 0), EASY)
+    return Given(replace(desk.pool, root=np.array([str(desk.folder)])), draw_pair(desk.pool, EASY, 0, 0), EASY)
 
 
-def point(position, label=1):
+def point(position):
     """A point in an image of 60 x 90 pixels."""
-    at, labels = torch.tensor([[position]]), torch.tensor([[label]])
-    return lambda desk: Given(desk.nano.model, EMBEDDING, at, FRAME, labels)
+    return lambda desk: Given(desk.nano.model, EMBEDDING, torch.tensor([[position]]), FRAME)
 
 
 def short_box(desk):
@@ -107,7 +107,6 @@ CASES = [
     ("masks.decode_segmentation", g([1, 2, 3, 4], 6, 8), "segmentation", "polygon 0"),
     ("masks.segmentation_to_rle", g(RLE, 8, 6), "segmentation", "RLE"),
     ("masks.decode_rle", g({"size": [6, 8], "counts": "=4"}), "segmentation", "RLE"),
-    ("masks.decode_rle_inside", g(RLE, (0, 0, 9, 6)), "box"),
     ("masks.mask_box", g(EMPTY), "mask"),
     ("masks.mask_iou", g(MASK, MASK.T), "masks"),
     ("masks.occlusion_rate", g(EMPTY, MASK), "amodal"),
@@ -116,16 +115,8 @@ CASES = [
     # networks
     ("model.build_efficient_sam", g("huge"), "variant"),
     ("model.checkpoints.read_weights", absent("w.pt"), "w.pt"),
-    ("model.EfficientSam.encode_images", lambda d: Given(d.nano.model, torch.full((1, 3, 4, 4), 255.0)), "images"),
-    (
-        "model.EfficientSam.decode_boxes",
-        lambda d: Given(d.nano.model, EMBEDDING, torch.tensor([FLAT]), FRAME),
-        "boxes",
-        "image 0, box 0",
-    ),
-    ("model.EfficientSam.decode_points", point([5.0, 61]), "points", "image 0, point 0"),
-    ("model.EfficientSam.decode_points", point([5.0, 5], label=2), "labels"),
-    ("model.sameo_loss", g(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2), torch.full((1, 2, 4, 4), 255.0)), "target"),
+    ("model.EfficientSam.decode_points", point([5.0, 61]), "points"),
+    ("model.sameo_loss", g(torch.zeros(1, 2, 4, 4), torch.zeros(9), torch.zeros(1, 2, 4, 4)), "target"),
     ("model.Sameo.load", g("nanno"), "nanno"),
     ("model.Sameo.load", holding("w.pt", "x"), "w.pt"),
     ("model.Sameo.save", lambda d: Given(d.nano, d.folder / "w.pt"), "w.pt"),
@@ -154,30 +145,26 @@ CASES = [
     ("miniature.draw_dataset", lambda d: Given("coco", d.folder, "val", 2), "name"),
     # synthesis
     ("synthesis.Pool.load", holding("p.npz", "x"), "p.npz"),
-    ("synthesis.Pool.mask", lambda d: Given(d.damaged_pool, 0), "pool", "object 0"),
-    ("synthesis.Pool.cropped_mask", lambda d: Given(d.damaged_pool, 1), "pool", "object 1"),
-    ("synthesis.join_pools", g([]), "pools"),
     ("synthesis.collect_complete_objects", any_object, "a.png", "image 1"),
-    ("synthesis.completeness_curve", lambda d: Given(d.pool, {}), "hidden", "annotation 100"),
+    ("synthesis.completeness_curve", lambda d: Given(d.pool, dict.fromkeys(range(999), 1.0), ANY), "hidden"),
+    ("synthesis.compose", moved_pool, ".jpg", "image "),
+    ("synthesis.measure_speed", lambda d: Given(d.pool, IMPOSSIBLE), "pool", "pair 0"),
     ("synthesis.draw_pair", lambda d: Given(d.pool, IMPOSSIBLE, 0, 7), "pool", "pair 7"),
     ("synthesis.ladder", lambda d: Given(d.pool, IMPOSSIBLE, 0, 7, [0.5]), "pool", "pair 7"),
-    ("synthesis.compose", moved_pool, ".jpg", "image "),
-    ("synthesis.measure_speed", lambda d: Given(d.pool, EASY, 0), "pairs"),
     ("synthesis.synthesize", lambda d: Given(d.pool, d.folder / "out", 4, shard=3), "shard"),
     ("synthesis.read_statistics", lambda d: Given(d.folder), ""),
     # training
-    ("training.set_probabilities", g([3, 0]), "sizes"),
     ("training.BatchSampler.batch", lambda d: Given(sampler(d), 0), "a.png", "image 1"),
     ("training.BatchSampler.batches", lambda d: Given(sampler(d), 0, 1, 0), "a.png", "image 1"),
     ("training.EmbeddingCache.embed", lambda d: Given(d.cache(), [d.image()]), "a.png", "image 3"),
-    ("training.fine_tune", lambda d: Given([], d.paper.training, d.folder / "r"), "none.pt"),
+    ("training.fine_tune", lambda d: Given([], d.paper.training, d.file("a") / "r", d.cache()), "a"),
     # boxes from files and detectors
     ("front_ends.coco_results", short_box, "results", "result 0"),
     ("front_ends.coco_results", lambda d: Given(d.file("r.json", "["), d.small()), "r.json"),
     ("front_ends.boxes.read_box_file", holding("b.json", [{"bbox": 1}]), "b.json", "result 0"),
     ("front_ends.load_detector", g("nanno"), "detector"),
     ("front_ends.EverythingDetector.detect", g(SimpleNamespace(), "a.png"), "image"),
-    ("front_ends.box_from_point", lambda d: Given(d.nano, EMBEDDING, FRAME, (91, 5)), "points", "point 0"),
+    ("front_ends.box_from_point", lambda d: Given(d.nano, EMBEDDING, FRAME, (91, 5)), "points"),
     ("front_ends.from_supervision", g(SimpleNamespace(xyxy=[[1, 2, 3]])), "detections"),
     ("front_ends.supervision_front_end", no_supervision, "supervision"),
     ("front_ends.ground_truth_boxes", g("whole"), "kind"),
@@ -197,8 +184,8 @@ CASES = [
     ("pipeline.open_present", lambda d: Given({"kins": "val"}, d.paper), "raw"),
     ("pipeline.open_clean_dataset", lambda d: Given("coco", "val", STRICT, d.coco()), ""),
     ("pipeline.open_held_out", lambda d: Given(d.paper), "cocoa_cls"),
-    ("pipeline.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "lvis"),
-    ("pipeline.synthetic_set", lambda d: Given(d.paper, "none.pt"), "lvis"),
+    ("pipeline.pool_of_profile", lambda d: Given(d.paper, "none.pt"), "raw"),
+    ("pipeline.synthetic_set", lambda d: Given(d.paper, "none.pt"), "raw"),
     ("pipeline.train", lambda d: Given(d.paper), "none.pt"),
     ("pipeline.train_all", lambda d: Given([(d.paper, 0)]), "none.pt"),
     ("pipeline.train_amodal_rcnn", lambda d: Given(d.baseline), "none.pt"),

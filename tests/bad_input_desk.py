@@ -114,10 +114,6 @@ class Desk:
         dataset = dataset_of([photograph(root, i, two_objects(i)) for i in (1, 2)], root)
         return collect_complete_objects(AgreeingTeacher(dataset), dataset, CompletenessConfig(), self.folder / "record")
 
-    @cached_property
-    def damaged_pool(self):
-        return replace(self.pool, counts=np.full_like(self.pool.counts, ord("o")))
-
 
 def g(*arguments, **options):
     return lambda desk: Given(*arguments, **options)
