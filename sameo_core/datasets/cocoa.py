@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sameo_core.datasets.builder import DatasetBuilder, is_int, own_file_name, records, visible_or_fully
 from sameo_core.datasets.dataset import AmodalDataset
@@ -52,25 +53,14 @@ def read_cocoa(root: Path, split: str) -> AmodalDataset:
             if visible is None:
                 builder.skip("occluded but without visible mask", record)
             else:
-                ids = annotation["image_id"], instance_id, category_ids[_name(region)]
-                _add_region(builder, record, region, ids, visible)
+                about = {"image_id": annotation["image_id"], "category_id": category_ids[_name(region)]}
+                _add_region(builder, record, region, instance_id=instance_id, visible=visible, **about)
     return builder.finish()
 
 
-def _add_region(
-    builder: DatasetBuilder, record: str, region: Mapping, ids: tuple[int, int, int | None], visible: object
-) -> None:
-    """Add a region as an instance; `ids` are of its image, itself and its category."""
-    builder.add_instance(
-        record,
-        image_id=ids[0],
-        instance_id=ids[1],
-        category_id=ids[2],
-        amodal=region.get("segmentation") or [],
-        visible=visible,
-        is_stuff=bool(region.get("isStuff")),
-        order=region.get("order"),
-    )
+def _add_region(builder: DatasetBuilder, record: str, region: Mapping, **about: Any) -> None:
+    amodal, stuff = region.get("segmentation") or [], bool(region.get("isStuff"))
+    builder.add_instance(record, amodal=amodal, is_stuff=stuff, order=region.get("order"), **about)
 
 
 def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[int, Mapping]:
@@ -151,8 +141,9 @@ def read_mp3d_amodal(root: Path, split: str) -> AmodalDataset:
                 builder.add_image({**image, "id": image_id}, name, folder, pairs)
         for number, region in enumerate(records(builder, regions, "region"), start=1):
             instance_id += 1
-            ids = image_id, instance_id, category_ids.get(_category(region) or "")
-            _add_region(builder, f"image {image_id}, region {number}", region, ids, region.get("visible_mask") or [])
+            visible, category_id = region.get("visible_mask") or [], category_ids.get(_category(region) or "")
+            about = {"image_id": image_id, "instance_id": instance_id, "category_id": category_id, "visible": visible}
+            _add_region(builder, f"image {image_id}, region {number}", region, **about)
     return builder.finish()
 
 

@@ -182,7 +182,7 @@ def read_image(path: Path, height: int, width: int, record: str, needed: tuple[i
         needed: (height, width), pixels. A JPEG at least 2, 4 or 8 times as large in both dimensions is decoded at 1/2,
             1/4 or 1/8 of its size, rounded up. Other images are decoded at full size.
     """
-    with _opened(path, record) as image:
+    with _readable(path, record), PIL.Image.open(path, formats=FORMATS) as image:
         if (size := upright_size(image)) != (height, width):
             rule = f"image of another size: the file's (h, w) is {size}, the annotations' {height, width}"
             remedy = "Use the original images, not resized or rotated ones"
@@ -204,7 +204,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: missing, not an image, or larger than Pillow decodes.
     """
-    with _opened(path) as image:
+    with _readable(path), PIL.Image.open(path, formats=FORMATS) as image:
         return upright_size(image)
 
 
@@ -262,20 +262,8 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-@contextmanager
-def _opened(path: Path, record: str | None = None) -> Iterator[PIL.Image.Image]:
-    """`PIL.Image.open`; any failure inside the with block becomes an InputError, of a `record` for images."""
-    try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
-            yield image
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types
-        raise _unreadable(path, error, record) from error
-
-
 def _read_png(path: Path, height: int, width: int, modes: tuple[str, ...]) -> np.ndarray:
-    with _opened(path) as image:
+    with _readable(path), PIL.Image.open(path, formats=FORMATS) as image:
         if (size := (image.height, image.width)) != (height, width):
             rule = f"mask file of another size: its (h, w) is {size}, the image's {height, width}"
             raise InputError(file=path, rule=rule, remedy=DAMAGED)
@@ -288,26 +276,27 @@ def _read_png(path: Path, height: int, width: int, modes: tuple[str, ...]) -> np
 @contextmanager
 def _npz_member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, int, int]]]:
     """An array of an npz, opened after its header, and its (objects, height, width)."""
+    with _readable(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
+            kind = f"{dtype} {shape}{' in Fortran order' if fortran else ''}"
+            rule = f"npz array of another kind: {key} must be uint8 (objects, h, w, 3) in C order, found {kind}"
+            raise InputError(file=path, rule=rule, remedy=DAMAGED)
+        yield member, shape[:3]
+
+
+@contextmanager
+def _readable(path: Path, record: str | None = None) -> Iterator[None]:
+    """Turn any failure to read a file, if `record` is given a data set's image, into an InputError."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            np.lib.format.read_magic(member)
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-            if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
-                kind = f"{dtype} {shape}{' in Fortran order' if fortran else ''}"
-                rule = f"npz array of another kind: {key} must be uint8 (objects, h, w, 3) in C order, found {kind}"
-                raise InputError(file=path, rule=rule, remedy=DAMAGED)
-            yield member, shape[:3]
+        yield
     except InputError:
         raise
-    except Exception as error:  # decompressors raise many types
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception, record: str | None = None) -> InputError:
-    if isinstance(error, FileNotFoundError):
+    except FileNotFoundError as error:
         rule = "the image file must exist" if record else "file missing: it does not exist"
         remedy = f"Download it to {path.parent}, see data/README.md"
-    else:
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    except Exception as error:  # Pillow's decoders and decompressors raise many types
         rule = f"{'the image ' if record else ''}file cannot be decoded: {str(error)[:200] or type(error).__name__}"
-        remedy = DAMAGED
-    return InputError(file=path, record=record, rule=rule, remedy=remedy)
+        raise InputError(file=path, record=record, rule=rule, remedy=DAMAGED) from error
