@@ -122,8 +122,8 @@ def _datasets(options: argparse.Namespace) -> int:
     from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
     folder, bad = load_profile(options.profile).data_folder, 0
-    holdings, problems = inventory(folder)
-    print(inventory_table(holdings), "", "Counts: found / published (data/sources.yaml).", *problems, sep="\n")
+    rows, problems = inventory(folder)
+    print(inventory_table(rows), "", "Counts: found / published (data/sources.yaml).", *problems, sep="\n")
     if options.check:
         for error in bad_images(folder):
             print(error)

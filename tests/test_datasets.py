@@ -389,7 +389,7 @@ def test_shards_of_amodal_lvis_are_one_data_set(tmp_path):
 def test_a_missing_shard_is_named(tmp_path):
     for number in (0, 2):
         write(shard(number), tmp_path, f"annotations/amodal_lvis_val_{number:05d}-of-00003.json")
-    with pytest.raises(InputError, match="00001-of-00003.json: the shard must exist; 1 of 3 are missing"):
+    with pytest.raises(InputError, match="looked for .*_00001-of-00003.json"):
         load_dataset("amodal_lvis", tmp_path)
     write(shard(0), tmp_path, "annotations/amodal_lvis_val_00000-of-00002.json")
     with pytest.raises(InputError, match="must be of one run, found sets of 2 and 3 shards"):
@@ -616,7 +616,7 @@ def test_skipped_regions_of_cocoa_are_named(tmp_path):
     dataset = load("cocoa", data, tmp_path)
     assert dataset.skipped == {
         "polygon with fewer than 6 numbers": ["annotation 1, region 4"],
-        "region is not an object": ["annotation 1, region 5"],
+        "region is not an object": ["region number 5"],
     }
     assert dataset[0].instances[2].category == "unnamed"
 

@@ -1,14 +1,11 @@
 """Readers of the sets whose masks are files, pickles and videos: the 6 x 8 fixtures by hand, and every bad input."""
 
 import copy
-import io
 import json
 import os
 import pickle
 import struct
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +13,22 @@ import PIL.Image
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
 from test_datasets import MASKS, POLYGON, RLE_AMODAL, RLE_EMPTY, RLE_HIDDEN, RLE_VISIBLE, SIZE, VISIBLE_POLYGON
+from test_photographs import png_of_size
 
 from sameo_core.datasets import load_dataset
 from sameo_core.datasets.base import InstancesOnDemand
 from sameo_core.datasets.files import read_plain_pickle
+from sameo_core.datasets.pix2gestalt import FOLDERS
 from sameo_core.errors import InputError
 from sameo_core.masks import decode_rle
 
 AMODAL, VISIBLE = decode_rle(RLE_AMODAL), decode_rle(RLE_VISIBLE)
 
 
-def png(path, pixels, mode=None):
+def png(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = PIL.Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path)
+    PIL.Image.fromarray(pixels).save(path)
 
 
 def mask_png(path, mask):
@@ -48,7 +45,7 @@ DYCE_LINES = (
 
 def dyce(root, lines=DYCE_LINES):
     (root / "annotations").mkdir(parents=True)
-    (root / "annotations/val.txt").write_text(lines)
+    (root / "annotations/val.txt").write_text(lines, errors="surrogateescape")
     png(root / "Images/room3_cam12.png", np.zeros((6, 8, 3), np.uint8))
     for number in (17, 18):
         mask_png(root / f"amodal/room3_cam12_amodal_{number}.png", AMODAL)
@@ -73,25 +70,20 @@ MP3D = {
 }
 
 
+PROTOCOLS = 0, 2, 5  # the oldest, Python 2's, the newest
+
+
 def mp3d_amodal(root, data=MP3D, protocol=4):
     content = data if isinstance(data, bytes) else pickle.dumps(data, protocol=protocol)
     (root / "MP3D_seleted_eval_10.29.pkl").write_bytes(content)
 
 
+WALT_OBJECT = {"image_id": 1, "category_id": 0, "iscrowd": 0, "area": 30}
+WALT_OBJECT |= {"segmentation": [{"visible": [VISIBLE_POLYGON], "full": [POLYGON]}]}
 WALT = {
     "images": [{"id": 1, "file_name": "images/2022-06-04T10-00-00.000001.jpg"} | SIZE],
     "categories": [{"id": 0, "name": "car", "supercategory": "car"}],
-    "annotations": [
-        {
-            "id": i,
-            "image_id": 1,
-            "category_id": 0,
-            "iscrowd": 0,
-            "area": 30,
-            "segmentation": [{"visible": [VISIBLE_POLYGON], "full": [POLYGON]}],
-        }
-        for i in (0, 1)
-    ],
+    "annotations": [WALT_OBJECT | {"id": i} for i in (0, 1)],
 }
 
 
@@ -186,16 +178,18 @@ def test_dyce_by_hand(tmp_path):
     assert chair.amodal_rle == RLE_AMODAL and chair.visible_rle == RLE_VISIBLE
 
 
+LINE = DYCE_LINES.split("\n")[0]
+
+
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
         ("room3_cam12.png a b", "line is not image, modal, amodal, box, tag, full object"),
-        (DYCE_LINES.split("\n")[0].replace("210", "left"), "line is not image, modal, amodal, box, tag, full object"),
-        (DYCE_LINES.split("\n")[0].replace("210", "nan"), "line is not image, modal, amodal, box, tag, full object"),
-        (DYCE_LINES.split("\n")[0].replace("amodal_17", "amodal_19"), "file missing"),
-        (DYCE_LINES.split("\n")[0].replace("room3_cam12_amodal", "../amodal/room3_cam12_amodal"), "file name leaves"),
-        (DYCE_LINES.split("\n")[0].replace("room3_cam12.png", "/room3.png"), "image file name leaves"),
-        (DYCE_LINES.split("\n")[0].replace("room3_cam12.png", "gone.png"), "image file missing"),
+        (LINE.replace("amodal_17", "amodal_19"), "file missing"),
+        (LINE.replace("amodal_17", "amodal_17\udcff"), "file missing"),
+        (LINE.replace("room3_cam12_amodal", "../amodal/room3_cam12_amodal"), "file name leaves"),
+        (LINE.replace("room3_cam12.png", "/room3.png"), "image file name leaves"),
+        (LINE.replace("room3_cam12.png", "gone.png"), "image file missing"),
     ],
 )
 def test_bad_lines_of_dyce_are_skipped_and_counted(tmp_path, line, rule):
@@ -206,18 +200,15 @@ def test_bad_lines_of_dyce_are_skipped_and_counted(tmp_path, line, rule):
     assert found.startswith(rule) and len(records) == 1 and records[0].split()[0] in ("line", "image")
 
 
-def test_dyce_index_must_be_text_and_of_rendered_rooms(tmp_path):
+def test_dyce_says_what_it_looked_for_and_reads_rendered_rooms_only(tmp_path):
     dyce(tmp_path)
     with pytest.raises(InputError, match="looked for annotations/train.txt; TXT files found: annotations/val.txt"):
         load_dataset("dyce", tmp_path, "train")
     with pytest.raises(InputError, match="natural images of dyce are another format, found 'test_real'"):
         load_dataset("dyce", tmp_path, "test_real")
-    (tmp_path / "annotations/val.txt").write_bytes(b"room \xff")
-    with pytest.raises(InputError, match="val.txt: not text: byte 5 is not UTF-8"):
-        load_dataset("dyce", tmp_path)
 
 
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_mp3d_amodal_by_hand(tmp_path, protocol):
     mp3d_amodal(tmp_path, protocol=protocol)
     dataset = load_dataset("mp3d_amodal", tmp_path)
@@ -232,44 +223,17 @@ def test_mp3d_amodal_by_hand(tmp_path, protocol):
 
 
 def test_mp3d_amodal_categories_in_words_and_without_optional_keys(tmp_path):
-    data = copy.deepcopy(MP3D)
-    region = data["annotations"][0]["regions"][0]
-    del region["isStuff"], data["annotations"][0]["depth_constraint"]
-    data["annotations"][0]["regions"] = [region | {"category_id": name} for name in ("toilet", "zebra", "aquarium", 77)]
-    mp3d_amodal(tmp_path, data)
+    regions = [{"category_id": name} | MASKS for name in ("toilet", "zebra", " aquarium", "77")]
+    mp3d_amodal(tmp_path, MP3D | {"annotations": [{"regions": regions}]})
     instances = load_dataset("mp3d_amodal", tmp_path)[0].instances
-    assert [(i.category_id, i.category) for i in instances] == [
-        (18, "toilet"),
-        (79, "zebra"),
-        (78, "aquarium"),
-        (77, "category 77"),
-    ]
+    assert [i.category for i in instances] == ["toilet", "zebra", "aquarium", "category 77"]
+    assert instances[0].category_id == 18 and len({i.category_id for i in instances}) == 4
 
 
 def test_mp3d_amodal_images_where_they_were_unpacked(tmp_path):
     mp3d_amodal(tmp_path)
     png(tmp_path / "mp3d_eval/images/17DRP5sb8fy_0001_i1_3.jpg", np.zeros((6, 8, 3), np.uint8))
     assert load_dataset("mp3d_amodal", tmp_path, "eval")[0].read().shape == (6, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
-        ({"visible_mask": None}, "segmentation is empty"),
-        ({"visible_mask": RLE_EMPTY}, "empty visible mask"),
-        ({"segmentation": with_bytes(RLE_AMODAL) | {"size": [8, 6]}}, "RLE of another size"),
-        ({"segmentation": {"counts": b"\xff\xff", "size": [6, 8]}}, "RLE counts string is corrupt"),
-        ({"category_id": None}, "annotation without category"),
-        ({"category_id": -1}, "annotation without category"),
-    ],
-    ids=str,
-)
-def test_bad_regions_of_mp3d_amodal_are_skipped_and_counted(tmp_path, change, rule):
-    data = copy.deepcopy(MP3D)
-    data["annotations"][0]["regions"][1] |= change
-    mp3d_amodal(tmp_path, data)
-    dataset = load_dataset("mp3d_amodal", tmp_path)
-    assert dataset.skipped == {rule: ["image 1, region 2"]} and len(dataset[0].instances) == 1
 
 
 def test_walt_npz_by_hand(tmp_path):
@@ -290,17 +254,13 @@ def test_walt_json_by_hand(tmp_path):
     first, second = dataset[0].instances
     assert (first.instance_id, first.category_id, first.amodal_rle) == (0, 0, RLE_AMODAL)
     assert first.visible_rle == RLE_VISIBLE and first.area == 16  # the file says 30: x2 * y2
-    ground_truth = dataset.to_coco()
-    assert [annotation["id"] for annotation in ground_truth["annotations"]] == [1, 2]  # 0 is "no match" in pycocotools
-    (tmp_path / "coco.json").write_text(json.dumps(ground_truth))
-    assert COCO(str(tmp_path / "coco.json")).annToMask(ground_truth["annotations"][0]).sum() == 16
+    assert [row["id"] for row in dataset.to_coco()["annotations"]] == [1, 2]  # 0 is "no match" in pycocotools
 
 
 def test_walt_prefers_exact_masks_and_says_what_it_looked_for(tmp_path):
     walt(tmp_path)
     (tmp_path / "cwalt_test/ann.json").write_text(json.dumps(WALT))
     assert load_dataset("walt", tmp_path)[0].instances[0].instance_id == 1
-    assert load_dataset("walt", tmp_path, form="json")[0].instances[0].instance_id == 0
     with pytest.raises(
         InputError, match=r"Segmentation or a file ann.json in cwalt_train, train or .*; found cwalt_test"
     ):
@@ -308,32 +268,21 @@ def test_walt_prefers_exact_masks_and_says_what_it_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mask", "rule"),
+    ("arrays", "rule"),
     [
-        (walt_mask()[..., 0], "npz array of another kind: 1"),
-        (walt_mask().astype(np.int64), "npz array of another kind: 1"),
-        (np.asfortranarray(walt_mask()), "npz array of another kind: 1"),
-        (np.zeros((0, 6, 8, 3), np.uint8), "none"),
-        (walt_mask() + 2, "value other than 0, 1 and 2: 3"),
+        ({"mask": walt_mask()[..., 0]}, "npz array of another kind: 1"),
+        ({"mask": walt_mask().astype(np.int64)}, "npz array of another kind: 1"),
+        ({"mask": np.asfortranarray(walt_mask())}, "npz array of another kind: 1"),
+        ({"mask": np.zeros((0, 6, 8, 3), np.uint8)}, "none"),
+        ({"mask": walt_mask() + 2}, "value other than 0, 1 and 2: 3"),
+        ({"masks": walt_mask()}, "file cannot be decoded: 1"),
     ],
 )
-def test_npz_of_another_kind(tmp_path, mask, rule):
-    walt(tmp_path, mask)
+def test_npz_of_another_kind(tmp_path, arrays, rule):
+    path = tmp_path / "Segmentation/a.npz"
+    path.parent.mkdir()
+    np.savez(path, **arrays)
     with pytest.raises(InputError, match=f"no usable annotation, skipped: {rule}"):
-        load_dataset("walt", tmp_path)
-
-
-def test_npz_without_the_key_or_cut_short(tmp_path):
-    path = tmp_path / "cwalt_test/Segmentation/a.npz"
-    path.parent.mkdir(parents=True)
-    np.savez(path, masks=walt_mask())
-    with pytest.raises(InputError, match="npz without key mask: 1 "):
-        load_dataset("walt", tmp_path)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (9, 4000, 4000, 3)})
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mask.npy", header.getvalue() + bytes(100))
-    with pytest.raises(InputError, match="npz array is cut short: 1 "):
         load_dataset("walt", tmp_path)
 
 
@@ -350,37 +299,13 @@ def test_kitti360_aps_by_hand(tmp_path, folder):
     assert person.visible_area == 8 and person.occlusion_rate == 0
 
 
-def test_kitti360_aps_by_sequence_with_images_beside(tmp_path):
+def test_kitti360_aps_with_images_beside(tmp_path):
     kitti360_aps(tmp_path, folder="amodal_panoptic_seg/front")
-    png(tmp_path / f"images/front/{SEQUENCE}/0000000042_rgb.jpg", np.zeros((6, 8, 3), np.uint8))
     with pytest.raises(InputError, match=r"no <frame>_ampano.png below val/.*found amodal_panoptic_seg, amodal_panop"):
         load_dataset("kitti360_aps", tmp_path)
-    with pytest.raises(InputError, match=r"nor in sequences \['2013_05_28_drive_0003_sync'\]"):
-        load_dataset("kitti360_aps", tmp_path, sequences=["2013_05_28_drive_0003_sync"])
-    (image,) = load_dataset("kitti360_aps", tmp_path, sequences=[SEQUENCE])
+    png(tmp_path / f"images/front/{SEQUENCE}/0000000042_rgb.jpg", np.zeros((6, 8, 3), np.uint8))
+    (image,) = load_dataset("kitti360_aps", tmp_path, "front")
     assert len(image.instances) == 2 and image.read().shape == (6, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("key", "change", "rule"),
-    [
-        ("26001", {"amodal_mask": RLE_EMPTY}, "empty amodal mask"),
-        ("26001", {"amodal_mask": {"counts": "PPYo1", "size": [1080, 1920]}}, "RLE of another size"),
-        ("26001", {"amodal_mask": []}, "occluded but without amodal mask"),
-        ("26001", {"category_id": 24}, "category_id is not id // 1000"),
-        ("26001", {"iscrowd": 1}, "crowd region"),
-        ("26002", {}, "empty visible mask"),
-        ("5001", {"category_id": 5}, "thing with the category of stuff"),
-        ("99001", {"category_id": 99}, "unknown category_id"),
-        ("car", {}, "object without a whole-number id"),
-    ],
-    ids=str,
-)
-def test_bad_objects_of_kitti360_aps_are_skipped_and_counted(tmp_path, key, change, rule):
-    kitti360_aps(tmp_path, KITTI | {key: KITTI["26001"] | change})
-    dataset = load_dataset("kitti360_aps", tmp_path)
-    dataset.summary()
-    assert list(dataset.skipped) == [rule] and f"0000000042, object {key}" in dataset.skipped[rule][0]
 
 
 def test_stuff_of_kitti360_aps_is_marked_and_unlisted_things_are_counted(tmp_path):
@@ -409,20 +334,13 @@ def test_pix2gestalt_by_hand(tmp_path):
 
 
 def test_pix2gestalt_split_at_99_percent_in_sub_folders_and_without_numbers(tmp_path):
-    suffixes = {"occlusion": "occlusion", "whole_mask": "whole_mask", "visible_object_mask": "visible_mask"}
-    for folder, suffix in suffixes.items():
+    for folder, ending in FOLDERS.items():
         for i in range(201):
-            path = tmp_path / folder / f"{i % 3}" / f"a{i:03d}_{suffix}.png"
-            mask_png(path, VISIBLE if folder == "visible_object_mask" else AMODAL)
+            mask_png(tmp_path / folder / f"{i % 3}" / f"a{i:03d}{ending}", AMODAL)
     train, val = (load_dataset("pix2gestalt", tmp_path, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (198, 3)
     names = {image.file_name for image in [*train, *val]}
     assert len(names) == 201 and len({image.image_id for image in train}) == 198
-
-
-def test_pix2gestalt_with_a_folder_a_split(tmp_path):
-    pix2gestalt(tmp_path / "val")
-    assert len(load_dataset("pix2gestalt", tmp_path, "val")) == 3
 
 
 def test_pix2gestalt_needs_its_folders_and_two_pictures(tmp_path):
@@ -446,27 +364,52 @@ def test_lvvis_by_hand(tmp_path):
         dataset.to_coco()
 
 
-def test_lvvis_ids_do_not_depend_on_the_frames_taken(tmp_path):
-    data = copy.deepcopy(LVVIS)
-    for video in (0, 1):
-        data["videos"].append(
-            {"id": video + 1, "width": 8, "height": 6, "file_names": [f"v/{t}.jpg" for t in range(5)]}
-        )
-        masks = [RLE_AMODAL, RLE_VISIBLE, None, [[2, 1, 6, 1, 6, 5, 2, 5]], RLE_HIDDEN]
-        data["annotations"].append({"id": 2, "video_id": video + 1, "category_id": 6, "segmentations": masks})
-    lvvis(tmp_path, data)
-    every, second = (load_dataset("lvvis", tmp_path, every_nth_frame=n) for n in (1, 2))
-    assert [image.image_id for image in every] == [1, 3, 4, 6, 7, 8, 9, 11, 12]
-    assert [image.image_id for image in second] == [1, 3, 7, 8, 12]
-    of_every = {image.image_id: image for image in every}
-    assert all(image == of_every[image.image_id] for image in second)
-    with pytest.raises(InputError, match="every_nth_frame: at least 1, found 0"):
-        load_dataset("lvvis", tmp_path, every_nth_frame=0)
+def test_lvvis_ids_number_all_frames(tmp_path):
+    masks = [RLE_AMODAL, RLE_VISIBLE, None, [[2, 1, 6, 1, 6, 5, 2, 5]], RLE_HIDDEN]
+    videos = [*LVVIS["videos"], {"id": 1, "width": 8, "height": 6, "file_names": [f"v/{t}.jpg" for t in range(5)]}]
+    annotations = [*LVVIS["annotations"], {"id": 2, "video_id": 1, "category_id": 6, "segmentations": masks}]
+    lvvis(tmp_path, LVVIS | {"videos": videos, "annotations": annotations})
+    dataset = load_dataset("lvvis", tmp_path)
+    assert [image.image_id for image in dataset] == [1, 3, 4, 6, 7]
+    assert [image.instances[0].instance_id for image in dataset] == [1, 3, 4, 6, 7]
+    assert [image.file_name for image in dataset][3:] == ["v/3.jpg", "v/4.jpg"]
 
 
-@pytest.mark.parametrize(
-    ("change", "rule"),
-    [
+def another_region(change):
+    data = copy.deepcopy(MP3D)
+    data["annotations"][0]["regions"][1] |= change
+    return data
+
+
+def another_object(change):
+    return KITTI | {change.pop("key", "26001"): KITTI["26001"] | change}
+
+
+def another_annotation(change):
+    return LVVIS | {"annotations": [LVVIS["annotations"][0], LVVIS["annotations"][0] | {"id": 2} | change]}
+
+
+BAD_RECORDS = {
+    (mp3d_amodal, another_region, "image 1, region 2"): [
+        ({"visible_mask": None}, "segmentation is empty"),
+        ({"visible_mask": RLE_EMPTY}, "empty visible mask"),
+        ({"segmentation": with_bytes(RLE_AMODAL) | {"size": [8, 6]}}, "RLE of another size"),
+        ({"segmentation": {"counts": b"\xff\xff", "size": [6, 8]}}, "RLE counts string is corrupt"),
+        ({"category_id": None}, "annotation without category"),
+        ({"category_id": -1}, "annotation without category"),
+    ],
+    (kitti360_aps, another_object, f"frame {SEQUENCE}/0000000042, object "): [
+        ({"amodal_mask": RLE_EMPTY}, "empty amodal mask"),
+        ({"amodal_mask": {"counts": "PPYo1", "size": [1080, 1920]}}, "RLE of another size"),
+        ({"amodal_mask": []}, "occluded but without amodal mask"),
+        ({"category_id": 24}, "category_id is not id // 1000"),
+        ({"iscrowd": 1}, "crowd region"),
+        ({"key": "26002"}, "empty visible mask"),
+        ({"key": "5001", "category_id": 5}, "thing with the category of stuff"),
+        ({"key": "99001", "category_id": 99}, "unknown category_id"),
+        ({"key": "car"}, "object without a whole-number id"),
+    ],
+    (lvvis, another_annotation, "annotation 2"): [
         ({"video_id": 3}, "annotation without video"),
         ({"segmentations": [RLE_AMODAL]}, "masks and frames differ in number"),
         ({"segmentations": None}, "masks and frames differ in number"),
@@ -474,13 +417,18 @@ def test_lvvis_ids_do_not_depend_on_the_frames_taken(tmp_path):
         ({"iscrowd": 1}, "crowd region"),
         ({"category_id": 5}, "unknown category_id"),
     ],
-    ids=str,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "rule"), [(kind, *row) for kind, rows in BAD_RECORDS.items() for row in rows]
 )
-def test_bad_annotations_of_lvvis_are_skipped_and_counted(tmp_path, change, rule):
-    bad = LVVIS["annotations"][0] | {"id": 2} | change
-    lvvis(tmp_path, LVVIS | {"annotations": [LVVIS["annotations"][0], bad]})
-    dataset = load_dataset("lvvis", tmp_path)
-    assert list(dataset.skipped) == [rule] and dataset.summary()["instances"] == 1
+def test_bad_records_are_skipped_and_counted(tmp_path, kind, change, rule):
+    write, spoil, record = kind
+    write(tmp_path, spoil(dict(change)))
+    dataset = load_dataset(write.__name__, tmp_path)
+    assert dataset.summary()["instances"] > 0
+    assert list(dataset.skipped) == [rule] and dataset.skipped[rule][0].startswith(record)
 
 
 # ------------------------------------------------------------------------------------------------ PNG masks
@@ -503,25 +451,15 @@ def test_modes_of_mask_files(tmp_path, mode, read):
         assert dataset.skipped == {"mask file of unknown mode": ["id 100"]}
 
 
-def bomb(width, height):
-    """A PNG that claims to be large, in 70 bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (12_000, 12_000)])
+@pytest.mark.parametrize("size", [(60_000, 60_000), (12_000, 12_000)])
 def test_png_bombs(tmp_path, size):
     dyce(tmp_path)
-    (tmp_path / "amodal/room3_cam12_amodal_18.png").write_bytes(bomb(*size))
+    (tmp_path / "amodal/room3_cam12_amodal_18.png").write_bytes(png_of_size(*size))
     dataset = load_dataset("dyce", tmp_path)
     assert dataset.summary()["instances"] == 1
     assert list(dataset.skipped) in (["file cannot be decoded"], ["mask file of another size"])
-    (tmp_path / "Images/room3_cam12.png").write_bytes(bomb(*size))
+    (tmp_path / "Images/room3_cam12.png").write_bytes(png_of_size(*size))
     with pytest.raises(InputError):
         load_dataset("dyce", tmp_path)
     with pytest.raises(InputError, match="cannot be decoded|another size"):
@@ -541,8 +479,8 @@ def test_masks_are_read_when_asked_for_and_skipped_records_are_counted_then(tmp_
     assert list(dataset[1].instances) == [] and dataset[1].instances.skipped == {"mask file of another size": ["id 01"]}
     assert isinstance(dataset[0].instances, InstancesOnDemand) and dataset[0].instances == tuple(dataset[0].instances)
     assert dataset.skipped == {"mask file of another size": ["id 01"], "file missing": ["id 02"]}
-    assert dataset.summary()["skipped"] == {"mask file of another size": 1, "file missing": 1}
-    assert dataset.summary()["skipped"] == {"mask file of another size": 1, "file missing": 1}  # not counted again
+    for _ in range(2):  # not counted again
+        assert dataset.summary()["skipped"] == {"mask file of another size": 1, "file missing": 1}
 
 
 @pytest.mark.parametrize("name", WRITE)
@@ -558,8 +496,7 @@ def test_another_tag_in_the_index_is_another_fingerprint(tmp_path):
     first = load_dataset("dyce", tmp_path).fingerprint()
     lines = DYCE_LINES.replace("chair_tolix (2)", "swap").replace("wall", "chair_tolix (2)").replace("swap", "wall")
     (tmp_path / "annotations/val.txt").write_text(lines)
-    dataset = load_dataset("dyce", tmp_path)
-    assert set(dataset.categories.values()) == {"wall", "chair_tolix (2)"} and dataset.fingerprint() != first
+    assert load_dataset("dyce", tmp_path).fingerprint() != first
     (tmp_path / "annotations/val.txt").write_text(DYCE_LINES)
     assert load_dataset("dyce", tmp_path).fingerprint() == first
 
@@ -575,20 +512,14 @@ class Attack:
         return self.what
 
 
-def forged(*opcodes):
-    return b"\x80\x04" + b"".join(opcodes) + b"."
-
-
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("place", ["root", "region", "key"])
 def test_a_malicious_pickle_does_not_execute(tmp_path, protocol, place):
     victim = tmp_path / "victim"
     attack = Attack(os.mkdir, str(victim))
     data = copy.deepcopy(MP3D)
-    if place == "region":
-        data["annotations"][0]["regions"].append(attack)
-    data = {"root": attack, "key": {attack: 1}}.get(place, data)
-    mp3d_amodal(tmp_path, data, protocol)
+    data["annotations"][0]["regions"].append(attack)
+    mp3d_amodal(tmp_path, {"root": attack, "key": {attack: 1}}.get(place, data), protocol)
     with pytest.raises(InputError, match=r"MP3D_seleted_eval.*forbidden global: (posix|nt)\.mkdir"):
         load_dataset("mp3d_amodal", tmp_path)
     assert not victim.exists()
@@ -601,18 +532,14 @@ def test_a_malicious_pickle_does_not_execute(tmp_path, protocol, place):
         (b"c__builtin__\neval\n(S'1'\ntR.", "forbidden global: __builtin__.eval"),
         (b"cbuiltins\ngetattr\n.", "forbidden global: builtins.getattr"),
         (b"(S'x'\nios\nsystem\n.", "forbidden global: os.system"),
-        (b"cnumpy\nload\n.", "forbidden global: numpy.load"),
         (b"cnumpy.core.multiarray\nfromfile\n.", "forbidden global"),
-        (b"csameo_core.errors\nInputError\n.", "forbidden global: sameo_core.errors.InputError"),
         (b"cnumpy\ndtype.__class__\n.", "forbidden global"),
         (b"P1\n.", "not a pickle of plain data"),
-        (b"\x82\x01.", "not a pickle of plain data"),
-        (forged(b"\x8e" + struct.pack("<Q", 2**40)), "not a pickle of plain data"),
-        (forged(b"cnumpy\nndarray\n"), "must hold a dict"),
+        (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b".", "not a pickle of plain data"),
         (b"", "not a pickle of plain data"),
-        (pickle.dumps([1]), "the pickle must hold a dict with lists images and annotations, found list"),
-        (pickle.dumps({"images": []}), "found the keys images"),
-        (pickle.dumps({"images": [1], "annotations": []}), "belong together by position: found 1 and 0"),
+        (pickle.dumps([1]), "must hold a dict"),
+        (pickle.dumps({"images": []}), "must hold a dict"),
+        (pickle.dumps({"images": [1], "annotations": []}), "must hold a dict"),
         (pickle.dumps({"images": [], "annotations": []}), "no usable annotation"),
         (pickle.dumps({"images": np.array([None], object), "annotations": []}), "not a pickle of plain data"),
     ],
@@ -625,7 +552,7 @@ def test_bad_pickles(tmp_path, content, rule):
     assert rule in error.value.rule and error.value.file.endswith("10.29.pkl")
 
 
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_numbers_and_arrays_of_numpy_become_plain_data(tmp_path, protocol):
     data = {
         "scalars": [np.int64(-3), np.float32(0.5), np.bool_(True), np.dtype(">i2").type(7)],
@@ -660,17 +587,18 @@ def test_npz_with_objects_does_not_execute(tmp_path):
 # ------------------------------------------------------------------------------------------------ damage
 
 
-def touch(name, root):
-    """Read everything; what comes out is a data set that keeps the invariants."""
-    dataset = load_dataset(name, root)
-    for image in dataset:
-        for instance in image.instances:
-            if image.height * image.width > 10**6:  # a damaged size can be large and still right
-                continue
-            assert instance.visible.any()
-            if name != "lvvis":
-                assert not (instance.visible & ~instance.amodal).any() and 0 <= instance.occlusion_rate < 1
-    json.dumps(dataset.summary())
+def read_all(name, root):
+    """What comes out is a data set that keeps the invariants, or an InputError."""
+    try:
+        dataset = load_dataset(name, root)
+        for image in dataset:
+            for instance in image.instances if image.height * image.width < 10**6 else ():  # may be large and right
+                assert instance.visible.any()
+                if name != "lvvis":
+                    assert not (instance.visible & ~instance.amodal).any() and 0 <= instance.occlusion_rate < 1
+        json.dumps(dataset.summary())
+    except InputError as error:
+        assert error.rule and error.remedy
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -690,10 +618,7 @@ def test_whatever_bytes_are_damaged_only_a_data_set_or_an_input_error_comes_out(
         for where, value in flips:
             content[int(where * (len(content) - 1))] = value
         path.write_bytes(content[: int(kept * len(content))])
-        try:
-            touch(name, root)
-        except InputError as error:
-            assert error.rule and error.remedy
+        read_all(name, root)
 
 
 json_values = st.recursive(
@@ -733,7 +658,4 @@ def test_whatever_node_is_replaced_only_a_data_set_or_an_input_error_comes_out(n
             return
     with tempfile.TemporaryDirectory() as root:
         write(Path(root), root_node.get("root"))
-        try:
-            touch(name, root)
-        except InputError as error:
-            assert error.rule and error.remedy
+        read_all(name, root)

@@ -3,6 +3,7 @@
 import functools
 import json
 import pickle
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -104,9 +105,10 @@ def test_mp3d_amodal_is_a_plain_pickle_of_occluded_objects(drawn):
     assert any(image.depth_constraint for image in dataset)
 
 
-def test_walt_has_both_forms_and_they_agree(drawn):
+def test_walt_has_both_forms_and_they_agree(drawn, tmp_path):
     root, exact = drawn("walt")
-    polygons = load_dataset("walt", root, "val", form="json")
+    shutil.copy(root / "cwalt_val/ann.json", tmp_path)
+    polygons = load_dataset("walt", tmp_path, "val")
     assert len(polygons) == IMAGES - 1 and polygons[0].instances[0].instance_id == 0
     for image, other in zip(exact, polygons, strict=False):
         for a, b in zip(image.instances, other.instances, strict=True):
@@ -148,5 +150,4 @@ def test_lvvis_has_backslashes_nulls_and_objects_that_move(drawn):
     assert any(None in listed for listed in masks) and all(any(listed) for listed in masks)
     moving = [listed for listed in masks if len(listed) > 1 and None not in listed[:2]]
     assert any(listed[0] != listed[1] for listed in moving)
-    assert len(load_dataset("lvvis", root, "val", every_nth_frame=2)) == 1 + 2 + 2 + 1 + 1
     assert all(image.path.is_file() for image in dataset)

@@ -2,23 +2,22 @@
 
 import json
 import sys
-import threading
-import zipfile
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
+import test_downloads
 
-from sameo_core.datasets import downloads, fetching, load_dataset, load_sources, photo_ids
-from sameo_core.datasets.photo_ids import cut_annotations, fetch_photographs, listed_ids, take_from
+from sameo_core.datasets import downloads, load_dataset, load_sources, photo_ids
+from sameo_core.datasets.photo_ids import fetch_photographs, listed_ids, take_from
 from sameo_core.errors import InputError
 
 fetch = partial(downloads.fetch, page="https://example.org")
+server = test_downloads.server
 ANNOTATIONS, FOLDER = photo_ids.LAYOUT["coco_photos"]["train"][0], "train2017"
 
 
@@ -28,43 +27,15 @@ def jpeg(height, width):
     return file.getvalue()
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        content = self.server.files.get(self.path)
-        state = self.server.states.pop(0) if self.server.states else 200 if content else 404
-        content = content if state == 200 else None
-        self.send_response(state)
-        self.send_header("Content-Type", "image/jpeg")
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        self.wfile.write(content or b"")
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.asked, server.states = {}, [], []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr(photo_ids, "POLITENESS", 0.0)
-    monkeypatch.setattr(fetching, "PAUSE", 0.0)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def listed(monkeypatch):
     """Three train ids and one of val instead of the repository's."""
     ids = {"coco_photos": {"train": [1, 2, 3], "val": [9]}, "cocoa_photos": {"val": [7]}}
     monkeypatch.setattr(photo_ids, "listed_ids", ids.__getitem__)
+    monkeypatch.setattr(photo_ids, "POLITENESS", 0.0)
 
 
-def annotations(ids, server=None, year=2017):
+def annotations(ids, server=None):
     port = server.server_address[1] if server else 80
     images = [
         {
@@ -72,22 +43,26 @@ def annotations(ids, server=None, year=2017):
             "height": 20,
             "width": 30,
             "file_name": f"{i:012d}.jpg",
-            "coco_url": f"http://127.0.0.1:{port}/train{year}/{i:012d}.jpg",
+            "coco_url": f"http://127.0.0.1:{port}/train2017/{i:012d}.jpg",
         }
         for i in ids
     ]
-    box = [2, 2, 20, 2, 20, 12, 2, 12]
-    objects = [
-        {"id": 10 + i, "image_id": i, "category_id": 1, "iscrowd": 0, "bbox": [2, 2, 18, 10], "segmentation": [box]}
-        for i in ids
-    ]
+    segmentation = {"bbox": [2, 2, 18, 10], "segmentation": [[2, 2, 20, 2, 20, 12, 2, 12]]}
+    objects = [{"id": 10 + i, "image_id": i, "category_id": 1, "iscrowd": 0} | segmentation for i in ids]
     return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
 
 
-def write(folder, split, content):
-    path = folder / photo_ids.LAYOUT["coco_photos"][split][0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+def write(folder, train=(1, 2, 3), val=(9,), server=None):
+    for split, ids in (("train", train), ("val", val)):
+        path = folder / photo_ids.LAYOUT["coco_photos"][split][0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(annotations(ids, server)))
+
+
+def serve(server, **sizes):
+    """Photographs by id, "i3=(height, width)", and nothing else."""
+    server.content = None
+    server.files |= {f"/train2017/{int(i[1:]):012d}.jpg": jpeg(*size) for i, size in sizes.items()}
 
 
 def test_the_repository_lists_the_ids():
@@ -96,13 +71,11 @@ def test_the_repository_lists_the_ids():
     assert listed_ids("cocoa_photos") == {"val": [188819, 200752]}
 
 
-def test_fetched_one_by_one_and_not_again(tmp_path, server, listed):
-    write(tmp_path, "train", annotations([1, 2, 3], server))
-    write(tmp_path, "val", annotations([9], server))
-    server.files = {f"/train2017/{i:012d}.jpg": jpeg(20, 30) for i in (1, 2, 3, 9)}
-    server.states = [503, 429]  # busy: asked again
+def test_fetched_one_by_one_and_not_again(tmp_path, server):
+    write(tmp_path, server=server)
+    serve(server, i1=(20, 30), i2=(20, 30), i3=(20, 30), i9=(20, 30))
     assert fetch_photographs("coco_photos", tmp_path, fetch) == []
-    assert len(server.asked) == 6
+    assert len(server.asked) == 4
     whole = (tmp_path / FOLDER / f"{2:012d}.jpg").read_bytes()
     for damaged in (whole[:50], whole[:-200], b""):
         (tmp_path / FOLDER / f"{2:012d}.jpg").write_bytes(damaged)
@@ -111,40 +84,37 @@ def test_fetched_one_by_one_and_not_again(tmp_path, server, listed):
         assert server.asked == [f"/train2017/{2:012d}.jpg"]
 
 
-def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, listed, capsys):
-    write(tmp_path, "train", annotations([1, 2, 3], server))
-    write(tmp_path, "val", annotations([9], server))
-    server.files = {f"/train2017/{i:012d}.jpg": jpeg(*size) for i, size in ((1, (20, 30)), (3, (40, 60)))}
+def test_a_photograph_that_is_gone_or_changed_is_left_out(tmp_path, server, capsys):
+    write(tmp_path, server=server)
+    serve(server, i1=(20, 30), i3=(40, 60))
     missing = fetch_photographs("coco_photos", tmp_path, fetch)
     assert [file.name for file in missing] == [f"{i:012d}.jpg" for i in (2, 3, 9)]
-    assert "404" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "404" in shown and "(height, width) is (40, 60), the annotations say (20, 30)" in shown
     dataset = load_dataset("coco_photos", tmp_path, "train")
     assert [image.image_id for image in dataset] == [1]
     assert dataset[0].read().shape == (20, 30, 3) and dataset[0].instances[0].category == "cat"
     assert len(fetch_photographs("coco_photos", tmp_path, fetch)) == 3, "three that are gone do not end a later run"
 
 
-@pytest.mark.parametrize("ends", ["no network", "no disk"])
-def test_what_fails_for_all_is_not_tried_400_times(tmp_path, listed, ends):
-    write(tmp_path, "train", annotations([1, 2, 3]))
-    write(tmp_path, "val", annotations([9]))
+def test_what_fails_for_all_is_not_tried_400_times(tmp_path):
+    write(tmp_path)
     asked = []
 
-    def failing(file, url, path):
-        asked.append(url)
-        raise InputError(file=path, rule=ends, remedy="Mend it")
+    def failing(file, path):
+        asked.append(path)
+        raise InputError(file=path, rule="no network", remedy="Mend it")
 
     with pytest.raises(InputError):
         fetch_photographs("coco_photos", tmp_path, failing)
     assert len(asked) == photo_ids.GIVEN_UP
 
 
-def test_an_interrupted_run_goes_on(tmp_path, listed):
-    write(tmp_path, "train", annotations([1, 2, 3]))
-    write(tmp_path, "val", annotations([9]))
+def test_an_interrupted_run_goes_on(tmp_path):
+    write(tmp_path)
     asked = []
 
-    def interrupted(file, url, path):
+    def interrupted(file, path):
         asked.append(path.name)
         if len(asked) == 2:
             raise KeyboardInterrupt
@@ -164,14 +134,10 @@ def photographs(folder, **ids):
             path.write_bytes(jpeg(20, 30))
 
 
-def test_taken_from_a_folder(tmp_path, listed):
+def test_taken_from_a_folder(tmp_path):
     """In COCO's files one of our train images is of val, and the other way round."""
     local, folder = tmp_path / "local", tmp_path / "sets" / "coco_photos"
-    write(local, "train", annotations([1, 2, 4, 5, 9]))
-    of_val = annotations([3, 11])
-    for image in of_val["images"]:
-        image["coco_url"] = image["coco_url"].replace("train2017", "val2017")
-    write(local, "val", of_val)
+    write(local, train=[1, 2, 4, 5, 9], val=[3, 11])
     photographs(local, train=[1, 2, 4, 9], val=[3])
     before = (local / ANNOTATIONS).read_bytes()
     for _ in range(2):
@@ -184,33 +150,23 @@ def test_taken_from_a_folder(tmp_path, listed):
     assert (local / ANNOTATIONS).read_bytes() == before, "the given files are not changed"
 
 
-def test_a_bad_photograph_of_a_folder_is_fetched_instead(tmp_path, server, listed):
+def test_a_bad_photograph_of_a_folder_is_fetched_instead(tmp_path, server):
     local = tmp_path / "local"
-    write(local, "train", annotations([1, 2, 3], server))
-    write(local, "val", annotations([9], server))
+    write(local, server=server)
     photographs(local, train=[1, 2, 3], val=[9])
     (local / FOLDER / f"{2:012d}.jpg").write_bytes(jpeg(40, 60))
-    server.files = {f"/train2017/{2:012d}.jpg": jpeg(20, 30)}
+    serve(server, i2=(20, 30))
     assert downloads.download("coco_photos", tmp_path / "sets", local=local) == []
     assert server.asked == [f"/train2017/{2:012d}.jpg"]
 
 
-def archive(server):
-    """COCO's zip of annotations on the server; the set's entry with its address."""
-    file = BytesIO()
-    with zipfile.ZipFile(file, "w") as content:
-        content.writestr(ANNOTATIONS, json.dumps(annotations([1, 2, 4, 9], server)))
-        content.writestr(photo_ids.LAYOUT["coco_photos"]["val"][0], json.dumps(annotations([3, 11], server)))
-        content.writestr("annotations/captions_train2017.json", "{}")
-    server.files["/a.zip"] = file.getvalue()
+def test_annotations_are_cut_from_the_archive(tmp_path, server, monkeypatch):
+    val = photo_ids.LAYOUT["coco_photos"]["val"][0]
+    content = {ANNOTATIONS: annotations([1, 2, 4, 9], server), val: annotations([3, 11], server), "captions.json": {}}
+    server.files["/a.zip"] = test_downloads.zipped({name: json.dumps(part) for name, part in content.items()})
+    serve(server, i1=(20, 30), i2=(20, 30), i3=(20, 30), i9=(20, 30))
     source = load_sources()["coco_photos"]
-    address = f"http://127.0.0.1:{server.server_address[1]}/a.zip"
-    return {"coco_photos": replace(source, files=(replace(source.files[0], url=address),))}
-
-
-def test_annotations_are_cut_from_the_archive(tmp_path, server, listed, monkeypatch):
-    sources = archive(server)
-    server.files |= {f"/train2017/{i:012d}.jpg": jpeg(20, 30) for i in (1, 2, 3, 9)}
+    sources = {"coco_photos": replace(source, files=(replace(source.files[0], url=server.url("/a.zip")),))}
     written = []
 
     def dumps(content):
@@ -223,14 +179,12 @@ def test_annotations_are_cut_from_the_archive(tmp_path, server, listed, monkeypa
             downloads.download("coco_photos", tmp_path, sources=sources)
     assert downloads.download("coco_photos", tmp_path, sources=sources) == []
     assert server.asked.count("/a.zip") == 1
-    assert sorted(path.name for path in (tmp_path / "coco_photos").iterdir()) == ["annotations", "train2017", "val2017"]
-    assert sorted(path.name for path in (tmp_path / "coco_photos/annotations").iterdir()) == [
-        "instances_train2017.json",
-        "instances_val2017.json",
-    ]
+    folder = tmp_path / "coco_photos"
+    assert test_downloads.names(folder) == ["annotations", "train2017", "val2017"]
+    assert test_downloads.names(folder / "annotations") == ["instances_train2017.json", "instances_val2017.json"]
 
 
-def test_cocoa_by_hand_or_from_a_folder(tmp_path, listed, capsys):
+def test_cocoa_by_hand_or_from_a_folder(tmp_path, capsys):
     assert [file.name for file in downloads.download("cocoa_photos", tmp_path)] == ["annotations.tar.gz"]
     assert "FETCH BY HAND" in capsys.readouterr().out
     inside = "annotations/COCO_amodal_val2014.json"
@@ -250,30 +204,13 @@ def test_cocoa_by_hand_or_from_a_folder(tmp_path, listed, capsys):
         assert kept["images"] == [image] and kept["annotations"] == objects[:1]
 
 
-@pytest.mark.parametrize("other", ["ids", "names", "size", "path"])
-def test_annotations_of_another_year(tmp_path, listed, other):
-    changed = annotations([1, 2, 3] if other != "ids" else [1, 3, 4])
-    changed["images"][1] |= {
-        "ids": {},
-        "names": {"file_name": "COCO_train2014_000000000002.jpg"},
-        "size": {"height": "20"},
-        "path": {"file_name": "../../mine.jpg"},
-    }[other]
-    write(tmp_path / "local", "train", changed)
-    write(tmp_path / "local", "val", annotations([9]))
+@pytest.mark.parametrize("other", ["ids", "COCO_train2014_000000000002.jpg", "../../mine.jpg"])
+def test_annotations_of_another_year(tmp_path, other):
+    local = tmp_path / "local"
+    write(local, train=[1, 3, 4] if other == "ids" else [1, 2, 3])
+    text = (local / ANNOTATIONS).read_text()
+    (local / ANNOTATIONS).write_text(text.replace(f'"{2:012d}.jpg"', json.dumps(other)))
     with pytest.raises(InputError) as error:
-        take_from("coco_photos", tmp_path / "local", tmp_path / "set")
-    assert error.value.file == str(tmp_path / "local" / ANNOTATIONS) and error.value.record == "image 2"
+        take_from("coco_photos", local, tmp_path / "set")
+    assert error.value.file == str(local / ANNOTATIONS) and error.value.record == "image 2"
     assert not (tmp_path / "set").exists(), "nothing is written"
-
-
-def test_annotations_that_are_not_cut_are_left_as_they_are(tmp_path, listed):
-    """Somebody's own COCO under the set's name."""
-    write(tmp_path, "train", annotations([1, 2, 3, 4]))
-    write(tmp_path, "val", annotations([9]))
-    before = (tmp_path / ANNOTATIONS).read_bytes()
-    with pytest.raises(InputError) as error:
-        fetch_photographs("coco_photos", tmp_path, fetch)
-    assert error.value.file == str(tmp_path / ANNOTATIONS) and "--from" in error.value.remedy
-    assert (tmp_path / ANNOTATIONS).read_bytes() == before
-    assert len(cut_annotations("coco_photos", tmp_path)["train"]["images"]) == 3

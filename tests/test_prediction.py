@@ -206,7 +206,7 @@ def test_one_bad_photograph_does_not_stop_the_others(folder, weights, tmp_path):
     run = predict_photographs(folder, tmp_path / "results.json", tmp_path / "out", weights)
     assert [path.name for path in run.written] == ["0.json", "2.json"]
     (failure,) = run.failures
-    assert "1.jpg" in failure.file and "this is text" in failure.rule
+    assert "1.jpg" in failure.file and "found 13 bytes" in failure.rule
     assert [len(json.loads(path.read_text())) for path in run.written] == [1, 2]
     assert {record["image_id"] for record in json.loads(run.written[1].read_text())} == {2}
     save(folder / "1.jpg", seed=1)
@@ -433,7 +433,7 @@ def test_command_line_of_a_folder(folder, weights, tmp_path, capsys, monkeypatch
     arguments = ("predict", folder, "--boxes", tmp_path / "results.json", "--weights", weights, "--out", tmp_path / "o")
     code, out, err = run_main(capsys, *arguments)
     assert code == 1 and "2 written, 0 there already, 1 not done" in out
-    assert "not done: " in err and "1.jpg: this is text" in err
+    assert "not done: " in err and "1.jpg: a picture is JPEG" in err
     monkeypatch.setattr(predict, "read_photograph", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, err = run_main(capsys, *arguments[:-1], tmp_path / "p")
     assert code == 130 and "run this again" in err

@@ -34,7 +34,6 @@ and a shard's "info" its number, the recipe, and statistics: pairs, rates reques
 third folder, synthesis_{split}/, holds recipe.json and pool.npz, the objects that the set was made from.
 """
 
-import re
 from pathlib import Path
 
 from sameo_core.datasets.coco_files import CocoFormat, index_coco, read_coco_files
@@ -61,22 +60,12 @@ def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
 
 
 def _shards(root: Path, split: str) -> list[Path]:
-    """All annotation files, in order."""
-    pattern = re.compile(rf"amodal_lvis_{re.escape(split)}_(\d{{5}})-of-(\d{{5}})\.json")
-    found = [match for path in sorted((root / "annotations").glob("*.json")) if (match := pattern.fullmatch(path.name))]
-    counts = sorted({int(match[2]) for match in found})
+    """All annotation files, in order; a split is complete or not read at all."""
+    number = "[0-9]" * 5
+    found = (root / "annotations").glob(f"amodal_lvis_{split}_{number}-of-{number}.json")
+    counts = sorted({int(path.stem[-5:]) for path in found}) or [1]
     if len(counts) > 1:
-        raise InputError(
-            file=root / "annotations",
-            rule=f"the shards of a split must be of one run, found sets of {' and '.join(map(str, counts))} shards",
-            remedy="Delete those that do not belong here",
-        )
-    paths = [FILE.format(split=split, shard=shard, shards=counts[0]) for shard in range(counts[0])] if counts else []
-    missing = [path for path in paths if not (root / path).is_file()]
-    if missing:
-        raise InputError(
-            file=root / missing[0],
-            rule=f"the shard must exist; {len(missing)} of {len(paths)} are missing",
-            remedy="Synthesise or download the missing ones; a split is complete or not read at all",
-        )
-    return [find_file(root, [path], "amodal_lvis") for path in paths or [FILE.format(split=split, shard=0, shards=1)]]
+        rule = f"the shards of a split must be of one run, found sets of {' and '.join(map(str, counts))} shards"
+        raise InputError(file=root / "annotations", rule=rule, remedy="Delete those that do not belong here")
+    names = [FILE.format(split=split, shard=shard, shards=counts[0]) for shard in range(counts[0])]
+    return [find_file(root, [name], "amodal_lvis") for name in names]

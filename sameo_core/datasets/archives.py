@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sameo_core.errors import InputError
-from sameo_core.runs.atomic import make_folder
+from sameo_core.runs.atomic import make_folder, unwritable
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -25,7 +25,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     make_folder(folder)
     title = f"unpacking {archive.name}"
-    with full_disk(folder, archive):
+    with full_disk(folder):
         try:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as unzipped:
@@ -44,19 +44,15 @@ def unpack(archive: Path, folder: Path) -> None:
 def lift(folder: Path, inside: str) -> bool:
     """Remove an archive's single top folder: `folder`/*/`inside` becomes `folder`/`inside`.
 
-    Returns:
-        False if there is no such folder, or something would be overwritten.
+    False if there is no such folder, or something would be overwritten.
     """
-    around = {folder / path.relative_to(folder).parts[0] for path in folder.glob(f"*/{inside}")}
-    if len(around) != 1:
-        return False
-    outer = around.pop()
-    children = list(outer.iterdir())
-    if any((folder / child.name).exists() for child in children):
+    around = [outer for outer in folder.iterdir() if (outer / inside).exists()]
+    children = list(around[0].iterdir()) if len(around) == 1 else []
+    if not children or any((folder / child.name).exists() for child in children):
         return False
     for child in children:
         os.replace(child, folder / child.name)
-    outer.rmdir()
+    around[0].rmdir()
     return True
 
 
@@ -69,14 +65,11 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 @contextmanager
-def full_disk(folder: Path, kept: Path) -> Iterator[None]:
-    """Turn a full-disk error into an InputError that says how many bytes of `kept` exist."""
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk, met while `path` is written, into an InputError."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        size = kept.stat().st_size if kept.exists() else 0
-        rule = f"the disk is full; {size:,} bytes are kept in {kept}"
-        remedy = "Free some space and run this again: it goes on from there"
-        raise InputError(file=folder, rule=rule, remedy=remedy) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise unwritable(path, error) from error
+        raise

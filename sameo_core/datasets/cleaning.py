@@ -7,7 +7,7 @@ removes it.
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
@@ -21,22 +21,11 @@ DYCE_ARCHITECTURE = frozenset(
     "ceiling, fan, wall, walls, default, roomcube, door, fireplace, curtain, windows, cube.001, floor, outlet, "
     "objects".split(", ")
 )
-# Of the 40 categories of Matterport3D (mpcat40), by number; our choice. Kept, since they have a shape of their own:
-# curtain, mirror, counter, fireplace, blinds, board_panel.
-MPCAT40_ARCHITECTURE = {
-    0: "void",
-    1: "wall",
-    2: "floor",
-    4: "door",
-    9: "window",
-    16: "stairs",
-    17: "ceiling",
-    24: "column",
-    29: "beam",
-    30: "railing",
-    40: "misc",
-    41: "unlabeled",
-}
+# Of Matterport3D's 40 categories (mpcat40); our choice. Kept, since they have a shape of their own: curtain, mirror,
+# counter, fireplace, blinds, board_panel.
+MPCAT40_ARCHITECTURE = frozenset(
+    "void wall floor door window stairs ceiling column beam railing misc unlabeled".split()
+)
 
 
 def normalised(category: str) -> str:
@@ -62,9 +51,8 @@ def is_dyce_architecture(census: Census, config: CleaningConfig) -> Removed:
 
 
 def is_mp3d_architecture(census: Census, config: CleaningConfig) -> Removed:
-    """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal, or by its number if the file has no names."""
-    names = {*MPCAT40_ARCHITECTURE.values(), *map(str, MPCAT40_ARCHITECTURE)}
-    return _named(census, names) & config.drop_architecture
+    """A wall, a floor, ... by its mpcat40 name in MP3D-Amodal."""
+    return _named(census, MPCAT40_ARCHITECTURE) & config.drop_architecture
 
 
 def _named(census: Census, names: Collection[str]) -> Removed:
@@ -121,31 +109,16 @@ class CleaningReport:
     """What `clean` removed. `instances_in` = the sum of `removed` + `instances_out`."""
 
     name: str
-    split: str
-    images_in: int
-    images_out: int  # images with no instance left (or none to begin with) are dropped
     instances_in: int
     instances_out: int
-    removed: dict[str, int] = field(default_factory=dict)  # by rule, in the order of RULES; 0 if it removed none
-
-    def rows(self) -> list[dict[str, str | int]]:
-        """One row per step, ready for a table: dataset, split, step, instances."""
-        steps = {"in": self.instances_in} | {rule: -count for rule, count in self.removed.items()}
-        steps |= {"out": self.instances_out}
-        return [{"dataset": self.name, "split": self.split, "step": step, "instances": n} for step, n in steps.items()]
+    removed: dict[str, int]  # by rule, in the order of RULES; 0 if it removed none
 
 
 def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, CleaningReport]:
     """Remove the instances matched by one of RULES, and the images left empty.
 
-    Masks are measured once (`AmodalDataset.census`); the cleaned data set reads them on demand, like the original.
-
-    Args:
-        dataset: from `load_dataset`, not changed; its name selects the rules that apply.
-        config: its `cleaning` holds the thresholds.
-
-    Returns:
-        the cleaned data set, possibly empty, and the report, where each removed instance counts for one rule.
+    The data set's name selects the rules that apply. Masks are measured once (`AmodalDataset.census`); the cleaned data
+    set, possibly empty, reads them on demand, like the original.
     """
     census = dataset.census()
     rules = [rule for rule in RULES if rule.only in (None, dataset.name)]
@@ -156,17 +129,7 @@ def clean(dataset: AmodalDataset, config: DataConfig) -> tuple[AmodalDataset, Cl
         found = applies & rule.removes(census, config.cleaning)
         removed[rule.name] += int(found.sum())
         kept &= ~found
-    cleaned = dataset.select(kept)
-    report = CleaningReport(
-        name=dataset.name,
-        split=dataset.split,
-        images_in=len(dataset),
-        images_out=len(cleaned),
-        instances_in=len(census),
-        instances_out=int(kept.sum()),
-        removed=removed,
-    )
-    return cleaned, report
+    return dataset.select(kept), CleaningReport(dataset.name, len(census), int(kept.sum()), removed)
 
 
 def cleaning_table(reports: Sequence[CleaningReport]) -> list[dict[str, str | int | None]]:

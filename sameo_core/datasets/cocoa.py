@@ -1,8 +1,10 @@
 """COCOA, and MP3D-Amodal as a pickle: regions nested in each image's annotation, with depth order."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sameo_core.datasets.builder import DatasetBuilder, is_int, own_file_name, records, visible_or_fully
 from sameo_core.datasets.dataset import AmodalDataset
@@ -15,20 +17,17 @@ from sameo_core.errors import InputError
 UNNAMED = "unnamed"
 
 
-def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+def read_cocoa(root: Path, split: str) -> AmodalDataset:
     """COCOA as distributed: annotations/COCO_amodal_{split}2014.json, images in {split}2014/.
 
     Only the first annotator of an image is read. A region is an instance; its free-text name is its category. Category
     ids are alphabetical, so they (unlike names) are comparable only within a file. Instance ids number the regions from
     1. Region masks end at the frame.
 
-    Args:
-        annotation_file: another file of the same format, relative to `root`.
-
     Raises:
         InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`.
     """
-    path = find_file(root, [annotation_file or f"annotations/COCO_amodal_{split}2014.json"], "cocoa")
+    path = find_file(root, [f"annotations/COCO_amodal_{split}2014.json"], "cocoa")
     data = read_json(path, ["images", "annotations"])
     builder = DatasetBuilder("cocoa", root, split, path)
 
@@ -41,32 +40,27 @@ def read_cocoa(root: Path, split: str, annotation_file: str | None = None) -> Am
         annotation = first.get(image["id"], {}) if is_int(image.get("id")) else {}
         builder.add_image(image, name, root / f"{split}2014", depth_pairs(annotation.get("depth_constraint")))
 
-    names = sorted({_name(region) for a in first.values() for region in a["regions"] if isinstance(region, Mapping)})
+    listed = [(a, list(records(builder, a["regions"], "region"))) for a in first.values()]
+    names = sorted({_name(region) for _, regions in listed for region in regions})
     builder.categories = dict(enumerate(names, start=1))
     category_ids = {name: i for i, name in builder.categories.items()}
     instance_id = 0
-    for annotation in first.values():
-        for position, region in enumerate(annotation["regions"], start=1):
+    for annotation, regions in listed:
+        for position, region in enumerate(regions, start=1):
             instance_id += 1
             record = f"annotation {annotation.get('id')}, region {position}"
-            if not isinstance(region, Mapping):
-                builder.skip("region is not an object", record)
-                continue
             visible = visible_or_fully(region, "visible_mask")
             if visible is None:
                 builder.skip("occluded but without visible mask", record)
-                continue
-            builder.add_instance(
-                record,
-                image_id=annotation["image_id"],
-                instance_id=instance_id,
-                category_id=category_ids[_name(region)],
-                amodal=region.get("segmentation") or [],
-                visible=visible,
-                is_stuff=bool(region.get("isStuff")),
-                order=region.get("order"),
-            )
+            else:
+                about = {"image_id": annotation["image_id"], "category_id": category_ids[_name(region)]}
+                _add_region(builder, record, region, instance_id=instance_id, visible=visible, **about)
     return builder.finish()
+
+
+def _add_region(builder: DatasetBuilder, record: str, region: Mapping, **about: Any) -> None:
+    amodal, stuff = region.get("segmentation") or [], bool(region.get("isStuff"))
+    builder.add_instance(record, amodal=amodal, is_stuff=stuff, order=region.get("order"), **about)
 
 
 def _first_annotators(builder: DatasetBuilder, annotations: list) -> dict[int, Mapping]:
@@ -106,7 +100,7 @@ MPCAT40 = tuple(  # Matterport's categories; a category's number is its index
 )
 
 
-def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+def read_mp3d_amodal(root: Path, split: str) -> AmodalDataset:
     """MP3D-Amodal as distributed: MP3D_seleted_{split}_10.29.pkl (sic), images in mp3d_{split}/.
 
     Splits are "train" and "eval" (or "val"). No code in the pickle is run (`read_plain_pickle`). Its lists
@@ -114,118 +108,67 @@ def read_mp3d_amodal(root: Path, split: str, annotation_file: str | None = None)
     Category numbers are assumed to be Matterport's; names are kept. Image ids are the file's own if all images have
     one, else positions from 1; instance ids number the regions from 1.
 
-    Args:
-        annotation_file: another file of the same format, relative to `root`.
-
     Raises:
         InputError: see `find_file`, `read_plain_pickle`, `DatasetBuilder.finish`; lists of different length.
     """
-    split_name = "eval" if split == "val" else split
-    names = [
-        f"{folder}MP3D_{s}_{split_name}_10.29.pkl" for folder in ("", "annotations/") for s in ("seleted", "selected")
-    ]
-    path = find_file(root, [annotation_file] if annotation_file else names, "mp3d_amodal")
-    images, annotations = _lists(read_plain_pickle(path), path)
+    part = "eval" if split == "val" else split
+    names = [f"{folder}MP3D_{s}_{part}_10.29.pkl" for folder in ("", "annotations/") for s in ("seleted", "selected")]
+    path = find_file(root, names, "mp3d_amodal")
+    images, annotations = _lists(path)
     builder = DatasetBuilder("mp3d_amodal", root, split, path)
-    builder.categories, category_ids = _categories(annotations)
+    listed = [a["regions"] for a in annotations if isinstance(a, Mapping) and isinstance(a.get("regions"), list)]
+    found = {name for regions in listed for name in map(_category, regions) if name}
+    builder.categories = dict(enumerate([*MPCAT40, *sorted(found.difference(MPCAT40))]))
+    category_ids = {name: i for i, name in builder.categories.items()}
 
     own_ids = all(isinstance(image, Mapping) and is_int(image.get("id")) for image in images)
-    folder = _image_folder(root, split_name, images)
+    folder = _image_folder(root, part, images)
     instance_id = 0
     for position, (image, annotation) in enumerate(zip(images, annotations, strict=True), start=1):
         regions = annotation.get("regions") if isinstance(annotation, Mapping) else None
         if not isinstance(image, Mapping) or not isinstance(regions, list):
             builder.skip("image or its annotation without regions", f"image number {position}")
-            instance_id += len(regions) if isinstance(regions, list) else 0
             continue
-        image_id = image["id"] if own_ids else position
+        image_id, name = image["id"] if own_ids else position, own_file_name(image)
         if own_ids and annotation.get("image_id", image_id) != image_id:
             builder.skip("image and annotation at the same place have different ids", f"image {image_id}")
+        elif name is None:
+            builder.skip("image without file name", f"image {image_id}")
         else:
-            _add_image(builder, {**image, "id": image_id}, folder, annotation.get("depth_constraint"))
-        for number, region in enumerate(regions, start=1):
+            with builder.skipping(f"image {image_id}"):
+                inside(folder, name)
+                pairs = depth_pairs(annotation.get("depth_constraint"))
+                builder.add_image({**image, "id": image_id}, name, folder, pairs)
+        for number, region in enumerate(records(builder, regions, "region"), start=1):
             instance_id += 1
-            record = f"image {image_id}, region {number}"
-            if not isinstance(region, Mapping):
-                builder.skip("region is not an object", record)
-                continue
-            category = _category(region)
-            builder.add_instance(
-                record,
-                image_id=image_id,
-                instance_id=instance_id,
-                category_id=None if category is None else category_ids.get(category),
-                amodal=region.get("segmentation") or [],
-                visible=region.get("visible_mask") or [],
-                is_stuff=bool(region.get("isStuff")),
-                order=region.get("order"),
-            )
+            visible, category_id = region.get("visible_mask") or [], category_ids.get(_category(region) or "")
+            about = {"image_id": image_id, "instance_id": instance_id, "category_id": category_id, "visible": visible}
+            _add_region(builder, f"image {image_id}, region {number}", region, **about)
     return builder.finish()
 
 
-def _lists(data: object, path: Path) -> tuple[list, list]:
+def _lists(path: Path) -> tuple[list, list]:
+    """The images and annotations in the pickle."""
+    data = read_plain_pickle(path)
     images, annotations = (data.get(key) if isinstance(data, dict) else None for key in ("images", "annotations"))
-    if not (isinstance(images, list) and isinstance(annotations, list)):
-        found = f"the keys {', '.join(map(str, list(data)[:20]))}" if isinstance(data, dict) else type(data).__name__
-        raise InputError(
-            file=path,
-            rule=f"the pickle must hold a dict with lists images and annotations, found {found}",
-            remedy="Use the file as distributed",
-        )
-    if len(images) != len(annotations):
-        raise InputError(
-            file=path,
-            rule=f"images and annotations belong together by position: found {len(images)} and {len(annotations)}",
-            remedy="Use the file as distributed",
-        )
+    if not isinstance(images, list) or not isinstance(annotations, list) or len(images) != len(annotations):
+        rule = "the pickle must hold a dict with images and annotations, two lists of the same length"
+        raise InputError(file=path, rule=rule, remedy="Use the file as distributed")
     return images, annotations
-
-
-def _add_image(builder: DatasetBuilder, image: dict, folder: Path, depth_constraint: object) -> None:
-    if not isinstance(image.get("file_name"), str):
-        return builder.skip("image without file name", f"image {image['id']}")
-    with builder.skipping(f"image {image['id']}"):
-        inside(folder, image["file_name"])
-        builder.add_image(image, image["file_name"], folder, depth_pairs(depth_constraint))
 
 
 def _image_folder(root: Path, split: str, images: list) -> Path:
     """The folder in which the first image is found, since the archive's layout is not documented."""
     candidates = [root / f"mp3d_{split}", root / f"mp3d_{split}" / "images", root / "images", root]
-    for image in images:
-        if isinstance(image, Mapping) and isinstance(image.get("file_name"), str):
-            for folder in candidates:
-                try:
-                    if inside(folder, image["file_name"]).is_file():
-                        return folder
-                except (InputError, OSError):  # the name leads out of the folder, or is too long
-                    continue
-            break
-    return candidates[0]
+    first = own_file_name(images[0]) if images and isinstance(images[0], Mapping) else None
+    return next((folder for folder in candidates if first and os.path.isfile(folder / first)), candidates[0])
 
 
-def _category(region: object) -> int | str | None:
-    """Matterport's number, or a name that Matterport lacks; None if the region has no category."""
+def _category(region: object) -> str | None:
+    """Its name, for a number Matterport's; None if the region has no category."""
     value = region.get("category_id") if isinstance(region, Mapping) else None
-    if isinstance(value, bytes):
-        value = value.decode("latin1")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str):
-        value = value.strip()
-        if value.isascii() and value.isdigit() and len(value) < 10:
-            return int(value)
-        return MPCAT40.index(value) if value in MPCAT40 else value or None
-    return value if is_int(value) and value >= 0 else None
-
-
-def _categories(annotations: list) -> tuple[dict[int, str], dict[int | str, int]]:
-    """Id -> name, and a region's category -> id; names that Matterport lacks get ids after all numbers."""
-    regions = [a["regions"] for a in annotations if isinstance(a, Mapping) and isinstance(a.get("regions"), list)]
-    found = {_category(region) for listed in regions for region in listed} - {None}
-    numbers = sorted({value for value in found if isinstance(value, int)} | set(range(len(MPCAT40))))
-    names = {n: MPCAT40[n] if n < len(MPCAT40) else f"category {n}" for n in numbers}
-    ids: dict[int | str, int] = {n: n for n in numbers}
-    for i, name in enumerate(sorted(value for value in found if isinstance(value, str)), start=numbers[-1] + 1):
-        names[i], ids[name] = name, i
-    return names, ids
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        return value.strip() or None
+    if not (isinstance(value, str) or is_int(value)) or int(value) < 0:
+        return None
+    return MPCAT40[int(value)] if int(value) < len(MPCAT40) else f"category {value}"

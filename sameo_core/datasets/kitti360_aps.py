@@ -1,6 +1,6 @@
 """KITTI-360-APS (Mohan and Valada, CVPR 2022): street scenes; each frame has a PNG of instance ids and a JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,25 +24,22 @@ CATEGORIES = dict(  # Cityscapes' ids (not its train ids)
 FIRST_THING_CATEGORY = 24
 
 
-def read_kitti360_aps(root: Path, split: str, sequences: Sequence[str] | None = None) -> AmodalDataset:
+def read_kitti360_aps(root: Path, split: str) -> AmodalDataset:
     """KITTI-360-APS, in the layout of AmodalSynthDrive, the sister set that the official evaluation reads.
 
     We have not verified this. The reader looks for ``<frame>_ampano.png`` with ``<frame>_ampano.json`` at any depth
-    below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/; or, given `sequences`, below the folders of
-    these names anywhere in amodal_panoptic_seg/. Images are those of KITTI-360 (data_2d_raw/<sequence>/image_00/
-    data_rect/<frame>.png), or in the PNG's path with images/ instead of amodal_panoptic_seg/.
+    below {split}/amodal_panoptic_seg/ or amodal_panoptic_seg/{split}/. Images are those of KITTI-360
+    (data_2d_raw/<sequence>/image_00/data_rect/<frame>.png), or in the PNG's path with images/ instead of
+    amodal_panoptic_seg/.
 
     A thing is visible where the PNG has its id; without an amodal mask in the JSON it is fully visible. Its category is
     id // 1000. Stuff (ids below 1000) is read if the JSON lists it. Image ids number the frames from 1. Image sizes are
     read at once, masks on demand.
 
-    Args:
-        sequences: the split's sequences, for a download without a folder per split.
-
     Raises:
         InputError: no frame is found (lists what is there); see `DatasetBuilder.finish`.
     """
-    frames = _frames(root, split, sequences)
+    frames = _frames(root, split)
     builder = DatasetBuilder("kitti360_aps", root, split, frames[0].parent, CATEGORIES)
     for image_id, path in enumerate(frames, start=1):
         with builder.skipping(f"frame {path.parent.name}/{path.name}"):
@@ -53,22 +50,16 @@ def read_kitti360_aps(root: Path, split: str, sequences: Sequence[str] | None = 
     return builder.finish()
 
 
-def _frames(root: Path, split: str, sequences: Sequence[str] | None) -> list[Path]:
-    if sequences is None:
-        folders = [root / split / "amodal_panoptic_seg", root / "amodal_panoptic_seg" / split]
-        frames = [path for folder in folders for path in folder.rglob("*_ampano.png")]
-    else:
-        everywhere = (root / "amodal_panoptic_seg").rglob("*_ampano.png")
-        frames = [path for path in everywhere if set(sequences) & set(path.relative_to(root).parts)]
-    if frames:
-        return sorted(frames)
-    sought = "" if sequences is None else f", nor in sequences {list(sequences)}"
+def _frames(root: Path, split: str) -> list[Path]:
+    folders = [root / split / "amodal_panoptic_seg", root / "amodal_panoptic_seg" / split]
+    if frames := sorted(path for folder in folders for path in folder.rglob("*_ampano.png")):
+        return frames
     there = sorted(p.relative_to(root).as_posix() for pattern in ("*", "*/*") for p in root.glob(pattern))
     raise InputError(
         file=root,
-        rule=f"no <frame>_ampano.png below {split}/amodal_panoptic_seg or amodal_panoptic_seg/{split}"
-        f"{sought}; found {', '.join(there[:30]) or 'nothing'}",
-        remedy="Where there are no folders for splits, give sequences=[...]; if the layout is another, tell us",
+        rule=f"no <frame>_ampano.png below {split}/amodal_panoptic_seg or amodal_panoptic_seg/{split}; "
+        f"found {', '.join(there[:30]) or 'nothing'}",
+        remedy="Move the split's folders there",
     )
 
 
@@ -83,25 +74,22 @@ def _image_of(root: Path, ids_png: Path) -> str:
 
 def _read_frame(path: Path, image_id: int, size: tuple[int, int], builder: DatasetBuilder) -> None:
     frame = f"frame {path.parent.name}/{path.name.removesuffix('_ampano.png')}"
-    json_path = path.with_suffix(".json")
     try:
         ids = read_ids_png(path, *size)
-        if not json_path.is_file():
-            return builder.skip("frame without JSON", frame)
-        listed = read_json(json_path, [])
+        content = read_json(path.with_suffix(".json"), [])
     except InputError as error:
         return builder.skip(rule_name(error).split(",")[0], frame)
-    seen = set(np.unique(ids).tolist())
-    for key, item in listed.items():
-        record = f"{frame}, object {key[:20]}"
-        if not (key.isascii() and key.isdigit() and len(key) < 6) or not isinstance(item, Mapping):
+    listed = {int(key) if key.isdecimal() and len(key) < 6 else key: item for key, item in content.items()}
+    for number, item in listed.items():
+        record = f"{frame}, object {number!s:.20}"
+        if isinstance(number, str) or not isinstance(item, Mapping):
             builder.skip("object without a whole-number id", record)
         elif is_crowd(item):
             builder.skip("crowd region", record)
         else:
-            _add_object(builder, record, image_id, int(key), item, ids)
-    for number in sorted(seen - {int(key) for key in listed if key.isascii() and key.isdigit() and len(key) < 6}):
-        if number >= FIRST_THING:
+            _add_object(builder, record, image_id, number, item, ids)
+    for number in np.unique(ids[ids >= FIRST_THING]).tolist():
+        if number not in listed:
             builder.skip("thing in the PNG that the JSON does not list", f"{frame}, object {number}")
 
 

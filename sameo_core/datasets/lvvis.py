@@ -6,33 +6,23 @@ from pathlib import Path
 from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, records
 from sameo_core.datasets.dataset import AmodalDataset
 from sameo_core.datasets.files import find_file, read_json
-from sameo_core.errors import InputError
 
 
-def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every_nth_frame: int = 1) -> AmodalDataset:
+def read_lvvis(root: Path, split: str) -> AmodalDataset:
     """LV-VIS as distributed: {split}_instances.json, frames in {split}/JPEGImages/<video>/<frame>.jpg.
 
     Each frame with at least one mask becomes an image. Image ids number all frames of the file from 1, instance ids
-    all frames of all objects, so neither depends on `every_nth_frame`. "train" is not annotated exhaustively; labels of
-    "test" are not public.
-
-    Args:
-        annotation_file: another file of the same format, relative to `root`.
-        every_nth_frame: take frames 0, n, 2n, ... of each video.
+    all frames of all objects. "train" is not annotated exhaustively; labels of "test" are not public.
 
     Raises:
-        InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`; `every_nth_frame` < 1.
+        InputError: see `read_json`, `find_file`, `DatasetBuilder.finish`.
     """
-    if every_nth_frame < 1:
-        rule = f"at least 1, found {every_nth_frame}"
-        raise InputError(file="every_nth_frame", rule=rule, remedy="Give 1 for all frames")
-    names = [f"{folder}{split}_instances.json" for folder in ("", "annotations/")]
-    path = find_file(root, [annotation_file] if annotation_file else names, "lvvis")
+    path = find_file(root, [f"{folder}{split}_instances.json" for folder in ("", "annotations/")], "lvvis")
     data = read_json(path, ["videos", "annotations", "categories"])
     builder = DatasetBuilder("lvvis", root, split, path)
     builder.add_categories(data["categories"])
 
-    first_image = _add_frames(builder, data, root / split / "JPEGImages", every_nth_frame)
+    first_image = _add_frames(builder, data, root / split / "JPEGImages")
     next_instance = 1
     for annotation in records(builder, data["annotations"], "annotation"):
         record, masks = f"annotation {annotation.get('id')}", annotation.get("segmentations")
@@ -44,21 +34,21 @@ def read_lvvis(root: Path, split: str, annotation_file: str | None = None, every
         elif not isinstance(masks, list) or len(masks) != first_image[video_id][1]:
             builder.skip("masks and frames differ in number", record)
         else:
-            for t in range(0, len(masks), every_nth_frame):
-                if masks[t]:
+            for t, mask in enumerate(masks):
+                if mask:
                     builder.add_instance(
                         f"{record}, frame {t}",
                         image_id=first_image[video_id][0] + t,
                         instance_id=next_instance + t,
                         category_id=annotation.get("category_id"),
                         amodal=None,
-                        visible=masks[t],
+                        visible=mask,
                     )
         next_instance += len(masks) if isinstance(masks, list) else 0
     return builder.finish()
 
 
-def _add_frames(builder: DatasetBuilder, data: dict, folder: Path, every_nth_frame: int) -> dict[int, tuple[int, int]]:
+def _add_frames(builder: DatasetBuilder, data: dict, folder: Path) -> dict[int, tuple[int, int]]:
     """Add the frames with a mask; return, per video, the image id of frame 0 and the number of frames."""
     annotated: dict[int, set[int]] = {}  # video -> frames with a mask
     for annotation in data["annotations"]:
@@ -78,8 +68,8 @@ def _add_frames(builder: DatasetBuilder, data: dict, folder: Path, every_nth_fra
             builder.skip("video without file names", record)
             continue
         first_image[video["id"]] = next_image, len(frames)
-        for t in range(0, len(frames), every_nth_frame):
-            if t in annotated.get(video["id"], ()):
+        for t in sorted(annotated.get(video["id"], ())):
+            if t < len(frames):
                 file_name = "/".join(frames[t].replace("\\", "/").split("/")[-2:])
                 builder.add_image({**video, "id": next_image + t}, file_name, folder)
         next_image += len(frames)

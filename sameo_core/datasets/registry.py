@@ -4,13 +4,11 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from sameo_core.config import DataConfig
 from sameo_core.datasets.amodal_lvis import read_amodal_lvis
 from sameo_core.datasets.base import AmodalImage
 from sameo_core.datasets.coco import (
@@ -80,67 +78,46 @@ def load_dataset(name: str, root: str | Path, split: str = "val", **options: Any
 # ------------------------------------------------------------------------------------------------- what is on the disk
 
 
-@dataclass(frozen=True)
-class Holding:
-    """One line of the inventory: a split as found on disk and as published."""
-
-    name: str
-    split: str
-    state: str  # "present", "absent", "not readable"; followed by "(no reader)" if load_dataset has none
-    images: int | None
-    instances: int | None
-    published: Published
-    licence: str
-    folder: Path
-
-
-def inventory(root: Path) -> tuple[list[Holding], list[str]]:
-    """Whether each data set is on disk, and how many images and instances it has and should have.
-
-    Args:
-        root: the folder that holds the sets' folders; `Profile.data_folder`.
+def inventory(root: Path) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Whether each data set is in a folder below `root`, and how many images and instances it has and should have.
 
     Returns:
-        one line per set and split, and the errors of those that cannot be read.
+        one row per set and split: name, split, state, images, instances (both "found / published", "-" if unknown or
+        absent), folder, licence; and the errors of those that cannot be read.
     """
-    paper = DataConfig()
-    names = dict.fromkeys([*paper.train, *paper.held_out, *paper.visible_only, *READERS])
-    holdings, problems = [], []
+    rows, problems = [], []
     for name, source in load_sources().items():
-        if name not in names:
-            continue
         folder = root / name
-        for published in source.counts or (Published("all", "unknown"),):
-            state, images, instances, problem = _holding(name, folder, published.split)
-            holdings.append(Holding(name, published.split, state, images, instances, published, source.licence, folder))
-            problems += [problem] if problem else []
-    return holdings, problems
+        for published in source.counts or (Published("all", "unknown"),) if name in READERS else ():
+            state = "absent"
+            found: tuple[int | None, int | None] = (None, None)
+            if folder.is_dir():
+                try:
+                    state, found = "present", _count(name, folder, published.split)
+                except InputError as error:
+                    state = "not readable"
+                    problems.append(str(error))
+            counts = zip(found, (published.images, published.instances), strict=True)
+            shown = (" / ".join("-" if n is None else f"{n:,}" for n in pair) for pair in counts)
+            rows.append((name, published.split, state, *shown, str(folder), source.licence))
+    return rows, problems
 
 
-def _holding(name: str, folder: Path, split: str) -> tuple[str, int | None, int | None, str | None]:
-    """State, images, instances and error of a split; for "all", the sum of the splits on disk."""
-    here = "present" if folder.is_dir() else "absent"
-    if name not in READERS:
-        return f"{here} (no reader)", None, None, None
-    if here == "absent":
-        return here, None, None, None
+def _count(name: str, folder: Path, split: str) -> tuple[int, int]:
+    """Images and instances on disk of a split; for "all", of all splits that can be read."""
     found, problem = [], None
     for part in ("train", "val", "test") if split == "all" else (split,):
         try:
             found.append(load_dataset(name, folder, part).summary())
         except InputError as error:
-            problem = problem or str(error)
-    if not found:
-        return "not readable", None, None, problem
-    return "present", sum(part["images"] for part in found), sum(part["instances"] for part in found), None
+            problem = problem or error
+    if problem and not found:
+        raise problem
+    return sum(part["images"] for part in found), sum(part["instances"] for part in found)
 
 
 def bad_images(root: Path) -> Iterator[InputError]:
-    """Read every image of every data set on disk; yield an error per unreadable image.
-
-    Args:
-        root: as for `inventory`.
-    """
+    """Read every image of every data set below `root`; yield an error per unreadable image."""
     for name, split in itertools.product(READERS, ("train", "val", "test")):
         try:
             dataset = load_dataset(name, root / name, split)
@@ -160,21 +137,12 @@ def _fault(image: AmodalImage) -> InputError | None:
     return None
 
 
-def inventory_table(holdings: Sequence[Holding]) -> str:
-    """The inventory as aligned columns; counts are "found / published", "-" if unknown or absent."""
-    rows = [("data set", "split", "state", "images", "instances", "folder", "licence")]
-    named = set()
-    for holding in holdings:
-        images, instances = (
-            f"{_count(getattr(holding, what))} / {_count(getattr(holding.published, what))}"
-            for what in ("images", "instances")
-        )
-        about = (holding.name, str(holding.folder), holding.licence) if holding.name not in named else ("", "", "")
-        named.add(holding.name)  # name, folder and licence on its first line only
-        rows.append((about[0], holding.split, holding.state, images, instances, *about[1:]))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
+def inventory_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """The inventory as aligned columns; name, folder and licence on a set's first line only."""
+    shown: list[tuple[str, ...]] = [("data set", "split", "state", "images", "instances", "folder", "licence")]
+    named = ""
+    for row in rows:
+        shown.append(row if row[0] != named else ("", *row[1:5], "", ""))
+        named = row[0]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from sameo_core.datasets.builder import DatasetBuilder, is_crowd, is_int, own_file_name, records
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd, own_file_name, records
 from sameo_core.datasets.dataset import AmodalDataset
-from sameo_core.datasets.files import check_option, read_json
+from sameo_core.datasets.files import read_json
 from sameo_core.datasets.images import inside, npz_layers, npz_shape
 from sameo_core.errors import InputError
 from sameo_core.masks import encode_mask
@@ -14,8 +14,8 @@ from sameo_core.masks import encode_mask
 HIDDEN, VISIBLE = 2, 1  # values in the npz; 0 is background
 
 
-def read_walt(root: Path, split: str, form: str | None = None) -> AmodalDataset:
-    """Composed images in one of the two forms that WALT's generator writes.
+def read_walt(root: Path, split: str) -> AmodalDataset:
+    """Composed images in one of the two forms that WALT's generator writes; if both are there, in the exact first one.
 
     "npz": images/<time>.jpg with Segmentation/<time>.npz, whose array ``mask`` (objects, h, w, 3) holds 1 where an
     object is visible and 2 where it is hidden; objects in paste order, the last in front. "json": ann.json with
@@ -23,26 +23,22 @@ def read_walt(root: Path, split: str, form: str | None = None) -> AmodalDataset:
     split is "train" or "test" (or "val" for "test"). The paste order is random, so many occlusions are unnatural: see
     `cleaning`. Of the npz form only headers are read at once, masks on demand.
 
-    Args:
-        form: "npz" or "json"; None: npz if present, because its masks are exact.
-
     Raises:
         InputError: neither form is found; see `read_json`, `DatasetBuilder.finish`.
     """
-    check_option("form", form, ("npz", "json"))
     folder_names = [name for s in dict.fromkeys([split, split.replace("val", "test")]) for name in (f"cwalt_{s}", s)]
     folders = [root / name for name in folder_names] + [root]
     for folder in folders:
-        if form != "json" and (folder / "Segmentation").is_dir():
+        if (folder / "Segmentation").is_dir():
             return _read_npz(root, split, folder)
-        if form != "npz" and (folder / "ann.json").is_file():
+        if (folder / "ann.json").is_file():
             return _read_json(root, split, folder)
     there = sorted(p.name for p in root.iterdir())[:20] if root.is_dir() else []
     raise InputError(
         file=root,
         rule=f"walt needs a folder Segmentation or a file ann.json in {', '.join(folder_names)} or the root itself; "
         f"found {', '.join(there) or 'nothing'}",
-        remedy="Check root, split and form, see data/README.md for the download",
+        remedy="Check root and split, see data/README.md for the download",
     )
 
 
@@ -99,14 +95,13 @@ def _read_json(root: Path, split: str, folder: Path) -> AmodalDataset:
         if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
             builder.skip("segmentation without visible and full polygons", record)
             continue
-        visible, full = _polygons(parts, "visible"), _polygons(parts, "full")
         builder.add_instance(
             record,
             image_id=annotation.get("image_id"),
             instance_id=annotation.get("id"),
-            category_id=annotation["category_id"] if is_int(annotation.get("category_id")) else None,
-            amodal=full,
-            visible=visible,
+            category_id=annotation.get("category_id"),
+            amodal=_polygons(parts, "full"),
+            visible=_polygons(parts, "visible"),
         )
     return builder.finish()
 
