@@ -135,7 +135,6 @@ CASES = [
     ("datasets.coco.read_kins", lambda d: Given(d.folder, "val", "2021"), "version"),
     ("datasets.load_dataset", lambda d: Given("coco", d.coco(annotations=[NOTHING_VISIBLE])), "val.json"),
     ("datasets.dyce.read_dyce", lambda d: Given(d.folder, "val_real"), "split"),
-    ("datasets.walt.read_walt", lambda d: Given(d.folder, "val", "xml"), "form"),
     ("datasets.AmodalImage.read", lambda d: Given(d.image()), "a.png", "image 3"),
     ("datasets.AmodalDataset.census", lambda d: Given(d.changed_dataset()), "val.json"),
     ("datasets.AmodalDataset.to_coco", lambda d: Given(visible_set(d)), "data set", "instance 1"),
