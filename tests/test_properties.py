@@ -5,7 +5,6 @@ A mask is drawn as one whole number whose bits are its pixels: that is quick, an
 """
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from conftest import rectangle
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sameo_core.config import SynthesisConfig
-from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import (
     decode_rle,
@@ -225,31 +223,6 @@ def test_occlusion_rates_under_composition(four):
     assert occlusion_rate(amodal, behind_two | (other & ~amodal)) == rate_two  # what lies outside plays no part
     perfect = region_iou(amodal, amodal, behind_two)
     assert perfect.full == 1 and (perfect.hidden == 1) == (rate_two > 0) and (perfect.visible == 1) == behind_two.any()
-
-
-@few
-@given(masks_of_one_size(4, largest=7), st.booleans())
-def test_a_stack_of_objects_shares_out_the_pixels(four, front_first):
-    """Every pixel that any object covers belongs to one visible mask: the front-most object's."""
-    builder = DatasetBuilder("stack", Path("."), "val", Path("a.json"), {1: "thing"})
-    height, width = four[0].shape
-    builder.add_image({"id": 1, "height": height, "width": width}, "a.png", Path("."))
-    for i, mask in enumerate(four):
-        ids = {"image_id": 1, "instance_id": i, "category_id": 1}
-        builder.add_instance(f"annotation {i}", **ids, amodal=encode_mask(mask), visible=FULLY_VISIBLE)
-    builder.stack_instances(1, front_first)
-    kept = {item.instance_id: item for item in builder._instances[1]}
-    order = range(4) if front_first else range(3, -1, -1)
-    covered = np.zeros_like(four[0])
-    for i in order:
-        seen = four[i] & ~covered
-        covered |= four[i]
-        assert (i in kept) == seen.any()
-        if i in kept:
-            np.testing.assert_array_equal(kept[i].visible, seen)
-            assert kept[i].occlusion_rate == occlusion_rate(four[i], seen)
-            np.testing.assert_array_equal(kept[i].hidden, four[i] & ~seen)
-    assert sum(item.visible_area for item in kept.values()) == covered.sum()
 
 
 @some_hundred
