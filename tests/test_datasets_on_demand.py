@@ -1,6 +1,5 @@
 """What is read when: opening decodes no mask, one pass counts them all, and nothing outlives the file it came from."""
 
-import itertools
 import json
 import os
 import pickle
@@ -120,88 +119,43 @@ def test_an_image_travels_to_worker_processes_without_its_data_set(tmp_path):
 # ------------------------------------------------------------------------------------------------ rules of ids
 
 
-def is_id(value):
-    return type(value) is int and -(2**63) < value < 2**63
-
-
-def expected_by_hand(data):
-    """What the reader's docstring says, record by record: image id -> annotation ids, and the skipped ones by rule."""
-    skipped, images, numbered = {}, {}, []
-
-    def skip(rule, kind, number, record):
-        name = record.get("id") if isinstance(record, dict) else f"number {number}"
-        skipped.setdefault(rule, []).append(f"{kind} {name}")
-
-    for number, record in enumerate(data["images"], start=1):
-        image = record if isinstance(record, dict) else {}
-        if not isinstance(image.get("file_name"), str) or image["file_name"] == "":
-            skip("image without file name", "image", number, record)
-        elif not is_id(image.get("id")):
-            skip("image without a whole-number id", "image", number, record)
-        elif not all(is_id(image.get(key)) and image[key] > 0 for key in ("height", "width")):
-            skip("image without height and width", "image", number, record)
-        elif image["id"] in images:
-            skip("image id used twice", "image", number, record)
-        else:
-            images[image["id"]] = []
-    own_ids = [a["id"] for a in data["annotations"] if isinstance(a, dict) and is_id(a.get("id"))]
-    anew = itertools.count(max([0, *own_ids]) + 1)
-    for number, record in enumerate(data["annotations"], start=1):
-        annotation = record if isinstance(record, dict) else {}
-        if annotation.get("iscrowd") not in (None, 0, "no"):
-            skip("crowd region", "annotation", number, record)
-        elif not is_id(annotation.get("image_id")) or annotation["image_id"] not in images:
-            skip("annotation without image", "annotation", number, record)
-        else:
-            own = is_id(annotation.get("id")) and annotation["id"] not in numbered
-            numbered.append(annotation["id"] if own else next(anew))
-            images[annotation["image_id"]].append(numbered[-1])
-    return images, skipped
-
-
-odd = st.sampled_from([None, True, "1", 1.0, -1, 0, 3, 2**63, [1], {}])
-ids = st.one_of(st.integers(0, 3), odd)
-often = st.integers(0, 9)
-lengths = often.flatmap(lambda n: st.just(SIDE) if n else odd)
-some_images = st.lists(
-    often.flatmap(
-        lambda n: (
-            st.fixed_dictionaries(
-                {"id": ids, "height": lengths, "width": lengths, "file_name": st.sampled_from(["a.jpg", "é", "", None])}
-            )
-            if n
-            else odd
-        )
-    ),
-    max_size=6,
-)
-some_annotations = st.lists(
-    often.flatmap(
-        lambda n: (
-            st.fixed_dictionaries({"id": ids, "image_id": ids, "iscrowd": st.sampled_from([0, 0, 1, "no", None])})
-            if n
-            else odd
-        )
-    ),
-    max_size=8,
-)
-
-
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
-@given(some_images, some_annotations)
-def test_ids_are_decided_as_record_by_record(tmp_path, images, annotations):
+def test_ids_are_decided_for_all_records_at_once(tmp_path):
+    image = {"file_name": "a.jpg", "height": SIDE, "width": SIDE}
     masks = {"category_id": 1, "segmentation": [0, 0, 4, 0, 4, 4], "visible_mask": [0, 0, 4, 0, 4, 4]}
-    annotations = [{**masks, **a} if isinstance(a, dict) else a for a in annotations]
-    fixed = {"id": 77, "image_id": 99} | masks
     data = {
-        "images": [*images, {"id": 99, "file_name": "z", "height": SIDE, "width": SIDE}],
-        "annotations": [*annotations, fixed],
         "categories": [{"id": 1, "name": "cup"}],
+        "images": [
+            image | {"id": 8, "width": 0},
+            image | {"id": 8},
+            image | {"id": 2},
+            image | {"id": 8},
+            *(image | {"id": odd} for odd in ("3", True, 2**63)),
+            image | {"id": 4, "file_name": ""},
+            "no object",
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 2} | masks,
+            {"id": 1, "image_id": 8} | masks,  # the first one keeps this id
+            {"image_id": 8} | masks,
+            {"id": 30, "image_id": 99} | masks,
+            {"id": 5, "image_id": "8"} | masks,
+            {"id": 6, "image_id": 8, "iscrowd": 1} | masks,
+            {"id": 7, "image_id": 8, "iscrowd": "no"} | masks,
+            {"id": -4, "image_id": 2} | masks,
+            None,
+        ],
     }
     dataset = load(tmp_path, data)
-    images, skipped = expected_by_hand(data)
-    assert {image.image_id: [i.instance_id for i in image.instances] for image in dataset} == images
-    assert list(images) == [image.image_id for image in dataset] and dataset.skipped == skipped
+    found = [(image.image_id, [item.instance_id for item in image.instances]) for image in dataset]
+    assert found == [(8, [31, 32, 7]), (2, [1, -4])]  # new ids are above the file's largest
+    assert dataset.skipped == {
+        "image without file name": ["image 4", "image number 9"],
+        "image without a whole-number id": ["image 3", "image True", "image 9223372036854775808"],
+        "image without height and width": ["image 8"],
+        "image id used twice": ["image 8"],
+        "annotation without image": ["annotation 30", "annotation 5", "annotation number 9"],
+        "crowd region": ["annotation 6"],
+    }
 
 
 def two_files(root, first, second):
@@ -356,9 +310,9 @@ def test_where_masks_cannot_be_kept_they_are_read(tmp_path, kept):
 def test_the_fingerprint_of_many_files_is_kept_until_their_folders_change(tmp_path, kept, monkeypatch):
     draw_dataset("pix2gestalt", tmp_path, "val", 12, jobs=1)
     every = load_dataset("pix2gestalt", tmp_path, "val").fingerprint()
-    looked_at, stamp, size = [], builder._stamp, dataset_module._file_size
-    monkeypatch.setattr(builder, "_stamp", lambda path: looked_at.append(path) or stamp(path))
-    monkeypatch.setattr(dataset_module, "_file_size", lambda path: looked_at.append(path) or size(path))
+    looked_at, stamp = [], files.size_and_time
+    for module in (builder, dataset_module):
+        monkeypatch.setattr(module, "size_and_time", lambda path: looked_at.append(path) or stamp(path))
     monkeypatch.setattr(files, "SAMPLE", 3)
 
     def fingerprint():

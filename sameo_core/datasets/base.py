@@ -148,10 +148,7 @@ class AmodalImage:
         return found
 
     def read(self, needed: tuple[int, int] | None = None) -> Image:
-        """The pixels as RGB "h w 3"; see `read_image`.
-
-        A JPEG at least twice as large as `needed` (height, width) is decoded at 1/2, 1/4 or 1/8 of its size, but no
-        smaller than needed.
+        """The pixels as RGB "h w 3"; a JPEG twice as large as `needed` (height, width) at 1/2, 1/4 or 1/8 of its size.
 
         Raises:
             InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.

@@ -5,7 +5,7 @@ by rule. Boxes, areas and rates come from the masks. A faulty file, or one witho
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from sameo_core.datasets.base import AmodalImage, AmodalInstance, Instances, InstancesOnDemand, LazyImages
 from sameo_core.datasets.dataset import AmodalDataset
-from sameo_core.datasets.files import LENIENT, kept_digest
+from sameo_core.datasets.files import LENIENT, kept_digest, size_and_time
 from sameo_core.datasets.kept_masks import unpack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, segmentation_to_rle, union_rle
@@ -203,18 +203,17 @@ class DatasetBuilder:
         about = {**self._images[image_id], "instances": instances}
         return AmodalImage(image_id, path=about.pop("folder") / about["file_name"], **about)
 
-    def finish(self, images: LazyImages | None = None) -> AmodalDataset:
+    def finish(self, images: Sequence | None = None) -> AmodalDataset:
         """The data set of the added images, or of `images`.
 
         Raises:
             InputError: no object is left; to check, lazy images are read until one has an object.
         """
-        if images is None and self._later:
-            images = _MaskFileImages(self)
-        ready = [self.image(i, tuple(self._instances[i])) for i in self._images] if images is None else images
-        dataset = AmodalDataset(self.name, self.root, self.split, self.categories, ready, self.skipped)
-        numbers = range(len(ready)) if images is None else images.occupied().tolist()
-        census = dataset.known_census()
+        if images is None:
+            listed = (self.image(image_id, tuple(found)) for image_id, found in self._instances.items())
+            images = _MaskFileImages(self) if self._later else list(listed)
+        dataset = AmodalDataset(self.name, self.root, self.split, self.categories, images, self.skipped)
+        census, numbers = dataset.known_census(), dataset.images.occupied().tolist()
         if not (any(len(dataset[number].instances) for number in numbers) if census is None else len(census)):
             counts = [f"{rule}: {len(records)} (first {records[0]})" for rule, records in dataset.skipped.items()]
             raise InputError(
@@ -266,21 +265,14 @@ class _MaskFileImages(LazyImages):
         for image_id in map(self.ids.__getitem__, numbers):
             read, find_files = self.builder._later[image_id]
             files = list(find_files())
-            yield f"{self._identity(image_id)}{[read.args, *map(_stamp, files)]}", files
+            stamps = [(str(path), *size_and_time(path)) for path in files]
+            yield f"{self._identity(image_id)}{[read.args, *stamps]}", files
 
 
 def _read_instances(alone: DatasetBuilder, image_id: int, read: Callable[[DatasetBuilder], None]) -> Instances:
     """The objects that `read` adds to the builder's only image, and the records that it skips."""
     read(alone)
     return tuple(alone._instances[image_id]), alone.skipped
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-        return str(path), status.st_size, status.st_mtime_ns
-    except (OSError, ValueError):  # missing, or an invalid name
-        return str(path), -1, -1
 
 
 def rule_name(error: InputError) -> str:

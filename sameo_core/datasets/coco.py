@@ -101,8 +101,9 @@ KINS_EDITIONS = {
             "i_segm",
             visible_required=True,
             box_keys=("a_bbox", "i_bbox"),
-            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; order in it by
-        ),  # distance: 0 if alone, else from 1
+            # cluster of overlapping objects; order in it by distance: 0 if alone, else from 1
+            instance_keys=("oco_id", "ico_id"),
+        ),
     ),
 }
 KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
@@ -127,10 +128,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
     }
     path = find_file(root, list(candidates), "kins")
     edition = candidates[path.relative_to(root).as_posix()]
-    index = index_coco(path)
-    for what in ("amodal", "visible"):
-        find_key(index.tables["annotations"], [getattr(edition.form, f"{what}_key")], what, path)
-    return read_coco_files("kins", root, split, [(index, root / KINS_FOLDERS[split])], edition.form)
+    return read_coco_files("kins", root, split, [(index_coco(path), root / KINS_FOLDERS[split])], edition.form)
 
 
 # ------------------------------------------------------------------------- your own COCO files, with amodal masks

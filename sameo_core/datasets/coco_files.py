@@ -28,8 +28,7 @@ class CocoFormat:
 
     amodal_key: str | None = "segmentation"  # None for a visible-only data set
     visible_key: str = "visible_mask"
-    visible_required: bool = False  # skip objects without visible mask; else they are fully visible, unless the record
-    # marks them as occluded
+    visible_required: bool = False  # skip all objects without visible mask; else those that are marked as occluded
     box_keys: tuple[str, ...] = ()  # keys of xywh boxes that, if present, must overlap the image
     image_keys: tuple[str, ...] = ()  # kept in `AmodalImage.extras`
     instance_keys: tuple[str, ...] = ()  # kept in `AmodalInstance.extras`

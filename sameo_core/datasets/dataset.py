@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from sameo_core.datasets.base import AmodalImage, AmodalInstance, Instances, InstancesOnDemand, LazyImages
-from sameo_core.datasets.files import LENIENT, cache_file, kept_digest, load_arrays, save_arrays
+from sameo_core.datasets.files import LENIENT, cache_file, kept_digest, load_arrays, save_arrays, size_and_time
 from sameo_core.datasets.kept_masks import pack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, xyxy_to_xywh
@@ -256,7 +256,7 @@ class AmodalDataset(Sequence):
 
         def texts(numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
             for image in map(self.images.__getitem__, numbers):
-                yield f"{_identity(image)} {_file_size(image.path)}", [image.path]
+                yield f"{_identity(image)} {size_and_time(image.path)[0]}", [image.path]
 
         return kept_digest("", len(self), texts, start=f"{self.root} {self._contents()}")[:16]
 
@@ -376,11 +376,3 @@ def _chosen(image: AmodalImage, positions: list[int]) -> Instances:
 
 def _identity(image: AmodalImage) -> str:
     return f"{image.image_id} {image.file_name} {image.height} {image.width}"
-
-
-def _file_size(path: Path) -> int:
-    """Bytes of a file; -1 if it does not exist or its name is invalid."""
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return -1

@@ -193,7 +193,7 @@ def kept_digest(
     """
     cache = cache_file("digest", key, start, [text for text, _ in texts(range(0, count, max(1, count // SAMPLE)))])
     kept = (load_arrays(cache) or ({}, {}))[0] if count > SAMPLE else {}
-    if kept and all(_time(folder) == changed for folder, changed in kept["folders"].items()):
+    if kept and all(size_and_time(folder)[1] == changed for folder, changed in kept["folders"].items()):
         return kept["digest"]
     folders: set[str] = set()
     digest = hashlib.sha256(start.encode(*LENIENT))
@@ -201,17 +201,18 @@ def kept_digest(
         digest.update(text.encode(*LENIENT))
         folders.update(map(os.path.dirname, files))
     if count > SAMPLE:
-        times = {folder: _time(folder) for folder in folders}
+        times = {folder: size_and_time(folder)[1] for folder in folders}
         save_arrays(cache, {"digest": digest.hexdigest(), "folders": times}, {})
     return digest.hexdigest()
 
 
-def _time(folder: str) -> int:
-    """Time of the last change to a folder's entries, ns; -1 if there is no such folder."""
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Bytes and time of the last change, ns; (-1, -1) if there is no such file or folder, or its name is invalid."""
     try:
-        return os.stat(folder).st_mtime_ns
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
-        return -1
+        return -1, -1
 
 
 # ------------------------------------------------------------------------------------------------ pickles of plain data

@@ -124,9 +124,7 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
         InputError: not JSON (with the byte where it breaks), not an object, without one of the lists, or changed while
             being read.
     """
-    columns = {
-        name: (kept.whole, [f"{f.__module__}.{f.__qualname__}" for f in kept.flags]) for name, kept in lists.items()
-    }
+    columns = {name: (kept.whole, [flag.__qualname__ for flag in kept.flags]) for name, kept in lists.items()}
     cache = cache_file("json", VERSION, str(path.resolve()), columns)
     try:
         with path.open("rb") as file:
