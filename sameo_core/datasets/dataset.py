@@ -240,7 +240,8 @@ class AmodalDataset(Sequence):
         images = _Selection(self.images, numbers, np.append(starts, len(rows)), positions)
         columns = {name: column[rows] for name, column in census.columns().items()} | {"image": image.astype(np.int64)}
         about = self.name, self.root, self.split, self.categories
-        return AmodalDataset(*about, images, self._skipped, self.frequencies, replace(census, **columns))
+        selected = Census(**columns, names=census.names, skipped=census.skipped)
+        return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
 
     def _contents(self) -> str:
         """A digest that changes with any record or mask. Decodes nothing and opens no image."""
