@@ -54,6 +54,12 @@ def write_at_the_same_time(path, text):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def index_in_pieces(path, lists, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_index, "CHUNK", chunk)
+        return index_json(path, lists)
+
+
 def numbers(index):
     return [index.tables["a"][key].tolist() for key in ("id", "size")]
 
@@ -65,7 +71,7 @@ def numbers(index):
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])  # a byte order mark
 def test_by_hand(path, chunk, start):
     data = start + HAND.encode()
-    index = index_json(write(path, data), LISTS, chunk)
+    index = index_in_pieces(write(path, data), LISTS, chunk)
     table = index.tables["a"]
     assert numbers(index) == [[7, *[MISSING] * 4], [3, MISSING, MISSING, -5, 2**63 - 1]]
     assert table["is_crowd"].tolist() == [False, True, False, False, False]
@@ -109,7 +115,7 @@ def fitting(value):
 @given(documents, layouts, chunks)
 def test_any_document_is_read_as_json_loads_does(path, document, layout, chunk):
     text = json.dumps(document, **layout)
-    index = index_json(write(path, text), LISTS, chunk)
+    index = index_in_pieces(write(path, text), LISTS, chunk)
     expected = json.loads(text)
     for name in LISTS:
         assert list(map(repr, index.records(name))) == list(map(repr, expected[name]))  # NaN is not equal to itself
@@ -122,7 +128,7 @@ def test_any_document_is_read_as_json_loads_does(path, document, layout, chunk):
 def test_whatever_is_cut_at_the_end_of_a_piece_is_read_whole(path):
     values = '[-12.75, 1.5e+10, 2E-5, 0, -Infinity, NaN, true, null, 123456789012345, {}, [], {"é": 12.5}]'
     for pad in range(200):
-        index = index_json(write(path, " " * pad + f'{{"a": {values}, "b": []}}'), LISTS, 1)
+        index = index_in_pieces(write(path, " " * pad + f'{{"a": {values}, "b": []}}'), LISTS, 1)
         assert list(map(repr, index.records("a"))) == list(map(repr, json.loads(values)))
 
 
@@ -130,7 +136,7 @@ def test_a_long_record_is_tried_a_few_times(path, monkeypatch):
     calls, more = [], json_index._Text.more
     monkeypatch.setattr(json_index._Text, "more", lambda text: calls.append(len(calls)) or more(text))
     record = json.dumps({"id": 1, "text": "x" * 300_000})
-    index = index_json(write(path, f'{{"a": [{record}], "b": []}}'), LISTS, 100)
+    index = index_in_pieces(write(path, f'{{"a": [{record}], "b": []}}'), LISTS, 100)
     assert len(calls) <= 16 and numbers(index)[0] == [1]
 
 
@@ -167,7 +173,7 @@ def test_the_same_bytes_are_refused_at_the_same_place(path, document, layout, wh
     if json.detect_encoding(data) != "utf-8":  # zeros at the beginning: json takes them for UTF-16
         return
     try:
-        index = index_json(write(path, data), {"a": Columns()}, chunk)
+        index = index_in_pieces(write(path, data), {"a": Columns()}, chunk)
     except InputError as error:
         if error.rule.startswith("not valid JSON"):
             assert expected is not None and f"{len(data)}" in error.rule or expected == -1
@@ -200,7 +206,7 @@ def test_the_same_bytes_are_refused_at_the_same_place(path, document, layout, wh
 @pytest.mark.parametrize("chunk", [1, 2**20])
 def test_files_that_are_refused(path, text, rule, chunk):
     with pytest.raises(InputError) as error:
-        index_json(write(path, text), LISTS, chunk)
+        index_in_pieces(write(path, text), LISTS, chunk)
     assert error.value.rule.startswith(rule) and error.value.file == str(path) and error.value.remedy
 
 
@@ -267,7 +273,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(path, kept, monkeypatch
 
     monkeypatch.setattr(json_index._Text, "more", meanwhile)
     with pytest.raises(InputError, match="the file changed while it was in use"):
-        index_json(path, LISTS, 100)
+        index_in_pieces(path, LISTS, 100)
     assert not kept.exists()
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
@@ -196,12 +197,12 @@ def kept_digest(
     if kept and all(size_and_time(folder)[1] == changed for folder, changed in kept["folders"].items()):
         return kept["digest"]
     folders: set[str] = set()
-    digest = hashlib.sha256(start.encode(*LENIENT))
+    started, digest = time.time_ns(), hashlib.sha256(start.encode(*LENIENT))
     for text, files in texts(range(count)):
         digest.update(text.encode(*LENIENT))
         folders.update(map(os.path.dirname, files))
-    if count > SAMPLE:
-        times = {folder: size_and_time(folder)[1] for folder in folders}
+    times = {folder: size_and_time(folder)[1] for folder in folders}
+    if count > SAMPLE and max(times.values(), default=0) < started:  # nothing came or went meanwhile
         save_arrays(cache, {"digest": digest.hexdigest(), "folders": times}, {})
     return digest.hexdigest()
 
@@ -218,14 +219,6 @@ def size_and_time(path: str | Path) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------ pickles of plain data
 # A pickle is a program. The reader refuses, by name, every global that it tries to import, except those needed for
 # numpy arrays and scalars and for the bytes of old protocols.
-
-_MODULES = {  # different names of the same module
-    "numpy.core.multiarray": "numpy",
-    "numpy._core.multiarray": "numpy",
-    "numpy.core.numeric": "numpy",
-    "numpy._core.numeric": "numpy",
-    "__builtin__": "builtins",
-}
 
 
 class _Dtype:
@@ -256,7 +249,7 @@ def _frombuffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple, order: str)
     return dtype.decode(raw).reshape(shape, order="F" if order == "F" else "C").tolist()
 
 
-_STAND_INS: dict[tuple[str, str], Callable] = {
+_STAND_INS: dict[tuple[str, str], Callable] = {  # by package: numpy's names stand in different modules of it
     ("numpy", "scalar"): lambda dtype, raw: dtype.decode(raw)[0].item(),
     ("numpy", "_reconstruct"): lambda *_: _Array(),
     ("numpy", "_frombuffer"): _frombuffer,
@@ -264,6 +257,7 @@ _STAND_INS: dict[tuple[str, str], Callable] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
     ("builtins", "bytes"): lambda: b"",
+    ("__builtin__", "bytes"): lambda: b"",
     ("collections", "OrderedDict"): dict,
 }
 
@@ -274,7 +268,7 @@ class _PlainUnpickler(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Callable:
-        known = _STAND_INS.get((_MODULES.get(module, module), name))
+        known = _STAND_INS.get((module.partition(".")[0], name))
         if known is None:
             raise InputError(
                 file=self.path,

@@ -113,12 +113,11 @@ class JsonIndex:
             yield self.record(name, row)
 
 
-def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> JsonIndex:
+def index_json(path: Path, lists: Mapping[str, Columns]) -> JsonIndex:
     """The index of a JSON object: from disk if this version of the file was indexed before, else by reading the file.
 
     Args:
         lists: the keys that must hold a list, and what to store per record. Of a repeated key the last counts.
-        chunk: bytes read at once.
 
     Raises:
         InputError: not JSON (with the byte where it breaks), not an object, without one of the lists, or changed while
@@ -131,7 +130,7 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
             stamp = _stamp(file)
             index = _load(cache, path, stamp) if stamp[0] >= KEPT_FROM else None
             if index is None:
-                index = _read_through(file, path, stamp, lists, chunk)
+                index = _read_through(file, path, stamp, lists)
                 if _stamp(file) != stamp:
                     raise _changed(path)
                 if stamp[0] >= KEPT_FROM:
@@ -145,14 +144,12 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
 # --------------------------------------------------------------------------------------------- reading the file
 
 
-def _read_through(
-    file: BinaryIO, path: Path, stamp: tuple[int, ...], lists: Mapping[str, Columns], chunk: int
-) -> JsonIndex:
+def _read_through(file: BinaryIO, path: Path, stamp: tuple[int, ...], lists: Mapping[str, Columns]) -> JsonIndex:
     found: dict[str, str] = {}  # key -> type of its value
     tables: dict[str, Table] = {}
     size = stamp[0]
     with tqdm(total=size, desc=f"indexing {path.name}", unit="B", unit_scale=True, disable=size < 2**26) as bar:
-        text = _Text(file, path, size, chunk, bar)
+        text = _Text(file, path, size, bar)
         if text.peek() == "{":
             kind = "dict"
             for key in text.members():
@@ -174,8 +171,8 @@ def _read_through(
 class _Text:
     """The part of a file that is read but not yet parsed: `text[at:]`, which begins at byte `place`."""
 
-    def __init__(self, file: BinaryIO, path: Path, size: int, chunk: int, bar: tqdm):
-        self.file, self.path, self.size, self.chunk, self.bar = file, path, size, chunk, bar
+    def __init__(self, file: BinaryIO, path: Path, size: int, bar: tqdm):
+        self.file, self.path, self.size, self.bar = file, path, size, bar
         self.text, self.at, self.place, self.ended = "", 0, 0, False
         self.digest = hashlib.sha256()
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
@@ -187,7 +184,7 @@ class _Text:
         """Drop the parsed part, and read at least as much as is left, so that a long value takes few attempts."""
         left = self.text[self.at :]
         start = self.file.tell() - len(self.decoder.getstate()[0])  # of what is decoded next
-        piece = self.file.read(max(self.chunk, len(left)))
+        piece = self.file.read(max(CHUNK, len(left)))
         self.ended = not piece
         try:
             self.text, self.at = left + self.decoder.decode(piece, final=self.ended), 0
