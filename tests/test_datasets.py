@@ -17,7 +17,6 @@ from sameo_core.datasets.images import image_size, read_photograph
 from sameo_core.errors import InputError
 from sameo_core.evaluation import evaluate_amodal
 from sameo_core.masks import decode_rle, intersect_rle, mask_area
-from sameo_core.miniature import draw_dataset
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
@@ -216,13 +215,6 @@ def test_of_several_annotators_the_first_counts(tmp_path):
     assert dataset.skipped == {"another annotator of the same image": ["annotation 2 (image 7)"]}
 
 
-def test_images_and_annotations_are_joined_by_id_not_by_position(tmp_path):
-    data = copy.deepcopy(COCOA)
-    data["images"].insert(0, data["images"][0] | {"id": 8, "file_name": "other.jpg"})
-    dataset = load("cocoa", data, tmp_path)
-    assert [len(image.instances) for image in dataset] == [0, 2]
-
-
 def test_visible_outside_amodal_is_added_to_amodal(tmp_path):
     data = copy.deepcopy(COCOA_CLS)
     data["annotations"][0] |= {"segmentation": RLE_HIDDEN, "visible_mask": RLE_VISIBLE}
@@ -259,7 +251,8 @@ def test_d2sa_by_hand(tmp_path):
 
 
 def test_d2sa_polygons_are_read_too(tmp_path):
-    for visible in (VISIBLE_POLYGON, [VISIBLE_POLYGON]):
+    upper, lower = [2, 1, 4, 1, 4, 3, 2, 3], [2, 3, 4, 3, 4, 5, 2, 5]
+    for visible in (VISIBLE_POLYGON, [VISIBLE_POLYGON], [upper, lower]):
         polygons = changed(D2SA, segmentation=[POLYGON], visible_mask=visible)
         (instance,) = load("d2sa", polygons, tmp_path)[0].instances
         assert instance.amodal_rle == RLE_AMODAL and instance.visible_rle == RLE_VISIBLE
@@ -269,18 +262,6 @@ def d2sa_of_two_files(root, second):
     write(D2SA, root, "d2s_amodal_annotations_v1/D2S_amodal_training_rot0.json")
     write(second, root, "d2s_amodal_annotations_v1/D2S_amodal_augmented.json")
     return load_dataset("d2sa", root, "train+augmented")
-
-
-def test_colliding_ids_of_two_files_of_d2sa_are_shifted(tmp_path):
-    second = changed(D2SA, visible_mask=RLE_HIDDEN)
-    second["images"] = [D2SA["images"][0] | {"file_name": "other.jpg"}]
-    dataset = d2sa_of_two_files(tmp_path, second)
-    assert [(image.image_id, image.file_name) for image in dataset] == [(100, "D2S_000100.jpg"), (101, "other.jpg")]
-    assert [(i.instance_id, i.visible_rle) for image in dataset for i in image.instances] == [
-        (1, RLE_VISIBLE),
-        (2, RLE_HIDDEN),
-    ]
-    accepted_by_pycocotools(dataset.to_coco(), tmp_path / "coco.json")
 
 
 def test_an_annotation_belongs_to_an_image_of_its_own_file(tmp_path):
@@ -318,15 +299,6 @@ def test_the_edition_of_kins_is_the_one_asked_for_or_the_one_that_is_there(tmp_p
     write(KINS, tmp_path, "annotations/instances_val.json")
     assert load_dataset("kins", tmp_path)[0].instances[0].visible_rle == RLE_VISIBLE  # of both, 2019
     assert load_dataset("kins", tmp_path, version="2020")[0].instances[0].visible_rle == RLE_HIDDEN
-
-
-def test_all_polygons_of_an_object_count(tmp_path):
-    left, right = [2, 1, 4, 1, 4, 5, 2, 5], [4, 1, 6, 1, 6, 5, 4, 5]
-    (instance,) = load("kins", changed(KINS, segmentation=[left, right]), tmp_path)[0].instances
-    assert instance.amodal_rle == RLE_AMODAL
-
-
-def test_train_of_kins_lies_in_training(tmp_path):
     write(KINS, tmp_path, "instances_train.json")
     assert load_dataset("kins", tmp_path, "train")[0].path == tmp_path / "training/image_2/000001.png"
 
@@ -417,30 +389,11 @@ def test_what_to_coco_writes_is_read_as_the_same(tmp_path):
     assert [image.instances for image in again] == [image.instances for image in first]
 
 
-STACKED = PLAIN | {  # two that overlap, and one that the first hides and the second does not touch
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [0, 0, 4, 0, 4, 6, 0, 6]},
-        {"id": 2, "image_id": 1, "category_id": 1, "segmentation": RLE_AMODAL},
-        {"id": 3, "image_id": 1, "category_id": 1, "segmentation": [0, 1, 2, 1, 2, 5, 0, 5]},
-    ]
-}
-
-
-def test_visible_masks_from_the_order_of_the_annotations(tmp_path):
-    dataset = load("coco", STACKED, tmp_path, depth_order="front to back")
-    assert [(i.instance_id, i.area, i.visible_area) for i in dataset[0].instances] == [(1, 24, 24), (2, 16, 8)]
-    assert dataset[0].instances[1].visible_rle == RLE_HIDDEN
-    assert dataset.skipped == {"empty visible mask": ["annotation 3"]}
-    dataset = load("coco", STACKED, tmp_path, depth_order="back to front")
-    assert [(i.instance_id, i.visible_area) for i in dataset[0].instances] == [(1, 8), (2, 16), (3, 8)]
-    assert dataset.skipped == {}
-
-
 def test_visible_masks_that_are_the_amodal_ones(tmp_path):
-    data = copy.deepcopy(STACKED)
-    data["annotations"][2]["occlude_rate"] = 0.5  # says otherwise
+    annotation = without(PLAIN["annotations"][0], "visible_mask")
+    data = PLAIN | {"annotations": [annotation, annotation | {"id": 3, "occlude_rate": 0.5}]}  # says otherwise
     dataset = load("coco", data, tmp_path, visible="same")
-    assert [i.visible_rle == i.amodal_rle for i in dataset[0].instances] == [True, True]
+    assert [i.visible_rle == i.amodal_rle for i in dataset[0].instances] == [True]
     assert dataset.skipped == {"occluded but without visible mask": ["annotation 3"]}
 
 
@@ -451,19 +404,14 @@ def test_visible_masks_that_are_the_amodal_ones(tmp_path):
     ("name", "data", "options", "message"),
     [
         ("d2sa", D2SA, {"split": "test"}, "d2sa has the splits train, augmented, val; found 'test'"),
-        ("d2sa", D2SA, {"split": "val+"}, "d2sa has the splits train, augmented, val; found ''"),
         ("d2sa", D2SA, {"split": "train"}, "looked for d2s_amodal_annotations_v1/D2S_amodal_training_rot0.json"),
         ("kins", KINS, {"split": "test"}, "kins has the splits train, val; found 'test'"),
         ("kins", KINS, {"version": "2021"}, "version can be '2019' or '2020', found '2021'"),
-        ("kins", changed(KINS, inmodal_seg=None, inmodal_segm=1), {}, "looked for inmodal_seg; .* inmodal_segm"),
-        ("kins_2020", changed(KINS_2020, a_segm=None), {}, "no key for amodal masks: looked for a_segm; .* i_segm"),
+        ("kins", changed(KINS, inmodal_seg=None, inmodal_segm=1), {}, "skipped: annotation without visible mask: 1"),
         ("muva", changed(MUVA, segmentation=None), {}, "no key for amodal masks: looked for a_segm, amodal_segm"),
-        ("coco", changed(PLAIN, visible_mask=None), {}, "from one source, found none.*say visible=.same.*or depth_or"),
-        ("coco", PLAIN, {"visible": "same"}, "from one source, found visible_mask and visible"),
-        ("coco", STACKED, {"visible": "same", "depth_order": "front to back"}, "found visible and depth_order"),
-        ("coco", PLAIN, {"depth_order": "up"}, "depth_order can be 'front to back' or 'back to front', found 'up'"),
+        ("coco", changed(PLAIN, visible_mask=None), {}, "found none"),
+        ("coco", PLAIN, {"visible": "same"}, "found both"),
         ("coco", PLAIN, {"visible": "yes"}, "visible can be 'same', found 'yes'"),
-        ("coco", PLAIN, {"split": "train"}, "looked for annotations/train.json, annotations/instances_train.json"),
     ],
     ids=lambda v: str(v)[:40] if isinstance(v, (str, dict)) else None,
 )
@@ -501,19 +449,15 @@ def test_bad_records_of_other_formats_are_skipped_and_counted(tmp_path, name, ch
     ("change", "rule"),
     [
         ({"segmentation": [[2, 1, 6, 5], [1, 1]]}, "polygon with fewer than 6 numbers"),
-        ({"segmentation": [2, 1, 6, 1, 6, float("nan")]}, "polygon with a number that is not finite"),
         ({"segmentation": RLE_AMODAL | {"size": [8, 6]}}, "RLE of another size"),
         ({"segmentation": RLE_EMPTY}, "empty amodal mask"),
         ({"segmentation": None}, "segmentation is empty"),
-        ({"segmentation": "="}, "segmentation of unknown type"),
         ({"visible_mask": RLE_EMPTY}, "empty visible mask"),
-        ({"visible_mask": RLE_VISIBLE | {"size": [8, 6]}}, "RLE of another size"),
         ({"visible_mask": None}, "occluded but without visible mask"),
         ({"visible_mask": None, "invisible_mask": None}, "occluded but without visible mask"),
         ({"category_id": 2}, "unknown category_id"),
         ({"category_id": None}, "annotation without category"),
         ({"image_id": 286}, "annotation without image"),
-        ({"image_id": [285]}, "annotation without image"),
         ({"iscrowd": 1}, "crowd region"),
         ({"iscrowd": "1"}, "crowd region"),
     ],
@@ -613,12 +557,14 @@ def test_skipped_regions_of_cocoa_are_named(tmp_path):
         {"name": "speck", "segmentation": [2, 1, 6, 1]},
         "junk",
     ]
+    data["images"].insert(0, data["images"][0] | {"id": 8, "file_name": "other.jpg"})
     dataset = load("cocoa", data, tmp_path)
     assert dataset.skipped == {
         "polygon with fewer than 6 numbers": ["annotation 1, region 4"],
         "region is not an object": ["region number 5"],
     }
-    assert dataset[0].instances[2].category == "unnamed"
+    assert [len(image.instances) for image in dataset] == [0, 3]  # joined by id, not by position
+    assert dataset[1].instances[2].category == "unnamed"
 
 
 # ------------------------------------------------------------------------------------------------ bad files
@@ -631,20 +577,15 @@ def test_unknown_name():
         load_dataset("cocoa-clss", "anywhere")
 
 
-def test_missing_folder(tmp_path):
+def test_a_missing_folder_or_file_is_told_with_what_is_there(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: the folder of cocoa must exist.*data/README.md"):
         load_dataset("cocoa", tmp_path / "nowhere")
-
-
-def test_missing_annotation_file_lists_what_is_there(tmp_path):
     load("cocoa", COCOA, tmp_path)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match="looked for .*_train2014.json; .* found: .*_val2014.json"):
         load_dataset("cocoa", tmp_path, split="train")
-    assert "looked for annotations/COCO_amodal_train2014.json" in error.value.rule
-    assert "found: annotations/COCO_amodal_val2014.json" in error.value.rule
 
 
-@pytest.mark.parametrize("name", FIXTURES)
+@pytest.mark.parametrize("name", ["cocoa", "coco"])  # read as a whole, and record by record
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
@@ -671,9 +612,7 @@ def test_bad_annotation_files(tmp_path, name, text, rule):
     [
         ('{"images": ["杯"]}'.encode("gbk"), "save it as UTF-8"),
         (b"0 0.5 0.5 0.2 0.3\n1 0.5 0.5 0.2 0.3\n", "YOLO"),
-        (b"3 0.1 0.1 0.9 0.1 0.9 0.9", "YOLO"),
         (b'{"image_id": 1}\n{"image_id": 2}\n', "one JSON value per line"),
-        (b'\xef\xbb\xbf{"image_id": 1}\r\n{"image_id": 2}', "one JSON value per line"),
         (b"<annotation><size>", "XML"),
         (b"PK\x03\x04....", "unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -684,7 +623,7 @@ def test_bad_annotation_files(tmp_path, name, text, rule):
     ids=lambda v: str(v)[:20],
 )
 def test_what_is_no_json_is_called_what_it_is(tmp_path, content, remedy):
-    for name in ("cocoa", "coco"):  # read as a whole, and record by record
+    for name in ("cocoa", "coco"):
         with pytest.raises(InputError) as error:
             load(name, content, tmp_path)
         assert remedy in error.value.remedy
@@ -698,13 +637,9 @@ def test_utf_16_is_named(tmp_path, encoding):
 
 HARSH = {  # texts that stand in place of a value, too deep or too long to be drawn
     "@deep": b"[" * 900 + b"]" * 900,
-    "@deeper": b'{"a":' * 2000 + b"1" + b"}" * 2000,
-    "@many digits": b"9" * 4000,
     "@too many digits": b"9" * 5000,
     "@infinite": b"1e999",
     "@half a surrogate pair": b'"\\ud800"',
-    "@zero byte": b'"a\\u0000b"',
-    "@long name": b'"' + b"n" * 5000 + b'"',
 }
 json_values = st.recursive(
     st.one_of(
@@ -722,10 +657,7 @@ json_values = st.recursive(
 
 damages = st.lists(
     st.tuples(
-        st.sampled_from(["delete", "replace", "retype", "copy", "repeat"]),
-        st.integers(0, 2**16),
-        st.integers(0, 2**16),
-        json_values,
+        st.sampled_from(["delete", "replace", "copy"]), st.integers(0, 2**16), st.integers(0, 2**16), json_values
     ),
     min_size=1,
     max_size=4,
@@ -742,25 +674,18 @@ def places(node):
 
 def damaged(data, damages):
     """The data as bytes, after each of the damages: at one of its nodes, chosen among all."""
-    document = [copy.deepcopy(data)]
+    document = [copy.deepcopy(data), None]
     for kind, where, source, value in damages:
         spots = list(places(document))
-        if not spots:
-            break
         node, key = spots[where % len(spots)]
-        if kind == "delete":
-            del node[key]
-        elif kind == "replace":
-            node[key] = value
-        elif kind == "retype":
-            old = node[key]
-            node[key] = list(old.values()) if isinstance(old, dict) else [old] if isinstance(old, str) else str(old)
-        elif kind == "copy":
+        if kind == "copy":
             other, its_key = spots[source % len(spots)]
-            node[key] = copy.deepcopy(other[its_key])
-        elif isinstance(node, list):
-            node.insert(key, copy.deepcopy(node[key]))
-    text = json.dumps(document[0] if document else None).encode()
+            value = copy.deepcopy(other[its_key])
+        if kind == "delete" and node is not document:
+            del node[key]
+        else:
+            node[key] = value
+    text = json.dumps(document[0]).encode()
     for name, harsh in HARSH.items():
         text = text.replace(json.dumps(name).encode(), harsh)
     return text
@@ -798,29 +723,6 @@ def check_whatever_comes_out(name, text, root):
 @given(damages=damages)
 def test_whatever_is_damaged_only_a_data_set_or_an_input_error_comes_out(anywhere, name, damages):
     check_whatever_comes_out(name, damaged(FIXTURES[name], damages), anywhere)
-
-
-TOKENS = [b"", b"\xff", b"\xc3", b"\n", b"\x00", *b'[ ] { } , : " \\ - 9 1e9 null NaN'.split()]
-mutations = st.tuples(st.floats(0, 1), st.integers(0, 3), st.one_of(st.sampled_from(TOKENS), st.binary(max_size=2)))
-
-
-def mutated(text, where, removed, token):
-    place = int(where * len(text))
-    return text[:place] + token + text[place + removed :]
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", FIXTURES)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(mutations, min_size=8, max_size=8), st.floats(0, 1))
-def test_truncated_and_garbled_bytes(anywhere, name, mutations, cut):
-    """Nine copies an example: each mutation alone or on top of the one before, and a file that ends too early."""
-    text = json.dumps(FIXTURES[name]).encode()
-    before = text
-    for number, mutation in enumerate(mutations):
-        before = mutated(before if number % 2 else text, *mutation)
-        check_whatever_comes_out(name, before, anywhere)
-    check_whatever_comes_out(name, before[: int(cut * len(before))], anywhere)
 
 
 # ------------------------------------------------------------------------------------------------ pixels
@@ -948,19 +850,3 @@ def test_real_lvis(tmp_path, version):
                 assert difference > 40
             else:
                 assert difference < 5  # tips thinner than a pixel have no pixels
-
-
-def test_a_fingerprint_changes_with_files_and_masks_and_with_nothing_else(tmp_path):
-    draw_dataset("cocoa", tmp_path, "train", images=3, jobs=1)
-    original = load_dataset("cocoa", tmp_path, "train").fingerprint()
-    assert load_dataset("cocoa", tmp_path, "train").fingerprint() == original
-    annotations = tmp_path / "annotations/COCO_amodal_train2014.json"
-    text = annotations.read_text()
-    content = json.loads(text)
-    content["annotations"][0]["regions"].pop()
-    annotations.write_text(json.dumps(content))
-    assert load_dataset("cocoa", tmp_path, "train").fingerprint() != original
-    annotations.write_text(text)
-    picture = next((tmp_path / "train2014").glob("*.jpg"))
-    picture.write_bytes(picture.read_bytes() + b"\0")
-    assert load_dataset("cocoa", tmp_path, "train").fingerprint() != original

@@ -1,7 +1,4 @@
-"""An instance and an image of an amodal data set. Masks are kept as RLE; some formats read them on demand.
-
-Of images made on demand only the most recent are cached, so memory does not grow with the data set.
-"""
+"""An instance and an image of an amodal data set. Masks are kept as RLE; most formats read them on demand."""
 
 from abc import abstractmethod
 from collections import OrderedDict
@@ -9,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, SupportsIndex, overload
+from typing import ClassVar, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -68,7 +65,6 @@ class AmodalInstance:
 
     @property
     def visible_area(self) -> int:
-        """Pixels of the visible mask."""
         return mask_area(self.visible_rle)
 
     @property
@@ -89,19 +85,18 @@ class AmodalInstance:
         return self.amodal_rle
 
 
+Instances = tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]  # of an image, with its unusable records by rule
+
+
 class InstancesOnDemand(Sequence):
-    """The objects of an image, read on first access, then kept as RLE.
+    """The objects of an image, read on first access, then kept."""
 
-    Args:
-        read: returns the objects, and the unusable records as rule -> records.
-    """
+    def __init__(self, read: Callable[[], Instances]):
+        self._read: Callable[[], Instances] | None = read  # dropped with its arguments after the call
+        self._found: Instances = (), {}
 
-    def __init__(self, read: Callable[[], tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]]):
-        self._read: Any = read  # dropped with its arguments after the call
-        self._found: tuple[tuple[AmodalInstance, ...], dict[str, list[str]]] | None = None
-
-    def _all(self) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
-        if self._found is None:
+    def _all(self) -> Instances:
+        if self._read is not None:
             self._found, self._read = self._read(), None
         return self._found
 
@@ -124,7 +119,7 @@ class InstancesOnDemand(Sequence):
         return isinstance(other, Sequence) and self._all()[0] == tuple(other)
 
     def __repr__(self) -> str:
-        return "InstancesOnDemand(not read yet)" if self._found is None else repr(self._found[0])
+        return "InstancesOnDemand(not read yet)" if self._read else repr(self._found[0])
 
 
 @dataclass(frozen=True)
@@ -153,10 +148,7 @@ class AmodalImage:
         return found
 
     def read(self, needed: tuple[int, int] | None = None) -> Image:
-        """The pixels as RGB "h w 3"; see `read_image`.
-
-        A JPEG at least twice as large as `needed` (height, width) is decoded at 1/2, 1/4 or 1/8 of its size, but no
-        smaller than needed.
+        """The pixels as RGB "h w 3"; a JPEG twice as large as `needed` (height, width) at 1/2, 1/4 or 1/8 of its size.
 
         Raises:
             InputError: the file is missing, cannot be decoded, has more than 8 bits per channel, or another size.
@@ -165,7 +157,7 @@ class AmodalImage:
 
 
 class LazyImages(Sequence):
-    """Images made on demand; the most recent are cached, with the masks read so far.
+    """Images made on demand. Only the most recent are kept, with the masks read so far, so memory stays flat.
 
     Args:
         skipped: unusable records found before any mask was read, by rule.
@@ -185,7 +177,7 @@ class LazyImages(Sequence):
 
     def __getitem__(self, index: SupportsIndex) -> AmodalImage:  # type: ignore[override]  # AmodalDataset slices
         number = range(len(self))[index]
-        with suppress(KeyError):
+        with suppress(KeyError):  # also if another thread drops it meanwhile
             self._recent.move_to_end(number)
             return self._recent[number]
         image = self._recent[number] = self._make(number)

@@ -5,7 +5,7 @@ by rule. Boxes, areas and rates come from the masks. A faulty file, or one witho
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,12 +15,12 @@ from typing import TypeGuard
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
+from sameo_core.datasets.base import AmodalImage, AmodalInstance, Instances, InstancesOnDemand, LazyImages
 from sameo_core.datasets.dataset import AmodalDataset
-from sameo_core.datasets.files import LENIENT, kept_digest
-from sameo_core.datasets.kept_masks import Instances, unpack
+from sameo_core.datasets.files import LENIENT, kept_digest, size_and_time
+from sameo_core.datasets.kept_masks import unpack
 from sameo_core.errors import InputError
-from sameo_core.masks import RLE, mask_area, segmentation_to_rle, subtract_rle, union_rle
+from sameo_core.masks import RLE, segmentation_to_rle, union_rle
 
 FULLY_VISIBLE = "fully visible"  # replaces a visible mask that the format omits for unoccluded objects
 
@@ -29,8 +29,8 @@ FULLY_VISIBLE = "fully visible"  # replaces a visible mask that the format omits
 class DatasetBuilder:
     """Collects the records of an annotation file. The `add_*` methods skip and count records that break a rule.
 
-    `add_instance` checks masks and converts them to RLE at once, in 50 us (LVIS) to 180 us (COCOA) per object;
-    `add_instances_later` does so when the image's objects are first accessed. A reader uses one or the other.
+    `add_instance` converts masks to RLE at once, in 50 us (LVIS) to 180 us (COCOA) per object; `add_instances_later`
+    when the image's objects are first accessed. A reader uses one or the other.
     """
 
     name: str
@@ -113,7 +113,6 @@ class DatasetBuilder:
             record: its name in the list of skipped records, e.g. "annotation 17".
             amodal: segmentation in any encoding; None in a visible-only data set.
             visible: segmentation in any encoding, or FULLY_VISIBLE.
-            order: kept if a whole number.
             boxes: the file's own boxes, xywh pixels, or None; checked, not stored.
         """
         if not is_int(image_id) or image_id not in self._images:
@@ -141,19 +140,6 @@ class DatasetBuilder:
         instance = AmodalInstance(instance_id, category_id, category, is_stuff, *masks, place, extras or {})
         self._instances[image_id].append(instance)
 
-    def stack_instances(self, image_id: int, front_first: bool) -> None:
-        """Set visible masks from the depth order of an image's objects; fully hidden objects are skipped."""
-        instances, covered, seen = self._instances[image_id], None, []
-        for instance in instances if front_first else instances[::-1]:
-            amodal = instance.known_amodal_rle()
-            visible = subtract_rle(amodal, covered) if covered else amodal
-            covered = union_rle([covered, amodal]) if covered else amodal
-            if mask_area(visible):
-                seen.append(replace(instance, visible_rle=visible))
-            else:
-                self.skip("empty visible mask", f"annotation {instance.instance_id}")
-        self._instances[image_id] = seen if front_first else seen[::-1]
-
     @contextmanager
     def skipping(self, record: str, prefix: str = "") -> Iterator[None]:
         """Skip the record if the with block raises an error about it."""
@@ -163,13 +149,12 @@ class DatasetBuilder:
             self.skip(prefix + rule_name(error), record)
 
     def add_instances_later(self, image_id: int, read: partial[None], files: Callable[[], Iterable[Path]]) -> None:
-        """Add the objects of an image when they are first accessed.
+        """Add the objects of an image when they are first accessed; nothing if the image was skipped.
 
         Args:
-            image_id: of an image passed to `add_image`; if that was skipped, nothing is added.
             read: called with a builder that holds only this image; it calls `add_instance` and `skip` as usual, with
-                instance ids that no other image uses, and without extras. Must be picklable: worker processes may call
-                it. The data set's fingerprint changes with its arguments.
+                instance ids that no other image uses, and without extras. Picklable. The data set's fingerprint changes
+                with its arguments.
             files: the files that `read` reads; the fingerprint changes with their sizes and times. Picklable.
         """
         if image_id in self._images:
@@ -180,14 +165,15 @@ class DatasetBuilder:
     ) -> InstancesOnDemand:
         """The objects that `read` will add to an image, see `add_instances_later`."""
         about = self.name, self.root, self.split, self.source, self.categories, self.label
-        return InstancesOnDemand(partial(_read_instances, about, image_id, {"height": height, "width": width}, read))
+        size = {"height": height, "width": width}
+        alone = DatasetBuilder(*about, _images={image_id: size}, _instances={image_id: []})
+        return InstancesOnDemand(partial(_read_instances, alone, image_id, read))
 
     def _masks(self, record: str, amodal: object, visible: object, height: int, width: int) -> tuple[RLE | None, RLE]:
         """Amodal and visible RLE, neither empty, the visible one part of the amodal one."""
 
         def to_rle(segmentation: object, which: str) -> RLE:
-            segmentation = self._without_degenerate_polygons(segmentation, record)
-            rle = segmentation_to_rle(segmentation, height, width)
+            rle = segmentation_to_rle(self._without_degenerate_polygons(segmentation, record), height, width)
             if coco_mask.area(rle) == 0:  # mask_area would check it again
                 raise InputError(file=self.source, record=record, rule=f"empty {which} mask", remedy="Leave it out")
             return rle
@@ -208,30 +194,26 @@ class DatasetBuilder:
         if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
             return segmentation
         kept = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not kept or len(kept) == len(segmentation):
-            return segmentation
-        for _ in range(len(segmentation) - len(kept)):
+        for _ in range(len(segmentation) - len(kept) if kept else 0):
             self.skip("polygon with fewer than 6 numbers", f"{record}, one of its {len(segmentation)} polygons")
-        return kept
+        return kept or segmentation
 
     def image(self, image_id: int, instances: tuple[AmodalInstance, ...] | InstancesOnDemand) -> AmodalImage:
         """An added image with these objects. Its path is joined only here: a million images would take a minute."""
         about = {**self._images[image_id], "instances": instances}
         return AmodalImage(image_id, path=about.pop("folder") / about["file_name"], **about)
 
-    def finish(self, images: LazyImages | None = None) -> AmodalDataset:
+    def finish(self, images: Sequence | None = None) -> AmodalDataset:
         """The data set of the added images, or of `images`.
 
         Raises:
             InputError: no object is left; to check, lazy images are read until one has an object.
         """
-        if images is None and self._later:
-            images = _MaskFileImages(self)
-        ready = [self.image(i, tuple(self._instances[i])) for i in self._images if images is None]
-        about = self.name, self.root, self.split, self.categories
-        dataset = AmodalDataset(*about, ready if images is None else images, self.skipped)
-        numbers = range(len(ready)) if images is None else images.occupied().tolist()
-        census = dataset.known_census()
+        if images is None:
+            listed = (self.image(image_id, tuple(found)) for image_id, found in self._instances.items())
+            images = _MaskFileImages(self) if self._later else list(listed)
+        dataset = AmodalDataset(self.name, self.root, self.split, self.categories, images, self.skipped)
+        census, numbers = dataset.known_census(), dataset.images.occupied().tolist()
         if not (any(len(dataset[number].instances) for number in numbers) if census is None else len(census)):
             counts = [f"{rule}: {len(records)} (first {records[0]})" for rule, records in dataset.skipped.items()]
             raise InputError(
@@ -258,15 +240,12 @@ class _MaskFileImages(LazyImages):
 
     def _make(self, number: int) -> AmodalImage:
         image_id, builder = self.ids[number], self.builder
-        about = builder._images[image_id]
-        read, _ = builder._later[image_id]
-        size = about["height"], about["width"]
-        instances = builder.instances_on_demand(image_id, *size, read)
+        size = builder._images[image_id]["height"], builder._images[image_id]["width"]
+        instances = builder.instances_on_demand(image_id, *size, builder._later[image_id][0])
         if self._kept_masks:
             path, ends = self._kept_masks
             start, stop = ends[number : number + 2].tolist()
-            kept = path, start, stop, size, builder.categories
-            instances = InstancesOnDemand(partial(_kept_instances, kept, instances))
+            instances = InstancesOnDemand(partial(unpack, path, start, stop, size, builder.categories, instances))
         return builder.image(image_id, instances)
 
     def contents(self) -> str:
@@ -285,36 +264,15 @@ class _MaskFileImages(LazyImages):
     def _texts(self, numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
         for image_id in map(self.ids.__getitem__, numbers):
             read, find_files = self.builder._later[image_id]
-            files = find_files()
-            stamps = [read.args, *map(_stamp, files)]
-            yield f"{self._identity(image_id)}{stamps}", files
+            files = list(find_files())
+            stamps = [(str(path), *size_and_time(path)) for path in files]
+            yield f"{self._identity(image_id)}{[read.args, *stamps]}", files
 
 
-def _kept_instances(
-    kept: tuple[Path, int, int, tuple[int, int], dict[int, str]], original: InstancesOnDemand
-) -> Instances:
-    """The objects of an image, unpacked from the kept file, or read from the original files if that is damaged."""
-    return unpack(*kept) or (tuple(original), original.skipped)
-
-
-def _read_instances(
-    about: tuple[str, Path, str, Path, dict[int, str], str],
-    image_id: int,
-    size: dict[str, int],
-    read: Callable[[DatasetBuilder], None],
-) -> tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]:
-    """The objects that `read` adds to one image, and the records that it skips."""
-    alone = DatasetBuilder(*about, _images={image_id: size}, _instances={image_id: []})
+def _read_instances(alone: DatasetBuilder, image_id: int, read: Callable[[DatasetBuilder], None]) -> Instances:
+    """The objects that `read` adds to the builder's only image, and the records that it skips."""
     read(alone)
     return tuple(alone._instances[image_id]), alone.skipped
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-        return str(path), status.st_size, status.st_mtime_ns
-    except (OSError, ValueError):  # missing, or an invalid name
-        return str(path), -1, -1
 
 
 def rule_name(error: InputError) -> str:

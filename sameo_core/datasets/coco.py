@@ -1,7 +1,8 @@
 """Data sets in COCO's format (images, categories, flat annotations): their file names and mask keys.
 
-Start reading at COCOA-cls, the shortest. MUVA has no published schema and no public loader: its mask keys are looked up
-among those that amodal data sets use. Check this reader against the real files before use.
+The readers raise InputError as `find_file`, `index_coco` and `read_coco_files` do. Start at COCOA-cls, the shortest.
+MUVA has no published schema and no public loader: its mask keys are looked up among those that amodal data sets use.
+Check this reader against the real files before use.
 """
 
 import re
@@ -20,19 +21,12 @@ from sameo_core.errors import InputError
 # ------------------------------------- COCOA-cls (Follmann et al., WACV 2019): COCOA's things with COCO's 80 classes
 
 
-def read_cocoa_cls(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+def read_cocoa_cls(root: Path, split: str) -> AmodalDataset:
     """COCOA-cls as distributed: annotations/COCO_amodal_{split}2014_with_classes.json, images in {split}2014/.
 
     Category ids are COCO's, 1..90 with gaps. Masks are RLE, in some files flat polygons.
-
-    Args:
-        annotation_file: another file of the same format, relative to `root`.
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`.
     """
-    default = f"annotations/COCO_amodal_{split}2014_with_classes.json"
-    path = find_file(root, [annotation_file or default], "cocoa_cls")
+    path = find_file(root, [f"annotations/COCO_amodal_{split}2014_with_classes.json"], "cocoa_cls")
     return read_coco_files("cocoa_cls", root, split, [(index_coco(path), root / f"{split}2014")], CocoFormat())
 
 
@@ -47,9 +41,6 @@ def read_d2sa(root: Path, split: str) -> AmodalDataset:
     `train` (training_rot0, hardly occluded), `augmented` (items pasted over each other), `val` (validation), or several
     of them: training is usually on "train+augmented". Ids collide across files; those of later files are shifted.
     The published test file has no masks, so evaluation uses `val`. `extras` of an instance may hold "occl_depth".
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; a split not listed above.
     """
     parts = split.split("+")
     for part in parts:
@@ -71,9 +62,6 @@ def read_muva(root: Path, split: str) -> AmodalDataset:
 
     File names may begin with "images/"; the first one decides for all. If the file has them, `extras` link the views of
     a scene: "scene_id" and "view" per image, "object_id" per instance (the same in all views).
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; no known key for amodal or visible masks.
     """
     path = find_file(root, [f"annotations/AiFi-MUVA_{split}.json"], "muva")
     index = index_coco(path)
@@ -113,8 +101,9 @@ KINS_EDITIONS = {
             "i_segm",
             visible_required=True,
             box_keys=("a_bbox", "i_bbox"),
-            instance_keys=("oco_id", "ico_id"),  # cluster of overlapping objects; order in it by
-        ),  # distance: 0 if alone, else from 1
+            # cluster of overlapping objects; order in it by distance: 0 if alone, else from 1
+            instance_keys=("oco_id", "ico_id"),
+        ),
     ),
 }
 KINS_FOLDERS = {"train": "training/image_2", "val": "testing/image_2"}
@@ -127,10 +116,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
 
     Args:
         version: "2019" (instances_{train,val}.json) or "2020" (update_{train,test}_2020.json). None: the edition whose
-            file exists; 2019 if both do, because published results use it.
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `find_key`, `read_coco_files`; another split or version.
+            exists; 2019 if both do, because published results use it.
     """
     check_split(split, KINS_FOLDERS, "kins")
     check_option("version", version, KINS_EDITIONS)
@@ -142,10 +128,7 @@ def read_kins(root: Path, split: str, version: str | None = None) -> AmodalDatas
     }
     path = find_file(root, list(candidates), "kins")
     edition = candidates[path.relative_to(root).as_posix()]
-    index = index_coco(path)
-    for what in ("amodal", "visible"):
-        find_key(index.tables["annotations"], [getattr(edition.form, f"{what}_key")], what, path)
-    return read_coco_files("kins", root, split, [(index, root / KINS_FOLDERS[split])], edition.form)
+    return read_coco_files("kins", root, split, [(index_coco(path), root / KINS_FOLDERS[split])], edition.form)
 
 
 # ------------------------------------------------------------------------- your own COCO files, with amodal masks
@@ -157,63 +140,46 @@ def read_coco(
     annotation_file: str | None = None,
     image_folder: str = "images",
     visible: str | None = None,
-    depth_order: str | None = None,
     crowds: bool = False,
 ) -> AmodalDataset:
     """COCO annotations with the amodal mask in `segmentation` (any encoding) and its visible part in `visible_mask`.
 
-    If no annotation has a `visible_mask`, give `visible="same"` (nothing is occluded) or `depth_order` (the order of an
-    image's annotations). With `depth_order`, the visible mask is the part not covered by objects in front, and fully
-    hidden objects are skipped. If some annotations have a `visible_mask`, those without are skipped.
+    If some annotations have a `visible_mask`, those without are skipped.
 
     Args:
         annotation_file: relative to `root`; by default annotations/{split}.json or annotations/instances_{split}.json.
         image_folder: relative to `root`; file names are relative to it.
-        visible: "same".
-        depth_order: "front to back" or "back to front".
+        visible: "same", if no annotation has a `visible_mask` because nothing is occluded.
         crowds: keep `iscrowd` annotations as objects: CVAT sets `iscrowd` for every mask that is not a polygon.
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`; no source of visible masks, or several.
     """
     check_option("visible", visible, ["same"])
-    check_option("depth_order", depth_order, ["front to back", "back to front"])
     defaults = [f"annotations/{split}.json", f"annotations/instances_{split}.json"]
     path = find_file(root, [annotation_file] if annotation_file else defaults, "coco")
     index = index_coco(path)
     stored = bool(index.tables["annotations"][has_visible_mask.__name__].any())
-    sources = ["visible_mask"] * stored + ["visible"] * (visible is not None) + ["depth_order"] * bool(depth_order)
-    if len(index.tables["annotations"]) and len(sources) != 1:
+    if len(index.tables["annotations"]) and stored == (visible == "same"):
         raise InputError(
             file=path,
-            rule=f"visible masks must come from one source, found {' and '.join(sources) or 'none'}",
-            remedy='Store a visible_mask with the annotations, or say visible="same" (nothing is occluded), '
-            'or depth_order="front to back" or "back to front" (the order of each image\'s annotations); one of these',
+            rule=f"visible masks must come from visible_mask or visible='same', found {'both' if stored else 'none'}",
+            remedy='Store a visible_mask with the annotations, or say visible="same": nothing is occluded',
         )
-    visible_key = None if depth_order else "visible_mask"
-    form = CocoFormat(visible_key=visible_key, visible_required=stored, crowds=crowds, depth_order=depth_order)
+    form = CocoFormat(visible_required=stored, crowds=crowds)
     return read_coco_files("coco", root, split, [(index, root / image_folder)], form)
 
 
 # -------- visible masks only: LVIS (Gupta et al., CVPR 2019), the source of Amodal-LVIS; COCO 2017 photographs by id
 
 
-def read_lvis(root: Path, split: str, annotation_file: str | None = None) -> AmodalDataset:
+def read_lvis(root: Path, split: str) -> AmodalDataset:
     """LVIS as distributed: lvis_v1_{split}.json or lvis_{split}.json in `root` or `root`/annotations.
 
     Images are in train2017/ and val2017/. The last two parts of `coco_url` give folder and file: v1 has no `file_name`,
     v0.5 has COCO 2014's, and the val sets of both use both folders. `dataset.frequencies` maps category id to "r", "c"
     or "f". Not every object of an image is annotated. In a few images polygons and boxes differ by a 90-degree rotation
     (3 of 100 in the v0.5 sample; lvis-dataset/lvis-api issue 1); the polygons are used.
-
-    Args:
-        annotation_file: another file of the same format, relative to `root`.
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`.
     """
     names = [f"{folder}lvis_{version}{split}.json" for version in ("v1_", "") for folder in ("annotations/", "")]
-    path = find_file(root, [annotation_file] if annotation_file else names, "lvis")
+    path = find_file(root, names, "lvis")
     index = index_coco(path, name_in_url)
     dataset = read_coco_files("lvis", root, split, [(index, root)], LVIS)
     for category in index.records("categories"):
@@ -244,9 +210,6 @@ def read_coco_photos(root: Path, split: str) -> AmodalDataset:
 
     Images are in the folder of our split, regardless of `coco_url`: some of our train images come from COCO's val2017.
     Crowd regions are skipped, and so are images without a photograph: the server may lack one.
-
-    Raises:
-        InputError: see `index_coco`, `find_file`, `read_coco_files`.
     """
     path = find_file(root, [f"annotations/instances_{split}2017.json"], "coco_photos")
     form = replace(LVIS, file_name=own_file_name, nameless="image without file_name")

@@ -1,9 +1,8 @@
 """The common part of COCO-like annotation formats: one record per object in a flat list, read on demand.
 
 Opening needs only the file's index (see `json_index`). Rules about ids are applied then, to all records at once; the
-other rules when an image's objects are accessed. A record with several faults counts under the first of: not an object,
-crowd, image, visible mask missing, category, box, mask. Annotations without a unique id (missing, not a whole number,
-or used by an earlier one) are kept, with new ids above the file's largest.
+other rules when an image's objects are accessed. A record with several faults counts under the first. Annotations
+without a unique id (missing, not a whole number, or used by an earlier one) have new ids above the file's largest.
 """
 
 import warnings
@@ -17,9 +16,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
-from sameo_core.datasets.builder import FULLY_VISIBLE, DatasetBuilder, is_crowd, own_file_name, shown, visible_or_fully
+from sameo_core.datasets.builder import DatasetBuilder, is_crowd, own_file_name, shown, visible_or_fully
 from sameo_core.datasets.dataset import AmodalDataset
-from sameo_core.datasets.json_index import Columns, JsonFile, JsonIndex, Table, index_json
+from sameo_core.datasets.json_index import MISSING, Columns, JsonFile, JsonIndex, Table, index_json
 from sameo_core.errors import InputError
 
 
@@ -28,20 +27,18 @@ class CocoFormat:
     """How to read the records of a format."""
 
     amodal_key: str | None = "segmentation"  # None for a visible-only data set
-    visible_key: str | None = "visible_mask"  # None: every object is fully visible
-    visible_required: bool = False  # skip objects without visible mask; else they are fully visible, unless the record
-    # marks them as occluded
+    visible_key: str = "visible_mask"
+    visible_required: bool = False  # skip all objects without visible mask; else those that are marked as occluded
     box_keys: tuple[str, ...] = ()  # keys of xywh boxes that, if present, must overlap the image
     image_keys: tuple[str, ...] = ()  # kept in `AmodalImage.extras`
     instance_keys: tuple[str, ...] = ()  # kept in `AmodalInstance.extras`
     file_name: Callable[[Mapping], str | None] = own_file_name  # of an image record, below the image folder
     nameless: str = "image without file name"  # the rule that an image without `file_name` breaks
     crowds: bool = False  # keep crowd regions as objects
-    depth_order: str | None = None  # "front to back", "back to front": visible = not covered by objects in front
 
     def described(self) -> str:
-        """A text that is unique to the format; part of fingerprints."""
-        return repr(asdict(self) | {"file_name": self.file_name.__qualname__})
+        """A text that is unique to the format; part of fingerprints, so it names an option of earlier versions."""
+        return repr(asdict(self) | {"file_name": self.file_name.__qualname__, "depth_order": None})
 
 
 def has_visible_mask(annotation: Mapping) -> bool:
@@ -49,11 +46,7 @@ def has_visible_mask(annotation: Mapping) -> bool:
 
 
 def index_coco(path: Path, file_name: Callable[[Mapping], str | None] = own_file_name) -> JsonIndex:
-    """The index of a file with images, annotations and categories, as `read_coco_files` needs it.
-
-    Raises:
-        InputError: see `index_json`.
-    """
+    """The index of a file with images, annotations and categories. Raises InputError, see `index_json`."""
     return index_json(
         path,
         {
@@ -95,24 +88,24 @@ def read_coco_files(
     Raises:
         InputError: no object is left, or two names for one category.
     """
-    builder = DatasetBuilder(name, root, split, files[0][0].path)
+    first = files[0][0].path
+    builder = DatasetBuilder(name, root, split, first)
     parts: list[_Part] = []
     skipped: dict[str, list[str]] = {}
     renumbered = 0
     for index, folder in files:
         builder.source, builder.label = index.path, f"{index.path.name}: " if len(files) > 1 else ""
         builder.add_categories(index.records("categories"))
-        part_builder = replace(builder, skipped=skipped)
-        part, new_ids = _part(index, folder, part_builder, parts, form)
+        part, new_ids = _part(index, folder, replace(builder, skipped=skipped), parts, form)
         parts.append(part)
         renumbered += new_ids
-    builder.source, builder.label = files[0][0].path, ""
+    builder.source = first
     dataset = builder.finish(_RecordedImages(parts, form, skipped))
     told = [f"{len(records)} skipped: {rule} (first {records[0]})" for rule, records in skipped.items()]
     if renumbered:
         told.append(f"{renumbered} annotations without an id of their own have new ones")
     if told:
-        warnings.warn(f"{files[0][0].path}: {'; '.join(told)}", stacklevel=4)  # points at the caller of load_dataset
+        warnings.warn(f"{first}: {'; '.join(told)}", stacklevel=4)  # points at the caller of load_dataset
     return dataset
 
 
@@ -137,45 +130,41 @@ def _part(
     index: JsonIndex, folder: Path, builder: DatasetBuilder, earlier: Sequence[_Part], form: CocoFormat
 ) -> tuple[_Part, int]:
     """The part, and the number of annotations with new ids; unusable records are skipped in `builder`."""
-    table = index.tables["annotations"]
     images = _usable_images(index, builder, form)
-    ids = index.tables["images"]["id"][images]
-    by_id = np.argsort(ids)
-    rows, position = _usable_annotations(index, builder, ids[by_id], form.crowds)
+    image_ids = index.tables["images"]["id"][images]
+    by_id = np.argsort(image_ids)
+    rows, position = _usable_annotations(index, builder, image_ids[by_id], form.crowds)
     image = by_id[position]
     order = np.argsort(image, kind="stable")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(image, minlength=len(images)))])
-    own = np.zeros(len(rows), bool)  # has an id that no earlier annotation has
-    with_id = np.flatnonzero(table["has id"][rows])
-    own[with_id[np.unique(table["id"][rows[with_id]], return_index=True)[1]]] = True
-    largest = int(table["id"][table["has id"]].max(initial=0))
-    instance_ids = np.where(own, table["id"][rows], largest + np.cumsum(~own))
-    instance_ids += _shift(instance_ids, [part.instance_ids for part in earlier])
-    ids = ids + _shift(ids, [part.image_ids for part in earlier])
+    all_ids = index.tables["annotations"]["id"]
+    ids = all_ids[rows]
+    own = np.zeros(len(ids), bool)  # has an id that no earlier annotation has
+    own[np.unique(ids, return_index=True)[1]] = True
+    own &= ids != MISSING
+    ids = np.where(own, ids, all_ids.max(initial=0) + np.cumsum(~own))
+    ids += _shift(ids, [part.instance_ids for part in earlier])
+    image_ids = image_ids + _shift(image_ids, [part.image_ids for part in earlier])
     about = index, folder, replace(builder, skipped={})
-    return _Part(*about, images, ids, starts, rows[order], instance_ids[order]), int((~own).sum())
+    return _Part(*about, images, image_ids, starts, rows[order], ids[order]), int((~own).sum())
 
 
 def _usable_images(index: JsonIndex, builder: DatasetBuilder, form: CocoFormat) -> Int64[np.ndarray, " used"]:
     """Rows of the usable images; of several with the same id, the first usable one."""
     table = index.tables["images"]
-    sized = table["has height"] & table["has width"] & (table["height"] > 0) & (table["width"] > 0)
-    fine = table["is_object"] & table[form.file_name.__name__] & table["has id"]
-    rows = np.flatnonzero(fine & sized)
-    used_ids, first = np.unique(table["id"][rows], return_index=True)
-    used = rows[first]  # in the order of `used_ids`
-    position = _positions(used_ids, table["id"])
-    again = fine & (position >= 0)
-    again[again] = np.flatnonzero(again) > used[position[again]]
+    unnamed = ~table[form.file_name.__name__]
+    without_id = table["id"] == MISSING
+    unsized = (table["height"] <= 0) | (table["width"] <= 0)
+    rows = np.flatnonzero(~(unnamed | without_id | unsized))
+    again = np.zeros(len(table), bool)
+    again[np.delete(rows, np.unique(table["id"][rows], return_index=True)[1])] = True
     rules = {
-        "image is not an object": ~table["is_object"],
-        form.nameless: ~table[form.file_name.__name__],
-        "image without a whole-number id": ~table["has id"],
+        form.nameless: unnamed,
+        "image without a whole-number id": without_id,
+        "image without height and width": unsized,
         "image id used twice": again,
-        "image without height and width": ~sized,
     }
-    _skip_rows(index, builder, "image", rules)
-    return np.sort(used)
+    return _skip_rows(index, builder, "image", rules)
 
 
 def _usable_annotations(
@@ -183,11 +172,11 @@ def _usable_annotations(
 ) -> tuple[Int64[np.ndarray, " used"], Int64[np.ndarray, " used"]]:
     """Rows of the usable annotations, and the position of their image in `image_ids` (ascending)."""
     table = index.tables["annotations"]
-    position = _positions(image_ids, table["image_id"])
+    position = np.searchsorted(image_ids, table["image_id"])
+    known = (table["image_id"] != MISSING) & (np.append(image_ids, MISSING)[position] == table["image_id"])
     rules = {
-        "annotation is not an object": ~table["is_object"],
         "crowd region": table["is_crowd"] & (not crowds),
-        "annotation without image": ~table["has image_id"] | (position < 0),
+        "annotation without image": ~known,
     }
     rows = _skip_rows(index, builder, "annotation", rules)
     return rows, position[rows]
@@ -197,22 +186,15 @@ def _skip_rows(
     index: JsonIndex, builder: DatasetBuilder, kind: str, rules: Mapping[str, np.ndarray]
 ) -> Int64[np.ndarray, " used"]:
     """Skip each row that breaks a rule, under the first rule it breaks; return the other rows."""
-    table = index.tables[f"{kind}s"]
+    ids = index.tables[f"{kind}s"]["id"]
     codes = np.select(list(rules.values()), list(range(1, len(rules) + 1)), 0)
     for row in np.flatnonzero(codes).tolist():
-        name = f"number {row + 1}"
-        if table["is_object"][row]:
-            name = str(table["id"][row]) if table["has id"][row] else shown(index.record(f"{kind}s", row).get("id"))
+        name = str(ids[row])
+        if ids[row] == MISSING:
+            record = index.record(f"{kind}s", row)
+            name = shown(record.get("id")) if isinstance(record, Mapping) else f"number {row + 1}"
         builder.skip(list(rules)[codes[row] - 1], f"{kind} {name}")
     return np.flatnonzero(codes == 0)
-
-
-def _positions(ascending: Int64[np.ndarray, " n"], values: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-    """The position of each value in an ascending array, -1 if absent."""
-    if not len(ascending):
-        return np.full(len(values), -1)
-    position = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
-    return np.where(ascending[position] == values, position, -1)
 
 
 def _shift(ids: Int64[np.ndarray, " n"], earlier: Sequence[Int64[np.ndarray, " _"]]) -> int:
@@ -289,14 +271,10 @@ def _read_annotations(
             boxes=[annotation.get(key) for key in form.box_keys],
             extras={key: annotation[key] for key in form.instance_keys if key in annotation},
         )
-    if form.depth_order:
-        builder.stack_instances(image_id, front_first=form.depth_order == "front to back")
 
 
 def _visible(annotation: Mapping, form: CocoFormat) -> object:
-    """The visible mask, FULLY_VISIBLE, or None if the record should have one."""
-    if form.visible_key is None:
-        return FULLY_VISIBLE
+    """The visible mask, FULLY_VISIBLE, or None if it is missing."""
     if form.amodal_key is None:
         return annotation.get(form.visible_key, [])
     if form.visible_required:

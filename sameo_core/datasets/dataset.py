@@ -18,8 +18,8 @@ from joblib import Parallel, delayed
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from sameo_core.datasets.base import AmodalImage, AmodalInstance, InstancesOnDemand, LazyImages
-from sameo_core.datasets.files import LENIENT, cache_file, kept_digest, load_arrays, save_arrays
+from sameo_core.datasets.base import AmodalImage, AmodalInstance, Instances, InstancesOnDemand, LazyImages
+from sameo_core.datasets.files import LENIENT, cache_file, kept_digest, load_arrays, save_arrays, size_and_time
 from sameo_core.datasets.kept_masks import pack
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, xyxy_to_xywh
@@ -29,8 +29,6 @@ CENSUS_VERSION = 3  # of its format and of the rules that check instances
 CENSUS_KEPT_FROM = 500  # images; fewer take a second, or a few minutes if masks are files
 ALONE = 5  # s, before worker processes help with a census: starting them takes as long
 TASK = 16  # images per task of a worker process
-
-ImageSequence = Sequence  # of AmodalImage; a type argument would make the tests' type checker read an image
 
 
 @dataclass(frozen=True)
@@ -65,34 +63,40 @@ _COLUMNS = ("image", "instance_id", "category_id", "name", "is_stuff", "image_ar
 
 
 def _take_census(
-    images: ImageSequence, skipped: Iterable[Mapping[str, list[str]]], title: str, file: BinaryIO | None = None
+    images: LazyImages, skipped: Mapping[str, list[str]], title: str, file: BinaryIO | None = None
 ) -> tuple[Census, Int64[np.ndarray, " ends"]]:
     """Read all masks once and pack them into `file`; also returns each image's end in it, in bytes, after a leading 0.
 
-    `skipped`: the unusable records found earlier.
+    `skipped`: the unusable records found before the images were made.
     """
     names: dict[str, int] = {}
     found: dict[str, list[str]] = {}
-    for more in skipped:
-        _add_skipped(found, more)
     tables, sizes = [np.zeros((0, len(_COLUMNS)), np.int64)], [0]
-    numbers = images.occupied().tolist() if isinstance(images, LazyImages) else range(len(images))
+
+    def add_skipped(more: Mapping[str, list[str]]) -> None:
+        for rule, records in more.items():
+            found.setdefault(rule, []).extend(records)
+
+    add_skipped(skipped)
+    add_skipped(images.skipped)
+    numbers = images.occupied().tolist()
     measured, few = _measured(images, numbers, file is not None), len(images) < CENSUS_KEPT_FROM
     for rows, more, masks in tqdm(measured, f"measuring {title}", len(numbers), unit="image", disable=few, delay=2):
         coded = [(*row[:3], names.setdefault(row[3], len(names)), *row[4:]) for row in rows]
         tables.append(np.array(coded, np.int64).reshape(-1, len(_COLUMNS)))
-        _add_skipped(found, more)
+        add_skipped(more)
         if file:
             file.write(masks)
             sizes.append(len(masks))
     columns = dict(zip(_COLUMNS, np.concatenate(tables).T.copy(), strict=True))
-    return _census(columns, names, found), np.cumsum(sizes)
+    columns["is_stuff"] = columns["is_stuff"] > 0
+    return Census(**columns, names=tuple(names), skipped=found), np.cumsum(sizes)
 
 
 _Measured = tuple[list[tuple], Mapping[str, list[str]], bytes]  # rows of the census, skipped records, packed masks
 
 
-def _measured(images: ImageSequence, numbers: Sequence[int], keep: bool) -> Iterator[_Measured]:
+def _measured(images: LazyImages, numbers: Sequence[int], keep: bool) -> Iterator[_Measured]:
     """`_measure` for each image, in order; in several processes after `ALONE` seconds."""
     starts = range(0, len(numbers), TASK)
     tasks = (([(number, images[number]) for number in numbers[start : start + TASK]], keep) for start in starts)
@@ -111,40 +115,26 @@ def _measure(images: Sequence[tuple[int, AmodalImage]], keep: bool) -> list[_Mea
     """Measure numbered images; rows hold category names. Masks are packed if `keep`."""
     found: list[_Measured] = []
     for number, image in images:
-        items = list(image.instances)
-        amodal = iter(_areas([item.amodal_rle for item in items if item.amodal_rle is not None]))
+        pixels, items = image.height * image.width, list(image.instances)
         rows = [
-            (
-                *(number, item.instance_id, item.category_id, item.category, item.is_stuff, image.height * image.width),
-                *(-1 if item.amodal_rle is None else next(amodal), visible),
-            )
-            for item, visible in zip(items, _areas([item.visible_rle for item in items]), strict=True)
+            (number, item.instance_id, item.category_id, item.category, item.is_stuff, pixels)
+            + (_area(item.amodal_rle), _area(item.visible_rle))
+            for item in items
         ]
         skipped = image.instances.skipped if isinstance(image.instances, InstancesOnDemand) else {}
         found.append((rows, skipped, pack(items, skipped) if keep else b""))
     return found
 
 
-def _areas(rles: list[RLE]) -> list[int]:
-    few = (rles[i : i + 255] for i in range(0, len(rles), 255))  # pycocotools counts the masks of a list in 8 bits
-    return [area for part in few for area in coco_mask.area(part).tolist()]
-
-
-def _add_skipped(skipped: dict[str, list[str]], more: Mapping[str, list[str]]) -> None:
-    for rule, records in more.items():
-        skipped.setdefault(rule, []).extend(records)
-
-
-def _census(columns: Mapping[str, np.ndarray], names: Iterable[str], skipped: dict[str, list[str]]) -> Census:
-    columns = {name: columns[name] for name in _COLUMNS} | {"is_stuff": columns["is_stuff"] > 0}
-    return Census(**columns, names=tuple(names), skipped=skipped)
+def _area(rle: RLE | None) -> int:
+    return -1 if rle is None else int(coco_mask.area(rle))
 
 
 class AmodalDataset(Sequence):
     """A sequence of `AmodalImage`s.
 
     Args:
-        images: a list, or `LazyImages`.
+        images: of `AmodalImage`.
         skipped: unusable records by rule, except those that the images list themselves.
         frequencies: LVIS: category id -> "r", "c" or "f".
         census: if already known.
@@ -156,14 +146,14 @@ class AmodalDataset(Sequence):
         root: Path,
         split: str,
         categories: dict[int, str],
-        images: ImageSequence,
+        images: Sequence,  # a type argument would make the tests' type checker read an image
         skipped: dict[str, list[str]],
         frequencies: dict[int, str] | None = None,
         census: Census | None = None,
     ):
         self.name, self.root, self.split = name, root, split
         self.categories, self.frequencies = categories, frequencies or {}
-        self.images = images if isinstance(images, LazyImages) else list(images)
+        self.images = images if isinstance(images, LazyImages) else _ListedImages(images)
         self._skipped, self._census = skipped, census
 
     def __len__(self) -> int:
@@ -204,35 +194,37 @@ class AmodalDataset(Sequence):
 
     def known_census(self) -> Census | None:
         """The census if this or another process has taken it, else None; reads no mask."""
-        if self._census is None and isinstance(self.images, LazyImages) and len(self) >= CENSUS_KEPT_FROM:
+        if self._census is None and self._census_is_kept():
             cache = self._census_file()
             header, columns = load_arrays(cache) or ({}, {})
             with suppress(KeyError, OSError):  # missing or incomplete
                 if self.images.in_mask_files:
-                    ends, masks = columns["ends"], cache.with_suffix(".masks")
+                    ends, masks = columns.pop("ends"), cache.with_suffix(".masks")
                     if masks.stat().st_size != ends[-1]:
                         return None
                     self.images.use_kept_masks(masks, ends)
-                self._census = _census(columns, header["names"], header["skipped"])
+                self._census = Census(**columns, names=tuple(header["names"]), skipped=header["skipped"])
         return self._census
+
+    def _census_is_kept(self) -> bool:
+        return len(self) >= CENSUS_KEPT_FROM and not isinstance(self.images, _ListedImages)
 
     def _census_file(self) -> Path:
         return cache_file("census", CENSUS_VERSION, self._contents())
 
     def _new_census(self) -> Census:
-        images, title = self.images, f"{self.name} {self.split}"
-        skipped = [self._skipped, images.skipped if isinstance(images, LazyImages) else {}]
-        if not isinstance(images, LazyImages) or len(self) < CENSUS_KEPT_FROM:
-            return _take_census(images, skipped, title)[0]
+        take = partial(_take_census, self.images, self._skipped, f"{self.name} {self.split}")
+        if not self._census_is_kept():
+            return take()[0]
         cache, kept = self._census_file(), {}
-        if images.in_mask_files:
+        if self.images.in_mask_files:
             masks = cache.with_suffix(".masks")
             with suppress(InputError), atomic_write(masks) as unfinished, unfinished.open("wb") as file:
-                census, kept["ends"] = _take_census(images, skipped, title, file)
+                census, kept["ends"] = take(file)
         if kept:
-            images.use_kept_masks(masks, kept["ends"])
+            self.images.use_kept_masks(masks, kept["ends"])
         else:  # no mask files; or the disk is full, or an error that will recur
-            census, _ = _take_census(images, skipped, title)
+            census, _ = take()
         save_arrays(cache, {"names": census.names, "skipped": census.skipped}, census.columns() | kept)
         return census
 
@@ -244,20 +236,17 @@ class AmodalDataset(Sequence):
         census = self.census()
         rows = np.flatnonzero(kept)
         numbers, starts, image = np.unique(census.image[rows], return_index=True, return_inverse=True)
-        first, counts = (np.searchsorted(census.image, numbers, side) for side in ("left", "right"))
-        counts -= first
-        positions = rows - np.repeat(first, np.diff(starts, append=len(rows)))
+        positions = rows - np.searchsorted(census.image, numbers)[image]
+        images = _Selection(self.images, numbers, np.append(starts, len(rows)), positions)
         columns = {name: column[rows] for name, column in census.columns().items()} | {"image": image.astype(np.int64)}
-        images = _Selection(self.images, numbers, counts, np.append(starts, len(rows)), positions)
         about = self.name, self.root, self.split, self.categories
-        selected = _census(columns, census.names, census.skipped)
+        selected = Census(**columns, names=census.names, skipped=census.skipped)
         return AmodalDataset(*about, images, self._skipped, self.frequencies, selected)
 
     def _contents(self) -> str:
         """A digest that changes with any record or mask. Decodes nothing and opens no image."""
-        digest = hashlib.sha256(repr((self.name, self.split, self.categories, self._skipped)).encode(*LENIENT))
-        digest.update(_contents_of(self.images).encode(*LENIENT))
-        return digest.hexdigest()
+        about = repr((self.name, self.split, self.categories, self._skipped)) + self.images.contents()
+        return hashlib.sha256(about.encode(*LENIENT)).hexdigest()
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the images' names, sizes and bytes per file, and with the masks.
@@ -268,7 +257,7 @@ class AmodalDataset(Sequence):
 
         def texts(numbers: Iterable[int]) -> Iterator[tuple[str, list[Path]]]:
             for image in map(self.images.__getitem__, numbers):
-                yield f"{_identity(image)} {_file_size(image.path)}", [image.path]
+                yield f"{_identity(image)} {size_and_time(image.path)[0]}", [image.path]
 
         return kept_digest("", len(self), texts, start=f"{self.root} {self._contents()}")[:16]
 
@@ -326,73 +315,65 @@ def _coco_annotation(image: AmodalImage, instance: AmodalInstance) -> dict:
     }
 
 
+class _ListedImages(LazyImages):
+    """Images in memory."""
+
+    def __init__(self, images: Sequence):
+        super().__init__()
+        self.images = list(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def _make(self, number: int) -> AmodalImage:
+        return self.images[number]
+
+    def contents(self) -> str:
+        """A digest of the masks themselves."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(_identity(image).encode(*LENIENT))
+            for item in image.instances:
+                about = f"{item.instance_id} {item.category_id} {item.is_stuff} {item.amodal_rle} {item.visible_rle}"
+                digest.update(about.encode(*LENIENT))
+        return digest.hexdigest()
+
+
 class _Selection(LazyImages):
     """Some images of `source`, each with some of its objects.
 
     Args:
         numbers: indices of the images in `source`.
-        counts: number of objects per image there.
         starts: image i has the objects `positions[starts[i] : starts[i + 1]]` of the image `numbers[i]`.
     """
 
     def __init__(
         self,
-        source: ImageSequence,
+        source: LazyImages,
         numbers: Int64[np.ndarray, " images"],
-        counts: Int64[np.ndarray, " images"],
         starts: Int64[np.ndarray, " images+1"],
         positions: Int64[np.ndarray, " n"],
     ):
         super().__init__()
-        self.source, self.numbers, self.counts, self.starts, self.positions = source, numbers, counts, starts, positions
+        self.source, self.numbers, self.starts, self.positions = source, numbers, starts, positions
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def _make(self, number: int) -> AmodalImage:
         image = self.source[int(self.numbers[number])]
-        positions = self.positions[self.starts[number] : self.starts[number + 1]].tolist()
-        chosen = partial(_chosen, image, positions, int(self.counts[number]))
-        return replace(
-            image, instances=chosen()[0] if isinstance(image.instances, tuple) else InstancesOnDemand(chosen)
-        )
+        chosen = partial(_chosen, image, self.positions[self.starts[number] : self.starts[number + 1]].tolist())
+        on_demand = isinstance(image.instances, InstancesOnDemand)
+        return replace(image, instances=InstancesOnDemand(chosen) if on_demand else chosen()[0])
 
     def contents(self) -> str:
         chosen = [hashlib.sha256(array.tobytes()).hexdigest() for array in (self.numbers, self.starts, self.positions)]
-        return f"{_contents_of(self.source)} {chosen}"
+        return f"{self.source.contents()} {chosen}"
 
 
-def _chosen(image: AmodalImage, positions: list[int], count: int) -> tuple[tuple[AmodalInstance, ...], dict]:
-    if len(image.instances) != count:
-        raise InputError(
-            file=image.path,
-            record=f"image {image.image_id}",
-            rule=f"it had {count} objects when they were counted, now {len(image.instances)}: the masks have changed",
-            remedy="Load the data set again",
-        )
+def _chosen(image: AmodalImage, positions: list[int]) -> Instances:
     return tuple(image.instances[position] for position in positions), {}
-
-
-def _contents_of(images: Iterable) -> str:
-    """See `LazyImages.contents`; for a list, a digest of the masks themselves."""
-    if isinstance(images, LazyImages):
-        return images.contents()
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(_identity(image).encode(*LENIENT))
-        for item in image.instances:
-            about = f"{item.instance_id} {item.category_id} {item.is_stuff} {item.amodal_rle} {item.visible_rle}"
-            digest.update(about.encode(*LENIENT))
-    return digest.hexdigest()
 
 
 def _identity(image: AmodalImage) -> str:
     return f"{image.image_id} {image.file_name} {image.height} {image.width}"
-
-
-def _file_size(path: Path) -> int:
-    """Bytes of a file; -1 if it does not exist or its name is invalid."""
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return -1

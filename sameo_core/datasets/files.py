@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
@@ -84,12 +84,7 @@ def parse_json(path: Path) -> object:
 
 
 def not_json(path: Path, where: str, head: bytes) -> InputError:
-    """The error for a file that is not JSON; the remedy depends on its apparent type.
-
-    Args:
-        where: where and how parsing fails.
-        head: its first bytes.
-    """
+    """The error for a file that is not JSON, with its first bytes; the remedy depends on its apparent type."""
     remedy = "The file is damaged or incomplete: fetch it again"
     if "Extra data" in where:
         remedy = "If this is one JSON value per line, join them to one list, [..., ...]; else fetch it again"
@@ -101,11 +96,7 @@ def not_json(path: Path, where: str, head: bytes) -> InputError:
 
 
 def read_json(path: Path, keys: Sequence[str]) -> dict:
-    """A JSON object whose `keys` hold lists.
-
-    Raises:
-        InputError: see `parse_json`, `check_lists`.
-    """
+    """A JSON object whose `keys` hold lists. Raises InputError, see `parse_json` and `check_lists`."""
     data = parse_json(path)
     found = {key: type(value).__name__ for key, value in data.items()} if isinstance(data, dict) else {}
     check_lists(path, type(data).__name__, found, keys)
@@ -113,11 +104,9 @@ def read_json(path: Path, keys: Sequence[str]) -> dict:
 
 
 def check_lists(path: Path, kind: str, found: Mapping[str, str], keys: Sequence[str]) -> None:
-    """For `read_json`, refuse a JSON file that is not an object with a list under each of `keys`.
+    """Refuse a JSON file that is not an object (`kind`: "dict") with a list under each of `keys`.
 
-    Args:
-        kind: Python type of the file's top-level value.
-        found: the object's keys and the types of their values.
+    `found`: the object's keys and the types of their values.
     """
     if kind != "dict":
         rule = f"the file must be a JSON object with {', '.join(keys)}, found a {kind}"
@@ -129,17 +118,15 @@ def check_lists(path: Path, kind: str, found: Mapping[str, str], keys: Sequence[
             raise InputError(file=path, rule=rule, remedy="Use the file as distributed")
 
 
-def check_split(split: str, known: Iterable[str], name: str) -> None:
+def check_split(split: str, known: Collection[str], name: str) -> None:
     """Raise InputError unless the data set has this split."""
-    known = list(known)
     if split not in known:
         rule = f"{name} has the splits {', '.join(known)}; found {split!r}"
         raise InputError(file="split", rule=rule, remedy="Give one of these")
 
 
-def check_option(name: str, value: str | None, known: Iterable[str]) -> None:
+def check_option(name: str, value: str | None, known: Collection[str]) -> None:
     """Refuse a reader option's value that is neither None nor one of `known`."""
-    known = list(known)
     if value is not None and value not in known:
         rule = f"{name} can be {' or '.join(map(repr, known))}, found {value!r}"
         raise InputError(file=name, rule=rule, remedy="Give one of these, or leave it out")
@@ -173,10 +160,9 @@ def load_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(arrays.pop(HEADER).tobytes())
+        return dict(json.loads(arrays.pop(HEADER).tobytes())), arrays
     except Exception:  # zip, zlib, npy and JSON each raise their own errors
         return None
-    return (header, arrays) if isinstance(header, dict) else None
 
 
 def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
@@ -191,7 +177,6 @@ def save_arrays(path: Path, header: Mapping, arrays: Mapping[str, np.ndarray]) -
         np.savez(file, **{HEADER: content}, **arrays)  # type: ignore[arg-type]  # not allow_pickle
 
 
-RACE = 50_000_000  # ns; what changed this recently may change again with the same time stamp, so nothing is cached
 SAMPLE = 1000  # texts; digests of more are cached
 
 
@@ -209,38 +194,31 @@ def kept_digest(
     """
     cache = cache_file("digest", key, start, [text for text, _ in texts(range(0, count, max(1, count // SAMPLE)))])
     kept = (load_arrays(cache) or ({}, {}))[0] if count > SAMPLE else {}
-    if kept and all(_time(folder) == changed for folder, changed in kept["folders"].items()):
+    if kept and all(size_and_time(folder)[1] == changed for folder, changed in kept["folders"].items()):
         return kept["digest"]
     folders: set[str] = set()
     started, digest = time.time_ns(), hashlib.sha256(start.encode(*LENIENT))
     for text, files in texts(range(count)):
         digest.update(text.encode(*LENIENT))
         folders.update(map(os.path.dirname, files))
-    times = {folder: _time(folder) for folder in folders}
-    if count > SAMPLE and max(times.values(), default=0) < started - RACE:
+    times = {folder: size_and_time(folder)[1] for folder in folders}
+    if count > SAMPLE and max(times.values(), default=0) < started:  # nothing came or went meanwhile
         save_arrays(cache, {"digest": digest.hexdigest(), "folders": times}, {})
     return digest.hexdigest()
 
 
-def _time(folder: str) -> int:
-    """Time of the last change to a folder's entries, ns; -1 if there is no such folder."""
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Bytes and time of the last change, ns; (-1, -1) if there is no such file or folder, or its name is invalid."""
     try:
-        return os.stat(folder).st_mtime_ns
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
-        return -1
+        return -1, -1
 
 
 # ------------------------------------------------------------------------------------------------ pickles of plain data
 # A pickle is a program. The reader refuses, by name, every global that it tries to import, except those needed for
 # numpy arrays and scalars and for the bytes of old protocols.
-
-_MODULES = {  # different names of the same module
-    "numpy.core.multiarray": "numpy",
-    "numpy._core.multiarray": "numpy",
-    "numpy.core.numeric": "numpy",
-    "numpy._core.numeric": "numpy",
-    "__builtin__": "builtins",
-}
 
 
 class _Dtype:
@@ -271,7 +249,7 @@ def _frombuffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple, order: str)
     return dtype.decode(raw).reshape(shape, order="F" if order == "F" else "C").tolist()
 
 
-_STAND_INS: dict[tuple[str, str], Callable] = {
+_STAND_INS: dict[tuple[str, str], Callable] = {  # by package: numpy's names stand in different modules of it
     ("numpy", "scalar"): lambda dtype, raw: dtype.decode(raw)[0].item(),
     ("numpy", "_reconstruct"): lambda *_: _Array(),
     ("numpy", "_frombuffer"): _frombuffer,
@@ -279,6 +257,7 @@ _STAND_INS: dict[tuple[str, str], Callable] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
     ("builtins", "bytes"): lambda: b"",
+    ("__builtin__", "bytes"): lambda: b"",
     ("collections", "OrderedDict"): dict,
 }
 
@@ -289,7 +268,7 @@ class _PlainUnpickler(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Callable:
-        known = _STAND_INS.get((_MODULES.get(module, module), name))
+        known = _STAND_INS.get((module.partition(".")[0], name))
         if known is None:
             raise InputError(
                 file=self.path,

@@ -1,9 +1,7 @@
 """An index of the records of a large JSON file: any record can be read alone, and the file is never loaded whole.
 
-The first opening reads the file once, in chunks, and stores the offset and a few integers and flags per record. The
-index is cached on disk and valid until the file changes. Bytes are checked to be UTF-8, then parsed as Latin-1, where
-one character is one byte, so offsets in the text are offsets in the file. Non-ASCII strings come out wrong, so only
-keys, numbers and flags are taken from it; `JsonFile.read` decodes a record properly.
+The first opening parses the file once, in chunks, and stores the place and a few integers and flags per record. The
+index is cached on disk and valid until the file changes.
 """
 
 import codecs
@@ -11,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,17 +19,18 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tqdm import tqdm
 
-from sameo_core.datasets.files import HEAD, RACE, cache_file, check_lists, load_arrays, not_json, save_arrays
+from sameo_core.datasets.files import HEAD, cache_file, check_lists, load_arrays, not_json, save_arrays
 from sameo_core.errors import InputError
 
-VERSION = 3  # of the format on disk and the readers' flags
+VERSION = 4  # of the format on disk and the readers' flags
 CHUNK = 2**22  # bytes read at once
 KEPT_FROM = 2**20  # bytes; smaller files are parsed again within milliseconds
+MISSING = -(2**63)  # stands for a number that is missing, or not a 64-bit integer
 
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # exists, though undocumented
+_UTF8 = "utf-8", "surrogatepass"  # as json.loads reads bytes
+_LOOKAHEAD = 3  # characters that must follow a value: a number may continue in the next chunk ("1" of "1e+5")
+_decode = json.JSONDecoder().raw_decode
 _space = re.compile(r"[ \t\n\r]*").match
-_LOOKAHEAD = 16  # characters that must follow a value: a number may continue in the next chunk
-_MORE = 64  # minimum number of characters read: longer than any token but a string
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,7 @@ class Columns:
 class Table:
     """The records of a list, in file order, as columns.
 
-    "offset" and "length" in bytes; "is_object"; per key of `Columns.whole` the number (0 if missing or not a 64-bit
-    integer) and "has <key>"; one per flag.
+    "offset" and "length" in bytes; one per key of `Columns.whole` (or MISSING); one per flag.
     """
 
     columns: dict[str, Int64[np.ndarray, " records"] | Bool[np.ndarray, " records"]]
@@ -87,7 +84,7 @@ class JsonFile:
         if stamp != self.stamp:
             raise _changed(self.path)
         try:
-            return [json.loads(piece.decode("utf-8", "surrogatepass")) for piece in pieces]
+            return [json.loads(piece.decode(*_UTF8)) for piece in pieces]
         except (ValueError, RecursionError) as error:  # an undetected change, or the call stack is already deep
             rule = f"a record can no longer be parsed: {error}"
             raise InputError(file=self.path, rule=rule, remedy="Load the data set again") from error
@@ -116,31 +113,27 @@ class JsonIndex:
             yield self.record(name, row)
 
 
-def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> JsonIndex:
+def index_json(path: Path, lists: Mapping[str, Columns]) -> JsonIndex:
     """The index of a JSON object: from disk if this version of the file was indexed before, else by reading the file.
 
     Args:
         lists: the keys that must hold a list, and what to store per record. Of a repeated key the last counts.
-        chunk: bytes read at once.
 
     Raises:
         InputError: not JSON (with the byte where it breaks), not an object, without one of the lists, or changed while
             being read.
     """
-    started = time.time_ns()
-    columns = {
-        name: (kept.whole, [f"{f.__module__}.{f.__qualname__}" for f in kept.flags]) for name, kept in lists.items()
-    }
-    cache = cache_file("json", str(path.resolve()), columns)
+    columns = {name: (kept.whole, [flag.__qualname__ for flag in kept.flags]) for name, kept in lists.items()}
+    cache = cache_file("json", VERSION, str(path.resolve()), columns)
     try:
         with path.open("rb") as file:
             stamp = _stamp(file)
             index = _load(cache, path, stamp) if stamp[0] >= KEPT_FROM else None
             if index is None:
-                index = _read_through(file, path, stamp, lists, chunk)
+                index = _read_through(file, path, stamp, lists)
                 if _stamp(file) != stamp:
                     raise _changed(path)
-                if stamp[0] >= KEPT_FROM and started - RACE > max(stamp[1:3]):
+                if stamp[0] >= KEPT_FROM:
                     _save(cache, index)
     except OSError as error:
         rule, remedy = f"the file cannot be read: {error}", "Check the disk, and who may read the file"
@@ -151,23 +144,22 @@ def index_json(path: Path, lists: Mapping[str, Columns], chunk: int = CHUNK) -> 
 # --------------------------------------------------------------------------------------------- reading the file
 
 
-def _read_through(
-    file: BinaryIO, path: Path, stamp: tuple[int, ...], lists: Mapping[str, Columns], chunk: int
-) -> JsonIndex:
+def _read_through(file: BinaryIO, path: Path, stamp: tuple[int, ...], lists: Mapping[str, Columns]) -> JsonIndex:
     found: dict[str, str] = {}  # key -> type of its value
     tables: dict[str, Table] = {}
     size = stamp[0]
     with tqdm(total=size, desc=f"indexing {path.name}", unit="B", unit_scale=True, disable=size < 2**26) as bar:
-        text = _Text(file, path, size, chunk, bar)
-        kind = {"{": "dict", "[": "list"}.get(text.peek(), "")
-        if kind == "dict":
+        text = _Text(file, path, size, bar)
+        if text.peek() == "{":
+            kind = "dict"
             for key in text.members():
-                if text.peek() != "[":
-                    found[key] = type(text.value()).__name__
+                if text.peek() == "[":
+                    found[key], tables[key] = "list", _table(text, lists.get(key, Columns()))
                 else:
-                    found[key], tables[key] = "list", _table(text, lists.get(key))
-        elif kind == "list":
-            _table(text, None)
+                    found[key] = type(text.value()).__name__
+        elif text.peek() == "[":
+            kind = "list"
+            _table(text, Columns())
         else:
             kind = type(text.value()).__name__
         if text.peek():
@@ -177,104 +169,92 @@ def _read_through(
 
 
 class _Text:
-    """The part of a file read but not yet parsed: `text[at:]`; `start` is the offset of `text` in the file."""
+    """The part of a file that is read but not yet parsed: `text[at:]`, which begins at byte `place`."""
 
-    def __init__(self, file: BinaryIO, path: Path, size: int, chunk: int, bar: tqdm):
-        self.file, self.path, self.size, self.chunk, self.bar = file, path, size, chunk, bar
-        self.text, self.at, self.start, self.ended = "", 0, 0, False
+    def __init__(self, file: BinaryIO, path: Path, size: int, bar: tqdm):
+        self.file, self.path, self.size, self.bar = file, path, size, bar
+        self.text, self.at, self.place, self.ended = "", 0, 0, False
         self.digest = hashlib.sha256()
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogatepass")
         self.more()
-        if self.text.startswith("\xef\xbb\xbf"):  # a byte order mark
-            self.at = 3
+        if self.text.startswith("\ufeff"):  # a byte order mark
+            self.at, self.place = 1, 3
 
     def more(self) -> None:
         """Drop the parsed part, and read at least as much as is left, so that a long value takes few attempts."""
-        left, read = self.text[self.at :], self.start + len(self.text)
-        piece = self.file.read(min(max(self.chunk, _MORE, len(left)), self.size - read))
-        self.ended = not piece or read + len(piece) == self.size  # also if the file has grown since
-        pending = len(self.decoder.getstate()[0])
+        left = self.text[self.at :]
+        start = self.file.tell() - len(self.decoder.getstate()[0])  # of what is decoded next
+        piece = self.file.read(max(CHUNK, len(left)))
+        self.ended = not piece
         try:
-            self.decoder.decode(piece, final=self.ended)
+            self.text, self.at = left + self.decoder.decode(piece, final=self.ended), 0
         except UnicodeDecodeError as error:
-            place = read - pending + error.start
-            raise self.invalid(f"has a byte that is not UTF-8 at byte {place} of {self.size}") from error
+            raise self.invalid(f"has a byte that is not UTF-8 at byte {start + error.start} of {self.size}") from error
         self.digest.update(piece)
         self.bar.update(len(piece))
-        self.text, self.start, self.at = left + piece.decode("latin-1"), self.start + self.at, 0
 
     def peek(self) -> str:
         """Move to the next non-whitespace character and return it; "" at the end of the file."""
         while True:
-            character = self.text[self.at : self.at + 1]
-            if character > " ":
-                return character
-            self.at = _space(self.text, self.at).end()  # type: ignore[union-attr]  # it always matches
+            self.skip(_space(self.text, self.at).end() - self.at)  # type: ignore[union-attr]  # it always matches
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:
                 return ""
             self.more()
 
-    def value(self) -> object:
+    def skip(self, count: int) -> None:
+        """Move past ASCII characters."""
+        self.at += count
+        self.place += count
+
+    def value(self) -> Any:
         """Parse the value at `at` and move past it. If the text ends within it, read more and try again."""
         while True:
             try:
-                value, end = _scan(self.text, self.at)
-                if end + _LOOKAHEAD < len(self.text) or self.ended:
+                value, end = _decode(self.text, self.at)
+                if end + _LOOKAHEAD <= len(self.text) or self.ended:
+                    self.place += len(self.text[self.at : end].encode(*_UTF8))
                     self.at = end
                     return value
             except RecursionError as error:
                 raise self.invalid("cannot be parsed: it is nested too deeply") from error
-            except (StopIteration, ValueError) as error:
+            except json.JSONDecodeError as error:
                 if self.ended:
-                    raise self._fault(error) from error
+                    raise self.breaks(error.msg, error.pos) from error
+            except ValueError as error:  # more digits than Python parses
+                if self.ended:
+                    raise self.invalid(f"cannot be parsed: {error}") from error
             self.more()
-
-    def _fault(self, error: StopIteration | ValueError) -> InputError:
-        if isinstance(error, StopIteration):
-            return self.breaks("Expecting value", self.start + error.value)
-        if isinstance(error, json.JSONDecodeError):
-            return self.breaks(error.msg, self.start + error.pos)
-        return self.invalid(f"cannot be parsed: {error}")  # a number with more digits than Python parses
 
     def members(self) -> Iterator[str]:
         """The keys of the object at `at`; the caller must parse each value before taking the next key."""
-        for _ in self._items("}"):
+        for _ in self.items("}"):
             if self.peek() != '"':
                 raise self.breaks("Expecting property name enclosed in double quotes")
-            key: Any = self.value()  # after a quotation mark: a str
+            key = self.value()
             if self.peek() != ":":
                 raise self.breaks("Expecting ':' delimiter")
-            self.at += 1
+            self.skip(1)
             self.peek()
             yield key
 
-    def elements(self) -> Iterator[tuple[object, int, int]]:
-        """The values of the list at `at`, each with its offset and length in bytes."""
-        for _ in self._items("]"):
-            before = self.start + self.at
-            value = self.value()
-            yield value, before, self.start + self.at - before
-
-    def _items(self, bracket: str) -> Iterator[None]:
+    def items(self, bracket: str) -> Iterator[None]:
         """Yield before each item up to the closing bracket; the caller parses the item."""
-        self.at += 1
-        if self.peek() == bracket:
-            self.at += 1
-            return
-        while True:
+        self.skip(1)
+        if self.peek() != bracket:
             yield
-            character = self.peek()
-            if character not in (",", bracket):
+            while self.peek() == ",":
+                self.skip(1)
+                self.peek()
+                yield
+            if self.peek() != bracket:
                 raise self.breaks("Expecting ',' delimiter")
-            self.at += 1
-            if character == bracket:
-                return
-            self.peek()
+        self.skip(1)
 
-    def breaks(self, what: str, place: int | None = None) -> InputError:
-        place = self.start + self.at if place is None else place
+    def breaks(self, what: str, at: int | None = None) -> InputError:
+        """The error for text that is not JSON, by default at `at`."""
+        place = self.place + len(self.text[self.at : at].encode(*_UTF8)) if at is not None else self.place
         return self.invalid(f"breaks at byte {place} of {self.size}: {what}")
 
     def invalid(self, where: str) -> InputError:
@@ -282,41 +262,27 @@ class _Text:
         return not_json(self.path, where, self.file.read(HEAD))
 
 
-def _table(text: _Text, kept: Columns | None) -> Table:
-    """The list at `at`; if `kept` is None, its records are only checked."""
-    whole, flags = (kept.whole, kept.flags) if kept else ((), ())
-    numbers = {key: array("q") for key in ("offset", "length", *whole)}
-    truths = {key: array("b") for key in ("is_object", *(f"has {key}" for key in whole), *(f.__name__ for f in flags))}
-    whole_columns = [(key, numbers[key].append, truths[f"has {key}"].append) for key in whole]
-    flag_columns = [(flag, truths[flag.__name__].append) for flag in flags]
+def _table(text: _Text, kept: Columns) -> Table:
+    """The list at `at`."""
+    numbers = {key: array("q") for key in ("offset", "length", *kept.whole)}
+    truths = {flag.__name__: array("b") for flag in kept.flags}
     keys: dict[str, None] = {}
-    for value, offset, length in text.elements():
-        if kept is None:
-            continue
+    for _ in text.items("]"):
+        start = text.place
+        value = text.value()
         record = value if type(value) is dict else {}
-        numbers["offset"].append(offset)
-        numbers["length"].append(length)
-        truths["is_object"].append(record is value)
-        for key, add, add_truth in whole_columns:
-            number: Any = record.get(key)
-            fits = type(number) is int and -(2**63) <= number < 2**63
-            add(number if fits else 0)
-            add_truth(fits)
-        for flag, add in flag_columns:
-            add(bool(flag(record)))
+        numbers["offset"].append(start)
+        numbers["length"].append(text.place - start)
+        for key in kept.whole:
+            number = record.get(key)
+            numbers[key].append(number if type(number) is int and -(2**63) <= number < 2**63 else MISSING)
+        for flag in kept.flags:
+            truths[flag.__name__].append(bool(flag(record)))
         if not record.keys() <= keys.keys():
             keys.update(dict.fromkeys(record))
     columns = {key: np.frombuffer(column, np.int64) for key, column in numbers.items()}
     columns |= {key: np.frombuffer(column, bool) for key, column in truths.items()}
-    return Table(columns, tuple(map(_as_utf8, keys)))
-
-
-def _as_utf8(key: str) -> str:
-    """Decode a key of the Latin-1 text; one written with escapes is correct already."""
-    try:
-        return key.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return key
+    return Table(columns, tuple(keys))
 
 
 # --------------------------------------------------------------------------------------------- the index on disk
@@ -325,15 +291,13 @@ def _as_utf8(key: str) -> str:
 def _save(cache: Path, index: JsonIndex) -> None:
     arrays = {f"{name}/{key}": c for name, table in index.tables.items() for key, c in table.columns.items()}
     keys = {name: table.keys for name, table in index.tables.items()}
-    header = {"version": VERSION, "stamp": index.file.stamp, "sha256": index.sha256, "keys": keys}
-    save_arrays(cache, header | {"columns": list(arrays)}, arrays)
+    save_arrays(cache, {"stamp": index.file.stamp, "sha256": index.sha256, "keys": keys}, arrays)
 
 
 def _load(cache: Path, path: Path, stamp: tuple[int, ...]) -> JsonIndex | None:
-    """The cached index if it is complete and its stamp matches, else None."""
+    """The cached index if there is one of the file as it is now."""
     header, arrays = load_arrays(cache) or ({}, {})
-    wanted = {"version": VERSION, "stamp": list(stamp), "columns": list(arrays)}
-    if any(header.get(key) != value for key, value in wanted.items()):
+    if header.get("stamp") != list(stamp):
         return None
     tables = {name: Table({}, tuple(keys)) for name, keys in header["keys"].items()}
     for key, values in arrays.items():

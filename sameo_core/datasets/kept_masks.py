@@ -5,14 +5,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sameo_core.datasets.base import AmodalInstance
+from sameo_core.datasets.base import AmodalInstance, Instances, InstancesOnDemand
 from sameo_core.masks import RLE
-
-Instances = tuple[tuple[AmodalInstance, ...], dict[str, list[str]]]  # of an image, with its skipped records by rule
 
 
 def pack(instances: Sequence[AmodalInstance], skipped: Mapping[str, list[str]]) -> bytes:
-    """Compress an image's objects, which have no extras, and its skipped records by rule; with a checksum."""
+    """Compress an image's objects, which have no extras, and its skipped records by rule; zlib adds a checksum."""
     rows = [
         (one.instance_id, one.category_id, one.is_stuff, _counts(one.amodal_rle), _counts(one.visible_rle), one.order)
         for one in instances
@@ -20,8 +18,15 @@ def pack(instances: Sequence[AmodalInstance], skipped: Mapping[str, list[str]]) 
     return zlib.compress(json.dumps((rows, skipped)).encode(), 1)
 
 
-def unpack(path: Path, start: int, stop: int, size: tuple[int, int], categories: Mapping[int, str]) -> Instances | None:
-    """Reverse `pack`; None if the file is missing or damaged.
+def unpack(
+    path: Path,
+    start: int,
+    stop: int,
+    size: tuple[int, int],
+    categories: Mapping[int, str],
+    original: InstancesOnDemand,
+) -> Instances:
+    """Reverse `pack`, or read the original files if the packed one is missing or damaged.
 
     Args:
         start, stop: bytes in the file.
@@ -33,18 +38,14 @@ def unpack(path: Path, start: int, stop: int, size: tuple[int, int], categories:
             file.seek(start)
             rows, skipped = json.loads(zlib.decompress(file.read(stop - start)))
     except (OSError, zlib.error):
-        return None
+        return tuple(original), original.skipped
     found = []
     for instance_id, category, stuff, amodal, visible, order in rows:
-        amodal_rle = None if amodal is None else _rle(amodal, size)
-        about = instance_id, category, categories[category], stuff
-        found.append(AmodalInstance(*about, amodal_rle, _rle(visible, size), order))
+        amodal_rle = None if amodal is None else RLE(size=[*size], counts=amodal)
+        visible_rle = RLE(size=[*size], counts=visible)
+        found.append(AmodalInstance(instance_id, category, categories[category], stuff, amodal_rle, visible_rle, order))
     return tuple(found), skipped
 
 
 def _counts(rle: RLE | None) -> str | None:
     return None if rle is None else rle["counts"]
-
-
-def _rle(counts: str, size: tuple[int, int]) -> RLE:
-    return {"size": [*size], "counts": counts}
