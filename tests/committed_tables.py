@@ -4,6 +4,7 @@ import html
 import math
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from sameo_core.apps.photo_evidence import METRICS, TUNED, UNTUNED
 from sameo_core.config import DATA_SEED, NOTEBOOKS, RESULTS, Profile, ablation, load_profile
 from sameo_core.front_ends import OWN_AMODAL, OWN_VISIBLE
 from sameo_core.front_ends.amodal_rcnn import NAME
-from sameo_core.miniature import RELATIVE_SIZE
 from sameo_core.reporting import Table, read_published, read_table, write_table
 from sameo_core.reporting.statistics import grouped
 
@@ -281,8 +281,9 @@ def has_every_row(of: Tables) -> Iterator[str]:
         if seeds not in ([""], ["-"], list(RUN.training.seeds)):
             yield f"{group}: the seeds {seeds}"
     for name, column in (("box_noise", "noise"), ("occlusion_curve", "pair"), ("occlusion_curve", "rate")):
-        for (model,), rows in grouped(of["mini"][name], "model").items():
-            if len({len(some) for some in grouped(rows, column).values()}) > 1:
+        found = Counter((row["model"], row[column]) for row in of["mini"][name])
+        for model in {model for model, _ in found}:
+            if len({found[model, kind] for _, kind in found}) > 1:
                 yield f"{name}.csv: {model} has not as many rows for each {column}"
 
 
@@ -326,31 +327,3 @@ def is_the_same_in_two_tables(of: Tables) -> Iterator[str]:
         for row in of[profile]["rescoring"]:
             if not near(row["mean"], float(np.mean([r[row["metric"]] for r in rows])), 2 * HALF):
                 yield f"{profile}/rescoring.csv, {row['metric']}: not the mean of the evaluated rows"
-
-
-def counts_add_up(of: Tables) -> Iterator[str]:
-    """Numbers of images and objects that stand in several tables, or in the profile."""
-    mini = of["mini"]
-    data = {row["name"]: row for row in mini["datasets"]}
-    for row in mini["cleaning"]:
-        removed = sum(v or 0 for k, v in row.items() if k not in ("profile", "data set", "in", "out"))
-        if row["in"] - removed != row["out"] or row["in"] != data[row["data set"]]["instances"]:
-            yield f"cleaning.csv, {row['data set']}"
-    for name, row in data.items():
-        train = RUN.data.train_images * RELATIVE_SIZE.get(name, 1)
-        if row["images"] != (round(train) if row["split"] == "train" else RUN.data.val_images):
-            yield f"datasets.csv, {name}: {row['images']} images are not the profile's"
-    steps = {"mini": mini["complete_objects"]}
-    steps |= {step: rows for (step,), rows in grouped(of["photo"]["complete_objects"], "step").items()}
-    counts = {step: [row["objects"] for row in rows] for step, rows in steps.items()}
-    yield from (f"complete_objects.csv, {key}" for key, (n, *out, left) in counts.items() if n - sum(out) != left)
-    candidates, *_, complete = counts["mini"]
-    if candidates != sum(data[name]["instances"] for name in RUN.data.visible_only):
-        yield "complete_objects.csv: candidates are not the objects of the visible sets"
-    for row in mini["completeness"]:
-        if row["threshold"] < RUN.synthesis.complete.min_agreement or row["kept"] > complete:
-            yield f"completeness.csv, {row['complete means']}"
-    if {row["what"]: row["value"] for row in mini["synthesis"]}["pairs"] != RUN.synthesis.synthetic_images // 2:
-        yield "synthesis.csv: pairs are not half the images"
-    evaluated = {row["data set"] for name in ("zero_shot", "supervised", "ablations") for row in mini[name]}
-    yield from (f"{name} is not in datasets.csv" for name in evaluated - data.keys())
