@@ -307,8 +307,15 @@ def test_kernels_of_mini_compute_in_one_thread_with_the_same_instructions_everyw
 def test_what_notebooks_ask_for_is_trained_ahead(monkeypatch):
     """Each training that notebooks 03 to 05 ask for, for every seed; of one notebook, its own."""
     done = []
-    monkeypatch.setattr(pipeline, "train", lambda profile, seed: done.append((profile.data.train, seed)))
-    monkeypatch.setattr(pipeline, "train_amodal_rcnn", lambda profile, seed: done.append(("end to end", seed)))
+
+    def train(profile, seed):
+        done.append((profile.data.train, seed))
+
+    def train_amodal_rcnn(profile, seed):
+        done.append(("end to end", seed))
+
+    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr(pipeline, "train_amodal_rcnn", train_amodal_rcnn)
     reproduction.train_ahead(["03"], 1)
     assert [train for train, _ in done] == [("cocoa_cls",), ("d2sa",), ("muva",)]
     done.clear()

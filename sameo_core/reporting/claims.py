@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sameo_core.config import DATA
-from sameo_core.reporting.statistics import mean_interval
+from sameo_core.reporting.statistics import grouped, mean_interval
 from sameo_core.reporting.style import Row, require, titled
 from sameo_core.reporting.tables import Table, per_cent, points, read_table, table_html
 
@@ -65,10 +65,10 @@ def paper_table(
     """
     protocols = sorted({row["protocol"] for row in published})
     require(len(protocols) < 2, "published", f"one protocol per table, found {protocols}", "Choose the rows of one")
-    mine = _by_cell([row for row in ours if data_sets is None or row["data set"] in data_sets], labels)
+    mine = grouped([row for row in ours if data_sets is None or row["data set"] in data_sets], *labels, "data set")
     groups = {
         "published": {
-            (_label(row, labels), row["data set"], row["metric"]): str(float(row["value"]))
+            (tuple(row[label] or "" for label in labels), row["data set"], row["metric"]): str(float(row["value"]))
             for row in published
             if row["metric"] in metrics and (data_sets is None or row["data set"] in data_sets)
         },
@@ -93,29 +93,16 @@ def paper_table(
     )
 
 
-def _label(row: Row, labels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(row.get(label) or "") for label in labels)
-
-
-def _by_cell(ours: Sequence[Row], labels: Sequence[str]) -> dict[tuple, list[Row]]:
-    """(label, data set) -> rows, one per seed."""
-    cells: dict[tuple, list[Row]] = {}
-    for row in ours:
-        cells.setdefault((_label(row, labels), row["data set"]), []).append(row)
-    for (label, place), rows in cells.items():
+def _means(cells: Mapping[tuple, Sequence[Row]], metrics: Sequence[str]) -> Iterator[tuple[tuple, str]]:
+    """(label, data set, metric), and its mean and half interval in per cent; nothing where nothing is known."""
+    for (*label, place), rows in cells.items():
         seeds = [row.get("seed") for row in rows]
         rule = f"one row per seed, found the seeds {seeds} of {place}"
         require(len(set(seeds)) == len(seeds), "ours", rule, "Add the label that differs", ", ".join(label))
-    return cells
-
-
-def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tuple[tuple, str]]:
-    """(label, data set, metric), and its mean and half interval in per cent; nothing where nothing is known."""
-    for (label, place), rows in cells.items():
         for metric in metrics:
             values = [row[metric] for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
             if values:
-                yield (label, place, metric), per_cent(*mean_interval(values))
+                yield (tuple(label), place, metric), per_cent(*mean_interval(values))
 
 
 def _note(protocols: Sequence[str], seeds: Sequence[int], profile: str) -> str:
@@ -134,17 +121,14 @@ SHORT = "short trainings, visible boxes of the ground truth"
 SIMILAR = 0.01  # of AP: results that differ by less are called similar. Ours
 
 
-def verdict(ci_low: float | int | None, ci_high: float | int | None, claimed: str = "more") -> str:
-    """The verdict on a claimed effect from its interval: "holds", "does not hold" or "undecided".
+def verdict(ci_low: float | int, ci_high: float | int, claimed: str = "more") -> str:
+    """The verdict on a claimed effect: "holds" if the whole interval is as claimed, "does not hold" if none of it is.
 
-    It holds if the whole interval is as claimed, does not hold if none of it is, and is undecided otherwise, or if
-    there is no interval (None, NaN: a single seed).
+    Otherwise, or without an interval (NaN), "undecided".
 
     Args:
         claimed: "more": above zero; "less": below zero; "similar": within `SIMILAR` of zero.
     """
-    if ci_low is None or ci_high is None or math.isnan(ci_low) or math.isnan(ci_high):
-        return "undecided"
     if claimed == "similar":
         nearest = max(ci_low, -ci_high, 0)  # distance of the interval from zero
         return "holds" if max(-ci_low, ci_high) < SIMILAR else "does not hold" if nearest >= SIMILAR else "undecided"
@@ -297,7 +281,6 @@ def _our_row(claim: Claim, results: Path) -> Row | None:
 
 
 def _judged(claim: Claim, paper_effect: float | None, ours: Row | None) -> dict[str, object]:
-    """The row of a claim."""
     effect = low = high = None
     seeds, words = 0, "undecided"
     if ours is not None:

@@ -14,8 +14,8 @@ import PIL.Image
 from scipy.special import stdtrit
 
 from sameo_core.config import RESULTS, RUNS
+from sameo_core.datasets.images import read_photograph
 from sameo_core.reporting.claims import claim_key, claims_shown, effect_shown
-from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
 from sameo_core.reporting.tables import Table, is_number, read_table, table_html
 from sameo_core.runs.atomic import atomic_write
@@ -189,7 +189,7 @@ def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = R
     if (photo / "zero_shot_gains.csv").is_file():
         text = _between(path, text, "photographs", readme_photographs(photo))
     if (figures / README_PICTURE).is_file():
-        pixels = read_pixels(figures / README_PICTURE)
+        pixels = read_photograph(figures / README_PICTURE)
         with atomic_write(photo / "occlusions.png") as partial:
             PIL.Image.fromarray(pixels).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
     write_whole(path, text.encode())

@@ -5,7 +5,6 @@ With matplotlib in figures; with Pillow on screen, for speed.
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +21,6 @@ from skimage.measure import find_contours
 
 from sameo_core.arrays import BoxXYXY, Image
 from sameo_core.datasets import AmodalImage
-from sameo_core.datasets.images import FORMATS, upright
-from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.reporting.style import PALETTE, styled
 
@@ -103,15 +100,6 @@ def _outline(mask: Mask) -> Outline:
 def _casing(width: float) -> list:
     """A solid white line under a line `width` points wide, for contrast on any background."""
     return [Stroke(linewidth=width + 1.0, foreground="white", dashes={"dash_offset": 0, "dash_list": None}), Normal()]
-
-
-def read_pixels(path: Path) -> Image:
-    """The pixels of an image file as RGB."""
-    try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
-            return np.array(upright(image).convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
-        raise InputError(file=path, rule=f"an image that can be read: {error}", remedy="Fetch it again") from error
 
 
 def window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:

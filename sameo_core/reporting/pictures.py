@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from sameo_core.arrays import BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.datasets.images import read_photograph
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
@@ -28,7 +29,6 @@ from sameo_core.reporting.objects import (
     draw_hidden,
     draw_object,
     draw_visible,
-    read_pixels,
     show_image,
     window,
 )
@@ -106,7 +106,7 @@ def figure_pool(pool: Pool, profile: str, title: str) -> Figure:
     figure, grid = panels(title, profile, len(chosen), 9, 0.8)
     for axes, index in zip(grid, chosen, strict=True):
         mask = pool.mask(index)
-        axes.imshow(read_pixels(pool.path(index)))
+        axes.imshow(read_photograph(pool.path(index)))
         draw_visible(axes, mask)
         left, top, right, bottom = window(mask_box(mask), *mask.shape)
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
