@@ -150,8 +150,8 @@ def _gains_shown(folder: Path, shown: Mapping[tuple[str, str], dict[str, str]], 
         require(key in rows, path, f"a row of {', '.join(key)} from visible boxes", "Run its notebook again")
         row = rows[key]
         interval = "one seed" if row["seeds"] == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-        gain = {"gain (95 % interval over seeds)": f"{row['gain']:+.3f} ({interval})"}
-        cells.append(labels | {before: float(row["before"]), "SAMEO": float(row["after"])} | gain)
+        numbers = {before: float(row["before"]), "SAMEO": float(row["after"])}
+        cells.append({**labels, **numbers, "gain (95 % interval over seeds)": f"{row['gain']:+.3f} ({interval})"})
     return str(table_html(cells))
 
 
