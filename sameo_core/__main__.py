@@ -12,14 +12,14 @@ from sameo_core.errors import InputError
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 Run = Callable[[argparse.Namespace], int]  # returns the exit code
-VERBS: dict[str, tuple[Run, str, tuple[Option, ...]]] = {}
+VERBS: dict[str, tuple[Run, tuple[Option, ...]]] = {}
 
 
-def verb(name: str, about: str, *options: Option) -> Callable[[Run], Run]:
-    """Register a function as a verb."""
+def verb(*options: Option) -> Callable[[Run], Run]:
+    """Register a function as a verb: its name without the first underscore, its docstring is the help."""
 
     def register(run: Run) -> Run:
-        VERBS[name] = run, about, options
+        VERBS[run.__name__[1:].replace("_", "-")] = run, options
         return run
 
     return register
@@ -51,17 +51,15 @@ PART = (
 
 
 @verb(
-    "reproduce",
-    "run the notebooks and write the report",
     PROFILE,
     option("--notebook", nargs="+", metavar="NN", help="only these, e.g. 03 05 (default: all)"),
     option("--seeds", type=positive, metavar="N", help="trainings per model (default: 1; 3: intervals)"),
     option("--update", action="store_true", help="maintainers: write committed tables, outputs and README's numbers"),
 )
 def _reproduce(options: argparse.Namespace) -> int:
-    """0: all passed, 1: one failed, 130: interrupted."""
+    """run the notebooks and write the report"""
     from sameo_core import reproduction
-    from sameo_core.reporting import update_readme
+    from sameo_core.reporting.committed import update_readme
 
     if options.update and options.profile == "mini" and (options.seeds or 1) < 2:
         paths = reproduction.find_notebooks(only=options.notebook)
@@ -74,15 +72,17 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if statuses == {"passed"} else 130 if "interrupted" in statuses else 1
 
 
-@verb("pretrain", "pre-train EfficientSAM-nano on the drawn world (notebook A1)", *PRETRAINING)
+@verb(*PRETRAINING)
 def _pretrain(options: argparse.Namespace) -> int:
+    """pre-train EfficientSAM-nano on the drawn world (notebook A1)"""
     from sameo_core.miniature.pretraining import PretrainingConfig, pretrain
 
     return _print_result(pretrain, PretrainingConfig(), options)
 
 
-@verb("pretrain-detector", "train the nano detector on the drawn world", *PRETRAINING)
+@verb(*PRETRAINING)
 def _pretrain_detector(options: argparse.Namespace) -> int:
+    """train the nano detector on the drawn world"""
     from sameo_core.miniature.nano_detector import DetectorConfig, pretrain_detector
 
     return _print_result(pretrain_detector, DetectorConfig(), options)
@@ -98,27 +98,23 @@ def _print_result(work: Callable[[Any, Path], Path], config: Any, options: argpa
 
 
 @verb(
-    "download",
-    "fetch a data set or checkpoint, or say how to fetch it by hand",
     option("name", metavar="NAME", help="as in data/sources.yaml, e.g. lvis, coco2014, efficient_sam"),
     option("--root", metavar="DIR", help="folder of the sets' folders (default: data/raw)"),
     option("--from", dest="local", metavar="DIR", help="coco_photos, cocoa_photos: take local files"),
 )
 def _download(options: argparse.Namespace) -> int:
-    """0: complete, 1: something must be fetched by hand."""
+    """fetch a data set or checkpoint, or say how to fetch it by hand"""
     from sameo_core.datasets.downloads import download
 
     return 1 if download(options.name, options.root, local=options.local) else 0
 
 
 @verb(
-    "datasets",
-    "list the data sets: present or not, counts found and published, licence",
     PROFILE,
     option("--check", action="store_true", help="also read every image, and name those that cannot be read"),
 )
 def _datasets(options: argparse.Namespace) -> int:
-    """0, or 1 if --check finds images that cannot be read."""
+    """list the data sets: present or not, counts found and published, licence"""
     from sameo_core.datasets.registry import bad_images, inventory, inventory_table
 
     folder, bad = load_profile(options.profile).data_folder, 0
@@ -133,8 +129,6 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 @verb(
-    "synthesize",
-    "make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete",
     PROFILE,
     option("--images", type=int, metavar="N", help="half of them un-occluded (default: the profile's)"),
     option("--out", type=Path, required=True, metavar="DIR", help="an interrupted run resumes"),
@@ -145,7 +139,7 @@ def _datasets(options: argparse.Namespace) -> int:
     option("--seed", type=int, default=0),
 )
 def _synthesize(options: argparse.Namespace) -> int:
-    """0: complete, or this part of it."""
+    """make Amodal-LVIS from objects that a fine-tuned SAMEO finds complete"""
     from sameo_core import pipeline
     from sameo_core.synthesis import synthesize
 
@@ -159,8 +153,6 @@ def _synthesize(options: argparse.Namespace) -> int:
 
 
 @verb(
-    "train",
-    "fine-tune the mask decoder; on several GPUs: torchrun --nproc-per-node=N -m sameo_core train ...",
     option("--recipe", default="zero_shot", metavar="NAME", help="see below (default: zero_shot)"),
     PROFILE,
     *PART,
@@ -168,6 +160,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     option("--override", nargs="+", default=[], metavar="FIELD=VALUE", help="e.g. iterations=2000 train=cocoa,kins"),
 )
 def _train(options: argparse.Namespace) -> int:
+    """fine-tune the mask decoder; on several GPUs: torchrun --nproc-per-node=N -m sameo_core train ..."""
     from sameo_core import pipeline
     from sameo_core.runs.distributed import process_group, rank
     from sameo_core.synthesis.shards import part_of
@@ -193,8 +186,6 @@ DETECTOR += "e.g. maskrcnn_resnet50_fpn_v2, or a detector's JSON results"
 
 
 @verb(
-    "predict",
-    "amodal masks of your own photographs",
     option("photographs", type=Path, metavar="PHOTO", help="a photograph, or a folder of them"),
     option("--boxes", type=Path, metavar="JSON", help=BOXES),
     option("--detector", metavar="NAME", help=DETECTOR),
@@ -206,15 +197,15 @@ DETECTOR += "e.g. maskrcnn_resnet50_fpn_v2, or a detector's JSON results"
     option("--out", type=Path, default="predictions", metavar="DIR", help="for JSON and PNG (default: %(default)s)"),
 )
 def _predict(options: argparse.Namespace) -> int:
-    """0: all done, 1: some photographs could not be used."""
+    """amodal masks of your own photographs"""
     from sameo_core.apps.predict import SHOWN_SCORE, box_source, predict_photographs
 
     score = options.min_score
     if score is None:
         score = 0 if options.boxes else SHOWN_SCORE
     boxes = box_source(options.boxes, options.detector, options.detector_weights, score)
-    how = options.weights, options.box_format, score, options.crowds
-    run = predict_photographs(options.photographs, boxes, options.out, *how)
+    limits = options.weights, options.box_format, score, options.crowds
+    run = predict_photographs(options.photographs, boxes, options.out, *limits)
     for failure in run.failures:
         print(f"not done: {failure}", file=sys.stderr)
     if run.note:
@@ -224,12 +215,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 @verb(
-    "export-onnx",
-    "write encoder and decoder as ONNX files",
     option("--weights", default="nano", help="name or checkpoint (default: nano)"),
     option("--out", type=Path, required=True, metavar="DIR"),
 )
 def _export_onnx(options: argparse.Namespace) -> int:
+    """write encoder and decoder as ONNX files"""
     from sameo_core.model import Sameo
     from sameo_core.model.onnx import export_onnx
 
@@ -241,12 +231,12 @@ ALL = "recipes (all: every one that the notebooks use, or with --shard and --sha
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb and return its exit code; 2: bad input (one line on stderr), 130: interrupted."""
+    """Run one verb and return its exit code: 1: not all could be done, 2: bad input (one line), 130: interrupted."""
     parser = argparse.ArgumentParser(prog="python -m sameo_core", description="SAMEO in the open")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     recipes = "\n".join([ALL, *(f"  {name:<21} {entry.sentence}" for name, entry in RECIPES.items())])
-    for name, (_, about, given) in VERBS.items():
-        one = verbs.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, (run, given) in VERBS.items():
+        one = verbs.add_parser(name, help=run.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         one.epilog = recipes if name == "train" else None
         for flags, settings in given:
             one.add_argument(*flags, **settings)

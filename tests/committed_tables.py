@@ -16,8 +16,8 @@ from sameo_core.apps.photo_evidence import METRICS, TUNED, UNTUNED
 from sameo_core.config import DATA_SEED, NOTEBOOKS, RESULTS, Profile, ablation, load_profile
 from sameo_core.front_ends import OWN_AMODAL, OWN_VISIBLE
 from sameo_core.front_ends.amodal_rcnn import NAME
-from sameo_core.miniature import RELATIVE_SIZE
 from sameo_core.reporting import Table, read_published, read_table, write_table
+from sameo_core.reporting.statistics import grouped
 
 RUN = load_profile("mini", seeds=(0, 1, 2))  # as the committed tables were made
 DETECTOR, FIRST = RUN.evaluation.detector, RUN.data.held_out[0]
@@ -62,11 +62,8 @@ def worked_out(of: Tables) -> dict[tuple[str, str], Rows]:
 
     def arms(tables: dict[str, Rows], run: Profile) -> Rows:
         found: Rows = []
-        for question in dict.fromkeys(row["question"] for row in tables["ablations"]):
-            best, rows = (
-                list(ablation(question, run))[-1],
-                [r for r in tables["ablations"] if r["question"] == question],
-            )
+        for (question,), rows in grouped(tables["ablations"], "question").items():
+            best = list(ablation(question, run))[-1]
             differences = reporting.arm_differences(rows, best, metrics("ablation_differences", tables))
             found += [{"question": question, "paper's arm": best} | row for row in differences]
         return found
@@ -150,13 +147,12 @@ NO_FILE = {"Sampling, seed 0 (mini)", "Recipe (photo)", "Written (mini)"}  # sho
 def made_of_files(of: Tables) -> dict[str, list[list[str]]]:
     """Title or file -> texts of the tables that show other rows than a file holds: a paper's, the claims, mean AP."""
     mini, own, scores = of["mini"], own_sets(of["mini"]), of["mini"]["zero_shot_detector"]
-    places, title = list(dict.fromkeys(row["data set"] for row in own)), "Trained and tested on one set"
+    places, title = [place for (place,) in grouped(own, "data set")], "Trained and tested on one set"
     supervised = reporting.paper_table(own, read_published("supervised"), "mini", title, data_sets=places)
     detector = reporting.paper_table(scores, read_published("zero-shot"), "mini", "Zero-shot, class-agnostic")
     claims = reporting.claims_shown(mini["claims"], "Claims (mini)", of["photo"]["claims"])
-    ap = crossed(mini["supervised"])
-    tables = [supervised, detector, rescoring_table(mini), claims]
-    tables.append(reporting.table_html(ap, title="AP of SAMEO by training set and test set (mini)"))
+    ap = reporting.table_html(crossed(mini["supervised"]), title="AP of SAMEO by training set and test set (mini)")
+    tables = [supervised, detector, rescoring_table(mini), claims, ap]
     made = {table.title: cells_of(table._repr_html_()) for table in tables}
     for name, table in (("supervised_table", supervised), ("zero_shot_detector", detector)):
         made |= {f"{name}.md": lines_of(f"{name}.md", str(table))}
@@ -166,24 +162,20 @@ def made_of_files(of: Tables) -> dict[str, list[list[str]]]:
 
 def crossed(supervised: Rows) -> Rows:
     """Mean AP of each training set and front-end on each test set."""
-    found: dict[tuple, dict[str, list[float]]] = {}
-    for row in supervised:
-        if row["trained on"]:
-            places = found.setdefault((row["trained on"], row["front-end"]), {})
-            places.setdefault(row["data set"], []).append(row["AP"])
+    trained = [row for row in supervised if row["trained on"]]
     return [
-        {"trained on": learnt, "front-end": front_end} | {place: float(np.mean(aps)) for place, aps in places.items()}
-        for (learnt, front_end), places in found.items()
+        {"trained on": learnt, "front-end": front_end}
+        | {place: float(np.mean([row["AP"] for row in here])) for (place,), here in grouped(rows, "data set").items()}
+        for (learnt, front_end), rows in grouped(trained, "trained on", "front-end").items()
     ]
 
 
 def rescoring_table(mini: dict[str, Rows]) -> Table:
     """Notebook 04's table, but for the interval "without", which no file holds."""
     metrics, title = [row["metric"] for row in mini["rescoring"]], "IoU re-scoring"
-    arms = [{"setting": f"without {title}"} | {row["metric"]: row["baseline"] for row in mini["rescoring"]}]
-    arms = [
-        row | {"data set": FIRST} for row in arms + [r | {"setting": f"with {title}"} for r in first_detections(mini)]
-    ]
+    without = {row["metric"]: row["baseline"] for row in mini["rescoring"]}
+    arms = [without | {"setting": f"without {title}", "data set": FIRST}]
+    arms += [row | {"setting": f"with {title}"} for row in first_detections(mini)]
     published = read_published("ablation of IoU re-scoring")
     return reporting.paper_table(arms, published, "mini", title, labels=("setting",), metrics=metrics)
 
@@ -335,32 +327,3 @@ def is_the_same_in_two_tables(of: Tables) -> Iterator[str]:
         for row in of[profile]["rescoring"]:
             if not near(row["mean"], float(np.mean([r[row["metric"]] for r in rows])), 2 * HALF):
                 yield f"{profile}/rescoring.csv, {row['metric']}: not the mean of the evaluated rows"
-
-
-def counts_add_up(of: Tables) -> Iterator[str]:
-    """Numbers of images and objects that stand in several tables, or in the profile."""
-    mini = of["mini"]
-    data = {row["name"]: row for row in mini["datasets"]}
-    for row in mini["cleaning"]:
-        removed = sum(v or 0 for k, v in row.items() if k not in ("profile", "data set", "in", "out"))
-        if row["in"] - removed != row["out"] or row["in"] != data[row["data set"]]["instances"]:
-            yield f"cleaning.csv, {row['data set']}"
-    for name, row in data.items():
-        train = RUN.data.train_images * RELATIVE_SIZE.get(name, 1)
-        if row["images"] != (round(train) if row["split"] == "train" else RUN.data.val_images):
-            yield f"datasets.csv, {name}: {row['images']} images are not the profile's"
-    steps: dict[tuple, list[int]] = {}
-    for profile in of:
-        for row in of[profile]["complete_objects"]:
-            steps.setdefault((profile, row["step"] if profile == "photo" else ""), []).append(row["objects"])
-    yield from (f"complete_objects.csv, {key}" for key, (n, *out, left) in steps.items() if n - sum(out) != left)
-    candidates, *_, complete = steps["mini", ""]
-    if candidates != sum(data[name]["instances"] for name in RUN.data.visible_only):
-        yield "complete_objects.csv: candidates are not the objects of the visible sets"
-    for row in mini["completeness"]:
-        if row["threshold"] < RUN.synthesis.complete.min_agreement or row["kept"] > complete:
-            yield f"completeness.csv, {row['complete means']}"
-    if {row["what"]: row["value"] for row in mini["synthesis"]}["pairs"] != RUN.synthesis.synthetic_images // 2:
-        yield "synthesis.csv: pairs are not half the images"
-    evaluated = {row["data set"] for name in ("zero_shot", "supervised", "ablations") for row in mini[name]}
-    yield from (f"{name} is not in datasets.csv" for name in evaluated - data.keys())

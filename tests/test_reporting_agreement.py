@@ -3,19 +3,12 @@
 import pytest
 
 from sameo_core.config import RESULTS
-from sameo_core.reporting import claims_agree, tables_agree, write_table
+from sameo_core.reporting import write_table
+from sameo_core.reporting.committed import claims_agree, tables_agree
 
 MINI = RESULTS / "mini"
-CLAIM = {
-    "claim": "a",
-    "setting": "zero-shot",
-    "metric": "AP",
-    "paper_effect": 0.1,
-    "mini_effect": 0.055,
-    "ci_low": 0.045,
-    "ci_high": 0.065,
-    "seeds": 3,
-}
+NUMBERS = {"paper_effect": 0.1, "mini_effect": 0.055, "ci_low": 0.045, "ci_high": 0.065, "seeds": 3}
+CLAIM = {"setting": "zero-shot", "metric": "AP"} | NUMBERS
 COMMITTED = {
     "zero_shot": [{"data set": name, "seed": seed, "AP": 0.5} for name in ("kins", "cocoa") for seed in (0, 1)],
     "fine_tuning": [{"model": model, "seed": 0, "total": 0.07, "weights": "aa"} for model in ("first", "second")],
@@ -23,7 +16,7 @@ COMMITTED = {
     "occlusion_curve": [{"rate": rate, "IoU": 0.8, "seed": 0} for rate in (0.1, 0.2)],
     "datasets": [{"data set": name, "instances": 40, "seed": 0} for name in ("kins", "cocoa")],
     "gains": [{"metric": "mIoU", "gain": 0.058, "ci_low": 0.054, "ci_high": 0.062, "seeds": 3}],
-    "claims": [CLAIM | {"claim": name, "verdict": "holds"} for name in "abc"],
+    "claims": [{"claim": name} | CLAIM | {"verdict": "holds"} for name in "abc"],
 }
 
 

@@ -59,9 +59,6 @@ def test_precision_against_recall(judged):
     assert legend(figure) == ["ours: AP 1.000 | 1.000", "theirs: AP 0.505 | 0.505"]
     lines = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(lines) == 2 and len({style for _, style in lines}) == 2
-    undefined = replace(judged["kins", "nano", "own"], curves={"all": np.full((10, 101), math.nan)})
-    figure = figure_detection_curves({("d2sa", "nano", "own"): undefined}, "d2sa", {("nano", "own"): "a"}, "mini")
-    assert legend(figure) == ["a: AP not defined | not defined"]
 
 
 def rows(model, place, at, *values, **more):

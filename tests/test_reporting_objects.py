@@ -36,9 +36,9 @@ def patches(axes):
 
 
 def extent(patch):
-    path = (
-        patch.get_patch_transform().transform_path(patch.get_path()) if patch.get_label() == "box" else patch.get_path()
-    )
+    path = patch.get_path()
+    if patch.get_label() == "box":
+        path = patch.get_patch_transform().transform_path(path)
     return [*path.vertices.min(0), *path.vertices.max(0)]
 
 
@@ -65,10 +65,11 @@ def test_an_object_is_drawn_where_it_is():
 
 def test_only_what_is_there_is_drawn():
     axes = Figure().subplots(1, 3)
-    draw_object(axes[0], IMAGE, AMODAL, AMODAL)
+    draw_object(axes[0], IMAGE, AMODAL, AMODAL, role="truth")
     draw_object(axes[1], IMAGE, VISIBLE, None)
     draw_object(axes[2], IMAGE, VISIBLE, np.zeros_like(AMODAL))
     assert [set(patches(a)) for a in axes] == [{"visible", "amodal"}, {"visible"}, {"visible"}]
+    assert patches(axes[0])["amodal"].get_edgecolor() == matplotlib.colors.to_rgba(PALETTE["truth"])
 
 
 def test_a_hole_is_not_hatched():
@@ -93,13 +94,6 @@ def test_the_background_fades_and_the_occluder_does_not():
         assert same[clear].all() and not same[~clear].any()
 
 
-def test_the_truth_has_its_own_colour():
-    axes = Figure().add_subplot()
-    draw_object(axes, IMAGE, VISIBLE, AMODAL, role="truth")
-    for name, colour in (("amodal", "truth"), ("visible", "visible")):
-        assert patches(axes)[name].get_edgecolor() == matplotlib.colors.to_rgba(PALETTE[colour])
-
-
 # -------------------------------------------------------------------------------------------------------- side by side
 
 
@@ -109,7 +103,8 @@ def compared(**predictions):
 
 def test_before_and_after():
     half = AMODAL & (np.arange(W) < 5)
-    figure = figure_before_after([compared(before=VISIBLE, after=half)] * 2, "Gains", "mini")
+    figure = figure_before_after([compared(before=VISIBLE, after=half)] * 2, "Gains", "mini", rows=("worst", "best"))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["worst", "", "", "", "best", "", "", ""]
     assert title(figure) == "Gains · mini: drawn world"
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes[:4]] == [
         "box prompt, visible part", "before", "after", "truth",
@@ -121,11 +116,6 @@ def test_before_and_after():
     assert ["hidden" in panel for panel in drawn] == [False, False, True, True]
     assert ["box" in panel for panel in drawn] == [True, False, False, False]
     assert extent(drawn[2]["hidden"]) == [4, 1, 5, 5] and extent(drawn[3]["hidden"]) == [4, 1, 6, 5]
-
-
-def test_words_beside_the_rows():
-    figure = figure_before_after([compared(a=AMODAL)] * 2, "x", "mini", rows=("worst", "best"))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["worst", "", "", "best", "", ""]
 
 
 def test_compared_behind_a_detector(tmp_path):
@@ -188,21 +178,11 @@ def test_overlay_hatches_what_is_hidden_where_that_is_known():
     assert extent(figure.axes[0].patches[0]) == [4, 1, 6, 5]
 
 
-def test_overlay_of_a_run_says_which():
-    figure = figure_overlay(IMAGE, BOX[None], AMODAL[None], "Mine", "mini")
-    assert title(figure) == "Mine \N{MIDDLE DOT} mini: drawn world"
-
-
 def test_overlay_of_a_large_photograph_is_drawn_smaller(monkeypatch):
     monkeypatch.setattr(pictures, "OVERLAY_PIXELS", 4)  # the image has 8: every second pixel
     axes = overlay().axes[0]
     assert axes.images[0].get_array().shape == (3, 4, 3)
     assert extent(axes.patches[0]) == [1, 1, 3, 3] and extent(axes.patches[1]) == [1, 0.5, 3, 2.5]
-
-
-def test_overlay_without_objects():
-    axes = figure_overlay(IMAGE, np.zeros((0, 4), np.float32), np.zeros((0, H, W), bool), "Nothing", None).axes[0]
-    assert len(axes.patches) == len(axes.texts) == 0
 
 
 def test_overlays_carry_a_mark(tmp_path):

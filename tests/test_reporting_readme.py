@@ -5,9 +5,15 @@ import PIL.Image
 import pytest
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import readme_claims, readme_results, update_readme, write_table
+from sameo_core.reporting import write_table
 from sameo_core.reporting.claims import CLAIMS
-from sameo_core.reporting.committed import README_METRICS, README_PICTURE
+from sameo_core.reporting.committed import (
+    README_METRICS,
+    README_PICTURE,
+    readme_claims,
+    readme_results,
+    update_readme,
+)
 
 ROWS = [dict(zip(CLAIMS, ("re-scoring helps", "zero-shot", "AP", 0.019, 0.015, 0.01, 0.02, 2, "holds"), strict=True))]
 
@@ -15,16 +21,8 @@ ROWS = [dict(zip(CLAIMS, ("re-scoring helps", "zero-shot", "AP", 0.019, 0.015, 0
 @pytest.fixture
 def places(tmp_path):
     """README with marks, the tables' folder, and a picture of 600 colours."""
-    gains = {
-        "data set": "cocoa_cls",
-        "prompt": "visible boxes",
-        "before": 0.1,
-        "after": 0.3,
-        "gain": 0.2,
-        "ci_low": 0.1,
-        "ci_high": 0.3,
-        "seeds": 3,
-    }
+    gains = {"data set": "cocoa_cls", "prompt": "visible boxes", "before": 0.1, "after": 0.3, "gain": 0.2}
+    gains |= {"ci_low": 0.1, "ci_high": 0.3, "seeds": 3}
     write_table("zero_shot_gains", [{"metric": m, **gains} for m in README_METRICS], "mini", tmp_path / "results")
     colours = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3).astype(np.uint8)
     (tmp_path / "figures").mkdir()
@@ -59,9 +57,6 @@ def test_marks_that_are_missing_are_named_and_nothing_is_written(places):
         update_readme(*places)
     assert readme.read_text() == "<!-- results -->\n<!-- /results -->\n"
     assert not (results.parent / "photo").exists()
-    readme.write_text("nothing")
-    with pytest.raises(InputError, match="marks <!-- results -->"):
-        update_readme(*places)
 
 
 def test_without_the_encoder_for_photographs_the_picture_stays(places):

@@ -9,7 +9,7 @@ import pytest
 from sameo_core.datasets import AmodalImage, AmodalInstance
 from sameo_core.masks import encode_mask
 from sameo_core.reporting import PALETTE, object_picture, objects, scene_picture
-from sameo_core.reporting.objects import DASHES, Screen
+from sameo_core.reporting.objects import DASHES
 
 
 def square(size=40):
@@ -55,14 +55,6 @@ def test_without_a_visible_mask_nothing_is_called_hidden():
     assert np.abs(shown(object_picture(image, None, longest=200)) - 128).max() < 5
 
 
-def test_a_box_on_the_screen_is_where_it_is_in_the_image():
-    image, amodal, _ = square()
-    boxed = shown(object_picture(image, None, box=np.array([5, 8, 35, 30], np.float32), longest=400))
-    dark = distance(boxed, PALETTE["box"]) < 60
-    assert (np.flatnonzero(dark.sum(0) > 100)[[0, -1]] // 10).tolist() == [5, 35]
-    assert (np.flatnonzero(dark.sum(1) > 100)[[0, -1]] // 10).tolist() == [8, 30]
-
-
 def test_a_large_photograph_is_outlined_at_the_size_of_the_screen():
     mask = np.zeros((900, 1200), bool)
     mask[300:600, 300:900] = True
@@ -91,7 +83,3 @@ def test_numbers_and_outlines_of_a_scene(tmp_path):
     plain, chosen = (shown(scene_picture(scene, image, which, 400)) for which in (None, 0))
     assert (distance(plain[185:215, 140:160], "#ffffff") < 30).mean() > 0.2, "a number in a white field"
     assert (distance(chosen, PALETTE["truth"]) < 60).sum() > (distance(plain, PALETTE["truth"]) < 60).sum() + 100
-
-
-def test_screen_keeps_the_shape_of_the_image():
-    assert Screen(np.zeros((30, 60, 3), np.uint8), 200).picture.size == (200, 100)

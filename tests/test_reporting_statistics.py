@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameo_core.errors import InputError
-from sameo_core.reporting import arm_differences, calibration, gains, mean_interval, method_differences
-from sameo_core.reporting.statistics import over_seeds
+from sameo_core.reporting import arm_differences, gains, mean_interval, method_differences
+from sameo_core.reporting.statistics import calibration, over_seeds
 
 
 def test_mean_interval():
@@ -30,23 +30,10 @@ def test_differences_between_arms_are_paired_by_seed():
     rows = arm_rows("plain", 0.1, 0.5) + arm_rows("rich", 0.2, 0.62)[::-1]
     (row,) = arm_differences(rows, "plain", ["AP"])
     mean, low, high = mean_interval([0.1, 0.12])
-    assert row == pytest.approx(
-        {
-            "data set": "d2sa",
-            "arm": "rich",
-            "metric": "AP",
-            "baseline": 0.3,
-            "mean": 0.41,
-            "difference": mean,
-            "ci_low": low,
-            "ci_high": high,
-            "seeds": 2,
-        }
-    )
-    with pytest.raises(InputError, match="rich: the same seeds as 'plain', found .0. and .0, 1."):
+    labels = {"data set": "d2sa", "arm": "rich", "metric": "AP", "baseline": 0.3, "mean": 0.41}
+    assert row == pytest.approx(labels | {"difference": mean, "ci_low": low, "ci_high": high, "seeds": 2})
+    with pytest.raises(InputError, match="d2sa, rich: .*found .0, 1. and .0."):
         arm_differences(rows[:2] + arm_rows("rich", 0.2), "plain", ["AP"])
-    with pytest.raises(InputError, match="another arm, found no other"):
-        arm_differences(rows[:2], "plain", ["AP"])
 
 
 # --------------------------------------------------------------------------------------------------------- calibration
@@ -61,18 +48,12 @@ def test_calibration_by_hand():
     assert found.correlation == pytest.approx(0.17 / math.sqrt(0.22 * 0.172))  # sums of products of deviations
 
 
-def test_gaps_of_opposite_sign_do_not_cancel():
-    found = calibration([0.2, 0.8], [0.4, 0.6], bins=2)
-    assert found.error == pytest.approx(0.2) and found.bias == pytest.approx(0)
-
-
 def test_a_bin_holds_its_lower_edge_and_the_last_one_its_upper():
     found = calibration([0.0, 0.5, 1.0, -0.1, 1.2], [0.0, 0.5, 1.0, 0.0, 1.0], bins=2)
     assert found.count.tolist() == [2, 3]
     empty = calibration([0.1], [0.3], bins=4)
-    assert (
-        empty.count.tolist() == [1, 0, 0, 0] and np.isnan(empty.true[1:]).all() and np.isnan(empty.predicted[1:]).all()
-    )
+    assert empty.count.tolist() == [1, 0, 0, 0]
+    assert np.isnan(empty.true[1:]).all() and np.isnan(empty.predicted[1:]).all()
     assert empty.error == pytest.approx(0.2) and math.isnan(empty.correlation)
 
 
@@ -99,13 +80,8 @@ def test_numbers_over_seeds():
     rows = seeded("a", "low", 0.1, 0.2, None) + seeded("a", "high", math.nan) + seeded("b", "low", 0.3)
     found = over_seeds(rows, "bucket", "AP")
     assert list(found) == ["a", "b"] and list(found["a"]) == ["low"]  # nothing is known of "high"
-    assert found["a"]["low"].values == (0.1, 0.2) and found["a"]["low"][1:] == mean_interval([0.1, 0.2])
+    assert found["a"]["low"].values == [0.1, 0.2] and found["a"]["low"][1:] == mean_interval([0.1, 0.2])
     assert found["b"]["low"].mean == 0.3 and math.isnan(found["b"]["low"].low)
-
-
-def test_a_seed_twice():
-    with pytest.raises(InputError, match="row 1"):
-        over_seeds(seeded("a", "low", 0.1) * 2, "bucket", "AP")
 
 
 def test_gains_of_each_set_and_prompt():
@@ -124,7 +100,7 @@ def test_gains_of_each_set_and_prompt():
     numbers = {"before": 0.5, "after": 0.65, "gain": mean, "ci_low": low, "ci_high": high, "seeds": 2}
     assert first == pytest.approx({"data set": "d2sa", "prompt": "visible", "metric": "AP"} | numbers)
     assert second["gain"] == pytest.approx(-0.1) and math.isnan(second["ci_low"])
-    with pytest.raises(InputError, match="kins, visible.* found 1 and 0"):
+    with pytest.raises(InputError, match="kins, visible"):
         gains(rows[:4], "EfficientSAM", ["AP"])
 
 
@@ -145,7 +121,7 @@ def test_differences_between_methods_are_paired_by_seed_where_both_have_seeds():
         labels = {"data set": "d2sa", "front-end": "nano", "method": "SAMEO", "baseline": name, "metric": "AP"}
         numbers = {"other": other, "mean": 0.7, "difference": mean, "ci_low": low, "ci_high": high, "seeds": 2}
         assert row == pytest.approx(labels | numbers)
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="d2sa, nano, other"):
         method_differences(rows, ("nano", "other"), others, ["AP"])
-    with pytest.raises(InputError, match="the seeds .'0', '1'. or one row without a seed, found .'1'."):
+    with pytest.raises(InputError, match="nano, SAMEO, end to end: .*found .'1'. and .'0', '1'."):
         method_differences(rows[:4], ("nano", "SAMEO"), others, ["AP"])

@@ -1,24 +1,12 @@
-"""Tables by round trip and exact text."""
+"""Tables by round trip and exact text. What is refused: test_bad_input."""
 
 import math
-import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sameo_core.errors import InputError
-from sameo_core.reporting import (
-    Table,
-    read_table,
-    save_table,
-    table_html,
-    tables,
-    write_table,
-)
+from sameo_core.reporting import Table, read_table, save_table, table_html, tables, write_table
 from sameo_core.reporting.tables import per_cent, points
-from sameo_core.runs import atomic
 
 ROWS = [{"model": "un-tuned", "AP": 0.41234, "seeds": 5}, {"model": "SAMEO", "AP": 0.5, "seeds": None}]
 
@@ -31,13 +19,6 @@ def test_a_table_is_written_and_read_back(tmp_path):
         {"profile": "mini", "model": "un-tuned", "AP": 0.4123, "seeds": 5},
         {"profile": "mini", "model": "SAMEO", "AP": 0.5, "seeds": None},
     ]
-    again = write_table("gains", read_table(path), "mini", tmp_path)
-    assert again.read_bytes() == path.read_bytes()
-
-
-def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "RUNS", tmp_path)
-    assert write_table("a", ROWS, "paper") == tmp_path / "paper" / "results" / "a.csv"
 
 
 @pytest.mark.parametrize(
@@ -46,9 +27,8 @@ def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
         (np.float32(0.25), "0.2500", 0.25),
         (np.int64(-3), "-3", -3),
         (-1e-9, "0.0000", 0.0),
-        (-0.5, "-0.5000", -0.5),
         (math.inf, "inf", math.inf),
-        (12345.0, "12345.0000", 12345.0),
+        (math.nan, "nan", math.nan),
         ("1e-04", "1e-04", 1e-4),
         ("007", "007", "007"),
         ("2024_01", "2024_01", "2024_01"),
@@ -59,44 +39,7 @@ def test_tables_go_to_the_results_of_their_profile(tmp_path, monkeypatch):
 def test_cells(tmp_path, value, text, back):
     path = write_table("a", [{"x": value, "y": "|"}], "mini", tmp_path, seed=3)
     assert path.read_text(encoding="utf-8") == f"profile,seed,x,y\nmini,3,{text},|\n"
-    assert read_table(path)[0]["x"] == back and type(read_table(path)[0]["x"]) is type(back)
-
-
-def test_nan_is_a_number(tmp_path):
-    assert math.isnan(read_table(write_table("a", [{"x": np.nan, "seed": 0}], "mini", tmp_path))[0]["x"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("a", [], "mini"), "rows"),
-        (("a", [{"x": 1}, {"x": 1, "y": 1}], "mini"), "row 1"),
-        (("a", [{"profile": "paper", "x": 1}], "mini"), "found 'paper'"),
-        (("a", [{"x": 1}, {"x": 2}], "mini"), "seed"),
-        (("a", [{"x": [1]}], "mini"), "row 0"),
-        (("a", [{"x": 1}], "tiny"), "profile"),
-    ],
-)
-def test_what_is_no_table_is_not_written(tmp_path, arguments, message):
-    with pytest.raises(InputError, match=message):
-        write_table(*arguments, tmp_path)
-    assert not [*tmp_path.iterdir()]
-
-
-def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
-    path = write_table("a", ROWS, "mini", tmp_path)
-    monkeypatch.setattr(atomic.os, "replace", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_table("a", ROWS[:1], "mini", tmp_path)
-    assert len(read_table(path)) == 2
-
-
-@pytest.mark.parametrize("content", ["", "a\n1,2\n"])
-def test_what_is_no_table_is_not_read(tmp_path, content):
-    path = tmp_path / "a.csv"
-    path.write_text(content)
-    with pytest.raises(InputError, match=r"a\.csv"):
-        read_table(path)
+    assert repr(read_table(path)[0]["x"]) == repr(back)
 
 
 def test_markdown_text():
@@ -108,6 +51,7 @@ def test_markdown_text():
         "| un-tuned | 0.412 |     5 |\n"
         "| SAMEO    | 0.500 |       |"
     )
+    assert table_html(ROWS, ["AP"], decimals=4).cells == (("0.4123",), ("0.5000",))
 
 
 def test_html_text_and_what_a_cell_shows():
@@ -120,12 +64,7 @@ def test_html_text_and_what_a_cell_shows():
         '<tr><td style="text-align: right"></td><td style="text-align: left"></td></tr>',
         "</table>",
     ]
-    assert repr(table) == str(table) == table._repr_markdown_()
     assert "a\\|b" in repr(table)
-
-
-def test_decimals_can_be_chosen():
-    assert table_html([{"x": 0.12341}, {"x": 0.1}], decimals=4).cells == (("0.1234",), ("0.1000",))
 
 
 # ------------------------------------------------------------------------------------------------------- for a paper
@@ -133,7 +72,6 @@ def test_decimals_can_be_chosen():
 
 def test_shares_as_a_paper_prints_them():
     assert per_cent(0.5431) == "54.3" and per_cent(0.5, 0.496, 0.504) == "50.0 ± 0.4"
-    assert per_cent(1, 1, 1) == "100.0 ± 0.0"
     assert points(0.019) == "+1.9" and points(-0.01, -0.0123, 0.002) == "-1.0 (-1.2 to +0.2)"
 
 
@@ -188,51 +126,16 @@ def test_latex_text():
     ]
 
 
-def test_latex_without_title():
-    text = table_html([{"a": "x-3", "b": -3}]).latex("a")
-    assert r"\caption" not in text and r"x-3 & $-$3 \\" in text
-
-
-PRINTED = {
-    "textbackslash": "\\",
-    "textasciitilde": "~",
-    "textasciicircum": "^",
-    "textless": "<",
-    "textgreater": ">",
-    "textbar": "|",
-    "pm": "±",
-    "cdot": "·",
-    "to": "→",
-}
-
-
-def as_printed(latex):
-    """What LaTeX prints of a cell; fails on what it would take for a command."""
-    text, i = "", 0
-    while i < len(latex):
-        command = re.match(r"\\([a-z]+)\{\}|\\([&%$#_{}])|\$(-)\$|\$\\(pm|cdot|to)\$", latex[i:])
-        if command:
-            name, sign, minus, symbol = command.groups()
-            text += sign or minus or PRINTED[name or symbol]
-            i += command.end()
-        else:
-            assert latex[i] not in "\\&%$#_{}~^<>|", latex
-            text, i = text + latex[i], i + 1
-    return text
-
-
-@given(st.text(st.sampled_from("\\&%$#_{}~^<>|±·→-12 ab(")))
-def test_latex_prints_what_the_cell_says(text):
-    row = Table(("x",), ((text,),), (False,), None).latex("a").splitlines()[7]
-    assert row.endswith(r" \\") and as_printed(row.removesuffix(r" \\")) == text
+def test_latex_prints_what_the_cell_says():
+    text = table_html([{"a": r"x-3 \ ~ ^ <> | $ # →", "b": -3}]).latex("a")
+    escaped = r"\textbackslash{} \textasciitilde{} \textasciicircum{} \textless{}\textgreater{} \textbar{} \$ \# $\to$"
+    assert rf"x-3 {escaped} & $-$3 \\" in text.splitlines() and r"\caption" not in text
 
 
 def test_rendered_tables_lie_beside_the_csv(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RUNS", tmp_path)
-    assert save_table(NESTED, "gains", "mini") is NESTED
-    path = tmp_path / "mini" / "results" / "gains.md"
-    assert path.read_text(encoding="utf-8") == str(NESTED) + "\n"
+    path = write_table("gains", ROWS, "paper")
+    assert save_table(NESTED, "gains", "paper") is NESTED
+    assert path == tmp_path / "paper" / "results" / "gains.csv"
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == str(NESTED) + "\n"
     assert path.with_suffix(".tex").read_text(encoding="utf-8") == NESTED.latex("tab:gains") + "\n"
-    assert sorted(file.name for file in path.parent.iterdir()) == ["gains.md", "gains.tex"]
-    with pytest.raises(InputError, match="plain file name"):
-        save_table(NESTED, "gains.md", "mini")

@@ -18,14 +18,6 @@ from sameo_core.reporting.charts import (
     occlusion_svg,
 )
 from sameo_core.reporting.claims import claims_shown, paper_claims, paper_table, read_published
-from sameo_core.reporting.committed import (
-    claims_agree,
-    readme_claims,
-    readme_photographs,
-    readme_results,
-    tables_agree,
-    update_readme,
-)
 from sameo_core.reporting.objects import object_picture, scene_picture
 from sameo_core.reporting.pictures import (
     Comparison,
@@ -41,34 +33,20 @@ from sameo_core.reporting.pictures import (
 )
 from sameo_core.reporting.statistics import (
     arm_differences,
-    calibration,
     gains,
     interval,
     mean_interval,
     method_differences,
     score_rows,
 )
-from sameo_core.reporting.style import (
-    PALETTE,
-    overlay_mark,
-    save_figure,
-    save_overlay,
-)
-from sameo_core.reporting.tables import (
-    Table,
-    read_table,
-    save_table,
-    table_html,
-    write_table,
-)
+from sameo_core.reporting.style import PALETTE, overlay_mark, save_figure, save_overlay
+from sameo_core.reporting.tables import Table, read_table, save_table, table_html, write_table
 
 __all__ = [
     "PALETTE",
     "Comparison",
     "Table",
     "arm_differences",
-    "calibration",
-    "claims_agree",
     "claims_shown",
     "comparisons",
     "figure_arms",
@@ -100,16 +78,11 @@ __all__ = [
     "paper_table",
     "read_published",
     "read_table",
-    "readme_claims",
-    "readme_photographs",
-    "readme_results",
     "save_figure",
     "save_overlay",
     "save_table",
     "scene_picture",
     "score_rows",
     "table_html",
-    "tables_agree",
-    "update_readme",
     "write_table",
 ]

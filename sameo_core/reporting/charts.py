@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from sameo_core.evaluation import IOU_THRESHOLDS, Evaluation
-from sameo_core.reporting.statistics import Judged, calibration, mean_interval, over_seeds
+from sameo_core.reporting.statistics import Judged, calibration, grouped, mean_interval, over_seeds
 from sameo_core.reporting.style import PALETTE, WIDTH, Row, legend_below, new_figure, panels, series, styled
 from sameo_core.synthesis import CurvePoint
 
@@ -17,7 +18,7 @@ Names = Mapping[tuple[str, str], str]  # (front-end, method) -> label
 
 
 @styled
-def figure_occlusion_histograms(rates: Mapping[str, Sequence[float | int] | np.ndarray], profile: str) -> Figure:
+def figure_occlusion_histograms(rates: Mapping[str, ArrayLike], profile: str) -> Figure:
     """One panel per data set: histogram of the occlusion rate (0..1) of the occluded objects."""
     figure, grid = panels("How much of an object is hidden", profile, len(rates), 3, 1.5)
     for axes, (name, values) in zip(grid, rates.items(), strict=True):
@@ -61,12 +62,7 @@ def figure_precision_recall(
 
 
 @styled
-def figure_rates(
-    asked: Sequence[float | int] | np.ndarray,
-    achieved: Sequence[float | int] | np.ndarray,
-    tolerance: float | int,
-    profile: str,
-) -> Figure:
+def figure_rates(asked: ArrayLike, achieved: ArrayLike, tolerance: float | int, profile: str) -> Figure:
     """Histograms of target and achieved occlusion rates, and of their difference, with its tolerance."""
     asked, achieved = np.asarray(asked, float), np.asarray(achieved, float)
     figure = new_figure("Occlusion rates asked for and achieved", profile, 2.1)
@@ -89,8 +85,7 @@ def figure_training_curves(
 ) -> Figure:
     """One panel per column: a thin line per run (seed), and their mean in bold, at the steps that all runs logged.
 
-    Args:
-        logs: name of the run -> rows of its log: `step`, and numbers, which may be missing.
+    `logs`: name of the run -> rows of its log, with `step` and the columns, which may be missing.
     """
     title = f"{title}, bold: mean of {len(logs)} runs" if len(logs) > 1 else title
     figure, grid = panels(title, profile, len(columns), 3, 1.75)
@@ -123,7 +118,7 @@ def figure_detection_curves(judged: Judged, place: str, names: Names, profile: s
         aps = []
         for axes, threshold in zip(grid, thresholds, strict=True):
             precision = found.curves["all"][np.abs(IOU_THRESHOLDS - threshold).argmin()]
-            aps.append("not defined" if np.isnan(precision).all() else f"{precision.mean():.3f}")
+            aps.append(f"{precision.mean():.3f}")
             look: dict[str, Any] = {"color": line["color"], "ls": line["ls"], "lw": 1.5, "gid": name}
             (drawn,) = axes.plot(np.linspace(0, 1, precision.size), precision, **look)
         legend[f"{name}: AP {' | '.join(aps)}"] = drawn
@@ -175,9 +170,7 @@ def figure_buckets(judged: Judged, place: str, names: Names, profile: str) -> Fi
 def figure_noise(rows: Sequence[Row], profile: str, columns: Sequence[str]) -> Figure:
     """One panel per column against the box noise at test time: one line per model, mean and 95 % interval.
 
-    Args:
-        rows: one per model, noise and seed: `model`, `noise` (share of the box's sides, see `front_ends.jittered`),
-            `seed` and the columns.
+    `rows`: one per `model`, `noise` (share of the box's sides, see `front_ends.jittered`) and seed.
     """
     found = {column: over_seeds(rows, "noise", column) for column in columns}
     figure, grid = panels("Inexact box prompts", profile, len(columns), 3, 2.1)
@@ -226,22 +219,18 @@ def figure_reliability(judged: Mapping[str, Evaluation], profile: str) -> Figure
 
 @styled
 def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title: str) -> Figure:
-    """One panel per metric, one row per arm: mean over seeds with its 95 % interval, and each seed as a faint dot.
-
-    Args:
-        rows: one per arm and seed: `arm` (text) and the metrics (numbers).
-    """
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    """One panel per metric, one line per `arm`: mean over seeds with its 95 % interval, each seed as a faint dot."""
+    arms = grouped(rows, "arm")
     figure = new_figure(title, profile, 0.8 + 0.28 * len(arms))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
-        for y, arm in enumerate(arms):
-            values = [float(row[metric]) for row in rows if row["arm"] == arm]
+        for y, seeds in enumerate(arms.values()):
+            values = [float(row[metric]) for row in seeds]
             mean, low, high = mean_interval(values)
             axes.plot(values, [y + 0.2] * len(values), "o", color=PALETTE["after"], ms=3, mew=0, alpha=0.5)
             axes.plot([low, high], [y, y], color=PALETTE["after"], lw=1.5, gid="interval")
             axes.plot(mean, y, "D", ms=5, color=PALETTE["after"], mec="white", mew=0.6, gid="mean")
-        axes.set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.5, -0.5))
+        axes.set(yticks=range(len(arms)), yticklabels=[arm for (arm,) in arms], ylim=(len(arms) - 0.5, -0.5))
         axes.set_title(metric, fontsize=7.5)
         axes.tick_params(axis="y", length=0)
         axes.locator_params(axis="x", nbins=3)
@@ -251,25 +240,26 @@ def figure_arms(rows: Sequence[Row], metrics: Sequence[str], profile: str, title
 
 
 @styled
-def figure_occlusion_curve(rows: Sequence[Row], profile: str, title: str = "The more is hidden") -> Figure:
+def figure_occlusion_curve(rows: Sequence[Row], profile: str) -> Figure:
     """Hidden IoU against the occlusion rate: a thin line per pair of objects, the mean of each model in bold.
 
-    Args:
-        rows: of `playground.occlusion_curve`, for up to two models, before and after fine-tuning.
+    `rows`: of `playground.occlusion_curve`, for up to two models, before and after fine-tuning.
     """
-    names = list(dict.fromkeys(row["model"] for row in rows))
-    pairs = list(dict.fromkeys(row["pair"] for row in rows))
-    title = f"{title}: {len(pairs)} pairs, bold: mean" if len(pairs) > 1 else title
+    models = grouped(rows, "model")
+    pairs = {row["pair"] for row in rows}
+    title = "The more is hidden" + (f": {len(pairs)} pairs, bold: mean" if len(pairs) > 1 else "")
     figure = new_figure(title, profile, 2.4, WIDTH * 0.65)
     axes = figure.subplots()
-    for name, side, style, marker in zip(names, ("before", "after"), ("--", "-"), "oD", strict=False):
-        mine = [row for row in rows if row["model"] == name]
-        for pair in pairs if len(pairs) > 1 else []:
-            curve = [(row["rate"], row["hidden IoU"]) for row in mine if row["pair"] == pair]
-            axes.plot(*zip(*curve, strict=True), style, color=PALETTE[side], lw=0.5, alpha=0.4, gid=f"{name} pair")
-        rates = sorted({row["rate"] for row in mine})
-        means = [np.mean([row["hidden IoU"] for row in mine if row["rate"] == rate]) for rate in rates]
-        axes.plot(rates, means, style, marker=marker, ms=4, color=PALETTE[side], lw=1.8, label=name, gid=name)
+    for ((name,), mine), side, style, marker in zip(
+        models.items(), ("before", "after"), ("--", "-"), "oD", strict=False
+    ):
+        for curve in grouped(mine, "pair").values() if len(pairs) > 1 else ():
+            points = [(row["rate"], row["hidden IoU"]) for row in curve]
+            axes.plot(*zip(*points, strict=True), style, color=PALETTE[side], lw=0.5, alpha=0.4, gid=f"{name} pair")
+        rates = grouped(sorted(mine, key=lambda row: row["rate"]), "rate")
+        means = [np.mean([row["hidden IoU"] for row in here]) for here in rates.values()]
+        look: dict[str, Any] = {"marker": marker, "ms": 4, "color": PALETTE[side], "lw": 1.8}
+        axes.plot([rate for (rate,) in rates], means, style, **look, label=name, gid=name)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="occlusion rate", ylabel="hidden IoU")
     axes.grid()
     axes.legend(loc="upper right")

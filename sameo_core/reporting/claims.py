@@ -6,16 +6,16 @@ tables hold shares in 0..1; `tables.per_cent` and `tables.points` format them as
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from sameo_core.config import DATA
-from sameo_core.reporting.statistics import mean_interval
-from sameo_core.reporting.style import PROFILES, Row, check_profile, require
-from sameo_core.reporting.tables import Table, is_number, per_cent, points, read_table, table_html
+from sameo_core.reporting.statistics import grouped, mean_interval
+from sameo_core.reporting.style import Row, require, titled
+from sameo_core.reporting.tables import Table, per_cent, points, read_table, table_html
 
 PUBLISHED = DATA / "published.csv"
 TITLES = {"cocoa": "COCOA", "cocoa_cls": "COCOA-cls", "d2sa": "D2SA", "kins": "KINS", "muva": "MUVA"}
@@ -34,8 +34,8 @@ def read_published(table: str | None = None) -> list[dict[str, Any]]:
         InputError: no such table.
     """
     rows = read_table(PUBLISHED)
-    tables = list(dict.fromkeys(row["table"] for row in rows))
-    require(table in [None, *tables], "table", f"one of {', '.join(tables)}, found {table!r}", "Choose one of them")
+    tables = {row["table"] for row in rows}
+    require(table is None or table in tables, "table", f"one of {sorted(tables)}, found {table!r}", "Choose one")
     return [row for row in rows if table in (None, row["table"])]
 
 
@@ -47,7 +47,7 @@ def paper_table(
     *,
     labels: Sequence[str] = ("front-end", "method"),
     metrics: Sequence[str] = ("AP", "AP50"),
-    data_sets: Sequence[str | None] | None = None,
+    data_sets: Sequence[str] | None = None,
 ) -> Table:
     """The paper's layout: published numbers, and ours (means over seeds) in a second group of columns.
 
@@ -58,24 +58,22 @@ def paper_table(
         published: of `read_published`.
         profile: of ours. In mini the table says that the two groups cannot be compared.
         labels: columns that identify a row of the table, e.g. "setting" for an ablation.
-        data_sets: shown in both groups, in this order (None: not stated); by default each group shows its own.
+        data_sets: shown in both groups, in this order; by default each group shows its own.
 
     Raises:
-        InputError: rows of two protocols; two rows of one label, data set and seed; a metric that is not a share.
+        InputError: rows of two protocols; two rows of one label, data set and seed.
     """
-    check_profile(profile)
     protocols = sorted({row["protocol"] for row in published})
     require(len(protocols) < 2, "published", f"one protocol per table, found {protocols}", "Choose the rows of one")
-    mine = _by_cell([row for row in ours if data_sets is None or row.get("data set") in data_sets], labels)
+    mine = grouped([row for row in ours if data_sets is None or row["data set"] in data_sets], *labels, "data set")
     groups = {
         "published": {
-            (_label(row, labels), row["data set"], row["metric"]): str(float(row["value"]))
+            (tuple(row[label] or "" for label in labels), row["data set"], row["metric"]): str(float(row["value"]))
             for row in published
             if row["metric"] in metrics and (data_sets is None or row["data set"] in data_sets)
         },
         "ours" if profile == "paper" else "mini, drawn world": dict(_means(mine, metrics)),
     }
-    groups = {name: cells for name, cells in groups.items() if cells or data_sets is not None}
     rows = list(dict.fromkeys(key[0] for cells in groups.values() for key in cells))
     wanted = [
         (name, place, metric)
@@ -83,50 +81,28 @@ def paper_table(
         for place in (dict.fromkeys(key[1] for key in cells) if data_sets is None else data_sets)
         for metric in metrics
     ]
-    body = [(*row, *(groups[name].get((row, place, metric), "") for name, place, metric in wanted)) for row in rows]
-    tops = [(name, TITLES.get(place, place) if place else "") for name, place, _ in wanted]
-    over = [[("", len(labels)), *_runs(top[:depth] for top in tops)] for depth in (1, 2)]
+    tops = [(name, TITLES.get(place, place or "")) for name, place, _ in wanted]
+    above = [[(key[-1], len(list(run))) for key, run in groupby(top[:depth] for top in tops)] for depth in (1, 2)]
     return Table(
         columns=(*labels, *(metric for _, _, metric in wanted)),
-        cells=tuple(body),
+        cells=tuple((*row, *(groups[name].get((row, *key), "") for name, *key in wanted)) for row in rows),
         numeric=(False,) * len(labels) + (True,) * len(wanted),
-        title=f"{title} \N{MIDDLE DOT} {PROFILES[profile]}",
-        heads=tuple(tuple(line) for line in over if any(text for text, _ in line)),
+        title=titled(title, profile),
+        heads=tuple((("", len(labels)), *line) for line in above if any(text for text, _ in line)),
         note=_note(protocols, sorted({len(rows) for rows in mine.values()}), profile),
     )
 
 
-def _label(row: Row, labels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(row.get(label) or "") for label in labels)
-
-
-def _by_cell(ours: Sequence[Row], labels: Sequence[str]) -> dict[tuple, list[Row]]:
-    """(label, data set) -> rows, one per seed."""
-    cells: dict[tuple, list[Row]] = {}
-    for row in ours:
-        cells.setdefault((_label(row, labels), row["data set"]), []).append(row)
-    for (label, place), rows in cells.items():
+def _means(cells: Mapping[tuple, Sequence[Row]], metrics: Sequence[str]) -> Iterator[tuple[tuple, str]]:
+    """(label, data set, metric), and its mean and half interval in per cent; nothing where nothing is known."""
+    for (*label, place), rows in cells.items():
         seeds = [row.get("seed") for row in rows]
         rule = f"one row per seed, found the seeds {seeds} of {place}"
         require(len(set(seeds)) == len(seeds), "ours", rule, "Add the label that differs", ", ".join(label))
-    return cells
-
-
-def _means(cells: dict[tuple, list[Row]], metrics: Sequence[str]) -> Iterator[tuple[tuple, str]]:
-    """(label, data set, metric), and its mean and half interval in per cent."""
-    for (label, place), rows in cells.items():
         for metric in metrics:
-            values = [row[metric] for row in rows if row.get(metric) is not None]
-            values = [value for value in values if not is_number(value) or not math.isnan(value)]
-            fine = all(is_number(value) and 0 <= value <= 1 for value in values)
-            require(fine, "ours", f"{metric} as a share in 0..1, found {values}", "Divide by 100", ", ".join(label))
+            values = [row[metric] for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
             if values:
-                yield (label, place, metric), per_cent(*mean_interval(values))
-
-
-def _runs(keys: Iterable[tuple[str, ...]]) -> list[tuple[str, int]]:
-    """Runs of equal keys as (last text of the key, length)."""
-    return [(key[-1], len(list(group))) for key, group in groupby(keys)]
+                yield (tuple(label), place, metric), per_cent(*mean_interval(values))
 
 
 def _note(protocols: Sequence[str], seeds: Sequence[int], profile: str) -> str:
@@ -145,17 +121,14 @@ SHORT = "short trainings, visible boxes of the ground truth"
 SIMILAR = 0.01  # of AP: results that differ by less are called similar. Ours
 
 
-def verdict(ci_low: float | int | None, ci_high: float | int | None, claimed: str = "more") -> str:
-    """The verdict on a claimed effect from its interval: "holds", "does not hold" or "undecided".
+def verdict(ci_low: float | int, ci_high: float | int, claimed: str = "more") -> str:
+    """The verdict on a claimed effect: "holds" if the whole interval is as claimed, "does not hold" if none of it is.
 
-    It holds if the whole interval is as claimed, does not hold if none of it is, and is undecided otherwise, or if
-    there is no interval (None, NaN: a single seed).
+    Otherwise, or without an interval (NaN), "undecided".
 
     Args:
         claimed: "more": above zero; "less": below zero; "similar": within `SIMILAR` of zero.
     """
-    if ci_low is None or ci_high is None or math.isnan(ci_low) or math.isnan(ci_high):
-        return "undecided"
     if claimed == "similar":
         nearest = max(ci_low, -ci_high, 0)  # distance of the interval from zero
         return "holds" if max(-ci_low, ci_high) < SIMILAR else "does not hold" if nearest >= SIMILAR else "undecided"
@@ -205,10 +178,7 @@ def effect_shown(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, the published numbers behind it, and our row that tests it.
-
-    Source: the paper's section "Experiments", via `data/published.csv`.
-    """
+    """A claim of the paper (section "Experiments"), the published numbers behind it, and our row that tests it."""
 
     text: str
     setting: str  # of both sides, and where the paper's differs
@@ -221,14 +191,8 @@ class Claim:
     last: bool = False  # take the last of several rows: the mix of all sets but one
 
 
-def _claims() -> Iterator[Claim]:
-    for place in ("cocoa_cls", "d2sa"):
-        yield from _on_a_test_set(place, TITLES[place])
-    yield from _of_the_ablations()
-
-
-def _on_a_test_set(place: str, title: str) -> Iterator[Claim]:
-    network, boxes = "AISFormer-style (ours)", "the detector's boxes"
+def _on_a_test_set(place: str) -> Iterator[Claim]:
+    title, network, boxes = TITLES[place], "AISFormer-style (ours)", "the detector's boxes"
     labels, tables = {"data set": place}, ("zero_shot_differences", "supervised_differences")
     for metric in ("AP", "AP50", "AP occluded"):
         here = labels | {"metric": metric}
@@ -290,7 +254,8 @@ def paper_claims(results: Path) -> list[dict[str, object]]:
         InputError: a table without the columns or the row of a claim, or with two such rows.
     """
     published = read_published()
-    return [_judged(claim, _paper_effect(claim, published), _our_row(claim, results)) for claim in _claims()]
+    claims = [*_on_a_test_set("cocoa_cls"), *_on_a_test_set("d2sa"), *_of_the_ablations()]
+    return [_judged(claim, _paper_effect(claim, published), _our_row(claim, results)) for claim in claims]
 
 
 def _paper_effect(claim: Claim, published: Sequence[Row]) -> float | None:
@@ -316,7 +281,6 @@ def _our_row(claim: Claim, results: Path) -> Row | None:
 
 
 def _judged(claim: Claim, paper_effect: float | None, ours: Row | None) -> dict[str, object]:
-    """The row of a claim."""
     effect = low = high = None
     seeds, words = 0, "undecided"
     if ours is not None:

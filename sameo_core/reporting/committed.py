@@ -6,7 +6,7 @@ same bytes. Intel's and others sum in another order, and training amplifies the 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import PIL.Image
 from scipy.special import stdtrit
 
 from sameo_core.config import RESULTS, RUNS
+from sameo_core.datasets.images import read_photograph
 from sameo_core.reporting.claims import claim_key, claims_shown, effect_shown
-from sameo_core.reporting.objects import read_pixels
 from sameo_core.reporting.style import Row, require, write_whole
 from sameo_core.reporting.tables import Table, is_number, read_table, table_html
 from sameo_core.runs.atomic import atomic_write
@@ -110,14 +110,12 @@ def _spread(row: Row) -> float:
 
 
 README_PICTURE = "06_occlusions.png"  # of `photo`: data/results/photo/occlusions.png
-README_DATA_SET = "cocoa_cls"
+README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 PHOTO_SETS = {
     "photo_pairs": "pairs of val photographs",
     "cocoa_photos": "COCOA, human amodal masks",
 }
 PHOTO_METRICS = ("mIoU occluded", "hidden recall", "un-occluded mIoU")
-GAIN = "gain (95 % interval over seeds)"
-README_METRICS = ("mIoU", "hidden mIoU", "hidden recall", "un-occluded mIoU", "AP")
 
 
 def readme_results(folder: Path = RESULTS / "mini") -> str:
@@ -126,27 +124,35 @@ def readme_results(folder: Path = RESULTS / "mini") -> str:
     Raises:
         InputError: no such table, or none of its rows has the data set and metric.
     """
-    path, shown = folder / "zero_shot_gains.csv", []
-    for metric in README_METRICS:
-        before, after, gain = _gain(path, README_DATA_SET, metric)
-        label = {"mini, visible boxes, set never seen": metric}
-        shown.append(label | {"EfficientSAM": before, "SAMEO": after, GAIN: gain})
-    return str(table_html(shown))
+    shown = {("cocoa_cls", metric): {"mini, visible boxes, set never seen": metric} for metric in README_METRICS}
+    return _gains_shown(folder, shown, "EfficientSAM")
 
 
 def readme_photographs(folder: Path = RESULTS / "photo") -> str:
-    """The results on photographs in README, as Markdown, from ``zero_shot_gains.csv`` of the photo profile.
+    """The same of the photo profile.
 
     Raises:
         InputError: as `readme_results`.
     """
-    path, shown = folder / "zero_shot_gains.csv", []
-    for place, title in PHOTO_SETS.items():
-        for metric in PHOTO_METRICS:
-            before, after, gain = _gain(path, place, metric)
-            labels = {"photo, visible boxes": title, "metric": metric}
-            shown.append(labels | {"un-tuned": before, "SAMEO": after, GAIN: gain})
-    return str(table_html(shown))
+    shown = {
+        (place, metric): {"photo, visible boxes": title, "metric": metric}
+        for place, title in PHOTO_SETS.items()
+        for metric in PHOTO_METRICS
+    }
+    return _gains_shown(folder, shown, "un-tuned")
+
+
+def _gains_shown(folder: Path, shown: Mapping[tuple[str, str], dict[str, str]], before: str) -> str:
+    """The gains from visible boxes; `shown`: (data set, metric) -> the first cells of its row."""
+    path, cells = folder / "zero_shot_gains.csv", []
+    rows = {(row["data set"], row["metric"]): row for row in read_table(path) if row["prompt"] == "visible boxes"}
+    for key, labels in shown.items():
+        require(key in rows, path, f"a row of {', '.join(key)} from visible boxes", "Run its notebook again")
+        row = rows[key]
+        interval = "one seed" if row["seeds"] == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+        numbers = {before: float(row["before"]), "SAMEO": float(row["after"])}
+        cells.append({**labels, **numbers, "gain (95 % interval over seeds)": f"{row['gain']:+.3f} ({interval})"})
+    return str(table_html(cells))
 
 
 def readme_claims(folder: Path = RESULTS / "mini") -> str:
@@ -158,16 +164,6 @@ def readme_claims(folder: Path = RESULTS / "mini") -> str:
     path = folder / "claims.csv"
     photo = folder.with_name("photo") / path.name
     return str(claims_shown(read_table(path), photo=read_table(photo) if photo.is_file() else []))
-
-
-def _gain(path: Path, place: str, metric: str) -> tuple[float, float, str]:
-    """Before, after, and the gain with its interval, from visible boxes."""
-    wanted = place, "visible boxes", metric
-    found = [row for row in read_table(path) if (row["data set"], row["prompt"], row["metric"]) == wanted]
-    require(len(found) == 1, path, f"one row of {', '.join(wanted)}, found {len(found)}", "Run its notebook again")
-    row = found[0]
-    interval = "one seed" if row.get("seeds") == 1 else f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-    return float(row["before"]), float(row["after"]), f"{row['gain']:+.3f} ({interval})"
 
 
 def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = RUNS / "photo" / "figures") -> None:
@@ -185,7 +181,7 @@ def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = R
         InputError: no README, or one without these marks; a table is missing; a damaged picture. README is then not
             written.
     """
-    photo = folder.parent / "photo"
+    photo = folder.with_name("photo")
     require(path.is_file(), path, "README must exist", "Give its path")
     text = _between(path, path.read_text(encoding="utf-8"), "results", readme_results(folder))
     if (folder / "claims.csv").is_file():
@@ -193,7 +189,7 @@ def update_readme(path: Path, folder: Path = RESULTS / "mini", figures: Path = R
     if (photo / "zero_shot_gains.csv").is_file():
         text = _between(path, text, "photographs", readme_photographs(photo))
     if (figures / README_PICTURE).is_file():
-        pixels = read_pixels(figures / README_PICTURE)
+        pixels = read_photograph(figures / README_PICTURE)
         with atomic_write(photo / "occlusions.png") as partial:
             PIL.Image.fromarray(pixels).quantize(192, kmeans=2).save(partial, "PNG", optimize=True)
     write_whole(path, text.encode())

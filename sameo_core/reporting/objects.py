@@ -5,7 +5,6 @@ With matplotlib in figures; with Pillow on screen, for speed.
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +21,6 @@ from skimage.measure import find_contours
 
 from sameo_core.arrays import BoxXYXY, Image
 from sameo_core.datasets import AmodalImage
-from sameo_core.datasets.images import FORMATS, upright
-from sameo_core.errors import InputError
 from sameo_core.masks import mask_box, remove_small_regions
 from sameo_core.reporting.style import PALETTE, styled
 
@@ -46,11 +43,9 @@ def draw_object(
     Axes are in pixels of the image, (0, 0) the corner of its first pixel.
 
     Args:
-        image: uint8 RGB "h w 3".
-        visible, amodal: bool "h w"; None: only the visible part is drawn.
-        box: the box prompt, xyxy pixels.
+        amodal: None: only the visible part is drawn.
         role: "amodal" for a prediction, "truth" for an annotation.
-        occluder: what lies in front, bool "h w".
+        occluder: what lies in front.
     """
     show_image(axes, image, visible if occluder is None else visible | occluder)
     if amodal is not None:
@@ -107,15 +102,6 @@ def _casing(width: float) -> list:
     return [Stroke(linewidth=width + 1.0, foreground="white", dashes={"dash_offset": 0, "dash_list": None}), Normal()]
 
 
-def read_pixels(path: Path) -> Image:
-    """The pixels of an image file as RGB."""
-    try:
-        with PIL.Image.open(path, formats=FORMATS) as image:
-            return np.array(upright(image).convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many types for damaged files
-        raise InputError(file=path, rule=f"an image that can be read: {error}", remedy="Fetch it again") from error
-
-
 def window(box: BoxXYXY, height: int, width: int) -> tuple[float, float, float, float]:
     """A square around a box, with sides 1.5 times as long, moved into the image as far as possible."""
     side = 1.5 * max(box[2] - box[0], box[3] - box[1])
@@ -170,13 +156,6 @@ class Screen:
             for piece in _dashes(line, *dash) if dash else [line]:
                 pen.line(piece.ravel().tolist(), colour, width)
 
-    def box(self, box: BoxXYXY) -> None:
-        """A box prompt."""
-        x0, y0, x1, y1 = (float(v) * self.scale for v in box)
-        pen = PIL.ImageDraw.Draw(self.picture)
-        pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="white", width=4)
-        pen.rectangle((x0, y0, x1, y1), outline=PALETTE["box"], width=2)
-
     def badge(self, x: float | int, y: float | int, text: str) -> None:
         """A short text on white, centred on a pixel of the image."""
         pen, place = PIL.ImageDraw.Draw(self.picture), (x * self.scale, y * self.scale)
@@ -186,7 +165,7 @@ class Screen:
         pen.text(place, text, "black", font, anchor="mm")
 
     def jpeg(self) -> bytes:
-        """A JPEG file for the browser: a quarter of the size of a PNG."""
+        """For the browser: a quarter of the size of a PNG."""
         buffer = io.BytesIO()
         self.picture.save(buffer, "jpeg", quality=90, subsampling=0)
         return buffer.getvalue()
@@ -210,15 +189,13 @@ def object_picture(
     visible: Mask | None = None,
     *,
     truth: Mask | None = None,
-    box: BoxXYXY | None = None,
     longest: int = 480,
 ) -> bytes:
     """One object for the screen: amodal mask dashed, visible part solid, hidden region hatched, truth dotted. JPEG.
 
     Args:
-        image: uint8 RGB "h w 3".
-        amodal: prediction, bool "h w".
-        visible: the annotated visible mask; without it, the hidden part of `amodal` is not known.
+        amodal: the prediction.
+        visible: as annotated; without it, the hidden part of `amodal` is not known.
         truth: the annotated amodal mask.
         longest: side of the picture, in pixels.
     """
@@ -232,18 +209,13 @@ def object_picture(
         screen.outline(truth, PALETTE["truth"], 3, DASHES["truth"])
     if amodal is not None:
         screen.outline(amodal, PALETTE["amodal"], 2, DASHES["amodal"])
-    if box is not None:
-        screen.box(box)
     return screen.jpeg()
 
 
 def scene_picture(image: AmodalImage, pixels: Image, chosen: int | None = None, longest: int = 480) -> bytes:
-    """All objects of an image as annotated, numbered from 1 in the order of the file; JPEG.
+    """All objects of an image (and its `pixels`) as annotated, numbered from 1 in the order of the file; JPEG.
 
-    Args:
-        pixels: ``image.read()``.
-        chosen: index of an object whose amodal mask is outlined, dotted.
-        longest: side of the picture, in pixels.
+    The amodal mask of the object with index `chosen` is outlined, dotted.
     """
     visible = [item.visible for item in image.instances]
     screen = Screen(pixels, longest, np.any([np.zeros(pixels.shape[:2], bool), *visible], axis=0))

@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from sameo_core.arrays import AmodalMask, BoxXYXY, Image
+from sameo_core.arrays import BoxXYXY, Image
 from sameo_core.config import SynthesisConfig
 from sameo_core.datasets import AmodalDataset, AmodalImage
+from sameo_core.datasets.images import read_photograph
 from sameo_core.evaluation import region_iou
 from sameo_core.masks import decode_rle, mask_box
 from sameo_core.miniature import Scene
@@ -28,7 +29,6 @@ from sameo_core.reporting.objects import (
     draw_hidden,
     draw_object,
     draw_visible,
-    read_pixels,
     show_image,
     window,
 )
@@ -49,10 +49,7 @@ def figure_contact_sheet(
     """Images, evenly spread over a data set, with objects outlined and hidden regions hatched.
 
     Stuff regions are left out, since everything occludes them. Visible-only sets (LVIS) have outlines only.
-
-    Args:
-        count: the most images to show.
-        labels: a word above each image.
+    At most `count` images are shown; `labels`: a word above each.
     """
     named = f"{images.name}, {images.split}" if isinstance(images, AmodalDataset) else "Images"
     chosen = [images[i] for i in _spread(len(images), count)]
@@ -109,7 +106,7 @@ def figure_pool(pool: Pool, profile: str, title: str) -> Figure:
     figure, grid = panels(title, profile, len(chosen), 9, 0.8)
     for axes, index in zip(grid, chosen, strict=True):
         mask = pool.mask(index)
-        axes.imshow(read_pixels(pool.path(index)))
+        axes.imshow(read_photograph(pool.path(index)))
         draw_visible(axes, mask)
         left, top, right, bottom = window(mask_box(mask), *mask.shape)
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
@@ -138,11 +135,11 @@ class Comparison:
     """One object, its box prompt, and each model's prediction."""
 
     image: Image
-    visible: Mask  # truth, bool "h w"
-    amodal: Mask  # truth, bool "h w"
+    visible: Mask  # truth
+    amodal: Mask  # truth
     box: BoxXYXY  # the prompt
-    predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask, bool "h w"
-    occluder: Mask | None = None  # what lies in front, bool "h w"
+    predictions: Mapping[str, Mask]  # name of the model -> predicted amodal mask
+    occluder: Mask | None = None  # what lies in front
 
 
 def comparisons(
@@ -160,18 +157,19 @@ def comparisons(
     """
     objects = [(image, item) for image in dataset for item in image.instances]
     by_object = {name: {(r["image_id"], r["instance_id"]): r for r in listed} for name, listed in results.items()}
-    found = []
+    compared = []
     for image, item in (objects[i] for i in chosen):
         key = (image.image_id, item.instance_id)
+        rule = f"a mask of object {key[1]} in image {key[0]}, found none"
         for name, listed in by_object.items():
-            rule = f"a mask of object {key[1]} in image {key[0]}, found none"
             require(key in listed, "results", rule, "Choose objects that all models have", name)
-        box = np.array(next(iter(by_object.values()))[key]["box"], np.float32)
-        masks = {name: decode_rle(listed[key]["segmentation"]) for name, listed in by_object.items()}
+        found = {name: listed[key] for name, listed in by_object.items()}
+        box = np.array(next(iter(found.values()))["box"], np.float32)
+        masks = {name: decode_rle(result["segmentation"]) for name, result in found.items()}
         in_front = [other.visible for other in image.instances if (other.visible & item.hidden).any()]
         occluder = np.any(in_front, axis=0) if in_front else None
-        found.append(Comparison(image.read(), item.visible, item.amodal, box, masks, occluder))
-    return found
+        compared.append(Comparison(image.read(), item.visible, item.amodal, box, masks, occluder))
+    return compared
 
 
 @styled
@@ -191,7 +189,10 @@ def figure_before_after(
         prompt: heading of the first column; "photograph" shows the whole image with the box.
     """
     names = list(objects[0].predictions)
-    views = [_view(item.amodal) for item in objects]
+    views = []  # x0, y0, x1, y1: around each object, cropped to the image
+    for item in objects:
+        height, width = item.amodal.shape
+        views.append(np.clip(window(mask_box(item.amodal), height, width), 0, (width, height, width, height)))
     ratios = [(y1 - y0) / (x1 - x0) for x0, y0, x1, y1 in views]
     figure = new_figure(
         title, profile, 0.35 + sum(0.2 + 1.7 * r for r in ratios) * 4 / (len(names) + 2), layout="compressed"
@@ -236,10 +237,7 @@ def figure_layers(
 ) -> Figure:
     """The same photograph in several panels, each with some of `LAYERS`, faded outside its masks.
 
-    Args:
-        image: uint8 RGB "h w 3".
-        contents: heading -> layer -> mask, bool "h w", or box, xyxy pixels; a panel without masks is not faded.
-        columns: panels in a row.
+    `contents`: heading -> layer -> mask, or box, xyxy pixels; a panel without masks is not faded.
     """
     height, width = image.shape[:2]
     figure, grid = panels(title, profile, len(contents), columns, 0.2 + WIDTH / columns * height / width)
@@ -252,13 +250,6 @@ def figure_layers(
         axes.set_title(heading)
     figure.set_dpi(SHARP)
     return figure
-
-
-def _view(mask: AmodalMask) -> tuple[float, float, float, float]:
-    """The window around an object, cropped to the image."""
-    height, width = mask.shape
-    x0, y0, x1, y1 = window(mask_box(mask), height, width)
-    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
 
 
 OVERLAY_PIXELS = 1600  # on the longer side; more would be slow and not visible

@@ -1,7 +1,12 @@
-"""Means over seeds with intervals; gains and differences between arms and methods; calibration."""
+"""Means over seeds with intervals; gains and differences between arms and methods; calibration.
+
+Tables of gains and differences have a row per metric: the means of both sides over seeds, the mean of their difference,
+its 95 % interval `ci_low`, `ci_high` (Student's t; NaN for one seed), and `seeds`, how many. Differences are paired by
+seed; a model without a seed (nothing was trained) is the same for every seed of the other.
+"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,55 +38,50 @@ def interval(row: Row) -> tuple[float, float]:
     return (row["ci_low"], row["ci_high"]) if row["seeds"] > 1 else (row["difference"], row["difference"])
 
 
+def grouped(rows: Sequence[Row], *columns: str) -> dict[tuple, list[Row]]:
+    """The rows by their values in some columns, in the order of first appearance."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return groups
+
+
 def gains(rows: Sequence[Row], before: str, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """The gain of fine-tuning per data set, prompt and metric: mean over seeds and 95 % interval.
+    """The gain of fine-tuning per data set and prompt: columns `before`, `after`, `gain`.
 
     Args:
-        rows: one per data set, model, prompt and seed: `data set`, `model`, `prompt`, `seed`, and the metrics. The
-            model `before` has one row per prompt; every other row is a seed of the fine-tuned model.
+        rows: one per `data set`, `prompt`, `model` and `seed`. The model `before` has no seed; every other row is a
+            seed of the fine-tuned model.
 
     Raises:
         InputError: a prompt without the model `before`, or without another.
     """
     found = []
-    for place, prompt in dict.fromkeys((row["data set"], row["prompt"]) for row in rows):
-        here = [row for row in rows if (row["data set"], row["prompt"]) == (place, prompt)]
+    for (place, prompt), here in grouped(rows, "data set", "prompt").items():
         old = [row for row in here if row["model"] == before]
         new = [row for row in here if row["model"] != before]
-        rule = f"one row of {before!r} and one per seed, found {len(old)} and {len(new)}"
-        require(len(old) == 1 and new, "rows", rule, "Evaluate both with the same prompts", f"{place}, {prompt}")
         labels = {"data set": place, "prompt": prompt}
-        for change in _changes([(old[0], row) for row in new], metrics, ("before", "after", "gain")):
-            found.append(labels | change)
+        found += _changes(labels, old, new, metrics, ("before", "after", "gain"))
     return found
 
 
 def arm_differences(rows: Sequence[Row], baseline: str, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """The differences of an ablation's arms from a baseline, per data set, arm and metric; paired by seed.
+    """The differences of an ablation's other arms from one: columns `baseline`, `mean`, `difference`.
 
     Args:
-        rows: one per data set, arm and seed: `data set`, `arm`, `seed`, and the metrics.
+        rows: one per `data set`, `arm` and `seed`.
         baseline: an arm.
 
-    Returns:
-        `data set`, `arm`, `metric`, `baseline` and `mean` (over seeds), `difference`, its 95 % interval `ci_low`,
-        `ci_high` (Student's t), and `seeds`.
-
     Raises:
-        InputError: an arm with other seeds than the baseline; no other arm.
+        InputError: an arm with other seeds than the baseline.
     """
     found = []
-    arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if arm != baseline]
-    require(arms, "rows", f"{baseline!r} and another arm, found no other", "Evaluate the arms")
-    for place in dict.fromkeys(row["data set"] for row in rows):
-        by_seed = {(row["arm"], row["seed"]): row for row in rows if row["data set"] == place}
-        for arm in arms:
-            ours, theirs = ([s for a, s in by_seed if a == name] for name in (arm, baseline))
-            rule = f"the same seeds as {baseline!r}, found {ours} and {theirs}"
-            require(ours and sorted(ours) == sorted(theirs), "rows", rule, "Train all arms with the same seeds", arm)
-            pairs = [(by_seed[baseline, seed], by_seed[arm, seed]) for seed in ours]
-            for change in _changes(pairs, metrics, ("baseline", "mean", "difference")):
-                found.append({"data set": place, "arm": arm} | change)
+    for (place,), here in grouped(rows, "data set").items():
+        arms = grouped(here, "arm")
+        before = arms.pop((baseline,), [])
+        for (arm,), after in arms.items():
+            labels = {"data set": place, "arm": arm}
+            found += _changes(labels, before, after, metrics, ("baseline", "mean", "difference"))
     return found
 
 
@@ -91,50 +91,48 @@ def method_differences(
     others: Mapping[str, tuple[str, str]],
     metrics: Sequence[str],
 ) -> list[dict[str, object]]:
-    """The differences of one method from others, per data set and metric: mean over seeds and 95 % interval.
-
-    Differences are paired by seed; a method without seeds (nothing was trained) is the same for every seed.
+    """The differences of one method from others, by name in `baseline`: columns `other`, `mean`, `difference`.
 
     Args:
-        rows: one per data set, front-end, method and seed ("" if nothing was trained): `data set`, `front-end`,
-            `method`, `seed`, and the metrics.
+        rows: one per `data set`, `front-end`, `method` and `seed` ("" if nothing was trained).
         ours: (front-end, method).
         others: name -> (front-end, method).
-
-    Returns:
-        `data set`, `front-end` and `method` (ours), `baseline` (name), `metric`, `other` and `mean` (over seeds),
-        `difference`, `ci_low`, `ci_high` (Student's t), `seeds`.
 
     Raises:
         InputError: a method without rows, or with other seeds than ours.
     """
     found = []
-    for place in dict.fromkeys(row["data set"] for row in rows):
-        by_method: dict[tuple[str, str], dict[object, Row]] = {}
-        for row in rows:
-            if row["data set"] == place:
-                by_method.setdefault((row["front-end"], row["method"]), {})[row["seed"]] = row
-        mine = by_method.get(ours, {})
-        require(mine, "rows", f"rows of {ours}, found none", "Evaluate it", str(place))
+    for (place,), here in grouped(rows, "data set").items():
+        methods = grouped(here, "front-end", "method")
         for name, key in others.items():
-            theirs = by_method.get(key, {})
-            rule = f"the seeds {list(mine)} or one row without a seed, found {list(theirs)}"
-            require(theirs.keys() in (mine.keys(), {""}), "rows", rule, "Train both with the same seeds", str(key))
-            pairs = [(theirs[seed if seed in theirs else ""], row) for seed, row in mine.items()]
             labels = {"data set": place, "front-end": ours[0], "method": ours[1], "baseline": name}
-            found += [labels | change for change in _changes(pairs, metrics, ("other", "mean", "difference"))]
+            before, after = methods.get(key, []), methods.get(ours, [])
+            found += _changes(labels, before, after, metrics, ("other", "mean", "difference"))
     return found
 
 
 def _changes(
-    pairs: Sequence[tuple[Row, Row]], metrics: Sequence[str], names: tuple[str, str, str]
-) -> Iterator[dict[str, object]]:
-    """Per metric: means before and after and of the difference (called `names`), its interval, the number of pairs."""
+    labels: dict[str, Any],
+    before: Sequence[Row],
+    after: Sequence[Row],
+    metrics: Sequence[str],
+    names: tuple[str, str, str],
+) -> list[dict[str, object]]:
+    """A row per metric; `names`: of the columns for both means and the difference."""
+    known = {row["seed"]: row for row in before}
+    seeds = [row["seed"] for row in after]
+    untrained = known.keys() in ({""}, {None})
+    rule = f"rows of two sides with the same seeds (or none), found {list(known)} and {seeds}"
+    same = seeds and (untrained or known.keys() == set(seeds))
+    require(same, "rows", rule, "Evaluate both, trained with the same seeds", ", ".join(map(str, labels.values())))
+    pairs = [(known.get(row["seed"], before[0]), row) for row in after]
+    found = []
     for metric in metrics:
-        before, after = np.array([(old[metric], new[metric]) for old, new in pairs], float).T
-        mean, low, high = mean_interval(after - before)
-        means = dict(zip(names, (float(before.mean()), float(after.mean()), mean), strict=True))
-        yield {"metric": metric, **means, "ci_low": low, "ci_high": high, "seeds": len(pairs)}
+        old, new = np.array([(one[metric], other[metric]) for one, other in pairs], float).T
+        mean, low, high = mean_interval(new - old)
+        means = dict(zip(names, (float(old.mean()), float(new.mean()), mean), strict=True))
+        found.append(labels | {"metric": metric, **means, "ci_low": low, "ci_high": high, "seeds": len(pairs)})
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,11 +151,7 @@ class Calibration:
 def calibration(
     predicted: Sequence[float | int] | np.ndarray, true: Sequence[float | int] | np.ndarray, bins: int = 10
 ) -> Calibration:
-    """Predicted against true IoU, one pair per mask.
-
-    Args:
-        predicted, true: n numbers each, true ones in 0..1. A prediction outside counts in the first or last bin.
-        bins: their number; each includes its lower edge, the last one 1 too.
+    """Predicted against true IoU, one pair per mask; a prediction outside 0..1 counts in the first or last bin.
 
     Source: expected calibration error as in Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), the
         confidence being the predicted IoU, the accuracy the true one.
@@ -166,55 +160,38 @@ def calibration(
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
-    means = [
-        np.divide(np.bincount(place, values, bins), count, where=count > 0, out=np.full(bins, math.nan))
-        for values in (predicted, true)
-    ]
-    gaps = np.abs(means[0] - means[1])[count > 0]
+    with np.errstate(invalid="ignore"):  # an empty bin has no mean: NaN
+        means = [np.bincount(place, values, bins) / count for values in (predicted, true)]
     varies = min(predicted.std(), true.std()) > 1e-12
     return Calibration(
         edges=edges,
         count=count,
         predicted=means[0],
         true=means[1],
-        error=float(gaps @ count[count > 0] / predicted.size),
+        error=float(np.nansum(np.abs(means[0] - means[1]) * count) / predicted.size),
         bias=float(predicted.mean() - true.mean()),
         correlation=float(np.corrcoef(predicted, true)[0, 1]) if varies else math.nan,
     )
 
 
 class OverSeeds(NamedTuple):
-    """One value per seed, their mean and its 95 % interval (Student's t)."""
+    """One value per seed, their mean and its 95 % interval."""
 
-    values: tuple[float, ...]
+    values: list[float]
     mean: float
     low: float
     high: float
 
 
 def over_seeds(rows: Sequence[Row], place: str, column: str) -> dict[str, dict[Any, OverSeeds]]:
-    """model -> place -> a column over the seeds, in row order, without None and NaN.
-
-    Args:
-        rows: one per model, place and seed: `model`, `seed`, the place (e.g. `bucket`, `noise`) and the column.
-
-    Raises:
-        InputError: the same model, place and seed twice.
-    """
-    seen: set[tuple] = set()
-    found: dict[str, dict[Any, list[float]]] = {}
-    for i, row in enumerate(rows):
-        key = row["model"], row[place], row.get("seed")
-        rule = f"one row per model, {place} and seed, found {key} twice"
-        require(key not in seen, "rows", rule, "Keep one", f"row {i}")
-        seen.add(key)
-        values = found.setdefault(row["model"], {}).setdefault(row[place], [])
-        if row[column] is not None and not math.isnan(row[column]):
-            values.append(float(row[column]))
-    return {
-        model: {at: OverSeeds(tuple(values), *mean_interval(values)) for at, values in places.items() if values}
-        for model, places in found.items()
-    }
+    """`model` -> place (e.g. `bucket`, `noise`) -> a column over the seeds, in row order, without None and NaN."""
+    found: dict[str, dict[Any, OverSeeds]] = {}
+    for (model, at), here in grouped(rows, "model", place).items():
+        values = [float(row[column]) for row in here if row[column] is not None and not math.isnan(row[column])]
+        places = found.setdefault(model, {})
+        if values:
+            places[at] = OverSeeds(values, *mean_interval(values))
+    return found
 
 
 Judged = Mapping[tuple[str, ...], Evaluation]  # (data set, front-end, method), and the seed if something was trained

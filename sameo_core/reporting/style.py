@@ -28,6 +28,12 @@ Row = Mapping[str, Any]
 PROFILES = MappingProxyType({"mini": "mini: drawn world", "photo": "photographs", "paper": "paper"})  # as in titles
 
 
+def titled(title: str, profile: str) -> str:
+    """A title with the profile behind it."""
+    check_profile(profile)
+    return f"{title} \N{MIDDLE DOT} {PROFILES[profile]}"
+
+
 def check_profile(profile: str) -> None:
     rule = f"one of {', '.join(PROFILES)}, found {profile!r}"
     require(profile in PROFILES, "profile", rule, "Give the profile of the run")
@@ -42,8 +48,8 @@ def named_file(name: str, profile: str, folder: Path) -> Path:
     """The path of a file, without suffix. Raises InputError for a name that is not plain, or an unknown profile."""
     check_profile(profile)
     rule = f"a plain file name without folder or ending, found {name!r}"
-    require(isinstance(name, str) and re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
-    return Path(folder) / name
+    require(re.fullmatch(r"[\w-]+", name), "name", rule, "Use letters, digits, - and _")
+    return folder / name
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -154,11 +160,8 @@ class Picture(Figure):
 def new_figure(
     title: str, profile: str | None, height: float, width: float = WIDTH, layout: str = "constrained"
 ) -> Picture:
-    if profile is not None:
-        check_profile(profile)
-        title = f"{title} \N{MIDDLE DOT} {PROFILES[profile]}"
     figure = Picture(figsize=(width, height), layout=layout)  # type: ignore[arg-type]  # its types forget "none"
-    figure.suptitle(title, x=0.005, ha="left")
+    figure.suptitle(title if profile is None else titled(title, profile), x=0.005, ha="left")
     return figure
 
 

@@ -5,7 +5,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -26,32 +26,29 @@ def write_table(
     """Write rows to ``<name>.csv``, atomically; the same rows give the same bytes.
 
     Args:
-        name: of the table, e.g. "cross_dataset".
         rows: the first row's keys are the columns, after `profile` and `seed`. Fractions get 4 decimals, None an empty
             cell.
         folder: by default ``data/runs/<profile>/results``.
         seed: the random seed behind all rows, if they have neither `seed` nor, for means, `seeds` (how many).
 
     Raises:
-        InputError: no rows, rows with different keys, a row of another profile, no seed, a value that is not a number,
-            text, bool or None.
+        InputError: no plain name; no rows, rows with different keys, no seed; a value that is not a number, text, bool
+            or None.
     """
     path = named_file(name, profile, RUNS / profile / "results" if folder is None else folder).with_suffix(".csv")
     require(len(rows), "rows", f"table {name} needs at least one row, found none", "Write it once there is a result")
-    rows = rows if seed is None else [{"seed": seed, **row} for row in rows]
-    columns = ["profile", *(key for key in rows[0] if key != "profile")]
+    first = {"profile": profile} if seed is None else {"profile": profile, "seed": seed}
+    rows = [{**first, **row} for row in rows]
+    columns = list(rows[0])
+    rule = f"rows need a seed, those of {name} have only {', '.join(columns)}"
+    require({"seed", "seeds"} & set(columns), "rows", rule, "Give `seed=`, or a column `seed` (or `seeds`, how many)")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     for i, row in enumerate(rows):
-        row, record = {"profile": profile, **row}, f"row {i}"
         odd = ", ".join(sorted(row.keys() ^ set(columns)))
-        require(not odd, "rows", f"all rows have the same keys, only some have {odd}", "Use None for no value", record)
-        rule = f"one profile per table: {profile!r}, found {row['profile']!r}"
-        require(row["profile"] == profile, "rows", rule, "Write one table per profile", record)
-        writer.writerow([cell_text(row[column], 4, record, nan="nan") for column in columns])
-    rule = f"rows need a seed, those of {name} have only {', '.join(rows[0])}"
-    require(rows[0].keys() & {"seed", "seeds"}, "rows", rule, "Give `seed=`, or a column `seed` (or `seeds`, how many)")
+        require(not odd, "rows", f"only some rows have {odd}", "Use None for no value", f"row {i}")
+        writer.writerow([cell_text(row[column], 4, f"row {i}", nan="nan") for column in columns])
     write_whole(path, buffer.getvalue().encode())
     return path
 
@@ -60,16 +57,15 @@ def read_table(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a CSV file: whole numbers as int, other numbers as float, empty cells as None, the rest as text.
 
     Raises:
-        InputError: no such file, not CSV, no header, a row of another length than the header.
+        InputError: no such file, not CSV, a row of another length than the header.
     """
     path = Path(path)
     require(path.is_file(), path, "the table must exist", "Run the notebook that writes it")
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = [*csv.reader(file)] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            header, *lines = csv.reader(file)
+    except (ValueError, csv.Error) as error:  # ValueError: not UTF-8, or empty
         raise InputError(file=path, rule=f"cannot be read as CSV: {error}", remedy="Write the table again") from error
-    require(header, path, "a table needs a header, the file is empty", "Write it again")
     for i, line in enumerate(lines):
         rule = f"{len(header)} cells per row as in the header, found {len(line)}"
         require(len(line) == len(header), path, rule, "Correct the row, or write the table again", f"row {i}")
@@ -110,7 +106,9 @@ class Table:
     note: str | None = None  # a sentence below the table
 
     def _repr_markdown_(self) -> str:
-        rows = [[text.replace("|", "\\|") for text in row] for row in (self._full_columns(), *self.cells)]
+        above = [[text for text, span in line for _ in range(span)] for line in self.heads]
+        columns = [" \N{MIDDLE DOT} ".join(filter(None, texts)) for texts in zip(*above, self.columns, strict=True)]
+        rows = [[text.replace("|", "\\|") for text in row] for row in (columns, *self.cells)]
         widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * (w - n) + ":" * n for w, n in zip(widths, self.numeric, strict=True)])
         aligned = [
@@ -121,60 +119,44 @@ class Table:
         note = ["", self.note] if self.note else []
         return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in aligned), *note])
 
-    def _full_columns(self) -> list[str]:
-        """Column names with their heads: Markdown has one line of headings."""
-        above = [[text for text, span in line for _ in range(span)] for line in self.heads]
-        return [" \N{MIDDLE DOT} ".join(filter(None, texts)) for texts in zip(*above, self.columns, strict=True)]
-
     def _repr_html_(self) -> str:
         def line(tag: str, texts: Sequence[str]) -> str:
+            sides = ["right" if numeric else "left" for numeric in self.numeric]
             cells = [
-                f'<{tag} style="text-align: {"right" if numeric else "left"}">{html.escape(text, quote=False)}</{tag}>'
-                for text, numeric in zip(texts, self.numeric, strict=True)
+                f'<{tag} style="text-align: {side}">{html.escape(text, quote=False)}</{tag}>'
+                for text, side in zip(texts, sides, strict=True)
             ]
             return f"<tr>{''.join(cells)}</tr>"
 
-        def spanning(text: str, span: int) -> str:
-            return f'<th colspan="{span}" style="text-align: center">{html.escape(text, quote=False)}</th>'
-
-        caption = [f"<caption>{html.escape(self.title, quote=False)}</caption>"] if self.title else []
-        heads = [f"<tr>{''.join(spanning(*head) for head in above)}</tr>" for above in self.heads]
-        body = [line("td", row) for row in self.cells]
-        note = [f"<p>{html.escape(self.note, quote=False)}</p>"] if self.note else []
-        return "\n".join(["<table>", *caption, *heads, line("th", self.columns), *body, "</table>", *note])
+        lines = ["<table>"]
+        if self.title:
+            lines.append(f"<caption>{html.escape(self.title, quote=False)}</caption>")
+        for above in self.heads:
+            cells = [
+                f'<th colspan="{n}" style="text-align: center">{html.escape(s, quote=False)}</th>' for s, n in above
+            ]
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        lines += [line("th", self.columns), *(line("td", row) for row in self.cells), "</table>"]
+        if self.note:
+            lines.append(f"<p>{html.escape(self.note, quote=False)}</p>")
+        return "\n".join(lines)
 
     __repr__ = __str__ = _repr_markdown_
 
     def latex(self, label: str) -> str:
         """A float for the package booktabs, with a `label` such as "tab:zero-shot"."""
-
-        def line(texts: Sequence[str]) -> str:
-            return " & ".join(map(_latex_text, texts)) + r" \\"
-
-        caption = ". ".join(_latex_text(text) for text in (self.title, self.note) if text)
-        heads = []
+        lines = [r"\begin{table}", r"\centering"]
+        if caption := ". ".join(_latex_text(text) for text in (self.title, self.note) if text):
+            lines.append(rf"\caption{{{caption}}}")
+        lines += [rf"\label{{{label}}}", rf"\begin{{tabular}}{{{''.join('lr'[n] for n in self.numeric)}}}", r"\toprule"]
         for above in self.heads:
-            spanning = [rf"\multicolumn{{{span}}}{{c}}{{{_latex_text(text)}}}" for text, span in above]
-            heads.append(" & ".join(spanning) + r" \\")
+            lines.append(_latex_row(rf"\multicolumn{{{span}}}{{c}}{{{_latex_text(text)}}}" for text, span in above))
             ends = np.cumsum([span for _, span in above])
             rules = [f"{end - span + 1}-{end}" for (text, span), end in zip(above, ends, strict=True) if text]
-            heads.append(" ".join(rf"\cmidrule(lr){{{rule}}}" for rule in rules))
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            *([rf"\caption{{{caption}}}"] if caption else []),
-            rf"\label{{{label}}}",
-            rf"\begin{{tabular}}{{{''.join('lr'[n] for n in self.numeric)}}}",
-            r"\toprule",
-            *heads,
-            line(self.columns),
-            r"\midrule",
-            *map(line, self.cells),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines)
+            lines.append(" ".join(rf"\cmidrule(lr){{{rule}}}" for rule in rules))
+        lines += [_latex_row(map(_latex_text, self.columns)), r"\midrule"]
+        lines += [_latex_row(map(_latex_text, row)) for row in self.cells]
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
 _LATEX = {
@@ -189,6 +171,10 @@ _LATEX = {
     "\N{MIDDLE DOT}": r"$\cdot$",
     "\N{RIGHTWARDS ARROW}": r"$\to$",
 }
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _latex_text(text: str) -> str:
@@ -212,9 +198,8 @@ def table_html(
     require(len(rows), "rows", "a table needs at least one row, found none", "Show it once there is a result")
     known = list(dict.fromkeys(key for row in rows for key in row))
     columns = tuple(known if columns is None else columns)
-    for column in columns:
-        rule = f"a column of the rows, found {column!r}"
-        require(column in known, "columns", rule, f"Choose from {', '.join(known)}")
+    unknown = [column for column in columns if column not in known]
+    require(not unknown, "columns", f"columns of the rows, found {unknown}", f"Choose from {', '.join(known)}")
     cells = tuple(tuple(cell_text(row.get(c), decimals, f"row {i}") for c in columns) for i, row in enumerate(rows))
     values = [[row.get(c) for row in rows if row.get(c) is not None] for c in columns]
     numeric = tuple(bool(column) and all(map(is_number, column)) for column in values)
@@ -237,9 +222,6 @@ def save_table(table: Table, name: str, profile: str) -> Table:
     """Write ``<name>.md`` and ``<name>.tex`` (label ``tab:<name>``) to ``data/runs/<profile>/results``.
 
     Returns the table, so that a notebook shows it.
-
-    Raises:
-        InputError: a name that is not plain, or an unknown profile.
     """
     path = named_file(name, profile, RUNS / profile / "results").with_suffix(".md")
     write_whole(path.with_suffix(".tex"), (table.latex(f"tab:{name}") + "\n").encode())

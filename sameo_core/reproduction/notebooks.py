@@ -26,15 +26,12 @@ def find_notebooks(folder: Path = NOTEBOOKS, only: Sequence[str] | None = None) 
         raise InputError(file=folder, rule=rule, remedy="Check out notebooks/ again")
     if only is None:
         return found
-    unknown = [wanted for wanted in only if not any(wanted in _names(path) for path in found)]
-    if unknown:
-        remedy = f"Choose from {', '.join(path.stem.split('_')[0] for path in found)}"
-        raise InputError(file="--notebook", rule=f"there is no notebook {unknown[0]!r}", remedy=remedy)
-    return [path for path in found if any(wanted in _names(path) for wanted in only)]
-
-
-def _names(path: Path) -> tuple[str, str, str]:
-    return path.stem.split("_")[0], path.stem, path.name
+    names = {name: path for path in found for name in (path.stem.split("_")[0], path.stem)}
+    for wanted in only:
+        if wanted not in names:
+            remedy = f"Choose from {', '.join(path.stem.split('_')[0] for path in found)}"
+            raise InputError(file="--notebook", rule=f"there is no notebook {wanted!r}", remedy=remedy)
+    return sorted({names[wanted] for wanted in only})
 
 
 def sections(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, nbformat.NotebookNode]]:
@@ -54,11 +51,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[tuple[str, nbformat.Note
 
 def count_asserts(source: str) -> int:
     """Assert statements in a cell's source."""
-    try:
-        tree = ast.parse(re.sub(r"^[%!?].*$", "", source, flags=re.MULTILINE))
-    except SyntaxError:
-        return 0
-    return sum(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(source)))
 
 
 def parameters_of(path: Path) -> set[str]:
@@ -72,12 +65,8 @@ def check_parameters(path: Path, parameters: dict) -> None:
     known = parameters_of(path)
     for name in parameters:
         if name not in known:
-            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            rule, remedy = (
-                f"the notebook has no parameter {name!r}; {has}",
-                f"Set {name!r} in its cell tagged 'parameters'",
-            )
-            raise InputError(file=path, rule=rule, remedy=remedy)
+            rule = f"the notebook has no parameter {name!r}; it has {', '.join(sorted(known)) or 'none'}"
+            raise InputError(file=path, rule=rule, remedy=f"Set {name!r} in its cell tagged 'parameters'")
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -110,7 +99,4 @@ def save_outputs(path: Path, executed: Path) -> None:
         if "keep_output" in cell.metadata.get("tags", []) and cell.id in shown:
             cell.outputs = [output for output in shown[cell.id].outputs if output.get("name") != "stderr"]
             cell.execution_count = shown[cell.id].execution_count
-            for output in cell.outputs:
-                if "execution_count" in output:
-                    output.execution_count = cell.execution_count
     nbformat.write(notebook, path)

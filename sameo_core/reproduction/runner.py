@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
 
 import nbformat
 import papermill
@@ -20,7 +19,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from sameo_core.config import NOTEBOOKS, RESULTS, ROOT, RUNS, load_profile
 from sameo_core.pipeline import trainings
-from sameo_core.reporting import Table, claims_agree, tables_agree
+from sameo_core.reporting import Table
+from sameo_core.reporting.committed import claims_agree, tables_agree
 from sameo_core.reproduction.notebooks import (
     check_parameters,
     code_cells,
@@ -66,8 +66,7 @@ def reproduce(
         notebooks: numbers or names; None: all, or those of the profile (`OF_PROFILE`).
         seeds: trainings of each model, for the notebooks with this parameter; None: as they say, once.
         update: if all pass, replace the committed tables and outputs.
-        folder, runs: folders of the notebooks and of all output.
-        committed: folder of the committed tables, with one folder per profile.
+        folder, runs, committed: of the notebooks, of all output, and of the committed tables.
         cell_timeout: seconds per cell; None: the profile's.
 
     Returns:
@@ -76,26 +75,24 @@ def reproduce(
     load_profile(profile)
     paths = find_notebooks(folder, notebooks or OF_PROFILE.get(profile))
     parameters = _parameters(paths, profile, seeds)
-    here = runs / profile
+    here, started = runs / profile, time.time()
     numbers = [path.name[:2] for path in paths if path.name[:2] in TRAINING]
     ahead: AbstractContextManager = nullcontext()
     if profile == "mini" and folder == NOTEBOOKS and numbers and (os.cpu_count() or 1) > 1:
         paths.sort(key=lambda path: path.name[:2] in TRAINING)
         ahead = trainings_ahead(numbers, seeds or 1, here / "trainings.log")
-    timeout = cell_timeout or CELL_TIMEOUT.get(profile, CELL_TIMEOUT["mini"])
     write_environment(here)
-    started = time.time()
-    done = [NotebookRun(path.stem) for path in paths]
+    done = [NotebookRun(path.stem, output=here / "notebooks" / path.name) for path in paths]
     minutes = [expected_minutes(path, seeds or 1) if profile == "mini" else 0 for path in paths]
     print(f"{len(paths)} notebook{'s' * (len(paths) > 1)}, profile {profile}", flush=True)
     with kernel_environment(profile), quiet_logs(), ahead:
-        _run_in_order(paths, done, here / "notebooks", parameters, timeout, minutes)
-    elapsed = time.time() - started
-    tables, figures = _files_since(started, here / "results", "*"), _files_since(started, here / "figures", "*")
-    beside = compare([path for path in tables if path.suffix == ".csv"], committed / profile)
+        _run_in_order(paths, done, parameters, cell_timeout or CELL_TIMEOUT[profile], minutes)
+    tables, figures = _files_since(started, here / "results"), _files_since(started, here / "figures")
+    beside = _compare([path for path in tables if path.suffix == ".csv"], committed / profile)
     done.sort(key=lambda run: run.name)
-    text = summary(done, profile, elapsed, tables, figures, beside)
-    report = write_report(done, profile, text, [*tables, *figures], here / "report.html")
+    text = summary(done, profile, time.time() - started, [*tables, *figures], beside)
+    files = [here / "environment.json", *tables, *figures]
+    report = write_report(done, profile, text, files, here / "report.html")
     print(f"\n{text}\nReport: {short(report)}", flush=True)
     if update and all(run.status == "passed" for run in done):
         _commit(done, tables, folder, committed / profile)
@@ -107,18 +104,17 @@ def _commit(runs: Sequence[NotebookRun], tables: Sequence[Path], notebooks: Path
     for table in tables:
         shutil.copy(table, results)
     for run in runs:
-        save_outputs(notebooks / f"{run.name}.ipynb", cast(Path, run.output))
+        save_outputs(notebooks / f"{run.name}.ipynb", run.output)
 
 
 def _run_in_order(
     paths: Sequence[Path],
     runs: Sequence[NotebookRun],
-    executed: Path,
     parameters: Mapping[Path, dict[str, object]],
     timeout: int | float,
     minutes: Sequence[int | float],
 ) -> None:
-    """Execute notebooks, into the folder `executed`, until one fails.
+    """Execute notebooks until one fails.
 
     Before each, prints the minutes that it and the rest will take at the pace so far; 0 minutes: unknown, not printed.
     """
@@ -128,8 +124,8 @@ def _run_in_order(
             pace = (time.time() - started) / 60 / sum(minutes[:i]) if any(minutes[:i]) else 1
             left = f"about {pace * minutes[i]:.0f} min, then {pace * sum(minutes[i + 1 :]):.0f} more"
             print(f"{run.name:<{width}}  {left}", flush=True)
-        run.output = executed / path.name
-        execute(path, run, parameters[path], timeout, width)
+        execute(path, run, parameters[path], timeout)
+        print(f"{run.name:<{width}}  {run.status:<11}  {clock(run.seconds):>7}  {count_checks(run.checks)}", flush=True)
         if run.status != "passed":
             print(run.error, flush=True)
             break
@@ -137,19 +133,19 @@ def _run_in_order(
 
 def _parameters(paths: Sequence[Path], profile: str, seeds: int | None) -> dict[Path, dict[str, object]]:
     """Each notebook's parameters; InputError if one lacks `profile`, or all lack `seeds`."""
-    parameters: dict[Path, dict[str, object]] = {path: {"profile": profile} for path in paths}
-    for path, given in parameters.items():
-        check_parameters(path, given)
-        if "interactive" in parameters_of(path):  # there is no user to drag a box
-            given["interactive"] = False
-        if seeds and "seeds" in parameters_of(path):
-            given["seeds"] = seeds
+    wanted: dict[str, object] = {"profile": profile, "interactive": False}  # there is no user to drag a box
+    if seeds:
+        wanted["seeds"] = seeds
+    parameters = {}
+    for path in paths:
+        check_parameters(path, {"profile": profile})
+        parameters[path] = {name: value for name, value in wanted.items() if name in parameters_of(path)}
     if seeds and not any("seeds" in given for given in parameters.values()):
         check_parameters(paths[0], {"seeds": seeds})
     return parameters
 
 
-def compare(tables: Sequence[Path], committed: Path) -> list[Table]:
+def _compare(tables: Sequence[Path], committed: Path) -> list[Table]:
     """A run's tables and claims beside the committed ones, if there are any."""
     if not tables or not committed.is_dir():
         return []
@@ -179,14 +175,10 @@ def train_ahead(numbers: Sequence[str], seeds: int) -> None:
             work(profile, seed)
 
 
-def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float, width: int = 0) -> None:
+def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float) -> None:
     """Run one notebook with papermill and fill in its NotebookRun; its errors are recorded, not raised."""
-    notebook = read_notebook(path)
-    notebook.metadata.pop("widgets", None)
-    output = cast(Path, run.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, output)
-    cells, begun, started = len(code_cells(notebook)), 0, time.monotonic()
+    cells, begun, started = code_cells(read_notebook(path)), 0, time.monotonic()
+    run.output.parent.mkdir(parents=True, exist_ok=True)
 
     def cell_begins(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal begun
@@ -194,8 +186,8 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
 
     try:
         papermill.execute_notebook(
-            output,
-            output,
+            path,
+            run.output,
             parameters,
             kernel_name="python3",
             language="python",
@@ -207,48 +199,29 @@ def execute(path: Path, run: NotebookRun, parameters: dict, timeout: int | float
             extra_arguments=["--IPKernelApp.log_level=50"],
             on_cell_execute=cell_begins,
         )
-        if begun < cells:  # sys.exit() ends a notebook without an error
+        if begun < len(cells):  # sys.exit() ends a notebook without an error
             raise RuntimeError("the notebook stopped before its end")
         run.status = "passed"
     except KeyboardInterrupt:
         run.status, run.error = "interrupted", f"{run.name} was interrupted by Ctrl-C"
         logging.getLogger("asyncio").disabled = True  # it may print a traceback of the interrupted cell
     except Exception as error:
-        run.status, run.error = "failed", _explain(error, run, notebook, begun, timeout)
-    finished = code_cells(notebook)[: begun - (run.status != "passed")]
+        heading, _ = cells[max(begun, 1) - 1]
+        where = f'{run.name} failed in code cell {begun} of {len(cells)}, under "{heading}"'
+        run.status, run.error = "failed", f"{where}\n{_reason(error, timeout)}\nExecuted so far: {short(run.output)}"
+    finished = cells[: begun - (run.status != "passed")]
     run.checks = sum(count_asserts(cell.source) for heading, cell in finished if heading == "Check")
     run.seconds = time.monotonic() - started
-    print(f"{run.name:<{width}}  {run.status:<11}  {clock(run.seconds):>7}  {count_checks(run.checks)}", flush=True)
 
 
-def _explain(
-    error: Exception, run: NotebookRun, notebook: nbformat.NotebookNode, begun: int, timeout: int | float
-) -> str:
-    """Notebook, cell, heading, line and error."""
-    name, text, trace = type(error).__name__, str(error), ""
-    if isinstance(error, PapermillExecutionError):
-        name, text, trace = error.ename, str(error.evalue), _plain("\n".join(error.traceback))
-    what = f"{name}: {_plain(text).strip()}".rstrip(": ")
+def _reason(error: Exception, timeout: int | float) -> str:
+    """What went wrong: of a cell, its traceback without ANSI colours."""
     if isinstance(error, DeadKernelError):
-        what = "the kernel died: out of memory, or a crash in compiled code"
-    elif isinstance(error, CellTimeoutError):
-        what = f"the cell took longer than its {timeout:g} s"
-    lines = what.splitlines()
-    what = "\n".join(lines if len(lines) <= 12 else [*lines[:10], "...", lines[-1]])
-    places = re.findall(r"^File (.+?:\d+)", trace, re.MULTILINE)
-    if places:
-        ours = [place for place in places if place.startswith(str(ROOT / "sameo_core"))]
-        what += f"\n(raised in {short(Path((ours or places)[-1]))})"
-
-    cells = code_cells(notebook)
-    if not 1 <= begun <= len(cells):
-        return f"{run.name} failed before its first cell\n{what}"
-    heading, cell = cells[begun - 1]
-    where = f'{run.name} failed in code cell {begun} of {len(cells)}, under "{heading}"'
-    numbers = re.findall(rf"Cell In\[{getattr(error, 'exec_count', None)}\], line (\d+)", trace)
-    if numbers and int(numbers[-1]) <= len(cell.source.splitlines()):
-        where += f", line {numbers[-1]}:\n    {cell.source.splitlines()[int(numbers[-1]) - 1].strip()}"
-    return f"{where}\n{what}\nExecuted so far: {short(cast(Path, run.output))}"
+        return "the kernel died: out of memory, or a crash in compiled code"
+    if isinstance(error, CellTimeoutError):
+        return f"the cell took longer than its {timeout:g} s"
+    trace = error.traceback if isinstance(error, PapermillExecutionError) else [f"{type(error).__name__}: {error}"]
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", "\n".join(trace))
 
 
 @contextmanager
@@ -272,23 +245,13 @@ def kernel_environment(profile: str = "") -> Iterator[None]:
 @contextmanager
 def quiet_logs() -> Iterator[None]:
     """Silence papermill and asyncio: errors are reported here, once."""
-    loggers = [logging.getLogger(name) for name in ("papermill", "asyncio", "traitlets")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
-def _plain(text: str) -> str:
-    """Without ANSI colours."""
-    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-
-
-def _files_since(started: float, folder: Path, pattern: str) -> list[Path]:
+def _files_since(started: float, folder: Path) -> list[Path]:
     """Files written since `started`, with a second of tolerance for coarse file systems."""
-    files = folder.rglob(pattern) if folder.is_dir() else ()
-    return sorted(path for path in files if path.is_file() and path.stat().st_mtime >= started - 1)
+    return sorted(path for path in folder.glob("*") if path.stat().st_mtime >= started - 1)
