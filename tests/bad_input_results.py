@@ -244,8 +244,6 @@ CASES = [
     ("apps.exports.from_labelme", g({"imageHeight": "6", "imageWidth": 8, "shapes": []}), "labelme"),
     ("apps.exports.from_label_studio", g({}), "Label Studio"),
     ("apps.exports.from_label_studio", g([1]), "Label Studio"),
-    ("apps.brush.decode_brush", g([1, 2], 6, 8), "Label Studio"),
-    ("apps.brush.decode_brush", g([0] * 9, 6, 8), "Label Studio"),
     ("apps.exports.write_exports", lambda d: Given([d.exported] * 2, d.folder), ""),
     # evaluation
     ("evaluation.evaluate_amodal", g({"images": []}, []), "ground_truth"),
@@ -322,7 +320,7 @@ CASES = [
     ("reproduction.reproduce", g("full"), "profile"),
     ("reproduction.report.write_report", lambda d: Given(RUN, "mini", "", (), d.file("a") / "r.html"), "a"),
     ("apps.explorer.Explorer.__init__", lambda d: unmade(Explorer, d.two, {}), "models"),
-    ("apps.pages.DatasetExplorer.__init__", lambda d: unmade(DatasetExplorer, d.two, load_profile()), "models"),
+    ("apps.pages.DatasetExplorer.__init__", lambda d: unmade(DatasetExplorer, d.two, load_profile(), {}), "models"),
     ("apps.pages.Playground.__init__", lambda d: unmade(Playground, d.two, {"a": one_stage()}, "mini"), "models"),
     ("apps.playground.occlusion_curve", lambda d: Given(d.two, [one_stage()], [0.5]), "models"),
     ("apps.playground.photograph_models", without_weights, "photo_base"),
