@@ -6,7 +6,7 @@ are simplified for editing by hand: IoU with the mask at least `LEAST_IOU`; a ma
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +23,11 @@ from skimage.measure import approximate_polygon
 from sameo_core.apps.brush import decode_brush, encode_brush
 from sameo_core.apps.predict import PhotographPrediction, write_json
 from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
-from sameo_core.datasets.builder import is_int
 from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
 from sameo_core.front_ends.boxes import LARGEST_ID, number_of
 from sameo_core.masks import (
+    decode_rle,
     decode_segmentation,
     encode_mask,
     mask_box,
@@ -39,7 +39,6 @@ from sameo_core.masks import (
 from sameo_core.reporting import PALETTE
 from sameo_core.runs.atomic import atomic_write
 
-CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
 TOLERANCES = (2.0, 1.0, 0.5)  # pixels that an outline may move, tried in this order
 LABELME_VERSION = "5.5.0"  # whose format is written
@@ -110,49 +109,6 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
     Raises:
         InputError: two photographs with the same id, or two names for one category.
     """
-
-    def masks(item: _Object) -> dict:
-        amodal = {"segmentation": dict(encode_mask(item.amodal))}
-        if item.visible is None:
-            return amodal
-        rate = occlusion_rate(item.amodal, item.visible)
-        return amodal | {"visible_mask": dict(encode_mask(item.visible)), "occlude_rate": rate}
-
-    unknown = sum(photograph.visible is None for photograph in photographs)
-    text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
-    return _coco(photographs, ABOUT + text, masks)
-
-
-def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
-    """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
-
-    The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
-    before the import. Category 0 means "no label" there, so ids begin with 1.
-    Source: CVAT's manual "MS COCO Object Detection", and datumaro's COCO reader behind it.
-
-    Raises:
-        InputError: see `to_coco`.
-    """
-
-    def polygons(item: _Object) -> dict:
-        amodal = {"segmentation": editable_polygons(item.amodal)}
-        if item.visible is None:
-            return amodal
-        return amodal | {"attributes": {"occluded": bool((item.amodal & ~item.visible).any())}}
-
-    document = _coco(photographs, f"{ABOUT}; for CVAT's importer COCO 1.0", polygons)
-    shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
-    for category in document["categories"]:
-        category |= {"id": category["id"] + shift, "supercategory": ""}
-    for annotation in document["annotations"]:
-        annotation["category_id"] += shift
-    return document
-
-
-def _coco(
-    photographs: Sequence[PhotographPrediction], description: str, segmentation: Callable[[_Object], dict]
-) -> dict:
-    """COCO annotations; `segmentation` gives an object's mask in the tool's encoding, and the keys beside it."""
     images: dict[int, dict] = {}
     categories: dict[int, str] = {}
     annotations: list[dict] = []
@@ -170,24 +126,54 @@ def _coco(
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
             categories.setdefault(item.category_id, item.label)
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image_id,
-                "category_id": item.category_id,
-                "iscrowd": 0,
-                "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
-                "area": int(np.count_nonzero(item.amodal)),
-                "score": item.score,
-                "predicted_iou": item.iou,
-            }
-            annotations.append(annotation | segmentation(item))
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id} | _annotation(item))
+    unknown = sum(photograph.visible is None for photograph in photographs)
+    text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
     return {
-        "info": {"description": description},
+        "info": {"description": ABOUT + text},
         "licenses": [],  # required by some readers
         "images": list(images.values()),
         "categories": [{"id": i, "name": name} for i, name in sorted(_distinct(categories).items())],
         "annotations": annotations,
     }
+
+
+def _annotation(item: _Object) -> dict:
+    annotation = {
+        "category_id": item.category_id,
+        "iscrowd": 0,
+        "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
+        "area": int(np.count_nonzero(item.amodal)),
+        "score": item.score,
+        "predicted_iou": item.iou,
+        "segmentation": dict(encode_mask(item.amodal)),
+    }
+    if item.visible is not None:
+        annotation["visible_mask"] = dict(encode_mask(item.visible))
+        annotation["occlude_rate"] = occlusion_rate(item.amodal, item.visible)
+    return annotation
+
+
+def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
+    """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
+
+    The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
+    before the import. Category 0 means "no label" there, so ids begin with 1.
+    Source: CVAT's manual "MS COCO Object Detection", and datumaro's COCO reader behind it.
+
+    Raises:
+        InputError: see `to_coco`.
+    """
+    document = to_coco(photographs) | {"info": {"description": f"{ABOUT}; for CVAT's importer COCO 1.0"}}
+    shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
+    for category in document["categories"]:
+        category |= {"id": category["id"] + shift, "supercategory": ""}
+    for annotation in document["annotations"]:
+        annotation["category_id"] += shift
+        annotation["segmentation"] = editable_polygons(decode_rle(annotation["segmentation"]))
+        if annotation.pop("visible_mask", None):
+            annotation["attributes"] = {"occluded": bool(annotation.pop("occlude_rate") > 0)}
+    return document
 
 
 # ------------------------------------------------------------------------------------------------------ labelme
@@ -230,39 +216,33 @@ def from_labelme(document: Mapping) -> LabelledMasks:
     Raises:
         InputError: a key is missing, a shape is not a polygon, or the size is not one.
     """
-    with _parsing("labelme", "not labelme's JSON", "Give the JSON that labelme saved"):
-        size, shapes = (document["imageHeight"], document["imageWidth"]), document["shapes"]
+    with _reading("labelme", "Give the JSON that labelme saved, with polygons in place of other shapes"):
+        size = _picture_size(document["imageHeight"], document["imageWidth"])
         parts: dict[tuple, list] = {}
-        for i, shape in enumerate(shapes):
+        for i, shape in enumerate(document["shapes"]):
             if shape["shape_type"] != "polygon":
-                rule = f"shapes are polygons, found {shape['shape_type']!r}"
-                remedy = "Delete it in labelme, and draw a polygon in its place"
-                raise InputError(file="labelme", record=f"shape {i}", rule=rule, remedy=remedy)
+                raise ValueError(f"shape {i} is a {shape['shape_type']}, not a polygon")
             group = shape.get("group_id")
             key = shape["label"], ("alone", i) if group is None else group
             parts.setdefault(key, []).append(np.array(shape["points"], float).ravel().tolist())
-    _check_size(size, "labelme")
-    masks = [decode_segmentation(part, *size) for part in parts.values()]
+        masks = [decode_segmentation(part, *size) for part in parts.values()]
     return LabelledMasks(tuple(label for label, _ in parts), np.array(masks, bool).reshape(-1, *size))
 
 
 @contextmanager
-def _parsing(tool: str, rule: str, remedy: str) -> Iterator[None]:
+def _reading(tool: str, remedy: str) -> Iterator[None]:
     """Raise InputError where reading a tool's file fails."""
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        rule = f"{rule} ({type(error).__name__}: {error})"
-        raise InputError(file=tool, rule=rule, remedy=remedy) from error
+        said = error.rule if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(file=tool, rule=f"not an export of {tool} ({said})", remedy=remedy) from error
 
 
-def _check_size(size: tuple, file: str) -> None:
-    """Raise InputError unless (height, width) is a valid picture size."""
-    if not all(is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
-        rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture, found {size!r:.60}"
-        raise InputError(file=file, rule=rule, remedy="Correct the size")
+def _picture_size(height: object, width: object) -> tuple[int, int]:
+    if not (isinstance(height, int) and isinstance(width, int) and 0 < height * width <= MAX_PIXELS):
+        raise ValueError(f"height and width in pixels, at most {MAX_PIXELS:,} in all, found {height!r} and {width!r}")
+    return height, width
 
 
 # ------------------------------------------------------------------------------------------------------ Label Studio
@@ -315,28 +295,28 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
     Raises:
         InputError: a key is missing, there is no mask, an RLE is damaged, or the task has more than one picture.
     """
-    with _parsing("Label Studio", "not a task of Label Studio's JSON", 'Export as "JSON", not "JSON-MIN"'):
+    with _reading("Label Studio", 'Export as "JSON", not "JSON-MIN", a task per picture; leave out those without mask'):
         answers = [answer for answer in task.get("annotations") or () if not answer.get("was_cancelled")]
         answers = answers or task.get("predictions") or [{"result": []}]
         regions = answers[0]["result"]
         drawn = [region for region in regions if region["type"] in ("brushlabels", "polygonlabels")]
-        left_out = dict(Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn))
+        left_out = Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn)
         if not drawn:
-            rule = f"a task with brush masks or polygons, found {left_out or 'none'}"
-            raise InputError(file="Label Studio", rule=rule, remedy="Without a mask its size is unknown: leave it out")
-        keys = ("original_height", "original_width")
-        pictures = {(*(r[key] for key in keys), r.get("to_name"), r.get("item_index")) for r in drawn}
-        (height, width, *_), *others = pictures
-        if others:
-            rule = f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}"
-            raise InputError(file="Label Studio", rule=rule, remedy="Make one task per picture")
-        _check_size((height, width), "Label Studio")
+            raise ValueError(f"no brush mask and no polygon in the task, found {dict(left_out) or 'nothing'}")
+        pictures = {(*_size_of(region), region.get("to_name"), region.get("item_index")) for region in drawn}
+        if len(pictures) > 1:
+            raise ValueError(f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}")
         labels = tuple(region["value"][region["type"]][0] for region in drawn)
-        return LabelledMasks(labels, np.array([_region(region, height, width) for region in drawn]), left_out)
+        return LabelledMasks(labels, np.array([_region(region) for region in drawn]), dict(left_out))
 
 
-def _region(region: Mapping, height: int, width: int) -> AmodalMask:
+def _size_of(region: Mapping) -> tuple[int, int]:
+    return _picture_size(region["original_height"], region["original_width"])
+
+
+def _region(region: Mapping) -> AmodalMask:
     """The mask of a region: a brush's RLE, or a polygon in per cent of the sides."""
+    height, width = _size_of(region)
     if region["type"] == "brushlabels":
         return decode_brush(region["value"]["rle"], height, width)
     points = np.array(region["value"]["points"], float).reshape(-1, 2) * (width / 100, height / 100)
@@ -346,7 +326,7 @@ def _region(region: Mapping, height: int, width: int) -> AmodalMask:
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def cut_outs(photograph: PhotographPrediction) -> dict[int, CutOut]:
+def cut_outs(photograph: PhotographPrediction) -> dict[int, UInt8[np.ndarray, "_ _ 4"]]:
     """RGBA cut-out of each object's amodal box, by the object's number in the overlay.
 
     If the visible mask is known, visible pixels are opaque, and the hidden region is half transparent orange. If not,
@@ -384,8 +364,9 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         write_json(to_coco(renamed), folder / "annotations" / "val.json"),
         write_json(to_cvat(renamed), folder / "cvat.json"),
         write_json(to_label_studio(renamed, image_url), folder / "label_studio.json"),
+        folder / "label_studio.xml",
     ]
-    with atomic_write(folder / "label_studio.xml") as partial:
+    with atomic_write(files[-1]) as partial:
         partial.write_text(label_studio_interface(renamed), encoding="utf-8")
     pictures = {}
     for photograph in renamed:
@@ -397,4 +378,4 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     for path, pixels in pictures.items():
         with atomic_write(path) as partial:
             PIL.Image.fromarray(pixels).save(partial, "PNG")
-    return [*files, folder / "label_studio.xml", *pictures]
+    return [*files, *pictures]
