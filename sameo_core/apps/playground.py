@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -32,8 +33,6 @@ from sameo_core.runs.kept import keep, read_kept
 
 # Sample photographs in the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
 
-Box = tuple[int, int, int, int]  # xyxy pixels
-
 _SKIMAGE = Path(skimage.__file__).parent / "data"
 _FILES = {
     "coffee": _SKIMAGE / "coffee.png",
@@ -51,7 +50,7 @@ class SampleObject:
     """An unoccluded object and a hand-drawn box around it."""
 
     photograph: str
-    box: Box
+    box: tuple[int, int, int, int]  # xyxy pixels
 
 
 OBJECTS = {
@@ -230,20 +229,18 @@ def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[st
     The masks are kept in the run folder of `photo`.
     """
     best = Sameo(model.model, model.variant, best_of_three=True)
-    names = sorted({name for paste in pastes for name in (paste.front, paste.behind)})
-    made_from = model.fingerprint(), *(OBJECTS[name] for name in names)
-    path = RUNS / "photo" / f"whole-{config_hash(*made_from)}" / "masks.json"
+    objects = {name: OBJECTS[name] for paste in pastes for name in (paste.front, paste.behind)}
+    pixels = {name: sample_photograph(item.photograph) for name, item in objects.items()}
+    path = RUNS / "photo" / f"whole-{config_hash(model.fingerprint(), objects)}" / "masks.json"
     masks = read_kept(path)
     if masks is None:
-        keep(masks := {name: encode_mask(_whole_object(best, OBJECTS[name])) for name in names}, path)
-    whole = {name: (sample_photograph(OBJECTS[name].photograph), decode_rle(masks[name])) for name in names}
+        masks = {}
+        for name, item in objects.items():
+            (mask,) = best.predict(pixels[name], [item.box]).masks
+            masks[name] = encode_mask(remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask)))
+        keep(masks, path)
+    whole = {name: (pixels[name], decode_rle(masks[name])) for name in objects}
     return {f"{paste.front} over {paste.behind}": _pasted(paste, whole) for paste in pastes}
-
-
-def _whole_object(model: Sameo, item: SampleObject) -> AmodalMask:
-    """A model's mask of a photograph's object, without small parts and holes."""
-    (mask,) = model.predict(sample_photograph(item.photograph), [item.box]).masks
-    return remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
 
 
 def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> OcclusionPair:
@@ -272,11 +269,9 @@ def occlusion_curve(
         InputError: models whose image encoders differ.
     """
     rows = []
-    for number, pair in enumerate(pairs):
-        for rate in rates:
-            frame = pair.at(pair.position(rate))
-            if abs(frame.rate - rate) > LARGEST_MISS:
-                continue
+    for (number, pair), rate in product(enumerate(pairs), rates):
+        frame = pair.at(pair.position(rate))
+        if abs(frame.rate - rate) <= LARGEST_MISS:
             for name, (prediction, iou) in frame.answers(models).items():
                 row = {"pair": number, "model": name, "rate": rate, "shown rate": frame.rate}
                 row |= {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}
