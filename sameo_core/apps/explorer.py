@@ -70,8 +70,7 @@ def _scene(pair: OcclusionPair) -> Picture:
 
 
 def _sample(name: str) -> Picture:
-    targets = [Target(label, [item.box]) for label, item in OBJECTS.items() if item.photograph == name]
-    return Picture(sample_photograph(name), targets)
+    return Picture(sample_photograph(name), [Target(SAMPLES[name], [OBJECTS[SAMPLES[name]].box])])
 
 
 class Explorer(W.VBox):

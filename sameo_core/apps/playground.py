@@ -7,7 +7,7 @@ the un-tuned model's predictions for the whole objects (`photograph_stages`).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -31,49 +31,42 @@ from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import Comparison
 from sameo_core.runs.kept import keep, read_kept
 
-# Sample photographs in the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
-
-_SKIMAGE = Path(skimage.__file__).parent / "data"
-_FILES = {
-    "coffee": _SKIMAGE / "coffee.png",
-    "cat": _SKIMAGE / "chelsea.png",
-    "astronaut": _SKIMAGE / "astronaut.png",
-    "rocket": _SKIMAGE / "rocket.jpg",
-    "motorcycle": _SKIMAGE / "motorcycle_left.png",
-    "grace_hopper": Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
-}
-SAMPLES = tuple(name for name, path in _FILES.items() if path.is_file())  # some distributions omit sample data
+_SKIMAGE, _MATPLOTLIB = Path(skimage.__file__).parent / "data", Path(matplotlib.get_data_path()) / "sample_data"
 
 
 @dataclass(frozen=True)
 class SampleObject:
-    """An unoccluded object and a hand-drawn box around it."""
+    """An unoccluded object and a hand-drawn box around it, in a photograph of its own."""
 
     photograph: str
     box: tuple[int, int, int, int]  # xyxy pixels
+    file: Path = field(repr=False)
 
 
+# In the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
 OBJECTS = {
-    "cup": SampleObject("coffee", (80, 10, 482, 400)),  # with its saucer
-    "cat": SampleObject("cat", (0, 0, 370, 300)),
-    "astronaut": SampleObject("astronaut", (30, 20, 350, 511)),
-    "rocket": SampleObject("rocket", (305, 112, 336, 385)),
-    "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460)),
-    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600)),
+    "cup": SampleObject("coffee", (80, 10, 482, 400), _SKIMAGE / "coffee.png"),  # with its saucer
+    "cat": SampleObject("cat", (0, 0, 370, 300), _SKIMAGE / "chelsea.png"),
+    "astronaut": SampleObject("astronaut", (30, 20, 350, 511), _SKIMAGE / "astronaut.png"),
+    "rocket": SampleObject("rocket", (305, 112, 336, 385), _SKIMAGE / "rocket.jpg"),
+    "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460), _SKIMAGE / "motorcycle_left.png"),
+    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600), _MATPLOTLIB / "grace_hopper.jpg"),
 }
+# Photograph -> name of its object; some distributions omit sample data.
+SAMPLES = {item.photograph: name for name, item in OBJECTS.items() if item.file.is_file()}
 
 
-def sample_path(name: str) -> Path:
+def sample_path(photograph: str) -> Path:
     """The file of a photograph; InputError if it is not one of `SAMPLES`."""
-    if name not in SAMPLES:
-        rule = f"one of {', '.join(SAMPLES)}, found {name!r:.150}"
+    if photograph not in SAMPLES:
+        rule = f"one of {', '.join(SAMPLES)}, found {photograph!r:.150}"
         raise InputError(file="photograph", rule=rule, remedy="Choose one of these, or read_photograph(PATH)")
-    return _FILES[name]
+    return OBJECTS[SAMPLES[photograph]].file
 
 
-def sample_photograph(name: str) -> Image:
+def sample_photograph(photograph: str) -> Image:
     """The pixels of a photograph; InputError if it is not one of `SAMPLES`."""
-    return read_photograph(sample_path(name))
+    return read_photograph(sample_path(photograph))
 
 
 # ------------------------------------------------------------------------------------------------------------ the pair
