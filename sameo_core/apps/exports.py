@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -21,20 +20,18 @@ from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
 from sameo_core.apps.brush import decode_brush, encode_brush
-from sameo_core.apps.predict import PhotographPrediction, write_json
-from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
+from sameo_core.apps.predict import PhotographPrediction, photograph_results, write_json
+from sameo_core.arrays import AmodalMask, AmodalMasks
 from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
 from sameo_core.front_ends.boxes import LARGEST_ID, number_of
 from sameo_core.masks import (
     decode_rle,
     decode_segmentation,
-    encode_mask,
+    mask_area,
     mask_box,
     mask_iou,
     mask_to_polygons,
-    occlusion_rate,
-    xyxy_to_xywh,
 )
 from sameo_core.reporting import PALETTE
 from sameo_core.runs.atomic import atomic_write
@@ -42,6 +39,7 @@ from sameo_core.runs.atomic import atomic_write
 LEAST_IOU = 0.98  # of simplified polygons with the mask
 TOLERANCES = (2.0, 1.0, 0.5)  # pixels that an outline may move, tried in this order
 LABELME_VERSION = "5.5.0"  # whose format is written
+COCO_KEYS = ("category_id", "bbox", "score", "predicted_iou", "segmentation")
 ABOUT = "amodal masks by SAMEO, not corrected by hand"
 
 
@@ -54,25 +52,13 @@ class LabelledMasks:
     left_out: Mapping[str, int] = field(default_factory=dict)  # regions that are no mask: kind -> how many
 
 
-class _Object(NamedTuple):
-    number: int  # from 1, as in the overlay
-    amodal: AmodalMask
-    visible: VisibleMask | None  # part of the amodal mask
-    category_id: int
-    label: str
-    score: float
-    iou: float
-
-
-def _objects(photograph: PhotographPrediction) -> Iterator[_Object]:
-    prediction, names = photograph.prediction, _distinct(photograph.categories)
-    for i, mask in enumerate(prediction.masks):
-        if mask.any():
-            visible = None if photograph.visible is None else photograph.visible[i] & mask
-            category = int(photograph.found.category_ids[i])
-            label = names.get(category, f"category {category}")
-            scores = float(prediction.scores[i]), float(prediction.iou[i])
-            yield _Object(i + 1, mask, visible, category, label, *scores)
+def _objects(photograph: PhotographPrediction) -> Iterator[dict]:
+    """`photograph_results` of masks that are not empty, with `label` and `number` (from 1, as in the overlay)."""
+    names = _distinct(photograph.categories)
+    for number, result in enumerate(photograph_results(photograph), start=1):
+        if mask_area(result["segmentation"]):
+            category = result["category_id"]
+            yield result | {"number": number, "label": names.get(category, f"category {category}")}
 
 
 def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
@@ -125,8 +111,13 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
                 rule = f"a category has one name, {category_id} is {categories[category_id]!r} and {label!r}"
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
-            categories.setdefault(item.category_id, item.label)
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id} | _annotation(item))
+            categories.setdefault(item["category_id"], item["label"])
+            area = mask_area(item["segmentation"])
+            annotation: dict = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0, "area": area}
+            annotation |= {key: item[key] for key in COCO_KEYS}
+            if visible := item.get("visible_mask"):
+                annotation |= {"visible_mask": visible, "occlude_rate": (area - mask_area(visible)) / area}
+            annotations.append(annotation)
     unknown = sum(photograph.visible is None for photograph in photographs)
     text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
     return {
@@ -136,22 +127,6 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
         "categories": [{"id": i, "name": name} for i, name in sorted(_distinct(categories).items())],
         "annotations": annotations,
     }
-
-
-def _annotation(item: _Object) -> dict:
-    annotation = {
-        "category_id": item.category_id,
-        "iscrowd": 0,
-        "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
-        "area": int(np.count_nonzero(item.amodal)),
-        "score": item.score,
-        "predicted_iou": item.iou,
-        "segmentation": dict(encode_mask(item.amodal)),
-    }
-    if item.visible is not None:
-        annotation["visible_mask"] = dict(encode_mask(item.visible))
-        annotation["occlude_rate"] = occlusion_rate(item.amodal, item.visible)
-    return annotation
 
 
 def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
@@ -172,7 +147,7 @@ def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
         annotation["category_id"] += shift
         annotation["segmentation"] = editable_polygons(decode_rle(annotation["segmentation"]))
         if annotation.pop("visible_mask", None):
-            annotation["attributes"] = {"occluded": bool(annotation.pop("occlude_rate") > 0)}
+            annotation["attributes"] = {"occluded": annotation.pop("occlude_rate") > 0}
     return document
 
 
@@ -187,16 +162,16 @@ def to_labelme(photograph: PhotographPrediction, image_path: str | None = None) 
     """
     shapes: list[dict] = [
         {
-            "label": item.label,
+            "label": item["label"],
             "points": np.reshape(polygon, (-1, 2)).tolist(),
-            "group_id": item.number,
-            "description": f"score {item.score:.3f}",
+            "group_id": item["number"],
+            "description": f"score {item['score']:.3f}",
             "shape_type": "polygon",
             "flags": {},
             "mask": None,
         }
         for item in _objects(photograph)
-        for polygon in editable_polygons(item.amodal)
+        for polygon in editable_polygons(decode_rle(item["segmentation"]))
     ]
     height, width = photograph.image.shape[:2]
     return {
@@ -261,15 +236,19 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
         height, width = photograph.image.shape[:2]
         regions = [
             {
-                "id": f"object-{item.number}",
+                "id": f"object-{item['number']}",
                 "type": "brushlabels",
                 "from_name": "amodal",
                 "to_name": "image",
                 "original_width": width,
                 "original_height": height,
                 "image_rotation": 0,
-                "score": item.score,
-                "value": {"format": "rle", "rle": encode_brush(item.amodal), "brushlabels": [item.label]},
+                "score": item["score"],
+                "value": {
+                    "format": "rle",
+                    "rle": encode_brush(decode_rle(item["segmentation"])),
+                    "brushlabels": [item["label"]],
+                },
             }
             for item in _objects(photograph)
         ]
@@ -281,7 +260,7 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
 
 def label_studio_interface(photographs: Sequence[PhotographPrediction]) -> str:
     """The labelling interface (XML) for `to_label_studio`, with a brush per label."""
-    labels = sorted({item.label for photograph in photographs for item in _objects(photograph)})
+    labels = sorted({item["label"] for photograph in photographs for item in _objects(photograph)})
     listed = "\n".join(f"    <Label value={quoteattr(label)}/>" for label in labels)
     brushes = f'  <BrushLabels name="amodal" toName="image">\n{listed}\n  </BrushLabels>'
     return f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n{brushes}\n</View>\n'
@@ -335,13 +314,14 @@ def cut_outs(photograph: PhotographPrediction) -> dict[int, UInt8[np.ndarray, "_
     tint = [round(255 * part) for part in to_rgb(PALETTE["hidden"])]
     found = {}
     for item in _objects(photograph):
-        x0, y0, x1, y1 = mask_box(item.amodal).astype(int)
+        x0, y0, x1, y1 = mask_box(item["segmentation"]).astype(int)
         window = np.s_[y0:y1, x0:x1]
-        opaque = (item.amodal if item.visible is None else item.visible)[window]
+        amodal = decode_rle(item["segmentation"])[window]
+        opaque = decode_rle(item.get("visible_mask", item["segmentation"]))[window]
         cut = np.zeros((*opaque.shape, 4), np.uint8)
-        cut[item.amodal[window] & ~opaque] = [*tint, 128]
+        cut[amodal & ~opaque] = [*tint, 128]
         cut[opaque, :3], cut[opaque, 3] = photograph.image[window][opaque], 255
-        found[item.number] = cut
+        found[item["number"]] = cut
     return found
 
 
