@@ -104,7 +104,7 @@ def test_the_fingerprint_tells_detectors_apart(sameo, monkeypatch):
 
 
 def test_a_photograph_is_encoded_once(sameo, nano):
-    found = predict_photograph(sameo, IMAGE, EverythingDetector(sameo), min_score=0.5)
+    found = predict_photograph(sameo, IMAGE, EverythingDetector(sameo))
     assert sameo.model.embedded == 1 and found.categories == {1: "object"}
     assert found.visible.shape == found.prediction.masks.shape == (3, *SIZE)
     assert {result["category_id"] for result in photograph_results(found)} == {1}

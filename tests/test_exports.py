@@ -102,14 +102,13 @@ def test_coco_comes_back_through_pycocotools(tmp_path, capsys):
     assert [annotation["predicted_iou"] for annotation in found] == pytest.approx([0.9, 0.8, 0.6])
     assert found[2]["bbox"] == [100, 30, 50, 40] and found[2]["area"] == 2000
     assert len(coco.getAnnIds()) == 6 and coco.getImgIds() == [3, 4]
+    assert coco.dataset["licenses"] == [], "some readers ask for it"
 
 
-def test_without_visible_masks_coco_says_so_and_leaves_them_out(tmp_path):
+def test_without_visible_masks_coco_says_so_and_leaves_them_out():
     document = to_coco([photograph(visible=False)])
     assert "visible masks are unknown for 1 of 1 photographs" in document["info"]["description"]
     assert not any({"visible_mask", "occlude_rate"} & set(a) for a in document["annotations"])
-    write(document, tmp_path)
-    assert np.array_equal([i.amodal for i in load_dataset("coco", tmp_path, "val", visible="same")[0].instances], KEPT)
     assert "unknown" not in to_coco([PHOTO])["info"]["description"]
 
 
@@ -120,28 +119,18 @@ def test_a_visible_mask_ends_where_the_amodal_mask_does():
 
 
 def as_datumaro(document):
-    """What CVAT's importer makes of COCO: every check that it makes, and its polygons as masks, by object."""
+    """What CVAT's importer makes of COCO: label, flag and mask of each object."""
     names = {category["id"]: category["name"] for category in document["categories"]}
-    sizes = {image["id"]: (image["height"], image["width"], image["file_name"]) for image in document["images"]}
-    assert all(isinstance(i, int) and i > 0 for i in [*names, *sizes]), "category 0 is taken for no label"
-    shapes = []
+    assert all(isinstance(i, int) and i > 0 for i in names), "category 0 is taken for no label"
     for annotation in document["annotations"]:
-        for key in ("id", "image_id", "category_id", "iscrowd"):
-            assert type(annotation[key]) is int
         assert annotation["iscrowd"] == 0 and type(annotation["segmentation"]) is list
-        for polygon in annotation["segmentation"]:
-            assert len(polygon) % 2 == 0 and len(polygon) >= 6
-        height, width, _ = sizes[annotation["image_id"]]
-        mask = decode_segmentation(annotation["segmentation"], height, width)
-        shapes.append((names[annotation["category_id"]], annotation.get("attributes", {}).get("occluded"), mask))
-    return shapes
+        mask = decode_segmentation(annotation["segmentation"], *SIZE)
+        yield names[annotation["category_id"]], annotation.get("attributes", {}).get("occluded"), mask
 
 
 def test_cvat_takes_it_and_shows_the_masks():
-    found = as_datumaro(json.loads(json.dumps(to_cvat([PHOTO]))))
-    assert [label for label, _, _ in found] == list(LABELS)
-    assert [occluded for _, occluded, _ in found] == [True, False, False]
-    assert min(ious(mask for _, _, mask in found)) >= 0.98
+    labels, occluded, masks = zip(*as_datumaro(json.loads(json.dumps(to_cvat([PHOTO])))), strict=True)
+    assert labels == LABELS and occluded == (True, False, False) and min(ious(masks)) >= 0.98
     assert {occluded for _, occluded, _ in as_datumaro(to_cvat([photograph(visible=False)]))} == {None}
 
 
@@ -151,9 +140,7 @@ def test_category_0_is_shifted_for_cvat_only():
     assert {annotation["category_id"] for annotation in to_coco([zero])["annotations"]} == {0}
 
 
-@pytest.mark.parametrize(
-    "names", [{0: "object", 1: "object"}, {0: "a", 1: "a", 2: "a"}, {0: "a", 1: "a", 2: "a (1)"}, {5: "a (6)", 6: "a"}]
-)
+@pytest.mark.parametrize("names", [{0: "object", 1: "object"}, {0: "a", 1: "a", 2: "a (1)"}])
 def test_categories_have_distinct_names_in_every_format(names):
     ids = np.array([*names, *names, *names])[:4]
     shot = replace(PHOTO, categories=names, found=replace(PHOTO.found, category_ids=ids))
@@ -193,22 +180,16 @@ def test_polygons_have_fewer_corners():
 
 
 def test_labelme_comes_back():
-    document = json.loads(json.dumps(to_labelme(PHOTO)))
+    """Its keys are those that labelme 5.5's `LabelFile.load` and `_load_shape_json_obj` read."""
+    document = json.loads(json.dumps(to_labelme(PHOTO, "../images/cup.png")))
     found = from_labelme(document)
     assert found.labels == LABELS and min(ious(found.masks)) >= 0.98
     assert len({shape["group_id"] for shape in document["shapes"]}) == 3 < len(document["shapes"])  # the ring has parts
-
-
-def test_labelme_finds_what_its_reader_asks_for():
-    """The checks of labelme 5.5's `_load_shape_json_obj`, and the keys that its `LabelFile.load` reads."""
-    document = to_labelme(PHOTO, "../images/cup.png")
     assert document["imagePath"] == "../images/cup.png" and document["imageData"] is None
     assert (document["imageHeight"], document["imageWidth"]) == SIZE and document["version"] and document["flags"] == {}
     for shape in document["shapes"]:
-        assert type(shape["label"]) is str and shape["shape_type"] == "polygon" and type(shape["group_id"]) is int
-        assert type(shape["description"]) is str and shape["flags"] == {} and shape["mask"] is None
-        assert len(shape["points"]) >= 3
-        assert all(len(point) == 2 and all(type(v) is float for v in point) for point in shape["points"])
+        assert shape["shape_type"] == "polygon" and shape["flags"] == {} and shape["mask"] is None
+        assert type(shape["description"]) is str and np.shape(shape["points"])[1] == 2
 
 
 def test_labelme_objects_are_told_apart_by_label_and_group():
@@ -228,7 +209,6 @@ def test_labelme_objects_are_told_apart_by_label_and_group():
     [
         [{"shape_type": "circle"}],
         None,
-        [{"shape_type": "polygon", "label": "a", "points": [["x"]]}],
         [{"shape_type": "polygon", "label": "a", "points": [[1, 2]]}],
     ],
 )
@@ -260,20 +240,11 @@ def reference_decode(rle):
 @given(MASKS)
 def test_brush_rle_says_to_the_published_decoder_what_was_meant(mask):
     rle = encode_brush(mask)
-    assert all(type(byte) is int and 0 <= byte < 256 for byte in rle)
     assert np.array_equal(reference_decode(rle), np.repeat(mask.ravel() * 255, 4))
     assert np.array_equal(decode_brush(rle, *mask.shape), mask)
 
 
-def test_brush_rle_by_hand():
-    """One pixel: 4 values, 8 bits each, run sizes 3, 4, 8, 16; one run of 4 times 255."""
-    head = "00000000000000000000000000000100" + "00111" + "0010" + "0011" + "0111" + "1111"
-    stream = head + "1" + "00" + "011" + "11111111"
-    stream += "0" * (-len(stream) % 8)
-    assert encode_brush(np.ones((1, 1), bool)) == [int(stream[i : i + 8], 2) for i in range(0, len(stream), 8)]
-
-
-@pytest.mark.parametrize("pixels", [2, 3, 4, 5, 64, 65, 16384, 16385, 40_000])  # runs around 8, 16, 256, 65,536 values
+@pytest.mark.parametrize("pixels", [4, 5, 64, 65, 16384, 16385, 40_000])  # runs around 16, 256, 65,536 values
 def test_brush_rle_of_long_runs(pixels):
     mask = np.concatenate([np.ones(pixels, bool), [False]])[None]
     assert np.array_equal(decode_brush(encode_brush(mask), *mask.shape), mask)
@@ -298,8 +269,8 @@ def test_label_studio_comes_back():
     assert from_label_studio(corrected).labels == ("cup",)  # what a person drew counts
 
 
-@pytest.mark.parametrize("name", ["a#b.png", "a+b&c.png", "a%20b.png", "a b?.png", "Töpfe.png"])
-def test_label_studio_s_address_of_a_picture_is_its_name_again(name):
+def test_label_studio_s_address_of_a_picture_is_its_name_again():
+    name = "a#b+c&d%20 e?Töpfe.png"
     (task,) = to_label_studio([photograph(name)], "/data/local-files/?d=images/")
     address = urlsplit("http://here" + task["data"]["image"])
     assert not address.fragment and parse_qs(address.query) == {"d": [f"images/{name}"]}
@@ -307,12 +278,8 @@ def test_label_studio_s_address_of_a_picture_is_its_name_again(name):
 
 def region(kind="brushlabels", label="cup", **changes):
     (task,) = to_label_studio([PHOTO])
-    values = {
-        "brushlabels": {"format": "rle", "rle": encode_brush(KEPT[0])},
-        "polygonlabels": {"points": [[50, 25], [100, 25], [100, 50], [50, 50]]},
-        "rectanglelabels": {"x": 1, "y": 1, "width": 9, "height": 9, "rotation": 0},
-    }
-    about = {"type": kind, "value": values.get(kind, {}) | {kind: [label]}}
+    values = {"rle": encode_brush(KEPT[0]), "points": [[50, 25], [100, 25], [100, 50], [50, 50]]}
+    about = {"type": kind, "value": values | {kind: [label]}}
     return task["predictions"][0]["result"][0] | about | changes
 
 
@@ -336,7 +303,7 @@ def test_a_cancelled_annotation_is_not_an_answer():
 
 @pytest.mark.parametrize("other", [{"original_width": W + 1}, {"to_name": "second"}, {"item_index": 1}])
 def test_two_pictures_in_a_task_are_refused(other):
-    with pytest.raises(InputError, match="a task has one picture"):
+    with pytest.raises(InputError):
         from_label_studio({"annotations": [{"result": [region(), region("polygonlabels", **other)]}]})
 
 
@@ -344,26 +311,27 @@ def test_label_studio_regions_fit_the_interface():
     tree = ElementTree.fromstring(label_studio_interface([PHOTO]))
     brush = tree.find("BrushLabels")
     assert {label.get("value") for label in brush} == set(LABELS) and len(brush) == 3
-    (task,) = to_label_studio([PHOTO])
-    for region in task["predictions"][0]["result"]:
-        assert (region["from_name"], region["to_name"]) == (brush.get("name"), brush.get("toName"))
-        assert region["type"] == "brushlabels" and region["value"]["format"] == "rle"
-        assert (region["original_height"], region["original_width"], region["image_rotation"]) == (*SIZE, 0)
-        assert set(region["value"]["brushlabels"]) <= {label.get("value") for label in brush}
     assert tree.find("Image").get("name") == brush.get("toName") and tree.find("Image").get("value") == "$image"
-    assert len({region["id"] for region in task["predictions"][0]["result"]}) == 3
+    (task,) = to_label_studio([PHOTO])
+    regions = task["predictions"][0]["result"]
+    assert len({region["id"] for region in regions}) == 3
+    for region in regions:
+        assert (region["from_name"], region["to_name"]) == (brush.get("name"), brush.get("toName"))
+        assert (region["original_height"], region["original_width"], region["image_rotation"]) == (*SIZE, 0)
 
 
 def test_damaged_label_studio_is_refused():
     rle = encode_brush(KEPT[0])
-    for broken in (rle[:-9], rle[:3], [*rle[:20], 999]):
+    for broken in (rle[:-9], rle[:3], [*rle[:20], 999], encode_brush(KEPT[0][1:])):
         brush = region(value={"format": "rle", "rle": broken, "brushlabels": ["cup"]})
         with pytest.raises(InputError):
             from_label_studio({"annotations": [{"result": [brush]}]})
-    with pytest.raises(InputError, match="has 77280"):
-        decode_brush(rle, H, W + 1)
-    ragged = region("polygonlabels", value={"points": [[1], [2, 3]], "polygonlabels": ["cup"]})
-    for task in ({}, {"predictions": [{}]}, {"predictions": 3}, {"annotations": [{"result": [ragged]}]}):
+    for task in (
+        {},
+        {"predictions": [{}]},
+        {"predictions": 3},
+        {"annotations": [{"result": [{"type": "brushlabels"}]}]},
+    ):
         with pytest.raises(InputError):
             from_label_studio(task)
 
@@ -392,12 +360,11 @@ def test_cut_outs_without_visible_masks_are_whole():
 
 def test_files_of_all_kinds(tmp_path):
     files = write_exports([replace(PHOTO, name="cup.jpg"), photograph("b.png", 4)], tmp_path, "https://here/")
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in files) == sorted(
-        ["annotations/val.json", "cvat.json", "label_studio.json", "label_studio.xml"]
-        + [f"{kind.format(stem)}" for stem in ("cup", "b") for kind in ("labelme/{}.json", "images/{}.png")]
-        + [f"cut_outs/{stem}_{number}.png" for stem in ("cup", "b") for number in (1, 2, 4)]
-    )
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(files)  # no draft is left
+    expected = {"annotations/val.json", "cvat.json", "label_studio.json", "label_studio.xml"}
+    expected |= {kind.format(stem) for stem in ("cup", "b") for kind in ("labelme/{}.json", "images/{}.png")}
+    expected |= {f"cut_outs/{stem}_{number}.png" for stem in ("cup", "b") for number in (1, 2, 4)}
+    assert {p.relative_to(tmp_path).as_posix() for p in files} == expected
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*files}  # no draft is left
     image = load_dataset("coco", tmp_path, "val")[0]
     assert np.array_equal(image.read(), PHOTO.image) and np.array_equal([i.amodal for i in image.instances], KEPT)
     document = json.loads((tmp_path / "labelme/cup.json").read_text())

@@ -28,7 +28,7 @@ from sameo_core.model import Sameo
 from sameo_core.model.sam import build_sam_decoder
 from sameo_core.pipeline import open_held_out, pool_of_profile
 from sameo_core.synthesis import collect_complete_objects
-from sameo_core.training import BatchSampler, shrink_masks
+from sameo_core.training import BatchSampler
 
 SIZE = 96, 128
 
@@ -68,15 +68,6 @@ def test_duts_without_a_column_or_with_a_damaged_mask(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------ the frame
-
-
-def test_targets_lie_in_sams_square():
-    """An image of 8 x 16 fills the upper half of a square of 16; the rest is padding."""
-    everything, right = np.ones((8, 16), bool), rectangle((8, 16), 8, 0, 16, 8)
-    found = shrink_masks(np.stack([everything, right]), (16, 16), (8, 16), 16)
-    expected = torch.zeros(2, 16, 16)
-    expected[0, :8], expected[1, :8, 8:] = 1, 1
-    assert torch.equal(found, expected)
 
 
 def test_boxes_and_targets_of_a_batch_agree_in_sams_square():

@@ -31,11 +31,8 @@ def pair(front=(10, 8)):
     return OcclusionPair(np.full((20, 40, 3), 90, np.uint8), amodal, red, np.ones(front, bool))
 
 
-def test_each_step_hides_one_column_more():
+def test_each_step_hides_one_column_more_up_to_the_middle_of_the_object():
     np.testing.assert_allclose(pair().rates, np.arange(8) / 8)  # the eighth would leave nothing
-
-
-def test_the_way_ends_in_the_middle_of_the_object():
     np.testing.assert_allclose(pair((10, 4)).rates, np.minimum(np.arange(7), 4) / 8)
     assert pair((4, 8)).rates.max() == pytest.approx(0.5), "half as high: half of each column"
 
@@ -50,11 +47,6 @@ def test_a_moment_holds_the_cut_out_and_what_is_left():
     assert red[5, 10] > 100, "the occluder is higher than what it hides"
 
 
-def test_before_anything_is_hidden_the_object_is_whole():
-    frame = pair().at(0)
-    assert frame.rate == 0 and (frame.visible == frame.amodal).all()
-
-
 def test_a_cut_out_may_leave_the_frame():
     amodal = np.zeros((20, 40), bool)
     amodal[0:6, 1:9] = True
@@ -64,15 +56,10 @@ def test_a_cut_out_may_leave_the_frame():
     assert long.at(2).visible.sum() == 6 * 6
 
 
-@pytest.mark.parametrize("rate, position", [(0, 0), (0.25, 2), (0.3, 2), (0.99, 7)])
-def test_position_of_a_rate(rate, position):
-    assert pair().position(rate) == position
-
-
 def test_places_begin_before_anything_is_hidden_and_hold_the_start():
+    assert [pair().position(rate) for rate in (0, 0.25, 0.3, 0.99)] == [0, 2, 2, 7]
     wide = pair((10, 4))
     assert wide.places(3) == [0, 2, 3, 6] and wide.position(wide.rate) == 2
-    assert wide.rates[0] == 0
     assert wide.fingerprint() != pair((10, 5)).fingerprint()
 
 
@@ -81,15 +68,9 @@ def test_stages_are_of_two_images_and_unoccluded(world):
     (found,) = stages(dataset, 1)
     assert found.rates[0] == 0 and found.rates.max() >= 0.7
     assert AREA[0] <= found.amodal.mean() <= AREA[1]
-    (item, image), *_ = [
-        (item, image)
-        for image in dataset
-        for item in image.instances
-        if item.amodal.shape == found.amodal.shape and (item.amodal == found.amodal).all()
-    ]
-    assert item.occlusion_rate == 0
-    assert (found.background == image.read()).all()
-    with pytest.raises(InputError, match="at least 1000 pairs"):
+    behind = [item for image in dataset for item in image.instances if np.array_equal(item.amodal, found.amodal)]
+    assert [item.occlusion_rate for item in behind] == [0]
+    with pytest.raises(InputError):
         stages(dataset, 1000)
 
 
@@ -127,8 +108,6 @@ class WholeBoxes(Sameo):
 
 def test_the_sample_photographs_are_in_the_wheels():
     assert len(SAMPLES) == 6
-    for name in SAMPLES:
-        assert sample_photograph(name).shape[2] == 3
     for name, item in OBJECTS.items():
         height, width = sample_photograph(item.photograph).shape[:2]
         x0, y0, x1, y1 = item.box
@@ -168,10 +147,5 @@ def test_each_pasted_scene_can_begin_where_it_shall(whole_boxes):
 def test_models_that_are_compared_share_one_embedding(nano, monkeypatch):
     encoded = []
     monkeypatch.setattr(nano, "embed", lambda image: encoded.append(image) or Sameo.embed(nano, image))
-    frame = pair().at(3)
-    answers = frame.answers({"one": nano, "two": nano})
-    assert len(encoded) == 1
-    (expected,) = nano.predict(frame.image, mask_box(frame.visible)[None]).masks
-    for prediction, iou in answers.values():
-        np.testing.assert_array_equal(prediction.masks[0], expected)
-        assert iou.full == region_iou(expected, frame.amodal, frame.visible).full
+    answers = pair().at(3).answers({"one": nano, "two": nano})
+    assert len(encoded) == 1 and len(answers) == 2

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from sameo_core.arrays import AmodalMask
-from sameo_core.errors import InputError
 
 RUN_BITS = (3, 4, 8, 16)  # sizes of run lengths
 
@@ -37,23 +36,20 @@ def decode_brush(rle: Sequence[int], height: int, width: int) -> AmodalMask:
     """The mask of a stream: all pixels that are not transparent.
 
     Raises:
-        InputError: the stream ends too early, or is of a picture of another size.
+        ValueError: the stream ends too early, or is of a picture of another size.
     """
     stream, place = "".join(f"{byte:08b}" for byte in bytes(rle)), 0
-    remedy = "Export the task again, and check that picture and annotation belong together"
 
     def read(bits: int) -> int:
         nonlocal place
         place += bits
         if place > len(stream):
-            rule = "brush RLE is damaged: it ends before the picture is full"
-            raise InputError(file="Label Studio", rule=rule, remedy=remedy)
+            raise ValueError("brush RLE is damaged: it ends before the picture is full")
         return int(stream[place - bits : place], 2)
 
     count, value_bits = read(32), read(5) + 1
     if count != 4 * height * width:
-        rule = f"brush RLE of {count} values, the picture {width} x {height} has {4 * height * width}"
-        raise InputError(file="Label Studio", rule=rule, remedy=remedy)
+        raise ValueError(f"brush RLE of {count} values, the picture {width} x {height} has {4 * height * width}")
     run_bits = [read(4) + 1 for _ in range(4)]
     values: list[int] = []
     lengths: list[int] = []

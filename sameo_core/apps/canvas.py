@@ -1,11 +1,17 @@
 """A picture on the page to draw a box on, or to slide a cut-out along; with a mouse, a finger or the keyboard."""
 
+import html
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets as W
 import traitlets as T
+
+PICTURE = 420  # pixels, longer side: two beside each other in JupyterLab, three on a web page
+WIDE = {"description_width": "90px"}
+ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 class Canvas(anywidget.AnyWidget):
@@ -32,11 +38,10 @@ class Canvas(anywidget.AnyWidget):
     answered = T.Int().tag(sync=True)  # events so far: the page sends one when the last is answered
 
     def __init__(self, react: Callable[[Mapping[str, Any]], None], **state: object):
-        """
-        Args:
-            react: called with {"kind": "box", "box": xyxy pixels}, {"kind": "point", "point": (x, y)} of a click,
-                {"kind": "slide", "to": position in pixels} or {"kind": "key", "key": "n"}.
-            state: the traits above.
+        """`react` is called with an event; `state` are the traits above.
+
+        Events: {"kind": "box", "box": xyxy pixels}, {"kind": "point", "point": (x, y)} of a click, {"kind": "slide",
+        "to": position in pixels}, {"kind": "key", "key": "n"}.
         """
         super().__init__(**state)
         self.on_msg(lambda widget, event, buffers: self._receive(react, event))
@@ -47,3 +52,14 @@ class Canvas(anywidget.AnyWidget):
                 react(event)
         finally:
             self.answered += 1
+
+
+def panel(title: str, picture: W.Widget, label: W.HTML) -> W.VBox:
+    """A picture with a title above and a label below."""
+    layout = {"width": f"{PICTURE + 10}px", "max_width": "100%", "margin": "0 4px 8px 0"}
+    return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
+
+
+def step(choice: W.Dropdown, by: int) -> None:
+    """Choose the next (1) or the previous (-1) option, in a circle."""
+    choice.index = (choice.index + by) % len(choice.options)

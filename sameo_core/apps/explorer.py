@@ -1,8 +1,7 @@
-"""Widgets of notebook 06: draw a box on a photograph, see the masks at once. `reporting` draws.
+"""The explorer of notebook 06: draw a box on a photograph, see the masks at once.
 
 No `Output` and no `interact`: a run without a browser could wait for them for ever. Everything works from the keyboard:
-Tab changes the widget, arrow keys move sliders; on the picture W A S D move the box, Q E R F resize it (with Shift by
-ten pixels), N and P show the next and the previous one.
+Tab changes the widget, arrow keys move sliders; `KEYS` are those of the picture.
 """
 
 import html
@@ -18,7 +17,7 @@ import ipywidgets as W
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sameo_core.apps.canvas import Canvas
+from sameo_core.apps.canvas import PICTURE, ROW, WIDE, Canvas, panel, step
 from sameo_core.apps.playground import OBJECTS, SAMPLES, OcclusionPair, sample_photograph
 from sameo_core.arrays import Image, ImageEmbedding
 from sameo_core.datasets import AmodalInstance
@@ -30,10 +29,7 @@ from sameo_core.masks import box_ious, encode_mask
 from sameo_core.model import Sameo
 from sameo_core.reporting import object_picture
 
-PICTURE = 420  # pixels, longer side: two beside each other in JupyterLab, three on a web page
 SAME_OBJECT = 0.7  # IoU from which a drawn box is taken for that of a known object
-WIDE = {"description_width": "90px"}
-ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 BoxFromPoint = Callable[[Sameo, ImageEmbedding, tuple[int, int], tuple[float, float]], ArrayLike]
 KEYS = "W A S D move the box, Q E R F resize it, with Shift by ten pixels; N and P: the next and the previous picture."
@@ -41,7 +37,6 @@ LEGEND = (
     "Solid: visible part \N{MIDDLE DOT} dashed: predicted mask \N{MIDDLE DOT} hatched: its hidden part (or, "
     "without a known truth, outside the other decoder's mask) \N{MIDDLE DOT} dotted: true amodal mask."
 )
-NOT_KNOWN = "what is hidden is not known"
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,10 @@ class Picture:
     targets: Sequence[Target] = ()
 
 
-def photographs(stages: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
+def photographs(scenes: Mapping[str, OcclusionPair]) -> dict[str, Callable[[], Picture]]:
     """The pictures of `Explorer`: pasted scenes (of `photograph_stages`) with their truth, then sample photographs."""
-    scenes: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in stages.items()}
-    return scenes | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
+    pasted: dict[str, Callable[[], Picture]] = {name: partial(_scene, pair) for name, pair in scenes.items()}
+    return pasted | {name.replace("_", " "): partial(_sample, name) for name in SAMPLES}
 
 
 def _scene(pair: OcclusionPair) -> Picture:
@@ -75,8 +70,7 @@ def _scene(pair: OcclusionPair) -> Picture:
 
 
 def _sample(name: str) -> Picture:
-    targets = [Target(label, [item.box]) for label, item in OBJECTS.items() if item.photograph == name]
-    return Picture(sample_photograph(name), targets)
+    return Picture(sample_photograph(name), [Target(SAMPLES[name], [OBJECTS[SAMPLES[name]].box])])
 
 
 class Explorer(W.VBox):
@@ -90,6 +84,7 @@ class Explorer(W.VBox):
         models: Mapping[str, Sameo],
         pictures: Mapping[str, Callable[[], Picture]],
         click: BoxFromPoint | None = None,
+        beside: Sequence[W.Widget] = (),
     ):
         """
         Args:
@@ -97,16 +92,13 @@ class Explorer(W.VBox):
                 Without a known truth, the first one's mask stands in for the visible part.
             pictures: name -> function that opens it; the first is shown first. Uploads are added.
             click: (first model, embedding, image size, pixel (x, y)) -> box; None: clicks are no prompts.
+            beside: further panels.
 
         Raises:
             InputError: models whose image encoders differ; the first picture cannot be opened.
         """
-        self.sources = dict(pictures)
-        self._start(models, click)
-
-    def _start(self, models: Mapping[str, Sameo], click: BoxFromPoint | None) -> None:
         check_same_encoder(*models.values())
-        self.models, self.click = dict(models), click
+        self.models, self.sources, self.click = dict(models), dict(pictures), click
         self.logits: dict[str, np.ndarray] = {}
         self.predicted_iou: dict[str, float] = {}
         self.masks: dict[str, np.ndarray] = {}
@@ -115,7 +107,20 @@ class Explorer(W.VBox):
         self.number = 0  # of the picture: a box that was drawn on an earlier one is dropped
         self._quiet = True  # until the first picture is shown
         self._make_widgets()
-        super().__init__(self._laid_out())
+        controls, advanced = self._controls()
+        panels = [panel(name, self.pictures[name], self.labels[name]) for name in [*models][::-1]]
+        hint = "Drag a box on a picture; move it by its border, resize it by a corner."
+        hint += " Or click on an object." if click else ""
+        more = W.VBox([*(W.Box(widgets, layout=ROW) for widgets in advanced), W.HTML(KEYS)])
+        super().__init__(
+            [
+                W.Box([*panels, *beside], layout=ROW | {"align_items": "flex-start"}),
+                W.Box(controls, layout=ROW),
+                self.status,
+                W.Accordion([more], titles=("Advanced",), selected_index=None),
+                W.HTML(f"{hint} {LEGEND}"),
+            ]
+        )
         self._open_first()
         self._quiet = False
 
@@ -125,59 +130,27 @@ class Explorer(W.VBox):
         self.object = W.Dropdown(description="object", style=WIDE)
         self.threshold = W.FloatSlider(0.5, min=0.02, max=0.98, step=0.02, description="threshold", style=WIDE)
         self.sliders = W.Box(layout=ROW)  # of the box, see `_make_sliders`
-        small = {"indent": False, "layout": {"width": "130px"}}
-        self.compare = W.Checkbox(True, description="both decoders", disabled=len(self.models) < 2, **small)
-        self.truth = W.Checkbox(True, description="show the truth", **small)
         self._when(self.object, lambda change: self._prompt_object())
-        self._when(self.compare, lambda change: self._answer())
-        for widget in (self.threshold, self.truth):
-            self._when(widget, lambda change: self._paint())
-        self.previous, self.next = W.Button(icon="arrow-left"), W.Button(icon="arrow-right")
-        for button, by in ((self.previous, -1), (self.next, 1)):
-            button.layout.width = "120px"
-            button.on_click(lambda _, by=by: self._guarded(self._step, by))
+        self._when(self.threshold, lambda change: self._paint())
+        self.previous = W.Button(description="previous", icon="arrow-left", layout={"width": "120px"})
+        self.next = W.Button(description="next", icon="arrow-right", layout={"width": "120px"})
+        self.previous.on_click(lambda _: self._guarded(self._step, -1))
+        self.next.on_click(lambda _: self._guarded(self._step, 1))
         self.status = W.HTML()
-        self.status.add_class("sameo-status")
-        *_, drawn_on = self.models
         self.pictures = {name: Canvas(self._heard, about=f"{name}: drag a box") for name in self.models}
         self.labels = {name: W.HTML() for name in self.models}
-        for name, picture in self.pictures.items():
-            picture.add_class("sameo-canvas" if name == drawn_on else "sameo-picture")
-            self.labels[name].add_class("sameo-answer" if name == drawn_on else "sameo-other")
+        for name in self.models:
+            self.pictures[name].add_class("sameo-canvas")
+            self.labels[name].add_class("sameo-answer")
 
     def _controls(self) -> tuple[list[W.Widget], list[list[W.Widget]]]:
         """The controls under the pictures, at most three; and those under "Advanced", a list per line."""
         self.photograph = W.Dropdown(options=[*self.sources], description="photograph", style=WIDE)
         self.upload = W.FileUpload(description="your own", accept="image/*", layout={"width": "130px"})
-        self.previous.description, self.next.description = "previous", "next"
         self._when(self.photograph, lambda change: self._open(change.new))
         self._when(self.upload, lambda change: self._uploaded(change.new))
-        advanced = [[self.upload, self.object], [self.sliders], [self.threshold, self.compare, self.truth]]
+        advanced = [[self.upload, self.object], [self.sliders], [self.threshold]]
         return [self.photograph, self.previous, self.next], advanced
-
-    def _more_panels(self) -> list[W.Widget]:
-        return []
-
-    def _laid_out(self) -> list[W.Widget]:
-        controls, advanced = self._controls()
-        *others, drawn_on = self.models
-        panels = [self._panel(drawn_on, self.pictures[drawn_on], self.labels[drawn_on])]
-        self.beside = [self._panel(name, self.pictures[name], self.labels[name]) for name in others]
-        panels += [*self.beside, *self._more_panels()]
-        rows = W.VBox([W.Box(widgets, layout=ROW) for widgets in advanced] + [W.HTML(KEYS)])
-        hint = "Drag a box on a picture; move it by its border, resize it by a corner."
-        hint += " Or click on an object." if self.click else ""
-        return [
-            W.Box(panels, layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
-            W.Box(controls, layout=ROW),
-            self.status,
-            W.Accordion([rows], titles=("Advanced",), selected_index=None),
-            W.HTML(f"{hint} {LEGEND}"),
-        ]
-
-    def _panel(self, title: str, picture: W.Widget, label: W.HTML) -> W.VBox:
-        layout = {"width": f"{PICTURE + 10}px", "max_width": "100%", "margin": "0 4px 8px 0"}
-        return W.VBox([W.HTML(f"<b>{html.escape(title)}</b>"), picture, label], layout=layout)
 
     def _when(self, widget: W.Widget, react: Callable) -> None:
         """Call `react` on a new value, unless it was set under `_silence`."""
@@ -206,13 +179,10 @@ class Explorer(W.VBox):
 
     def _open(self, name: str) -> None:
         self.status.value = f"Encoding {html.escape(name)} ..."
-        picture = self.sources[name]()
-        self._show(picture.pixels, picture.targets)
+        self._show(self.sources[name]())
 
     def _step(self, by: int) -> None:
-        """The next or the previous photograph, in a circle."""
-        names = [*self.sources]
-        self.photograph.value = names[(names.index(self.photograph.value) + by) % len(names)]
+        step(self.photograph, by)
 
     def _uploaded(self, files: Sequence[Mapping]) -> None:
         for file in files:
@@ -222,18 +192,18 @@ class Explorer(W.VBox):
         if files:
             self.photograph.value = files[-1]["name"]
 
-    def _show(self, pixels: Image, targets: Sequence[Target], chosen: int = 0) -> None:
-        self.pixels, self.targets, self.item = pixels, targets, None
-        self.embedding = next(iter(self.models.values())).embed(pixels)  # once for all boxes in this picture
+    def _show(self, picture: Picture, chosen: int = 0) -> None:
+        self.pixels, self.targets, self.item = picture.pixels, picture.targets, None
+        self.size = self.pixels.shape[:2]
+        self.embedding = next(iter(self.models.values())).embed(self.pixels)  # once for all boxes in this picture
         self.number += 1
-        height, width = pixels.shape[:2]
-        self._make_sliders(width, height)
+        self._make_sliders(*self.size)
         with self._silence():
-            self.object.options = [(target.label, place) for place, target in enumerate(targets)]
-            self.object.value = chosen if targets else None
+            self.object.options = [(target.label, place) for place, target in enumerate(self.targets)]
+            self.object.value = chosen if self.targets else None
         self._prompt_object()
 
-    def _make_sliders(self, width: int, height: int) -> None:
+    def _make_sliders(self, height: int, width: int) -> None:
         """New sliders, since the browser clips a new value to the old range and sends it back."""
         self.x, self.y = (
             W.IntRangeSlider(value=(0, side), max=side, description=f"box, {axis}", style=WIDE)
@@ -246,7 +216,7 @@ class Explorer(W.VBox):
     def _prompt_object(self) -> None:
         """Prompt with the chosen object's box, or with the middle of the picture."""
         if self.object.value is None:
-            height, width = self.pixels.shape[:2]
+            height, width = self.size
             self._prompt(np.array([width / 4, height / 4, 3 * width / 4, 3 * height / 4], np.float32))
         else:
             target = self.targets[self.object.value]
@@ -262,25 +232,25 @@ class Explorer(W.VBox):
         """React to the page: a box or a click on the picture, or a key."""
         match event:
             case {"kind": "box", "box": box}:
-                height, width = self.pixels.shape[:2]
-                self._guarded(self._draw, np.clip(box, 0, [width, height] * 2))
-            case {"kind": "point", "point": point} if self.click:
-                self._guarded(self._from_click, self.click, tuple(map(float, point)))
+                self._guarded(self._draw, np.clip(box, 0, [*self.size[::-1]] * 2))
+            case {"kind": "point", "point": (x, y)}:
+                self._guarded(self._from_click, float(x), float(y))
             case {"kind": "key", "key": "n" | "p" as key}:
                 self._guarded(self._step, 1 if key == "n" else -1)
 
-    def _from_click(self, click: BoxFromPoint, point: tuple[float, float]) -> None:
-        first = next(iter(self.models.values()))
-        self._draw(click(first, self.embedding, self.pixels.shape[:2], point))
+    def _from_click(self, x: float, y: float) -> None:
+        if self.click:
+            first = next(iter(self.models.values()))
+            self._draw(self.click(first, self.embedding, self.size, (x, y)))
 
     def _draw(self, box: ArrayLike) -> None:
         """Prompt with a drawn box; InputError if it has no area."""
-        box = np.asarray(box, np.float32)
-        overlaps = [_overlap(box, target) for target in self.targets]
-        near = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= SAME_OBJECT else None
-        self.item = None if near is None else self.targets[near].item
-        with self._silence():
-            if near is not None:
+        box, self.item = np.asarray(box, np.float32), None
+        overlaps = [box_ious(box[None], np.array(target.boxes, np.float32)).max() for target in self.targets]
+        if overlaps and max(overlaps) >= SAME_OBJECT:
+            near = int(np.argmax(overlaps))
+            self.item = self.targets[near].item
+            with self._silence():
                 self.object.value = near
         self._prompt(box)
 
@@ -293,14 +263,10 @@ class Explorer(W.VBox):
         self._answer()
 
     def _answer(self) -> None:
-        """Decode the box with every decoder that is shown."""
+        """Decode the box with every decoder."""
         began = time.perf_counter()
-        *others, drawn_on = self.models
-        for panel in self.beside:
-            panel.layout.display = None if self.compare.value else "none"
-        for name in [drawn_on, *(others if self.compare.value else [])]:
-            decoded = self.models[name].decode_embedded(self.embedding, self.pixels.shape[:2], self.box)
-            self.logits[name], self.predicted_iou[name] = decoded
+        for name, model in self.models.items():
+            self.logits[name], self.predicted_iou[name] = model.decode_embedded(self.embedding, self.size, self.box)
         self._paint()
         milliseconds = 1000 * (time.perf_counter() - began)
         self.status.value = f"<span style='color: #555'>Answered in {milliseconds:.0f} ms.</span>"
@@ -310,28 +276,19 @@ class Explorer(W.VBox):
         limit = math.log(self.threshold.value / (1 - self.threshold.value))
         visible = None if self.item is None else self.item.visible
         amodal = None if self.item is None or self.item.amodal_rle is None else self.item.amodal
-        *others, drawn_on = self.models
-        for name in [*(others if self.compare.value else []), drawn_on]:  # `others` first: see `seen`
-            mask = self.masks[name] = self.logits[name] >= limit
-            seen = self.masks[others[0]] if visible is None and others and self.compare.value else visible
-            truth, canvas = amodal if self.truth.value else None, self.pictures[name]
+        self.masks = {name: logits >= limit for name, logits in self.logits.items()}
+        first, *others = self.masks.values()
+        seen = first if visible is None and others else visible
+        for name, mask in self.masks.items():
+            canvas = self.pictures[name]
             with canvas.hold_sync():  # one message
-                canvas.picture = object_picture(self.pixels, mask, seen, truth=truth, longest=PICTURE)
-                canvas.size, canvas.box = [*self.pixels.shape[1::-1]], self.box.round(2).tolist()
-                canvas.number = self.number
-            self.labels[name].value = " \N{MIDDLE DOT} ".join(self._words(name, mask, amodal, visible))
-
-    def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> list[str]:
-        words = [f"predicted IoU <b>{self.predicted_iou[name]:.3f}</b>", f"{mask.sum():,} pixels"]
-        if amodal is not None and visible is not None:
-            region = region_iou(mask, amodal, visible)
-            hidden = "nothing is hidden" if math.isnan(region.hidden) else f"hidden IoU <b>{region.hidden:.3f}</b>"
-            words += [f"IoU {region.full:.3f}", hidden]
-        elif visible is None:
-            words += [NOT_KNOWN]
-        return words
-
-
-def _overlap(box: np.ndarray, target: Target) -> float:
-    """The highest IoU of a box with those of a target."""
-    return float(box_ious(box[None], np.array(target.boxes, np.float32)).max())
+                canvas.picture = object_picture(self.pixels, mask, seen, truth=amodal, longest=PICTURE)
+                canvas.size, canvas.box, canvas.number = [*self.size[::-1]], self.box.round(2).tolist(), self.number
+            words = [f"predicted IoU <b>{self.predicted_iou[name]:.3f}</b>", f"{mask.sum():,} pixels"]
+            if visible is None:
+                words += ["what is hidden is not known"]
+            elif amodal is not None:
+                region = region_iou(mask, amodal, visible)
+                hidden = "nothing is hidden" if math.isnan(region.hidden) else f"hidden IoU <b>{region.hidden:.3f}</b>"
+                words += [f"IoU {region.full:.3f}", hidden]
+            self.labels[name].value = " \N{MIDDLE DOT} ".join(words)

@@ -6,11 +6,10 @@ are simplified for editing by hand: IoU with the mask at least `LEAST_IOU`; a ma
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -21,28 +20,26 @@ from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
 from sameo_core.apps.brush import decode_brush, encode_brush
-from sameo_core.apps.predict import PhotographPrediction, write_json
-from sameo_core.arrays import AmodalMask, AmodalMasks, VisibleMask
-from sameo_core.datasets.builder import is_int
+from sameo_core.apps.predict import PhotographPrediction, photograph_results, write_json
+from sameo_core.arrays import AmodalMask, AmodalMasks
 from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
 from sameo_core.front_ends.boxes import LARGEST_ID, number_of
 from sameo_core.masks import (
+    decode_rle,
     decode_segmentation,
-    encode_mask,
+    mask_area,
     mask_box,
     mask_iou,
     mask_to_polygons,
-    occlusion_rate,
-    xyxy_to_xywh,
 )
 from sameo_core.reporting import PALETTE
 from sameo_core.runs.atomic import atomic_write
 
-CutOut = UInt8[np.ndarray, "_ _ 4"]  # RGBA
 LEAST_IOU = 0.98  # of simplified polygons with the mask
 TOLERANCES = (2.0, 1.0, 0.5)  # pixels that an outline may move, tried in this order
 LABELME_VERSION = "5.5.0"  # whose format is written
+COCO_KEYS = ("category_id", "bbox", "score", "predicted_iou", "segmentation")
 ABOUT = "amodal masks by SAMEO, not corrected by hand"
 
 
@@ -55,25 +52,13 @@ class LabelledMasks:
     left_out: Mapping[str, int] = field(default_factory=dict)  # regions that are no mask: kind -> how many
 
 
-class _Object(NamedTuple):
-    number: int  # from 1, as in the overlay
-    amodal: AmodalMask
-    visible: VisibleMask | None  # part of the amodal mask
-    category_id: int
-    label: str
-    score: float
-    iou: float
-
-
-def _objects(photograph: PhotographPrediction) -> Iterator[_Object]:
-    prediction, names = photograph.prediction, _distinct(photograph.categories)
-    for i, mask in enumerate(prediction.masks):
-        if mask.any():
-            visible = None if photograph.visible is None else photograph.visible[i] & mask
-            category = int(photograph.found.category_ids[i])
-            label = names.get(category, f"category {category}")
-            scores = float(prediction.scores[i]), float(prediction.iou[i])
-            yield _Object(i + 1, mask, visible, category, label, *scores)
+def _objects(photograph: PhotographPrediction) -> Iterator[dict]:
+    """`photograph_results` of masks that are not empty, with `label` and `number` (from 1, as in the overlay)."""
+    names = _distinct(photograph.categories)
+    for number, result in enumerate(photograph_results(photograph), start=1):
+        if mask_area(result["segmentation"]):
+            category = result["category_id"]
+            yield result | {"number": number, "label": names.get(category, f"category {category}")}
 
 
 def _distinct(categories: Mapping[int, str]) -> dict[int, str]:
@@ -110,49 +95,6 @@ def to_coco(photographs: Sequence[PhotographPrediction]) -> dict:
     Raises:
         InputError: two photographs with the same id, or two names for one category.
     """
-
-    def masks(item: _Object) -> dict:
-        amodal = {"segmentation": dict(encode_mask(item.amodal))}
-        if item.visible is None:
-            return amodal
-        rate = occlusion_rate(item.amodal, item.visible)
-        return amodal | {"visible_mask": dict(encode_mask(item.visible)), "occlude_rate": rate}
-
-    unknown = sum(photograph.visible is None for photograph in photographs)
-    text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
-    return _coco(photographs, ABOUT + text, masks)
-
-
-def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
-    """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
-
-    The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
-    before the import. Category 0 means "no label" there, so ids begin with 1.
-    Source: CVAT's manual "MS COCO Object Detection", and datumaro's COCO reader behind it.
-
-    Raises:
-        InputError: see `to_coco`.
-    """
-
-    def polygons(item: _Object) -> dict:
-        amodal = {"segmentation": editable_polygons(item.amodal)}
-        if item.visible is None:
-            return amodal
-        return amodal | {"attributes": {"occluded": bool((item.amodal & ~item.visible).any())}}
-
-    document = _coco(photographs, f"{ABOUT}; for CVAT's importer COCO 1.0", polygons)
-    shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
-    for category in document["categories"]:
-        category |= {"id": category["id"] + shift, "supercategory": ""}
-    for annotation in document["annotations"]:
-        annotation["category_id"] += shift
-    return document
-
-
-def _coco(
-    photographs: Sequence[PhotographPrediction], description: str, segmentation: Callable[[_Object], dict]
-) -> dict:
-    """COCO annotations; `segmentation` gives an object's mask in the tool's encoding, and the keys beside it."""
     images: dict[int, dict] = {}
     categories: dict[int, str] = {}
     annotations: list[dict] = []
@@ -169,25 +111,44 @@ def _coco(
                 rule = f"a category has one name, {category_id} is {categories[category_id]!r} and {label!r}"
                 raise InputError(file="photographs", rule=rule, remedy="Export photographs of one set of categories")
         for item in _objects(photograph):
-            categories.setdefault(item.category_id, item.label)
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image_id,
-                "category_id": item.category_id,
-                "iscrowd": 0,
-                "bbox": xyxy_to_xywh(mask_box(item.amodal)).tolist(),
-                "area": int(np.count_nonzero(item.amodal)),
-                "score": item.score,
-                "predicted_iou": item.iou,
-            }
-            annotations.append(annotation | segmentation(item))
+            categories.setdefault(item["category_id"], item["label"])
+            area = mask_area(item["segmentation"])
+            annotation: dict = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0, "area": area}
+            annotation |= {key: item[key] for key in COCO_KEYS}
+            if visible := item.get("visible_mask"):
+                annotation |= {"visible_mask": visible, "occlude_rate": (area - mask_area(visible)) / area}
+            annotations.append(annotation)
+    unknown = sum(photograph.visible is None for photograph in photographs)
+    text = f"; visible masks are unknown for {unknown} of {len(photographs)} photographs" if unknown else ""
     return {
-        "info": {"description": description},
+        "info": {"description": ABOUT + text},
         "licenses": [],  # required by some readers
         "images": list(images.values()),
         "categories": [{"id": i, "name": name} for i, name in sorted(_distinct(categories).items())],
         "annotations": annotations,
     }
+
+
+def to_cvat(photographs: Sequence[PhotographPrediction]) -> dict:
+    """COCO as CVAT's importer "COCO 1.0" takes it: polygons with `iscrowd` 0, which every version of CVAT reads.
+
+    The parts of an object become a group of polygons. CVAT matches images and labels by name: the task needs both
+    before the import. Category 0 means "no label" there, so ids begin with 1.
+    Source: CVAT's manual "MS COCO Object Detection", and datumaro's COCO reader behind it.
+
+    Raises:
+        InputError: see `to_coco`.
+    """
+    document = to_coco(photographs) | {"info": {"description": f"{ABOUT}; for CVAT's importer COCO 1.0"}}
+    shift = max(0, 1 - min((category["id"] for category in document["categories"]), default=1))
+    for category in document["categories"]:
+        category |= {"id": category["id"] + shift, "supercategory": ""}
+    for annotation in document["annotations"]:
+        annotation["category_id"] += shift
+        annotation["segmentation"] = editable_polygons(decode_rle(annotation["segmentation"]))
+        if annotation.pop("visible_mask", None):
+            annotation["attributes"] = {"occluded": annotation.pop("occlude_rate") > 0}
+    return document
 
 
 # ------------------------------------------------------------------------------------------------------ labelme
@@ -201,16 +162,16 @@ def to_labelme(photograph: PhotographPrediction, image_path: str | None = None) 
     """
     shapes: list[dict] = [
         {
-            "label": item.label,
+            "label": item["label"],
             "points": np.reshape(polygon, (-1, 2)).tolist(),
-            "group_id": item.number,
-            "description": f"score {item.score:.3f}",
+            "group_id": item["number"],
+            "description": f"score {item['score']:.3f}",
             "shape_type": "polygon",
             "flags": {},
             "mask": None,
         }
         for item in _objects(photograph)
-        for polygon in editable_polygons(item.amodal)
+        for polygon in editable_polygons(decode_rle(item["segmentation"]))
     ]
     height, width = photograph.image.shape[:2]
     return {
@@ -230,39 +191,33 @@ def from_labelme(document: Mapping) -> LabelledMasks:
     Raises:
         InputError: a key is missing, a shape is not a polygon, or the size is not one.
     """
-    with _parsing("labelme", "not labelme's JSON", "Give the JSON that labelme saved"):
-        size, shapes = (document["imageHeight"], document["imageWidth"]), document["shapes"]
+    with _reading("labelme", "Give the JSON that labelme saved, with polygons in place of other shapes"):
+        size = _picture_size(document["imageHeight"], document["imageWidth"])
         parts: dict[tuple, list] = {}
-        for i, shape in enumerate(shapes):
+        for i, shape in enumerate(document["shapes"]):
             if shape["shape_type"] != "polygon":
-                rule = f"shapes are polygons, found {shape['shape_type']!r}"
-                remedy = "Delete it in labelme, and draw a polygon in its place"
-                raise InputError(file="labelme", record=f"shape {i}", rule=rule, remedy=remedy)
+                raise ValueError(f"shape {i} is a {shape['shape_type']}, not a polygon")
             group = shape.get("group_id")
             key = shape["label"], ("alone", i) if group is None else group
             parts.setdefault(key, []).append(np.array(shape["points"], float).ravel().tolist())
-    _check_size(size, "labelme")
-    masks = [decode_segmentation(part, *size) for part in parts.values()]
+        masks = [decode_segmentation(part, *size) for part in parts.values()]
     return LabelledMasks(tuple(label for label, _ in parts), np.array(masks, bool).reshape(-1, *size))
 
 
 @contextmanager
-def _parsing(tool: str, rule: str, remedy: str) -> Iterator[None]:
+def _reading(tool: str, remedy: str) -> Iterator[None]:
     """Raise InputError where reading a tool's file fails."""
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        rule = f"{rule} ({type(error).__name__}: {error})"
-        raise InputError(file=tool, rule=rule, remedy=remedy) from error
+        said = error.rule if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(file=tool, rule=f"not an export of {tool} ({said})", remedy=remedy) from error
 
 
-def _check_size(size: tuple, file: str) -> None:
-    """Raise InputError unless (height, width) is a valid picture size."""
-    if not all(is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
-        rule = f"(height, width) in pixels, at most {MAX_PIXELS:,} in a picture, found {size!r:.60}"
-        raise InputError(file=file, rule=rule, remedy="Correct the size")
+def _picture_size(height: object, width: object) -> tuple[int, int]:
+    if not (isinstance(height, int) and isinstance(width, int) and 0 < height * width <= MAX_PIXELS):
+        raise ValueError(f"height and width in pixels, at most {MAX_PIXELS:,} in all, found {height!r} and {width!r}")
+    return height, width
 
 
 # ------------------------------------------------------------------------------------------------------ Label Studio
@@ -281,15 +236,19 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
         height, width = photograph.image.shape[:2]
         regions = [
             {
-                "id": f"object-{item.number}",
+                "id": f"object-{item['number']}",
                 "type": "brushlabels",
                 "from_name": "amodal",
                 "to_name": "image",
                 "original_width": width,
                 "original_height": height,
                 "image_rotation": 0,
-                "score": item.score,
-                "value": {"format": "rle", "rle": encode_brush(item.amodal), "brushlabels": [item.label]},
+                "score": item["score"],
+                "value": {
+                    "format": "rle",
+                    "rle": encode_brush(decode_rle(item["segmentation"])),
+                    "brushlabels": [item["label"]],
+                },
             }
             for item in _objects(photograph)
         ]
@@ -301,7 +260,7 @@ def to_label_studio(photographs: Sequence[PhotographPrediction], image_url: str 
 
 def label_studio_interface(photographs: Sequence[PhotographPrediction]) -> str:
     """The labelling interface (XML) for `to_label_studio`, with a brush per label."""
-    labels = sorted({item.label for photograph in photographs for item in _objects(photograph)})
+    labels = sorted({item["label"] for photograph in photographs for item in _objects(photograph)})
     listed = "\n".join(f"    <Label value={quoteattr(label)}/>" for label in labels)
     brushes = f'  <BrushLabels name="amodal" toName="image">\n{listed}\n  </BrushLabels>'
     return f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n{brushes}\n</View>\n'
@@ -315,28 +274,28 @@ def from_label_studio(task: Mapping) -> LabelledMasks:
     Raises:
         InputError: a key is missing, there is no mask, an RLE is damaged, or the task has more than one picture.
     """
-    with _parsing("Label Studio", "not a task of Label Studio's JSON", 'Export as "JSON", not "JSON-MIN"'):
+    with _reading("Label Studio", 'Export as "JSON", not "JSON-MIN", a task per picture; leave out those without mask'):
         answers = [answer for answer in task.get("annotations") or () if not answer.get("was_cancelled")]
         answers = answers or task.get("predictions") or [{"result": []}]
         regions = answers[0]["result"]
         drawn = [region for region in regions if region["type"] in ("brushlabels", "polygonlabels")]
-        left_out = dict(Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn))
+        left_out = Counter(region["type"] for region in regions) - Counter(region["type"] for region in drawn)
         if not drawn:
-            rule = f"a task with brush masks or polygons, found {left_out or 'none'}"
-            raise InputError(file="Label Studio", rule=rule, remedy="Without a mask its size is unknown: leave it out")
-        keys = ("original_height", "original_width")
-        pictures = {(*(r[key] for key in keys), r.get("to_name"), r.get("item_index")) for r in drawn}
-        (height, width, *_), *others = pictures
-        if others:
-            rule = f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}"
-            raise InputError(file="Label Studio", rule=rule, remedy="Make one task per picture")
-        _check_size((height, width), "Label Studio")
+            raise ValueError(f"no brush mask and no polygon in the task, found {dict(left_out) or 'nothing'}")
+        pictures = {(*_size_of(region), region.get("to_name"), region.get("item_index")) for region in drawn}
+        if len(pictures) > 1:
+            raise ValueError(f"a task has one picture, found (height, width, name, page) {sorted(map(str, pictures))}")
         labels = tuple(region["value"][region["type"]][0] for region in drawn)
-        return LabelledMasks(labels, np.array([_region(region, height, width) for region in drawn]), left_out)
+        return LabelledMasks(labels, np.array([_region(region) for region in drawn]), dict(left_out))
 
 
-def _region(region: Mapping, height: int, width: int) -> AmodalMask:
+def _size_of(region: Mapping) -> tuple[int, int]:
+    return _picture_size(region["original_height"], region["original_width"])
+
+
+def _region(region: Mapping) -> AmodalMask:
     """The mask of a region: a brush's RLE, or a polygon in per cent of the sides."""
+    height, width = _size_of(region)
     if region["type"] == "brushlabels":
         return decode_brush(region["value"]["rle"], height, width)
     points = np.array(region["value"]["points"], float).reshape(-1, 2) * (width / 100, height / 100)
@@ -346,7 +305,7 @@ def _region(region: Mapping, height: int, width: int) -> AmodalMask:
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def cut_outs(photograph: PhotographPrediction) -> dict[int, CutOut]:
+def cut_outs(photograph: PhotographPrediction) -> dict[int, UInt8[np.ndarray, "_ _ 4"]]:
     """RGBA cut-out of each object's amodal box, by the object's number in the overlay.
 
     If the visible mask is known, visible pixels are opaque, and the hidden region is half transparent orange. If not,
@@ -355,13 +314,14 @@ def cut_outs(photograph: PhotographPrediction) -> dict[int, CutOut]:
     tint = [round(255 * part) for part in to_rgb(PALETTE["hidden"])]
     found = {}
     for item in _objects(photograph):
-        x0, y0, x1, y1 = mask_box(item.amodal).astype(int)
+        x0, y0, x1, y1 = mask_box(item["segmentation"]).astype(int)
         window = np.s_[y0:y1, x0:x1]
-        opaque = (item.amodal if item.visible is None else item.visible)[window]
+        amodal = decode_rle(item["segmentation"])[window]
+        opaque = decode_rle(item.get("visible_mask", item["segmentation"]))[window]
         cut = np.zeros((*opaque.shape, 4), np.uint8)
-        cut[item.amodal[window] & ~opaque] = [*tint, 128]
+        cut[amodal & ~opaque] = [*tint, 128]
         cut[opaque, :3], cut[opaque, 3] = photograph.image[window][opaque], 255
-        found[item.number] = cut
+        found[item["number"]] = cut
     return found
 
 
@@ -384,8 +344,9 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
         write_json(to_coco(renamed), folder / "annotations" / "val.json"),
         write_json(to_cvat(renamed), folder / "cvat.json"),
         write_json(to_label_studio(renamed, image_url), folder / "label_studio.json"),
+        folder / "label_studio.xml",
     ]
-    with atomic_write(folder / "label_studio.xml") as partial:
+    with atomic_write(files[-1]) as partial:
         partial.write_text(label_studio_interface(renamed), encoding="utf-8")
     pictures = {}
     for photograph in renamed:
@@ -397,4 +358,4 @@ def write_exports(photographs: Sequence[PhotographPrediction], folder: str | Pat
     for path, pixels in pictures.items():
         with atomic_write(path) as partial:
             PIL.Image.fromarray(pixels).save(partial, "PNG")
-    return [*files, folder / "label_studio.xml", *pictures]
+    return [*files, *pictures]

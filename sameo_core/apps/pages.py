@@ -1,4 +1,4 @@
-"""Pages of notebook 06: the explorer of annotated data sets, and the occlusion playground."""
+"""Further pages of notebook 06: the explorer of annotated data sets, and the occlusion playground."""
 
 import html
 import math
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from sameo_core.apps.canvas import Canvas
-from sameo_core.apps.explorer import PICTURE, ROW, WIDE, BoxFromPoint, Explorer, Target
+from sameo_core.apps.canvas import PICTURE, ROW, WIDE, Canvas, panel, step
+from sameo_core.apps.explorer import Explorer, Picture, Target
 from sameo_core.apps.playground import OcclusionPair
 from sameo_core.config import RUNS, Profile, config_hash
 from sameo_core.datasets import AmodalDataset, AmodalImage, AmodalInstance
@@ -30,56 +29,41 @@ from sameo_core.runs.kept import keep, read_kept
 class DatasetExplorer(Explorer):
     """The explorer of annotated data sets: every object's box, ground truth beside predictions, worst first."""
 
-    def __init__(
-        self,
-        models: Mapping[str, Sameo],
-        profile: Profile,
-        datasets: Mapping[str, AmodalDataset] | None = None,
-        click: BoxFromPoint | None = None,
-    ):
+    def __init__(self, models: Mapping[str, Sameo], profile: Profile, datasets: Mapping[str, AmodalDataset]):
         """
         Args:
-            models, click: as for `Explorer`.
-            profile: names the data sets; their split "val" is shown.
+            models: as for `Explorer`.
+            profile: names further data sets; their split "val" is shown.
             datasets: those already open; the first is shown first.
 
         Raises:
-            InputError: models whose image encoders differ; no data set that can be opened.
+            InputError: models whose image encoders differ.
         """
-        self.profile, self._rank = profile, -1
+        self.profile, self.opened = profile, dict(datasets)
+        self.scene, self.scene_label = W.Image(format="jpeg", layout={"max_width": "100%"}), W.HTML()
         self._in_scene: tuple = ()  # image and object that `scene` shows
-        self.opened, self.failures = dict(datasets or {}), dict[str, list[Failure]]()
-        self._start(models, click)
-
-    # ------------------------------------------------------------------------------------------------ widgets
+        super().__init__(models, {}, beside=[panel("as annotated", self.scene, self.scene_label)])
 
     def _controls(self) -> tuple[list[W.Widget], list[list[W.Widget]]]:
-        names = dict.fromkeys([*self.opened, *data_sets(self.profile)])
-        self.data_set = W.Dropdown(options=[*names], description="data set", style=WIDE)
+        data, mini = self.profile.data, self.profile.name == "mini"  # which draws its data sets
+        named = [*data.held_out, *data.train, *data.visible_only]
+        there = [name for name in named if mini or (self.profile.data_folder / name).is_dir()]
+        self.data_set = W.Dropdown(options=[*dict.fromkeys([*self.opened, *there])], description="data set", style=WIDE)
         self.image_number = W.IntSlider(description="image", style=WIDE)
         kinds = [("visible box", "visible"), ("amodal box", "amodal"), ("drawn box", "drawn")]
         self.prompt = W.ToggleButtons(options=kinds, style={"button_width": "100px"})
         self.noise = W.FloatSlider(max=0.4, step=0.02, description="box noise", readout_format=".0%", style=WIDE)
-        self.score = W.FloatSlider(1.0, min=0, max=1, step=0.05, description="box score", style=WIDE)
-        self.previous.description, self.next.description = "previous", "next worst"
+        self.next.description = "next worst"
         self._when(self.data_set, lambda change: self._open_dataset(change.new, change.old))
         self._when(self.image_number, lambda change: self._show_image(change.new))
         for widget in (self.prompt, self.noise):
             self._when(widget, lambda change: self._prompt_object())
-        self._when(self.score, lambda change: self._paint())
         return [self.object, self.previous, self.next], [
             [self.data_set, self.image_number],
             [self.prompt, self.noise],
             [self.sliders],
-            [self.threshold, self.score, self.compare, self.truth],
+            [self.threshold],
         ]
-
-    def _more_panels(self) -> list[W.Widget]:
-        self.scene = W.Image(format="jpeg", layout={"max_width": "100%"})
-        self.scene_label = W.HTML()
-        return [self._panel("as annotated", self.scene, self.scene_label)]
-
-    # ------------------------------------------------------------------------------------------------ what is shown
 
     def _open_first(self) -> None:
         self._open_dataset(self.data_set.value)
@@ -93,23 +77,25 @@ class DatasetExplorer(Explorer):
             with self._silence():
                 self.data_set.value = before
             raise
-        self.dataset, self._rank = self.opened[name], -1
+        self.dataset, self._ranking, self._rank = self.opened[name], list[Failure](), -1
         with self._silence():
             self.image_number.max, self.image_number.value = len(self.dataset) - 1, 0
         self._show_image(0)
 
     def _show_image(self, number: int, chosen: int | None = None) -> None:
+        """Show an image and one of its objects, by default the most occluded."""
         self.image = self.dataset[number]
         front = self.image.occluders()
         targets = [
             Target(_described(place, item, front[place]), _boxes(item), item)
             for place, item in enumerate(self.image.instances)
         ]
-        if chosen is None:  # the most occluded
-            chosen = max(range(len(targets)), key=lambda place: _rate(self.image.instances[place]))
+        if chosen is None:
+            rates = [item.occlusion_rate if item.amodal_rle else 0.0 for item in self.image.instances]
+            chosen = rates.index(max(rates))
         with self._silence():
             self.prompt.value = "visible" if self.prompt.value == "drawn" else self.prompt.value
-        self._show(self.image.read(), targets, chosen)
+        self._show(Picture(self.image.read(), targets), chosen)
 
     def _prompt_object(self) -> None:
         """Prompt with the chosen object's box of the chosen kind; a drawn box stays."""
@@ -134,13 +120,8 @@ class DatasetExplorer(Explorer):
             self.scene.value = scene_picture(self.image, self.pixels, self.object.value, PICTURE)
             self.scene_label.value = html.escape(self.object.label)
 
-    def _words(self, name: str, mask: np.ndarray, amodal: np.ndarray | None, visible: np.ndarray | None) -> list[str]:
-        score = f"score {self.score.value * self.predicted_iou[name]:.3f}"
-        first, *others = super()._words(name, mask, amodal, visible)
-        return [first, score, *others]
-
-    def _ranking(self, name: str) -> list[Failure]:
-        """The worst objects of a data set; kept in the profile's run folder."""
+    def _worst(self) -> list[Failure]:
+        """The worst objects of the data set; kept in the profile's run folder."""
         model, dataset = self.models[[*self.models][-1]], self.dataset
         if self.image.instances[0].amodal_rle is None:
             return []
@@ -161,31 +142,17 @@ class DatasetExplorer(Explorer):
 
     def _step(self, by: int) -> None:
         """Step through the ranking of worst objects."""
-        *_, model = self.models
-        name = self.data_set.value
-        if name not in self.failures:
-            self.failures[name] = self._ranking(name)
-        ranking = self.failures[name]
-        if not ranking:
+        self._ranking = self._ranking or self._worst()
+        if not self._ranking:
             self.status.value = "No object of this data set is known to be hidden by a tenth or more."
             return
-        self._rank = min(max(self._rank + by, 0), len(ranking) - 1)
-        failure = ranking[self._rank]
+        self._rank = min(max(self._rank + by, 0), len(self._ranking) - 1)
+        failure = self._ranking[self._rank]
         with self._silence():
             self.image_number.value, self.prompt.value, self.noise.value = failure.image, "visible", 0
         self._show_image(failure.image, failure.instance)
-        place = f"Number {self._rank + 1} of {len(ranking)} from the worst, {model}, visible box"
+        place = f"Number {self._rank + 1} of {len(self._ranking)} from the worst, {[*self.models][-1]}, visible box"
         self.status.value = f"{place}: hidden IoU {failure.hidden:.3f}."
-
-
-def data_sets(profile: Profile) -> list[str]:
-    """Names of the profile's data sets; outside `mini`, which draws them, only those with a folder."""
-    names = dict.fromkeys([*profile.data.held_out, *profile.data.train, *profile.data.visible_only])
-    return [name for name in names if profile.name == "mini" or (profile.data_folder / name).is_dir()]
-
-
-def _rate(item: AmodalInstance) -> float:
-    return item.occlusion_rate if item.amodal_rle is not None else 0.0
 
 
 def _described(place: int, item: AmodalInstance, front: list[int]) -> str:
@@ -199,7 +166,7 @@ def _described(place: int, item: AmodalInstance, front: list[int]) -> str:
     return f"{words}, {item.occlusion_rate:.0%} hidden{by}"
 
 
-def _boxes(item: AmodalInstance) -> list[np.ndarray]:
+def _boxes(item: AmodalInstance) -> list:
     return [item.visible_box] if item.amodal_rle is None else [item.visible_box, item.amodal_box]
 
 
@@ -227,56 +194,52 @@ class Playground(W.VBox):
         Raises:
             InputError: models whose image encoders differ.
         """
-        self.models, self.stages, self.runs = dict(models), dict(pairs), RUNS / profile
-        self.pair = W.Dropdown(options=[*pairs], description="objects", style=WIDE)
+        self.models, self.pairs, self.runs = dict(models), dict(pairs), RUNS / profile
+        self.choice = W.Dropdown(options=[*pairs], description="objects", style=WIDE)
         self.status, self.progress, self.curve = W.HTML(), W.HTML(), W.HTML()
         self.status.add_class("sameo-occlusion")
         self.curve.add_class("sameo-curve")
         about = "Drag the cut-out to the left and right, or use the arrow keys"
         self.pictures = {name: Canvas(self._heard, about=f"{name}: {about}", position=0) for name in models}
         self.labels = {name: W.HTML() for name in models}
-        self.hidden: dict[str, float] = {}
-        layout = {"width": f"{PICTURE + 10}px", "max_width": "100%", "margin": "0 4px 8px 0"}
-        panels = [
-            W.VBox([W.HTML(f"<b>{html.escape(name)}</b>"), self.pictures[name], self.labels[name]], layout=layout)
-            for name in [*models][::-1]
-        ]
-        for name in models:
-            self.pictures[name].add_class("sameo-slide")
+        for picture in self.pictures.values():
+            picture.add_class("sameo-slide")
+        panels = [panel(name, self.pictures[name], self.labels[name]) for name in [*models][::-1]]
         super().__init__(
             [
-                W.Box([*panels, self.curve], layout={"flex_flow": "row wrap", "align_items": "flex-start"}),
-                W.Box([self.pair, self.status, self.progress], layout=ROW),
+                W.Box([*panels, self.curve], layout=ROW | {"align_items": "flex-start"}),
+                W.Box([self.choice, self.status, self.progress], layout=ROW),
                 W.HTML(f"{about}. {WHY}"),
             ]
         )
         self._lock = threading.Lock()
-        self.pair.observe(lambda change: self._choose(), "value")
+        self.choice.observe(lambda change: self._choose(), "value")
         self._choose()
 
     def _choose(self) -> None:
         """Show the chosen pair where it begins; answer its other places in another thread."""
-        self.stage = self.stages[self.pair.value]
-        self.places, self.visited, self.shown = self.stage.places(PLACES), set[int](), -1
-        self.wanted: float = self.stage.position(self.stage.rate)
+        self.pair = self.pairs[self.choice.value]
+        self.places, self.visited, self.shown = self.pair.places(PLACES), set[int](), -1
+        start = self.pair.position(self.pair.rate)
+        self.wanted: float = start
         prints = [model.fingerprint() for model in self.models.values()]
-        self._path = self.runs / f"playground-{config_hash(prints, self.stage.fingerprint())}" / "answers.json"
-        self.answers: dict[int, dict[str, Any]] = {int(k): v for k, v in (read_kept(self._path) or {}).items()}
+        path = self.runs / f"playground-{config_hash(prints, self.pair.fingerprint())}" / "answers.json"
+        self.answers: dict[int, dict[str, Any]] = {int(place): kept for place, kept in (read_kept(path) or {}).items()}
         if not self.answers:
-            self.answers[int(self.wanted)] = self._answer(self.stage, int(self.wanted))
+            self.answers[start] = self._answer(self.pair, start)
         self._show()
         threads = torch.get_num_threads()  # a thread begins with another number
-        arguments = self.stage, self.places, self.answers, self._path, threads
+        arguments = self.pair, self.places, self.answers, path, threads
         self.thread = threading.Thread(target=self._answer_all, args=arguments, daemon=True)
         self.thread.start()
 
-    def _answer(self, stage: OcclusionPair, place: int) -> dict[str, Any]:
+    def _answer(self, pair: OcclusionPair, place: int) -> dict[str, Any]:
         """Per model: mask as RLE, IoU, hidden IoU."""
-        answers = stage.at(place).answers(self.models).items()
+        answers = pair.at(place).answers(self.models).items()
         return {name: [encode_mask(found.masks[0]), iou.full, iou.hidden] for name, (found, iou) in answers}
 
     def _answer_all(
-        self, stage: OcclusionPair, places: list[int], answers: dict[int, dict[str, Any]], path: Path, threads: int
+        self, pair: OcclusionPair, places: list[int], answers: dict[int, dict[str, Any]], path: Path, threads: int
     ) -> None:
         """Answer the places that are missing, nearest to the wanted one first, until another pair is chosen."""
         torch.set_num_threads(threads)
@@ -284,7 +247,7 @@ class Playground(W.VBox):
         while answers is self.answers and (missing := {*places} - {*answers}):
             place = min(missing, key=lambda place: abs(place - self.wanted))
             self.progress.value = f"({len(answers)} of {len(places)} places ready)"
-            answers[place] = self._answer(stage, place)
+            answers[place] = self._answer(pair, place)
             if answers is self.answers:
                 self._show()
         if answers is self.answers:
@@ -302,8 +265,7 @@ class Playground(W.VBox):
                 place = ready.index(self.shown) + (1 if key == "ArrowRight" else -1)
                 self.wanted = ready[min(max(place, 0), len(ready) - 1)]
             case {"kind": "key", "key": "n" | "p" as key}:
-                names = [*self.stages]
-                self.pair.value = names[(names.index(self.pair.value) + (1 if key == "n" else -1)) % len(names)]
+                step(self.choice, 1 if key == "n" else -1)
         self._show()
 
     def _show(self) -> None:
@@ -312,22 +274,18 @@ class Playground(W.VBox):
             place = min([*self.answers], key=lambda place: abs(place - self.wanted))
             if place == self.shown:
                 return
-            self.shown, frame, answers = place, self.stage.at(place), self.answers[place]
+            self.shown, frame = place, self.pair.at(place)
             self.visited.add(place)
-            for name, (rle, full, hidden) in answers.items():
-                self.hidden[name] = hidden
-                picture = object_picture(
-                    frame.image, decode_rle(rle), frame.visible, truth=frame.amodal, longest=PICTURE
-                )
-                canvas = self.pictures[name]
+            for name, (rle, full, hidden) in self.answers[place].items():
+                mask, canvas = decode_rle(rle), self.pictures[name]
                 with canvas.hold_sync():  # one message
-                    canvas.picture, canvas.size, canvas.position = picture, [*frame.image.shape[1::-1]], place
+                    canvas.size, canvas.position = [*frame.image.shape[1::-1]], place
+                    canvas.picture = object_picture(
+                        frame.image, mask, frame.visible, truth=frame.amodal, longest=PICTURE
+                    )
                 words = "" if math.isnan(hidden) else f" \N{MIDDLE DOT} hidden IoU <b>{hidden:.3f}</b>"
                 self.labels[name].value = f"IoU {full:.3f}{words}"
             self.status.value = f"<b>{frame.rate:.0%}</b> hidden"
-            rates = {place: float(self.stage.rates[place]) for place in self.visited}
-            curves = {
-                name: sorted((rate, self.answers[place][name][2]) for place, rate in rates.items())
-                for name in self.models
-            }
+            rates = [(float(self.pair.rates[place]), self.answers[place]) for place in self.visited]
+            curves = {name: sorted((rate, found[name][2]) for rate, found in rates) for name in self.models}
             self.curve.value = occlusion_svg(curves, frame.rate)

@@ -26,11 +26,7 @@ def untuned(run: Profile) -> dict[tuple[str, object], Sameo]:
 
 
 def tuned(run: Profile) -> dict[tuple[str, object], Sameo]:
-    """One SAMEO per seed, trained unless it exists.
-
-    Raises:
-        InputError: as `train`.
-    """
+    """One SAMEO per seed, trained unless it exists; InputError as `train`."""
     weights = train_all([(run, seed) for seed in run.training.seeds])
     seeds = zip(run.training.seeds, weights, strict=True)
     return {(TUNED, seed): Sameo.load(path, limits=run.evaluation) for seed, path in seeds}
@@ -46,9 +42,8 @@ def prompts_of(run: Profile) -> dict[str, FrontEnd]:
 def pool_steps(run: Profile) -> Rows:
     """The number of objects at each step of the bootstrap: one row per step and rule.
 
-    Geometry gives the first pool; a decoder tuned on pairs from it is the teacher that judges all objects (paper,
-    section "Amodal-LVIS": an object is complete if its amodal mask agrees with the visible mask). Sets curated for
-    whole objects are judged by geometry alone.
+    Geometry gives the first pool; a decoder tuned on pairs from it judges all objects, as the paper's teacher does
+    (section "Amodal-LVIS"). Sets curated for whole objects are judged by geometry alone.
     """
     first = pool_of_profile(run.override(**geometry(run)), None)
     pool = pool_of_profile(run, train(teacher_profile(run), run.training.seeds[0]))
@@ -66,13 +61,7 @@ def pool_steps(run: Profile) -> Rows:
 def compare(
     run: Profile, models: Models, sets: Mapping[str, AmodalDataset], prompts: Mapping[str, FrontEnd]
 ) -> tuple[Rows, Rows]:
-    """Every model on every test set, prompted with the objects' own boxes.
-
-    Args:
-        run: its cache keeps the embeddings.
-        models: all with the same image encoder.
-        sets: name -> annotated photographs.
-        prompts: name -> boxes.
+    """Every model (of one image encoder) on every test set, prompted with the objects' own boxes.
 
     Returns:
         A row per set, prompt, model and seed with both protocols (`evaluate_predictions`; "mIoU occluded" is over
@@ -98,12 +87,7 @@ def compare(
 
 
 def ablations(run: Profile, sets: Mapping[str, AmodalDataset], asked: Sequence[str]) -> tuple[Rows, Rows]:
-    """The arms of some ablations, trained and compared on the test sets with visible boxes.
-
-    Args:
-        run: its seeds train each arm.
-        sets: name -> annotated photographs.
-        asked: some of `PHOTO_QUESTIONS`.
+    """The arms of some `PHOTO_QUESTIONS`, trained with every seed and compared on the test sets with visible boxes.
 
     Returns:
         Rows `question`, `data set`, `arm`, `seed` and metrics; and `arm_differences` against the paper's arm.

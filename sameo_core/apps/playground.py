@@ -7,8 +7,9 @@ the un-tuned model's predictions for the whole objects (`photograph_stages`).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -30,51 +31,42 @@ from sameo_core.model import AmodalPrediction, Sameo
 from sameo_core.reporting import Comparison
 from sameo_core.runs.kept import keep, read_kept
 
-# Sample photographs in the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
-
-Box = tuple[int, int, int, int]  # xyxy pixels
-
-_SKIMAGE = Path(skimage.__file__).parent / "data"
-_FILES = {
-    "coffee": _SKIMAGE / "coffee.png",
-    "cat": _SKIMAGE / "chelsea.png",
-    "astronaut": _SKIMAGE / "astronaut.png",
-    "rocket": _SKIMAGE / "rocket.jpg",
-    "motorcycle": _SKIMAGE / "motorcycle_left.png",
-    "grace_hopper": Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
-}
-SAMPLES = tuple(name for name, path in _FILES.items() if path.is_file())  # some distributions omit sample data
+_SKIMAGE, _MATPLOTLIB = Path(skimage.__file__).parent / "data", Path(matplotlib.get_data_path()) / "sample_data"
 
 
 @dataclass(frozen=True)
 class SampleObject:
-    """An unoccluded object and a hand-drawn box around it."""
+    """An unoccluded object and a hand-drawn box around it, in a photograph of its own."""
 
     photograph: str
-    box: Box
+    box: tuple[int, int, int, int]  # xyxy pixels
+    file: Path = field(repr=False)
 
 
+# In the wheels of scikit-image and matplotlib. Credits and terms: data/README.md.
 OBJECTS = {
-    "cup": SampleObject("coffee", (80, 10, 482, 400)),  # with its saucer
-    "cat": SampleObject("cat", (0, 0, 370, 300)),
-    "astronaut": SampleObject("astronaut", (30, 20, 350, 511)),
-    "rocket": SampleObject("rocket", (305, 112, 336, 385)),
-    "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460)),
-    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600)),
+    "cup": SampleObject("coffee", (80, 10, 482, 400), _SKIMAGE / "coffee.png"),  # with its saucer
+    "cat": SampleObject("cat", (0, 0, 370, 300), _SKIMAGE / "chelsea.png"),
+    "astronaut": SampleObject("astronaut", (30, 20, 350, 511), _SKIMAGE / "astronaut.png"),
+    "rocket": SampleObject("rocket", (305, 112, 336, 385), _SKIMAGE / "rocket.jpg"),
+    "motorcycle": SampleObject("motorcycle", (60, 70, 690, 460), _SKIMAGE / "motorcycle_left.png"),
+    "grace_hopper": SampleObject("grace_hopper", (40, 25, 512, 600), _MATPLOTLIB / "grace_hopper.jpg"),
 }
+# Photograph -> name of its object; some distributions omit sample data.
+SAMPLES = {item.photograph: name for name, item in OBJECTS.items() if item.file.is_file()}
 
 
-def sample_path(name: str) -> Path:
+def sample_path(photograph: str) -> Path:
     """The file of a photograph; InputError if it is not one of `SAMPLES`."""
-    if name not in SAMPLES:
-        rule = f"one of {', '.join(SAMPLES)}, found {name!r:.150}"
+    if photograph not in SAMPLES:
+        rule = f"one of {', '.join(SAMPLES)}, found {photograph!r:.150}"
         raise InputError(file="photograph", rule=rule, remedy="Choose one of these, or read_photograph(PATH)")
-    return _FILES[name]
+    return OBJECTS[SAMPLES[photograph]].file
 
 
-def sample_photograph(name: str) -> Image:
+def sample_photograph(photograph: str) -> Image:
     """The pixels of a photograph; InputError if it is not one of `SAMPLES`."""
-    return read_photograph(sample_path(name))
+    return read_photograph(sample_path(photograph))
 
 
 # ------------------------------------------------------------------------------------------------------------ the pair
@@ -230,20 +222,18 @@ def photograph_stages(model: Sameo, pastes: Sequence[Paste] = PASTES) -> dict[st
     The masks are kept in the run folder of `photo`.
     """
     best = Sameo(model.model, model.variant, best_of_three=True)
-    names = sorted({name for paste in pastes for name in (paste.front, paste.behind)})
-    made_from = model.fingerprint(), *(OBJECTS[name] for name in names)
-    path = RUNS / "photo" / f"whole-{config_hash(*made_from)}" / "masks.json"
+    objects = {name: OBJECTS[name] for paste in pastes for name in (paste.front, paste.behind)}
+    pixels = {name: sample_photograph(item.photograph) for name, item in objects.items()}
+    path = RUNS / "photo" / f"whole-{config_hash(model.fingerprint(), objects)}" / "masks.json"
     masks = read_kept(path)
     if masks is None:
-        keep(masks := {name: encode_mask(_whole_object(best, OBJECTS[name])) for name in names}, path)
-    whole = {name: (sample_photograph(OBJECTS[name].photograph), decode_rle(masks[name])) for name in names}
+        masks = {}
+        for name, item in objects.items():
+            (mask,) = best.predict(pixels[name], [item.box]).masks
+            masks[name] = encode_mask(remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask)))
+        keep(masks, path)
+    whole = {name: (pixels[name], decode_rle(masks[name])) for name in objects}
     return {f"{paste.front} over {paste.behind}": _pasted(paste, whole) for paste in pastes}
-
-
-def _whole_object(model: Sameo, item: SampleObject) -> AmodalMask:
-    """A model's mask of a photograph's object, without small parts and holes."""
-    (mask,) = model.predict(sample_photograph(item.photograph), [item.box]).masks
-    return remove_small_regions(mask, SMALL_PART * np.count_nonzero(mask))
 
 
 def _pasted(paste: Paste, whole: Mapping[str, tuple[Image, AmodalMask]]) -> OcclusionPair:
@@ -272,11 +262,9 @@ def occlusion_curve(
         InputError: models whose image encoders differ.
     """
     rows = []
-    for number, pair in enumerate(pairs):
-        for rate in rates:
-            frame = pair.at(pair.position(rate))
-            if abs(frame.rate - rate) > LARGEST_MISS:
-                continue
+    for (number, pair), rate in product(enumerate(pairs), rates):
+        frame = pair.at(pair.position(rate))
+        if abs(frame.rate - rate) <= LARGEST_MISS:
             for name, (prediction, iou) in frame.answers(models).items():
                 row = {"pair": number, "model": name, "rate": rate, "shown rate": frame.rate}
                 row |= {"hidden IoU": iou.hidden, "IoU": iou.full, "predicted IoU": float(prediction.iou[0])}

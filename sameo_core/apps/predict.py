@@ -98,9 +98,8 @@ def box_source(
     """The source of boxes that a command line or a notebook's parameters name; by default everything mode.
 
     Args:
-        boxes: path of a JSON file, or of a folder of them; "" means None.
-        detector: a name for `load_detector`, or the path of its JSON results, as for `boxes`; "" means None.
-        weights, min_score: for `load_detector`.
+        boxes: path of a JSON file, or of a folder of them.
+        detector: a name for `load_detector` (with `weights` and `min_score`), or the path of its JSON results.
 
     Raises:
         InputError: see `load_detector`; both boxes and a detector; weights without a detector to load.
@@ -124,7 +123,6 @@ def predict_photograph(
     *,
     name: str | None = None,
     box_format: str | None = None,
-    min_score: float | int = 0,
 ) -> PhotographPrediction:
     """Amodal masks of the objects of one photograph.
 
@@ -135,12 +133,11 @@ def predict_photograph(
             if it has any, become the visible masks of the answer.
         name: file name; by default that of the path, else "photograph.png".
         box_format: of "n 4" boxes or of a path, see `boxes_in_pixels`.
-        min_score: boxes with a lower score are left out.
 
     Raises:
         InputError: see `read_photograph`, `boxes_in_pixels`, `BoxFile.detections`.
     """
-    shot, embedding = _find_boxes(model, photograph, boxes, name, box_format, min_score=min_score)
+    shot, embedding = _find_boxes(model, photograph, boxes, name, box_format)
     prediction = model.predict_embedded(embedding, shot.image.shape[:2], shot.found.boxes, shot.found.scores)
     visible = None if shot.visible is None else np.array([*shot.visible], bool).reshape(prediction.masks.shape)
     return replace(shot, prediction=prediction, visible=visible)
@@ -244,6 +241,7 @@ def predict_photographs(
     notes = [weights_note(weights, model.variant)]
     if live and live.name == NANO:
         notes.append("the detector nano knows drawn shapes only: on photographs its boxes are a demonstration")
+    by = f"{Path(weights).name}{', which knows drawn shapes only' if model.variant == 'nano' else ''}"
     recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
     for path in tqdm(sources, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
@@ -251,12 +249,19 @@ def predict_photographs(
             source = shared or read_box_file(sources[path], box_format, crowds)
             notes += source.notes if isinstance(source, BoxFile) else ()
             mark = config_hash(*recipe, path.name, *(_bytes_hash(file) for file in (path, sources[path]) if file))
-            done = _predict_file(model, path, source, target, weights, mark, alone or shared is None, min_score)
-            (run.written if done else run.skipped).append(target)
-        except Exception as error:  # of any kind: the other photographs go on
+            if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
+                run.skipped.append(target)
+                continue
+            shot, embedding = _find_boxes(model, path, source, alone=alone or shared is None, min_score=min_score)
+            _write_prediction(model, shot, embedding, target, by, mark)
+            run.written.append(target)
+        except Exception as error:  # of any kind, e.g. too little memory: the other photographs go on
             if alone:
                 raise
-            run.failures.append(_as_input_error(error, path))
+            if not isinstance(error, InputError):
+                rule = f"it failed ({type(error).__name__}: {error})"
+                error = InputError(file=path, rule=rule, remedy="Run it alone, without the folder")
+            run.failures.append(error)
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
 
@@ -287,40 +292,20 @@ def _box_sources(
     return sources, shared
 
 
-def _as_input_error(error: Exception, photograph: Path) -> InputError:
-    """Any error, e.g. out of memory or a full disk, for the list of photographs that failed."""
-    if isinstance(error, InputError):
-        return error
-    rule = f"it failed ({type(error).__name__}: {error})"
-    return InputError(file=photograph, rule=rule, remedy="Run it alone, without the folder")
-
-
-def _predict_file(
-    model: Sameo,
-    path: Path,
-    source: BoxFile | Detector,
-    target: Path,
-    weights: str | Path,
-    mark: str,
-    alone: bool,
-    min_score: float | int,
-) -> bool:
-    """Write the results, then the overlay, whose mark says that both are complete; False if they exist."""
-    if target.is_file() and overlay_mark(target.with_suffix(".png")) == mark:
-        return False
-    shot, embedding = _find_boxes(model, path, source, alone=alone, min_score=min_score)
+def _write_prediction(
+    model: Sameo, shot: PhotographPrediction, embedding: ImageEmbedding, target: Path, by: str, mark: str
+) -> None:
+    """Write the results, then the overlay, whose mark says that both are complete."""
     results, size = list[dict](), shot.image.shape[:2]
     for part in model.predict_in_passes(embedding, size, shot.found.boxes, shot.found.scores):
         results += photograph_results(shot, part, len(results))
     write_json(results, target)
-    drawn = ", which knows drawn shapes only" if model.variant == "nano" else ""
-    title = f"{shot.name}: amodal masks by {Path(weights).name}{drawn}"
+    title = f"{shot.name}: amodal masks by {by}"
     labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
     masks = _Masks([result["segmentation"] for result in results])
     visible = None if shot.visible is None else _Masks([result["visible_mask"] for result in results])
     figure = figure_overlay(shot.image, shot.found.boxes, masks, title, None, visible=visible, labels=labels)
     save_overlay(figure, target.with_suffix(".png"), mark)
-    return True
 
 
 def write_json(content: object, path: Path) -> Path:
