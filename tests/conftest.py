@@ -131,6 +131,10 @@ def plain_dataset(images: int, name: str = "plain", size: tuple[int, int] = (40,
     return AmodalDataset(name, Path("nowhere"), "train", {10: "a", 11: "b"}, pictures, {})
 
 
+def with_images(dataset: AmodalDataset, images: list[AmodalImage]) -> AmodalDataset:
+    return AmodalDataset(dataset.name, dataset.root, dataset.split, dataset.categories, images, {})
+
+
 # ----------------------------------------------------------------------------------------------- synthesis
 
 

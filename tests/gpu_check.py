@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import plain_dataset
+from conftest import plain_dataset, with_images
 from PIL import Image
 
 from sameo_core.config import TrainingConfig
@@ -54,12 +54,13 @@ def noise_sets(folder: Path, images: int) -> list[AmodalDataset]:
     sets = []
     for seed, (name, (height, width, _)) in enumerate(SIZES.items()):
         dataset = plain_dataset(images, name, (height, width))
-        for i, image in enumerate(dataset.images):
+        images = []
+        for i, image in enumerate(dataset):
             path = folder / f"{name}{i}.jpg"
             small = np.random.default_rng([seed, i]).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
             Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
-            dataset.images[i] = replace(image, path=path)
-        sets.append(dataset)
+            images.append(replace(image, path=path))
+        sets.append(with_images(dataset, images))
     return sets
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import rectangle
+from conftest import rectangle, with_images
 from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
@@ -188,8 +188,8 @@ def test_file_names_as_image_ids(name):
 
 def test_a_name_that_several_images_have():
     data = dataset([1, 2, 3])
-    data.images[0] = replace(data.images[0], file_name="a/x.jpg")
-    data.images[1] = replace(data.images[1], file_name="b/x.jpg")
+    first, second, third = data
+    data = with_images(data, [replace(first, file_name="a/x.jpg"), replace(second, file_name="b/x.jpg"), third])
     message = refused([result("x"), result("3.jpg")], data)
     assert "several are called 'x' (1 times)" in message and "with their folders" in message
     assert coco_results([result("b/x.jpg")], data)(data[1]).boxes.tolist() == [XYXY]
@@ -206,11 +206,11 @@ def test_another_split():
 
 def test_numbers_of_file_names_in_the_place_of_ids():
     data = dataset([0, 1, 2, 3], names="COCO_val2014_{:06d}.jpg")
-    data.images[:] = [replace(image, image_id=10 * image.image_id) for image in data.images]
+    data = with_images(data, [replace(image, image_id=10 * image.image_id) for image in data])
     message = refused([result(1), result(2), result(0)], data)
     assert "the numbers in the file names" in message and "ids like 0 for COCO_val2014_000000.jpg" in message
     few = dataset([0, 2, 4])  # named 1.jpg, 3.jpg, 5.jpg: results by id, for more images, are no such case
-    few.images[:] = [replace(image, file_name=f"{image.image_id + 1}.jpg") for image in few.images]
+    few = with_images(few, [replace(image, file_name=f"{image.image_id + 1}.jpg") for image in few])
     assert coco_results([result(i) for i in range(6)], few).left_out["of other images"] == 3
 
 

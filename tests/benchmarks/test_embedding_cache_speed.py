@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import plain_dataset
+from conftest import plain_dataset, with_images
 from PIL import Image
 
 from sameo_core.config import TrainingConfig
@@ -21,11 +21,12 @@ IMAGES = 4
 def photographs(tmp_path, full):
     """Images of 480 x 640 with two objects each; noise, as the time does not depend on what is seen."""
     dataset = plain_dataset(IMAGES if full else 2, size=(480, 640))
-    for i, image in enumerate(dataset.images):
+    images = []
+    for i, image in enumerate(dataset):
         path = tmp_path / f"{i}.png"
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (480, 640, 3), np.uint8)).save(path)
-        dataset.images[i] = replace(image, path=path)
-    return dataset
+        images.append(replace(image, path=path))
+    return with_images(dataset, images)
 
 
 def epoch(variant, side, dataset, folder, recipe):
