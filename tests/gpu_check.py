@@ -54,13 +54,13 @@ def noise_sets(folder: Path, images: int) -> list[AmodalDataset]:
     sets = []
     for seed, (name, (height, width, _)) in enumerate(SIZES.items()):
         dataset = plain_dataset(images, name, (height, width))
-        images = []
+        pictures = []
         for i, image in enumerate(dataset):
             path = folder / f"{name}{i}.jpg"
             small = np.random.default_rng([seed, i]).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
             Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
-            images.append(replace(image, path=path))
-        sets.append(with_images(dataset, images))
+            pictures.append(replace(image, path=path))
+        sets.append(with_images(dataset, pictures))
     return sets
 
 

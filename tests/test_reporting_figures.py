@@ -49,7 +49,7 @@ def test_contact_sheet(tmp_path):
 
 
 def test_a_contact_sheet_of_visible_masks_with_words(tmp_path):
-    images = dataset(tmp_path, 4, amodal=False).images[1:]
+    images = dataset(tmp_path, 4, amodal=False)[1:]
     figure = figure_contact_sheet(images, "paper", title="LVIS", labels=["a", "b", "c"], columns=2)
     assert title(figure) == "LVIS · paper" and [set(patches(axes)) for axes in figure.axes] == [{"visible"}] * 3
     assert [axes.get_title("left") for axes in figure.axes] == ["a", "b", "c"]
