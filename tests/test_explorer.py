@@ -106,6 +106,7 @@ def test_a_box_is_answered_once_and_the_image_encoded_once(explorer, counted):
         draw(explorer, x, 30, x + 50, 90)
     assert counted == {"embed": 0, "decode_embedded": 6}
     explorer.image_number.value = 1
+    assert explorer.prompt.value == "visible", "the drawn box was one of another picture"
     explorer.x.value, explorer.y.value = (10, 60), (20, 100)
     np.testing.assert_array_equal(explorer.box, [10, 20, 60, 100])
     assert counted == {"embed": 1, "decode_embedded": 2 * (3 + 1 + 2)}
@@ -148,7 +149,7 @@ def test_noise_is_that_of_the_front_end(explorer, world):
 # ------------------------------------------------------------------------------------------------------- failures
 
 
-def test_failures_are_stepped_through_from_the_worst(explorer, dataset, models):
+def test_failures_are_stepped_through_from_the_worst_and_ranked_once(explorer, dataset, models, world, monkeypatch):
     results = predict_dataset({"after": models["after"]}, dataset, {"visible": ground_truth_boxes()})
     ranking = worst_hidden(dataset, results["after", "visible"])
     assert len(ranking) >= 2
@@ -162,6 +163,10 @@ def test_failures_are_stepped_through_from_the_worst(explorer, dataset, models):
         assert hidden == pytest.approx(expected.hidden, abs=1e-6)
     explorer.previous.click()
     assert f"Number {len(ranking) - 1} of" in explorer.status.value
+    monkeypatch.setattr(pages, "predict_dataset", lambda *_: pytest.fail("the ranking lies in the run folder"))
+    again = DatasetExplorer(models, world.profile(), {"cocoa_cls": dataset})
+    again.next.click()
+    assert again.status.value.startswith(f"Number 1 of {len(ranking)}")
 
 
 # ------------------------------------------------------------------------------------------------------- data sets
