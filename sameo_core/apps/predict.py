@@ -221,14 +221,12 @@ def predict_photographs(
         boxes: path of a JSON file (`read_box_file`) or of a folder of them, named like the photographs; or a detector.
         out: folder for the results.
         weights: as for `Sameo.load`; None: `default_weights`.
-        box_format: see `boxes_in_pixels`.
+        box_format, crowds: see `read_box_file`.
         min_score: boxes with a lower score are left out.
-        crowds: take crowd regions as objects, see `read_box_file`.
 
     Raises:
         InputError: the only photograph or its boxes are bad; weights or box file cannot be read; the box file knows no
-            photograph of the folder; a result would overwrite an input; `out` cannot be made; `min_score` is not in
-            0..1.
+            photograph of the folder; a result would overwrite an input; `out` cannot be made; a bad `min_score`.
     """
     photographs, out = Path(photographs), Path(out)
     check_limits(min_score)
@@ -237,11 +235,9 @@ def predict_photographs(
     weights = default_weights() if weights is None else weights
     reuse_memory()
     model = Sameo.load(weights)
-    run = PredictionRun()
-    notes = [weights_note(weights, model.variant)]
+    run, notes = PredictionRun(), [weights_note(weights, model.variant)]
     if live and live.name == NANO:
         notes.append("the detector nano knows drawn shapes only: on photographs its boxes are a demonstration")
-    by = f"{Path(weights).name}{', which knows drawn shapes only' if model.variant == 'nano' else ''}"
     recipe = model.fingerprint(), box_format, min_score, live and live.fingerprint(), crowds
     for path in tqdm(sources, desc="photographs", unit="photograph", disable=alone):
         target = out / f"{path.stem}.json"
@@ -253,17 +249,21 @@ def predict_photographs(
                 run.skipped.append(target)
                 continue
             shot, embedding = _find_boxes(model, path, source, alone=alone or shared is None, min_score=min_score)
-            _write_prediction(model, shot, embedding, target, by, mark)
+            _write_prediction(model, shot, embedding, target, Path(weights).name, mark)
             run.written.append(target)
         except Exception as error:  # of any kind, e.g. too little memory: the other photographs go on
             if alone:
                 raise
-            if not isinstance(error, InputError):
-                rule = f"it failed ({type(error).__name__}: {error})"
-                error = InputError(file=path, rule=rule, remedy="Run it alone, without the folder")
-            run.failures.append(error)
+            run.failures.append(_as_input_error(error, path))
     run.note = "; ".join(filter(None, dict.fromkeys(notes))) or None
     return run
+
+
+def _as_input_error(error: Exception, photograph: Path) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    rule = f"it failed ({type(error).__name__}: {error})"
+    return InputError(file=photograph, rule=rule, remedy="Run it alone, without the folder")
 
 
 def _box_sources(
@@ -293,14 +293,15 @@ def _box_sources(
 
 
 def _write_prediction(
-    model: Sameo, shot: PhotographPrediction, embedding: ImageEmbedding, target: Path, by: str, mark: str
+    model: Sameo, shot: PhotographPrediction, embedding: ImageEmbedding, target: Path, weights: str, mark: str
 ) -> None:
     """Write the results, then the overlay, whose mark says that both are complete."""
     results, size = list[dict](), shot.image.shape[:2]
     for part in model.predict_in_passes(embedding, size, shot.found.boxes, shot.found.scores):
         results += photograph_results(shot, part, len(results))
     write_json(results, target)
-    title = f"{shot.name}: amodal masks by {by}"
+    title = f"{shot.name}: amodal masks by {weights}"
+    title += ", which knows drawn shapes only" if model.variant == "nano" else ""
     labels = [f"{i}  {result['score']:.2f}" for i, result in enumerate(results, start=1)]
     masks = _Masks([result["segmentation"] for result in results])
     visible = None if shot.visible is None else _Masks([result["visible_mask"] for result in results])
