@@ -37,8 +37,7 @@ from sameo_core.runs.folders import write_environment
 # Seconds, in case a kernel stalls
 CELL_TIMEOUT = {"mini": 3600.0, "photo": 12 * 3600.0, "paper": 7 * 24 * 3600.0}
 OF_PROFILE = {"photo": ("A2",)}  # for profiles that not all notebooks support
-TRAINING = ("03", "04", "05")  # the notebooks that train most, see `trainings_ahead`
-LAST = ("02", *TRAINING)  # they wait for trainings: meanwhile the others run
+TRAINING = ("03", "04", "05")  # the notebooks that train most: they run last, see `trainings_ahead`
 # One instruction set for all recent x86 CPUs, so that sums differ less; costs those with more 1 % of the speed
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
 
@@ -80,7 +79,7 @@ def reproduce(
     numbers = [path.name[:2] for path in paths if path.name[:2] in TRAINING]
     ahead: AbstractContextManager = nullcontext()
     if profile == "mini" and folder == NOTEBOOKS and numbers and (os.cpu_count() or 1) > 1:
-        paths.sort(key=lambda path: path.name[:2] in LAST)
+        paths.sort(key=lambda path: path.name[:2] in TRAINING)
         ahead = trainings_ahead(numbers, seeds or 1, here / "trainings.log")
     write_environment(here)
     done = [NotebookRun(path.stem, output=here / "notebooks" / path.name) for path in paths]
