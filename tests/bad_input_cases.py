@@ -205,7 +205,7 @@ CASES = [
     ("reporting.committed.readme_photographs", lambda d: Given(d.folder), "gains.csv"),
     ("reporting.committed.readme_claims", lambda d: Given(d.folder), "claims.csv"),
     ("reporting.committed.update_readme", absent("R.md"), "R.md"),
-    ("reproduction.write_report", lambda d: Given(RUN, "mini", "", (), d.file("a") / "r.html"), "a"),
+    ("reproduction.write_report", lambda d: Given(RUN, "mini", "", (), (), d.file("a") / "r.html"), "a"),
     # what people open and write
     ("apps.predict.default_weights", without_weights, "encoder.onnx"),
     ("apps.predict.box_source", g("b.json", "nano"), "boxes"),

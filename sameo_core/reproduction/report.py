@@ -1,4 +1,4 @@
-"""The outcome of a run: a summary for the terminal, and one page with all notebooks."""
+"""The outcome of a run: tables for the terminal, and one page with all notebooks."""
 
 import os
 import re
@@ -17,6 +17,8 @@ from sameo_core.reporting import Table, table_html
 from sameo_core.reproduction.notebooks import read_notebook, sections
 from sameo_core.runs.atomic import atomic_write
 
+PICTURE = "06_occlusions.png"  # of photographs; shown first
+
 
 @dataclass
 class NotebookRun:
@@ -30,22 +32,21 @@ class NotebookRun:
     error: str | None = None
 
 
-def summary(
-    done: Sequence[NotebookRun], profile: str, elapsed: int | float, files: Sequence[Path], beside: Sequence[Table]
-) -> str:
-    """A line per notebook, where the files are, and how the tables compare with the committed ones."""
+def notebook_table(done: Sequence[NotebookRun]) -> Table:
+    """A row per notebook: runtime, checks, status."""
     rows = [
         {"notebook": run.name, "runtime": clock(run.seconds) if run.status != "not run" else "-", "checks": run.checks}
         | {"status": run.status}
         for run in done
     ]
-    tables = [str(table_html(rows)), *map(str, beside)]
+    return table_html(rows)
+
+
+def outcome(done: Sequence[NotebookRun], profile: str, elapsed: int | float) -> str:
+    """A run in one line."""
     passed, checks = sum(run.status == "passed" for run in done), sum(run.checks for run in done)
-    tables.append(
-        f"Files written: {len(files)}. {passed} of {len(done)} notebooks passed, {count_checks(checks)} held, "
-        f"profile {profile}, {clock(elapsed)} in all"
-    )
-    return "\n\n".join(tables)
+    held = f"{count_checks(checks)} held, profile {profile}, {clock(elapsed)} in all"
+    return f"{passed} of {len(done)} notebooks passed, {held}"
 
 
 def count_checks(number: int) -> str:
@@ -64,33 +65,37 @@ def short(path: Path) -> str:
     return str(path).removeprefix(f"{ROOT}{os.sep}")
 
 
-def write_report(done: Sequence[NotebookRun], profile: str, text: str, files: Sequence[Path], path: Path) -> Path:
-    """Write one HTML page with the summary and every executed notebook; it loads no other files.
+FOLDED = """<label><input type="checkbox" id="code"> show the code</label>
+<style>body:not(:has(#code:checked)) .jp-CodeCell > .jp-Cell-inputWrapper { display: none }</style>"""
+
+
+def write_report(
+    done: Sequence[NotebookRun], profile: str, line: str, tables: Sequence[Table], files: Sequence[Path], path: Path
+) -> Path:
+    """Write one HTML page: what came out, then every executed notebook, its code folded; it loads no other files.
 
     Args:
-        done: the notebooks.
-        profile: for the title.
-        text: of `summary`.
-        files: to link to.
-        path: of the page.
+        line: `outcome`.
+        tables: shown first.
+        files: linked last, but for the picture `PICTURE` of photographs, which is shown first.
 
     Raises:
         InputError: it cannot be written.
     """
-    text = "\n\n".join([text, *(run.error for run in done if run.error)])
-    links = [f"[{file.name}]({Path(os.path.relpath(file, path.parent)).as_posix()})" for file in files]
+    title = f"SAMEO in the open: profile {profile}"
+    head = [f"# {title}", f"{line} ({datetime.now():%Y-%m-%d %H:%M}, sameo {__version__}).", FOLDED]
+    head += [f"```\n{run.error}\n```" for run in done if run.error]
+    head += [f"![What lies hidden in photographs]({_link(file, path)})" for file in files if file.name == PICTURE]
+    head += [table._repr_html_() for table in tables]
     cells: list[NotebookNode] = []
-    contents = []
     for run in done:
         if run.status != "not run" and run.output.is_file():
             notebook = read_notebook(run.output)
             heading = next((heading for heading, _ in sections(notebook) if heading), run.name)
-            contents.append(f"- [{heading}](#cell-id=cell-{1 + len(cells)})")
+            head.append(f"- [{heading}](#cell-id=cell-{1 + len(cells)})")
             cells += notebook.cells
-    title = f"SAMEO in the open: profile {profile}"
-    head = [f"# {title}", f"{datetime.now():%Y-%m-%d %H:%M}, sameo {__version__}", f"```\n{text}\n```"]
-    head += [" ".join(links), "\n".join(contents)]
-    page = new_notebook(cells=[new_markdown_cell("\n\n".join(head)), *cells])
+    links = "\n".join(f"- [{file.name}]({_link(file, path)})" for file in files)
+    page = new_notebook(cells=[new_markdown_cell("\n\n".join(head)), *cells, new_markdown_cell(f"# Files\n\n{links}")])
     for number, cell in enumerate(page.cells):
         cell.id = f"cell-{number}"  # two notebooks may share one
         for output in cell.get("outputs", []):
@@ -98,9 +103,13 @@ def write_report(done: Sequence[NotebookRun], profile: str, text: str, files: Se
                 del output.data[kind]  # without a kernel, the text or picture beside it is shown
     exporter = HTMLExporter(exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.embed_images = True
-    body, _ = exporter.from_notebook_node(page, {"metadata": {"path": str(done[0].output.parent), "name": title}})
+    body, _ = exporter.from_notebook_node(page, {"metadata": {"path": str(path.parent), "name": title}})
     body = re.sub(r"<script\b.*?</script\s*>", "", body, flags=re.DOTALL | re.IGNORECASE)
     body = re.sub(r"<link\b[^>]*>|@import[^;]*;", "", body, flags=re.IGNORECASE)
     with atomic_write(path) as partial:
         partial.write_text(body, encoding="utf-8")
     return path
+
+
+def _link(file: Path, page: Path) -> str:
+    return Path(os.path.relpath(file, page.parent)).as_posix()

@@ -31,7 +31,15 @@ from sameo_core.reproduction.notebooks import (
     read_notebook,
     save_outputs,
 )
-from sameo_core.reproduction.report import NotebookRun, clock, count_checks, short, summary, write_report
+from sameo_core.reproduction.report import (
+    NotebookRun,
+    clock,
+    count_checks,
+    notebook_table,
+    outcome,
+    short,
+    write_report,
+)
 from sameo_core.runs.folders import write_environment
 
 # Seconds, in case a kernel stalls
@@ -90,10 +98,12 @@ def reproduce(
     tables, figures = _files_since(started, here / "results"), _files_since(started, here / "figures")
     beside = _compare([path for path in tables if path.suffix == ".csv"], committed / profile)
     done.sort(key=lambda run: run.name)
-    text = summary(done, profile, time.time() - started, [*tables, *figures], beside)
-    files = [here / "environment.json", *tables, *figures]
-    report = write_report(done, profile, text, files, here / "report.html")
-    print(f"\n{text}\nReport: {short(report)}", flush=True)
+    line, listed = outcome(done, profile, time.time() - started), notebook_table(done)
+    files = [*_files_since(started, runs / "photo" / "figures"), here / "environment.json", *tables, *figures]
+    report = write_report(
+        done, profile, line, [*reversed(beside), listed], [*dict.fromkeys(files)], here / "report.html"
+    )
+    print("", listed, *beside, f"{line}\nReport: {short(report)}", sep="\n\n", flush=True)
     if update and all(run.status == "passed" for run in done):
         _commit(done, tables, folder, committed / profile)
     return done
