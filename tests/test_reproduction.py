@@ -16,9 +16,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from sameo_core import __main__ as command_line
 from sameo_core import __version__, pipeline, reproduction
-from sameo_core.config import ROOT
+from sameo_core.config import RESULTS, ROOT
 from sameo_core.errors import InputError
 from sameo_core.reporting import read_table, write_table
+from sameo_core.reporting.committed import claims_agree, tables_agree
 from sameo_core.reproduction import report, runner
 
 PARAMETERS = 'profile: str = "mini"  # which numbers'
@@ -254,15 +255,28 @@ def test_a_run_touches_nothing_that_is_tracked_and_compares(places, scores, caps
     before = tree(places["folder"]) | tree(places["committed"])
     reproduction.reproduce("mini", **places)
     assert tree(places["folder"]) | tree(places["committed"]) == before
-    assert re.search(r"^\| scores \| equal +\| +1 \|", capsys.readouterr().out, re.M)  # the committed row of its seed
+    assert "\n  equal: scores\n" in capsys.readouterr().out  # the committed row of its seed
 
 
 def test_update_commits_tables_and_outputs(places, scores, capsys):
     reproduction.reproduce("mini", seeds=2, update=True, **places)
-    assert re.search(r"^\| scores \| within tolerance \| +2 \| 1, a: AP 0.5 -> 0.51", capsys.readouterr().out, re.M)
+    assert "\n  within tolerance: scores\n" in capsys.readouterr().out
+    assert "1, a: AP 0.5 -&gt; 0.51" in (places["runs"] / "mini" / "report.html").read_text()
     assert [row["AP"] for row in read_table(scores)] == [0.5, 0.51]
     (shown,) = nbformat.read(places["folder"] / "01_scores.ipynb", 4).cells[-1].outputs
     assert "scores.csv" in shown.text
+
+
+def test_the_terminal_shows_every_claim_under_both_verdicts():
+    rows = read_table(RESULTS / "mini" / "claims.csv")
+    files = [RESULTS / "mini" / "claims.csv"]
+    lines = report.brief(tables_agree(files, files[0].parent), claims_agree(*files, *files)).splitlines()
+    assert lines[1] == "  equal: claims"
+    for row in rows:
+        kind = re.split("[,;]", row["setting"])[0]
+        (place,) = [i for i, line in enumerate(lines) if line.endswith(f"  {row['claim']}, {row['metric']} ({kind})")]
+        above = [line for line in lines[:place] if not line.startswith("    ")][-1]
+        assert above == f"  {row['verdict']}, {row['verdict']}"
 
 
 def test_a_run_that_fails_updates_nothing(places, scores):

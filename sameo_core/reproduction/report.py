@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,25 @@ def outcome(done: Sequence[NotebookRun], profile: str, elapsed: int | float) -> 
     passed, checks = sum(run.status == "passed" for run in done), sum(run.checks for run in done)
     held = f"{count_checks(checks)} held, profile {profile}, {clock(elapsed)} in all"
     return f"{passed} of {len(done)} notebooks passed, {held}"
+
+
+def brief(agreement: Table, claims: Table | None = None) -> str:
+    """`tables_agree` and `claims_agree` in lines that a terminal holds."""
+    lines = [str(agreement.title)]
+    for said in dict.fromkeys(row[1] for row in agreement.cells):
+        rows = [row for row in agreement.cells if row[1] == said]
+        names = [f"{row[0]} ({row[3]})" if said == "different" else row[0] for row in rows]
+        lines += textwrap.wrap(f"{said}: {', '.join(names)}", 118, initial_indent="  ", subsequent_indent="    ")
+    if claims is None:
+        return "\n".join(lines)
+    lines += ["", "Claims: verdict and points, committed and of this run"]
+    for verdicts in dict.fromkeys((row[4], row[6]) for row in claims.cells):
+        lines.append(f"  {', '.join(verdicts)}")
+        for claim, setting, metric, committed, verdict, effect, ours in claims.cells:
+            if (verdict, ours) == verdicts:
+                points = f"    {committed.split(' (')[0]:>5} {effect.split(' (')[0]:>5}"
+                lines.append(f"{points}  {claim}, {metric} ({re.split('[,;]', setting)[0]})")
+    return "\n".join(lines)
 
 
 def count_checks(number: int) -> str:

@@ -33,6 +33,7 @@ from sameo_core.reproduction.notebooks import (
 )
 from sameo_core.reproduction.report import (
     NotebookRun,
+    brief,
     clock,
     count_checks,
     notebook_table,
@@ -103,7 +104,7 @@ def reproduce(
     report = write_report(
         done, profile, line, [*reversed(beside), listed], [*dict.fromkeys(files)], here / "report.html"
     )
-    print("", listed, *beside, f"{line}\nReport: {short(report)}", sep="\n\n", flush=True)
+    print("", listed, *([brief(*beside)] if beside else []), f"{line}\nReport: {short(report)}", sep="\n\n", flush=True)
     if update and all(run.status == "passed" for run in done):
         _commit(done, tables, folder, committed / profile)
     return done
