@@ -204,8 +204,8 @@ def _predict(options: argparse.Namespace) -> int:
     if score is None:
         score = 0 if options.boxes else SHOWN_SCORE
     boxes = box_source(options.boxes, options.detector, options.detector_weights, score)
-    limits = options.weights, options.box_format, score, options.crowds
-    run = predict_photographs(options.photographs, boxes, options.out, *limits)
+    how = options.weights, options.box_format, score, options.crowds
+    run = predict_photographs(options.photographs, boxes, options.out, *how)
     for failure in run.failures:
         print(f"not done: {failure}", file=sys.stderr)
     if run.note:

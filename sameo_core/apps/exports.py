@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgb
 from skimage.measure import approximate_polygon
 
 from sameo_core.apps.brush import decode_brush, encode_brush
-from sameo_core.apps.predict import PhotographPrediction, photograph_results, write_json
+from sameo_core.apps.predict import PhotographPrediction, write_json
 from sameo_core.arrays import AmodalMask, AmodalMasks
 from sameo_core.datasets.images import MAX_PIXELS
 from sameo_core.errors import InputError
@@ -55,7 +55,7 @@ class LabelledMasks:
 def _objects(photograph: PhotographPrediction) -> Iterator[dict]:
     """`photograph_results` of masks that are not empty, with `label` and `number` (from 1, as in the overlay)."""
     names = _distinct(photograph.categories)
-    for number, result in enumerate(photograph_results(photograph), start=1):
+    for number, result in enumerate(photograph.results, start=1):
         if mask_area(result["segmentation"]):
             category = result["category_id"]
             yield result | {"number": number, "label": names.get(category, f"category {category}")}

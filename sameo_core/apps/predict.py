@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class PhotographPrediction:
     prediction: AmodalPrediction
     categories: Mapping[int, str]
     visible: VisibleMasks | _Masks | None = None  # a live detector's; `dataclasses.replace` adds another model's
+
+    @cached_property
+    def results(self) -> Results:
+        """`photograph_results`, encoded once for all exports."""
+        return photograph_results(self)
 
 
 @dataclass

@@ -59,11 +59,15 @@ def read_amodal_lvis(root: Path, split: str) -> AmodalDataset:
     return read_coco_files("amodal_lvis", root, split, files, form)
 
 
+def shards_there(root: Path, split: str) -> list[Path]:
+    """The annotation files of a split that exist, in order."""
+    number = "[0-9]" * 5
+    return sorted((root / "annotations").glob(f"amodal_lvis_{split}_{number}-of-{number}.json"))
+
+
 def _shards(root: Path, split: str) -> list[Path]:
     """All annotation files, in order; a split is complete or not read at all."""
-    number = "[0-9]" * 5
-    found = (root / "annotations").glob(f"amodal_lvis_{split}_{number}-of-{number}.json")
-    counts = sorted({int(path.stem[-5:]) for path in found}) or [1]
+    counts = sorted({int(path.stem[-5:]) for path in shards_there(root, split)}) or [1]
     if len(counts) > 1:
         rule = f"the shards of a split must be of one run, found sets of {' and '.join(map(str, counts))} shards"
         raise InputError(file=root / "annotations", rule=rule, remedy="Delete those that do not belong here")

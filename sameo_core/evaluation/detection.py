@@ -236,9 +236,8 @@ class _LinedUp:
 def covering_detections(dataset: AmodalDataset, results: Sequence[Mapping]) -> list[dict]:
     """The detections that cover an annotated object, each with the `instance_id` of that object.
 
-    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down to 0.5; ties by
-    score.
-    Masks are not used, so for one front-end the same detections are chosen for every model.
+    Detections and objects are matched one to one by the IoU of their visible boxes, from the best down to 0.5; of equal
+    ones, by score. Masks are not used, so for one front-end the same detections are chosen for every model.
 
     Args:
         results: COCO results with `box` (xyxy), and `front_end_score` or `score`, from `predict_dataset`.

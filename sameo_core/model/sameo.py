@@ -250,9 +250,8 @@ class Sameo:
         """Check all arguments; returns boxes in pixels and their scores."""
         wanted = 1, self.model.config.embedding_dim
         if not isinstance(embedding, torch.Tensor) or embedding.ndim != 4 or embedding.shape[:2] != wanted:
-            rule = (
-                f"the embedding of one image, a tensor {(*wanted, 'he', 'we')}, found {getattr(embedding, 'shape', 0)}"
-            )
+            found = getattr(embedding, "shape", type(embedding).__name__)
+            rule = f"the embedding of one image, a tensor {(*wanted, 'he', 'we')}, found {found}"
             raise InputError(file="embedding", rule=rule, remedy="Pass what `embed` of the same model returns")
         boxes = boxes_in_pixels(boxes, size, form)
         try:

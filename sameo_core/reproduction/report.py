@@ -97,7 +97,7 @@ def write_report(
     Args:
         line: `outcome`.
         tables: shown first.
-        files: linked last, but for the picture `PICTURE` of photographs, which is shown first.
+        files: linked last; `PICTURE`, if it is one of them, is also shown first.
 
     Raises:
         InputError: it cannot be written.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sameo_core.datasets.amodal_lvis import shards_there
 from sameo_core.errors import InputError
 from sameo_core.masks import RLE, encode_mask, mask_area, mask_box, subtract_rle, xyxy_to_xywh
 from sameo_core.synthesis.composition import Pair
@@ -91,8 +92,7 @@ def read_statistics(root: str | Path, split: str = "train") -> list[dict]:
         InputError: no shard exists, or one of them does not begin with its info.
     """
     found = []
-    digits = "[0-9]" * 5
-    for path in sorted((Path(root) / "annotations").glob(f"amodal_lvis_{split}_{digits}-of-{digits}.json")):
+    for path in shards_there(Path(root), split):
         try:
             start = path.read_text()[:1_000_000]
             info, _ = json.JSONDecoder().raw_decode(start, start.index('"info":') + len('"info": '))
